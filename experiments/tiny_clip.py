@@ -1,0 +1,214 @@
+"""Training recipe of the shipped `glom-tiny`: a CLIP whose captions are class names in sentences.
+
+Loss: image i is contrasted with one freshly written caption per class, cross-entropy over
+`logit_scale * image @ captions.T` (CLIP, Radford et al. 2021, equation in figure 3, image-to-text direction, with
+the captions of a batch that say the same thing merged - on ten classes a batch would otherwise be full of false
+negatives). Every step draws new templates and synonyms, so the text tower learns sentences, not ten rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "airplane": ("airplane", "plane", "aircraft", "jet"),
+    "automobile": ("automobile", "car", "sedan"),
+    "bird": ("bird", "small bird"),
+    "cat": ("cat", "kitten", "house cat"),
+    "deer": ("deer", "stag", "fawn"),
+    "dog": ("dog", "puppy", "hound"),
+    "frog": ("frog", "toad"),
+    "horse": ("horse", "pony", "stallion"),
+    "ship": ("ship", "boat", "vessel"),
+    "truck": ("truck", "lorry", "pickup truck"),
+}
+TRAIN_TEMPLATES: tuple[str, ...] = (
+    "a photo of a {}.",
+    "a picture of a {}.",
+    "an image of the {}.",
+    "{}",
+    "the {}.",
+    "a {}.",
+    "a blurry photo of a {}.",
+    "a low resolution photo of the {}.",
+    "a tiny image showing a {}.",
+    "a close-up photo of one {}.",
+    "a cropped picture of a {}.",
+    "a bright photo of the {}.",
+    "a dark photo of a {}.",
+    "a good photo of the {}.",
+    "my {} in a photo.",
+    "there is a {} here.",
+    "this is a {}.",
+    "a noisy snapshot of a {}.",
+    "we see a {} outdoors.",
+    "a pixelated {}.",
+    "one of many pictures of a {}.",
+    "a clean photo of my {}.",
+    "a photo of a weird {}.",
+    "a photo of a nice {}.",
+)
+
+
+@dataclass(frozen=True)
+class TinyClipSettings:
+    """Settings of the recipe; the defaults are what the shipped weights were trained with."""
+
+    epochs: int = 24
+    batch_size: int = 256
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    translate: int = 4
+    cutout: int = 10
+    synonym_share: float = 0.3
+    seed: int = 0
+    bf16: bool = True
+
+
+def augment(images: Tensor, generator: torch.Generator, translate: int, cutout: int) -> Tensor:
+    """Flip, shift (reflected border) and cut out a square, independently per image. (B, 3, H, W) -> same shape."""
+    b, _, h, w = images.shape
+    rand = lambda n: torch.randint(n, (b,), generator=generator)  # noqa: E731
+    padded = F.pad(images, (translate,) * 4, mode="reflect")
+    ys = rand(2 * translate + 1)[:, None] + torch.arange(h)
+    xs = rand(2 * translate + 1)[:, None] + torch.arange(w)
+    flip = rand(2).bool()[:, None]
+    xs = torch.where(flip, xs.flip(1), xs)
+    out = padded[torch.arange(b)[:, None, None], :, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
+    if cutout:
+        cy, cx = rand(h)[:, None], rand(w)[:, None]
+        inside_y = (torch.arange(h) - cy).abs() < cutout // 2
+        inside_x = (torch.arange(w) - cx).abs() < cutout // 2
+        out = out.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0.0)
+    return out
+
+
+def write_captions(settings: TinyClipSettings, generator: torch.Generator) -> list[str]:
+    """One caption a class: a random training template around the class name or, at times, a synonym."""
+
+    def pick(options: tuple[str, ...]) -> str:
+        return options[int(torch.randint(len(options), (1,), generator=generator))]
+
+    captions = []
+    for name in CLASSES:
+        use_synonym = float(torch.rand((), generator=generator)) < settings.synonym_share
+        captions.append(pick(TRAIN_TEMPLATES).format(pick(SYNONYMS[name]) if use_synonym else name))
+    return captions
+
+
+def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    # Gains, biases, embeddings and the logit scale are not decayed, as in CLIP.
+    decayed = [p for n, p in model.named_parameters() if p.ndim > 1 and "embedding" not in n]
+    ids = {id(p) for p in decayed}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def train(
+    images: Tensor, labels: Tensor, config: dict[str, Any], settings: TinyClipSettings, out: Path
+) -> Iterator[dict[str, Any]]:
+    """Train from scratch, resuming from `out/checkpoint.pt` where it exists.
+
+    Args:
+        images: (N, 3, 32, 32) uint8.
+        labels: (N,) int64, indices into `CLASSES`.
+        config: an open_clip configuration (`model_cfg` and `preprocess_cfg`).
+        settings: the recipe.
+        out: a folder; `checkpoint.pt` after every epoch, `open_clip_model.safetensors` (fp16) at the end.
+
+    Yields:
+        `{"epoch", "loss", "train_accuracy", "seconds"}` after every epoch.
+    """
+    from open_clip import CLIP, SimpleTokenizer
+    from safetensors.torch import save_file
+
+    import glom.teachers.tiny  # noqa: F401  (registers the trunk with timm)
+
+    torch.manual_seed(settings.seed)
+    cfg = config["model_cfg"]
+    model = CLIP(embed_dim=cfg["embed_dim"], vision_cfg=cfg["vision_cfg"], text_cfg=cfg["text_cfg"])
+    tokenizer = SimpleTokenizer(context_length=cfg["text_cfg"]["context_length"])
+    mean = torch.tensor(config["preprocess_cfg"]["mean"]).view(3, 1, 1)
+    std = torch.tensor(config["preprocess_cfg"]["std"]).view(3, 1, 1)
+    model.visual.to(memory_format=torch.channels_last)
+
+    steps_per_epoch = len(images) // settings.batch_size
+    total, warmup = settings.epochs * steps_per_epoch, 2 * steps_per_epoch
+    optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.lr, fused=True)
+
+    def rate(step: int) -> float:
+        # Linear up over two epochs, linear down to nothing: what the fast CIFAR recipes use.
+        return min((step + 1) / warmup, max(total - step, 0) / max(total - warmup, 1))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    first = 0
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        if saved["settings"] != asdict(settings):
+            raise ValueError(f"{checkpoint} was made with other settings: {saved['settings']}")
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+        first = saved["epoch"]
+
+    for epoch in range(first, settings.epochs):
+        started = time.perf_counter()
+        model.train()
+        generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
+        order = torch.randperm(len(images), generator=generator)
+        losses, correct = [], 0
+        for step in range(steps_per_epoch):
+            index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
+            x = (images[index].float() / 255 - mean) / std
+            x = augment(x, generator, settings.translate, settings.cutout).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+                image_features = model.encode_image(x)
+            image_features = F.normalize(image_features.float(), dim=-1)
+            text_features = model.encode_text(tokenizer(write_captions(settings, generator)), normalize=True)
+            logits = model.logit_scale.exp() * image_features @ text_features.T
+            loss = F.cross_entropy(logits, labels[index], label_smoothing=settings.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, math.log(100))
+            losses.append(loss.item())
+            correct += int((logits.argmax(1) == labels[index]).sum())
+        out.mkdir(parents=True, exist_ok=True)
+        state = {
+            "settings": asdict(settings),
+            "epoch": epoch + 1,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+        }
+        torch.save(state, checkpoint.with_suffix(".tmp"))
+        checkpoint.with_suffix(".tmp").replace(checkpoint)
+        yield {
+            "epoch": epoch + 1,
+            "loss": sum(losses) / len(losses),
+            "train_accuracy": 100 * correct / (steps_per_epoch * settings.batch_size),
+            "seconds": time.perf_counter() - started,
+        }
+
+    weights = {
+        k: (v.half() if v.is_floating_point() else v).contiguous()
+        for k, v in model.state_dict().items()
+        if k != "attn_mask"
+    }
+    save_file(weights, out / "open_clip_model.safetensors", metadata={"settings": json.dumps(asdict(settings))})

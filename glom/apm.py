@@ -1,0 +1,265 @@
+"""The Asynchronous Perception Machine: one shared MLP, asked at any location of a folded picture.
+
+    T      = fold(I)                                   (D,)
+    z_xy   = [T, p(x, y)]  or  [T, p(x, y), I(x, y)]   (2D,) or (2D + P,)
+    h_xy   = MLP(z_xy)                                 2D -> trunk[0] -> ... -> trunk[-1], an activation after each
+    f_xy   = W_F h_xy + b_F                            (F,)   the feature percept
+    rgb_xy = MLP_rgb([f_xy, z_xy])                     (3,)   the colour percept
+    token  = read-out of f over the locations          (F,)
+
+(Modi & Rawat, NeurIPS 2024, section 3; widths from the released code's two models.)
+
+This file is the reference: one plain forward, as the formula says it. `glom.execution` runs the same parameters faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from glom.columns import Fold, LocationCode, Patch, check_queries, grid_queries
+from glom.errors import InputError, unknown
+
+READOUTS = ("mean", "attention", "location")
+INITIALISATIONS = ("published", "default")
+
+
+class Sine(nn.Module):
+    """sin(w x), the periodic activation of Sitzmann et al. 2020 (w = 1: the sharper first layer is the code's work)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sine": Sine,
+}
+
+
+@dataclass(frozen=True)
+class APMConfig:
+    """Every width and choice of an APM.
+
+    Attributes:
+        features: F, the teacher's width.
+        image_size, patch, channels: the fold; D = channels * (image_size / patch)^2.
+        cells: the grid the location code is laid out for, and the default grid, cells x cells.
+        trunk: widths of the shared MLP's layers.
+        activation: one of `ACTIVATIONS`.
+        location_code: one of `glom.columns.LOCATION_CODES`.
+        local_patch: side of the patch I(x, y) in the column, 0 for none.
+        readout: "mean" of f; "attention", one learned query over f + p_F; "location", f at `location` alone.
+        heads: heads of the attention read-out; must divide F.
+        location: (x, y) of the "location" read-out.
+        rgb: hidden widths of the colour head, or None for no colour head.
+    """
+
+    features: int = 768
+    image_size: int = 448
+    patch: int = 14
+    channels: int = 1
+    cells: int = 32
+    trunk: tuple[int, ...] = (4096, 2048, 1024)
+    activation: str = "relu"
+    location_code: str = "sinusoidal"
+    local_patch: int = 0
+    readout: str = "attention"
+    heads: int = 8
+    location: tuple[float, float] = (0.5, 0.5)
+    rgb: tuple[int, ...] | None = (256, 256)
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+        if self.readout not in READOUTS:
+            raise unknown("read-out", self.readout, READOUTS)
+        if not self.trunk or min(self.trunk) < 1 or self.features < 1:
+            raise InputError(f"an APM needs a trunk and a feature width, got {self.trunk} and {self.features}")
+        if self.readout == "attention" and (self.features % self.heads or self.features % 4):
+            raise InputError(
+                f"attention over {self.features} features with {self.heads} heads: the width must be a multiple "
+                "of both the heads and 4"
+            )
+
+
+PRESETS: dict[str, APMConfig] = {
+    # The poster's test-time model: three trunk layers, one learned query with eight heads.
+    "apm-ttt": APMConfig(),
+    # The model pre-trained on grids: five trunk layers, mean read-out, features as wide as DINOv2 ViT-L's.
+    "apm-full": APMConfig(features=1024, trunk=(4096, 4096, 4096, 2048, 1024), readout="mean"),
+    # The same shape for small teachers and two cores.
+    "apm-small": APMConfig(image_size=224, patch=14, cells=16, trunk=(1024, 512, 512), rgb=(128, 128)),
+    "apm-tiny": APMConfig(features=128, image_size=32, patch=2, cells=8, trunk=(512, 256), heads=4, rgb=(128, 128)),
+}
+
+
+def preset(name: str, **changes: object) -> APMConfig:
+    """The named configuration, with settings replaced: `preset("apm-ttt", features=512)`."""
+    if name not in PRESETS:
+        raise unknown("APM preset", name, PRESETS)
+    return replace(PRESETS[name], **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Percept:
+    """What came back. `features` (B, N, F), `rgb` (B, N, 3), `token` (B, F); None where it was not asked for."""
+
+    features: Tensor | None = None
+    rgb: Tensor | None = None
+    token: Tensor | None = None
+
+
+OUTPUTS = ("features", "rgb", "token")
+
+
+class AsynchronousPerceptionMachine(nn.Module):
+    """Fold, shared trunk, feature head, colour head and read-out. See the module's formulas.
+
+    Example:
+        >>> apm = AsynchronousPerceptionMachine(preset("apm-tiny"))
+        >>> percept = apm(torch.zeros(1, 3, 32, 32), grid_queries(5, 7))
+        >>> tuple(percept.features.shape), tuple(percept.token.shape)
+        ((1, 35, 128), (1, 128))
+    """
+
+    def __init__(self, config: APMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.fold = Fold(config.image_size, config.patch, config.channels)
+        column = self.fold.dim
+        self.location_code = LocationCode(column, config.cells, config.location_code)
+        self.local_patch = Patch(config.local_patch, config.cells) if config.local_patch else None
+        read = 2 * column + (self.local_patch.dim if self.local_patch else 0)
+        widths = (read, *config.trunk)
+        self.trunk = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, widths[1:], strict=False))
+        self.activation = ACTIVATIONS[config.activation]()
+        self.feature_head = nn.Linear(config.trunk[-1], config.features)
+        self.rgb_head: nn.ModuleList | None = None
+        if config.rgb is not None:
+            widths = (config.features + read, *config.rgb, 3)
+            self.rgb_head = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, widths[1:], strict=False))
+        if config.readout == "attention":
+            self.query = nn.Parameter(torch.randn(config.features))
+            self.attention = nn.MultiheadAttention(config.features, config.heads, batch_first=True)
+            self.feature_location_code = LocationCode(config.features, config.cells, "sinusoidal")
+
+    # -- the formula, line by line ------------------------------------------------------------------------------
+
+    def columns(self, T: Tensor, queries: Tensor, images: Tensor | None = None) -> Tensor:
+        """z: (B, D) and (N, 2) -> (B, N, 2D), or (B, N, 2D + P) with the local patch read from `images`."""
+        p = self.location_code(queries).to(T.dtype)
+        parts = [T[:, None].expand(-1, len(p), -1), p.expand(len(T), -1, -1)]
+        if self.local_patch is not None:
+            if images is None:
+                raise InputError("this APM has the local patch in its column: pass the pictures as well")
+            parts.append(self.local_patch(images, queries).to(T.dtype))
+        return torch.cat(parts, dim=-1)
+
+    def unfold(self, T: Tensor, queries: Tensor, images: Tensor | None = None) -> Tensor:
+        """f: (B, D) and (N, 2) -> (B, N, F), every location independently of every other."""
+        return self._features(self.columns(T, check_queries(queries), images))
+
+    def _features(self, z: Tensor) -> Tensor:
+        h = z
+        for layer in self.trunk:
+            h = self.activation(layer(h))
+        return self.feature_head(h)
+
+    def colours(self, features: Tensor, z: Tensor) -> Tensor:
+        """rgb: (B, N, F) and the columns (B, N, 2D) -> (B, N, 3), in units of the normalised picture."""
+        if self.rgb_head is None:
+            raise InputError("this APM was built without a colour head (rgb=None)")
+        c = torch.cat([features, z], dim=-1)
+        for layer in self.rgb_head[:-1]:
+            c = self.activation(layer(c))
+        return self.rgb_head[-1](c)
+
+    def read(self, features: Tensor, queries: Tensor) -> Tensor:
+        """The token over the given locations ("mean" and "attention"): (B, N, F) -> (B, F)."""
+        if self.config.readout == "mean":
+            return features.mean(dim=1)
+        keys = features + self.feature_location_code(queries).to(features.dtype)
+        query = self.query.expand(len(features), 1, -1)
+        pooled, _ = self.attention(query, keys, keys, need_weights=False)
+        return pooled[:, 0]
+
+    def forward(
+        self, images: Tensor, queries: Tensor | None = None, outputs: tuple[str, ...] = ("features", "token")
+    ) -> Percept:
+        """Fold, unfold and read out, plainly.
+
+        Args:
+            images: (B, 3, image_size, image_size), see `glom.columns.picture`.
+            queries: (N, 2) in [0, 1]^2; the default grid if None.
+            outputs: what to compute, of `OUTPUTS`.
+
+        Raises:
+            InputError: no queries, queries outside the picture, pictures of another size.
+        """
+        for name in outputs:
+            if name not in OUTPUTS:
+                raise unknown("output", name, OUTPUTS)
+        queries = self.default_queries(images) if queries is None else check_queries(queries)
+        T = self.fold(images)
+        features = rgb = token = None
+        if "features" in outputs or "rgb" in outputs or self.config.readout != "location":
+            z = self.columns(T, queries, images)
+            features = self._features(z)
+            if "rgb" in outputs:
+                rgb = self.colours(features, z)
+        if "token" in outputs:
+            if self.config.readout == "location":
+                token = self.unfold(T, self.read_location(queries), images)[:, 0]
+            else:
+                assert features is not None
+                token = self.read(features, queries)
+        return Percept(features if "features" in outputs else None, rgb, token)
+
+    # -- helpers --------------------------------------------------------------------------------------------------
+
+    def default_queries(self, like: Tensor) -> Tensor:
+        """The cells x cells grid's centres on `like`'s device, float32 or better."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return grid_queries(self.config.cells, self.config.cells, device=like.device, dtype=dtype)
+
+    def read_location(self, like: Tensor) -> Tensor:
+        """(1, 2): where the "location" read-out looks."""
+        return torch.tensor([self.config.location], device=like.device, dtype=like.dtype)
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator, initialisation: str = "published") -> None:
+        """Draw every parameter afresh from `generator`.
+
+        published: normal(0, 0.01) for weights and biases alike, as the released code does before every test image.
+        default:   uniform(+-1/sqrt(fan_in)) for linear and convolutional layers (PyTorch's), Xavier uniform and zero
+                   biases for the attention's projections, normal(0, 1) for the learned query.
+        """
+        if initialisation not in INITIALISATIONS:
+            raise unknown("initialisation", initialisation, INITIALISATIONS)
+        if initialisation == "published":
+            for parameter in self.parameters():
+                parameter.normal_(0.0, 0.01, generator=generator)
+            return
+        for name, parameter in self.named_parameters():
+            if name == "query":
+                parameter.normal_(0.0, 1.0, generator=generator)
+            elif name.startswith("attention.") and name.endswith("bias"):
+                parameter.zero_()
+            elif name == "attention.in_proj_weight":
+                bound = math.sqrt(6 / (parameter.shape[0] + parameter.shape[1]))
+                parameter.uniform_(-bound, bound, generator=generator)
+            else:
+                layer = self.get_submodule(name.rpartition(".")[0])
+                bound = 1 / math.sqrt(layer.weight[0].numel())  # type: ignore[union-attr,operator,index]
+                parameter.uniform_(-bound, bound, generator=generator)
+
+
+APM = AsynchronousPerceptionMachine

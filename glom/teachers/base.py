@@ -1,0 +1,82 @@
+"""The teacher protocol: a frozen encoder that turns pictures into tokens, and where it can into grids and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ZeroShotHead:
+    """Class scores from tokens: `scale * normalise(token) @ weights.T`, or a classifier's own `token @ weights.T + bias`.
+
+    Attributes:
+        classes: C class names, in the order of the rows.
+        weights: (C, F) float32; unit-length rows where they come from a text encoder.
+        scale: the logit scale (CLIP's exp(logit_scale)); 1.0 for a classifier.
+        bias: (C,) or None.
+        normalize: whether tokens are scaled to unit length first (text encoders: yes; classifiers: no).
+    """
+
+    classes: tuple[str, ...]
+    weights: Tensor
+    scale: float = 1.0
+    bias: Tensor | None = None
+    normalize: bool = True
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """(..., F) tokens -> (..., C) logits, float32."""
+        tokens = tokens.float()
+        if self.normalize:
+            tokens = torch.nn.functional.normalize(tokens, dim=-1)
+        logits = self.scale * tokens @ self.weights.T
+        return logits if self.bias is None else logits + self.bias
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """What every adapter offers. All outputs are float32 on `device`, whatever precision the encoder runs in.
+
+    Attributes:
+        name: what loads it again, e.g. `open_clip:ViT-L-14@openai`.
+        width: F, the length of its token.
+        image_size: side of the square picture `preprocess` returns, in pixels.
+        device: where it runs.
+        has_grid: whether `grid` works.
+        has_text: whether `zero_shot_head` takes arbitrary class names (False: the classifier's own classes only).
+        classes: the classifier's own class names, or None.
+        fingerprint: sha256 over name, weights and precision: equal exactly when the outputs are.
+    """
+
+    name: str
+    width: int
+    image_size: int
+    device: torch.device
+    has_grid: bool
+    has_text: bool
+    classes: tuple[str, ...] | None
+    fingerprint: str
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """An RGB picture of any size -> (3, image_size, image_size), float32, on the CPU."""
+        ...
+
+    def token(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, F): the raw token, before any normalisation."""
+        ...
+
+    def grid(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, h, w, F_grid): the last spatial features. Raises `InputError` where `has_grid` is False."""
+        ...
+
+    def zero_shot_head(self, classes: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)) -> ZeroShotHead:
+        """Class embeddings: templates filled with each name, encoded, normalised, averaged, normalised again.
+
+        A classifier ignores templates and selects its rows by name. Raises `InputError` for names it does not know.
+        """
+        ...
