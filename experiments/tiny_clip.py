@@ -16,10 +16,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glom.artifacts import differences, write_json
+from glom.datasets.registry import open_dataset
+from glom.errors import InputError
+
+CONFIG = Path(__file__).parents[1] / "glom" / "teachers" / "weights" / "glom-tiny" / "open_clip_config.json"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "airplane": ("airplane", "plane", "aircraft", "jet"),
@@ -158,7 +164,8 @@ def train(
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         if saved["settings"] != asdict(settings):
-            raise ValueError(f"{checkpoint} was made with other settings: {saved['settings']}")
+            changed = "; ".join(differences(saved["settings"], asdict(settings)))
+            raise InputError(f"{checkpoint} was made with other settings ({changed}); choose another --out")
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])
@@ -212,3 +219,50 @@ def train(
         if k != "attn_mask"
     }
     save_file(weights, out / "open_clip_model.safetensors", metadata={"settings": json.dumps(asdict(settings))})
+
+
+def read_images(data: str, limit: int | None = None, download: bool = False) -> tuple[Tensor, Tensor]:
+    """The training images as one tensor, (N, 3, 32, 32) uint8, and labels (N,) into `CLASSES`.
+
+    Raises:
+        InputError: the data are missing, are not CIFAR-10's classes, or are of another size.
+    """
+    dataset = open_dataset(data, split="train", download=download)
+    if limit is not None:
+        dataset = dataset.limit(limit)
+    if tuple(dataset.classes or ()) != CLASSES:
+        raise InputError(f"{data} does not have CIFAR-10's ten classes; found {dataset.classes}")
+    images, labels = [], []
+    for sample in dataset.samples:
+        image = np.asarray(sample.image())
+        if image.shape != (32, 32, 3):
+            raise InputError(f"{sample.id} is {image.shape[1]}x{image.shape[0]}; the recipe expects 32x32 pictures")
+        images.append(image)
+        labels.append(sample.label)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
+
+
+def run_training(
+    data: str,
+    settings: TinyClipSettings,
+    out: Path,
+    resume: bool = False,
+    limit: int | None = None,
+    download: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Read the data and train; `out` becomes a folder that open_clip loads.
+
+    Raises:
+        InputError: `out` holds a training already and `resume` is not given, or one with other settings.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; --out needs a folder")
+    if (out / "checkpoint.pt").exists() and not resume:
+        raise InputError(f"{out} already holds a training; add --resume to go on, or choose another --out")
+    images, labels = read_images(data, limit, download)
+    if len(images) < settings.batch_size:
+        raise InputError(f"the recipe needs at least {settings.batch_size} training images, got {len(images)}")
+    config = json.loads(CONFIG.read_text(encoding="utf-8"))
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "open_clip_config.json", config)
+    yield from train(images, labels, config, settings, out)

@@ -14,6 +14,7 @@ This file is the reference: one plain forward, as the formula says it. `glom.exe
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -139,13 +140,13 @@ class AsynchronousPerceptionMachine(nn.Module):
         self.local_patch = Patch(config.local_patch, config.cells) if config.local_patch else None
         read = 2 * column + (self.local_patch.dim if self.local_patch else 0)
         widths = (read, *config.trunk)
-        self.trunk = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, widths[1:], strict=False))
+        self.trunk = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         self.activation = ACTIVATIONS[config.activation]()
         self.feature_head = nn.Linear(config.trunk[-1], config.features)
         self.rgb_head: nn.ModuleList | None = None
         if config.rgb is not None:
             widths = (config.features + read, *config.rgb, 3)
-            self.rgb_head = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, widths[1:], strict=False))
+            self.rgb_head = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         if config.readout == "attention":
             self.query = nn.Parameter(torch.randn(config.features))
             self.attention = nn.MultiheadAttention(config.features, config.heads, batch_first=True)

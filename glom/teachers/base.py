@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ZeroShotHead:
-    """Class scores from tokens: `scale * normalise(token) @ weights.T`, or a classifier's own `token @ weights.T + bias`.
+    """Class scores: `scale * normalise(token) @ weights.T`, or a classifier's own `token @ weights.T + bias`.
 
     Attributes:
         classes: C class names, in the order of the rows.
@@ -50,7 +50,7 @@ class Teacher(Protocol):
         has_grid: whether `grid` works.
         has_text: whether `zero_shot_head` takes arbitrary class names (False: the classifier's own classes only).
         classes: the classifier's own class names, or None.
-        fingerprint: sha256 over name, weights and precision: equal exactly when the outputs are.
+        fingerprint: sha256 over architecture, preprocessing, weights and precision: equal exactly when the outputs are.
     """
 
     name: str
@@ -60,7 +60,9 @@ class Teacher(Protocol):
     has_grid: bool
     has_text: bool
     classes: tuple[str, ...] | None
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """An RGB picture of any size -> (3, image_size, image_size), float32, on the CPU."""
@@ -71,7 +73,7 @@ class Teacher(Protocol):
         ...
 
     def grid(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, h, w, F_grid): the last spatial features. Raises `InputError` where `has_grid` is False."""
+        """(B, 3, S, S) -> (B, h, w, F_grid): the last spatial features. Raises `InputError` unless `has_grid`."""
         ...
 
     def zero_shot_head(self, classes: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)) -> ZeroShotHead:

@@ -1,0 +1,129 @@
+"""What every command shares: one way to print, one way to fail, one way to stop.
+
+Results go to standard output, progress and warnings to standard error. Exit codes: 0 done, 1 the run failed, 2 the
+request was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+Out = Annotated[str, typer.Option("--out", "-o", help="Run folder; never overwritten.", metavar="DIR")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.", metavar="S")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", metavar="D")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is chosen and why.")]
+
+
+class Interrupted(Exception):
+    """Ctrl-C, after everything done so far was reported."""
+
+
+def guard(app: typer.Typer, arguments: list[str]) -> int:
+    """Run the application; turn every way it can end into one line and an exit code."""
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        result = app(args=arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, Interrupted) as error:
+        if str(error):
+            say(str(error))
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`| head`): nothing is wrong, and nothing more can be said.
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        return _failed(error, debug)
+
+
+def _failed(error: Exception, debug: bool) -> int:
+    import click
+
+    if isinstance(error, click.exceptions.Abort):
+        return 130
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    from glom.errors import GlomError
+
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, GlomError):
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno == 28:
+        print(f"error: the disk is full ({error.filename or 'a file'} could not be written)", file=sys.stderr)
+        return 1
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"error: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
+    return 1
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that keeps to the terminal's width, and to 100 columns where there is no terminal."""
+    from rich.console import Console
+
+    stream = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return stream if stream.is_terminal else Console(stderr=stderr, highlight=False, width=min(stream.width, 100))
+
+
+def say(message: str) -> None:
+    """A line of progress or warning, on standard error."""
+    console(stderr=True).print(message, markup=False, soft_wrap=True)
+
+
+def emit_json(value: Mapping[str, Any]) -> None:
+    """One object on standard output. NaN becomes null: JSON has no other word for it."""
+
+    def clean(x: Any) -> Any:
+        if isinstance(x, float) and x != x:
+            return None
+        if isinstance(x, Mapping):
+            return {k: clean(v) for k, v in x.items()}
+        if isinstance(x, list | tuple):
+            return [clean(v) for v in x]
+        return x
+
+    print(json.dumps(clean(value), ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "", right: Sequence[int] = ()) -> None:
+    """A plain table on standard output; columns listed in `right` are aligned right."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(columns):
+        grid.add_column(name, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*[str(cell) for cell in row])
+    console().print(grid)
+
+
+def progress(quiet: bool, *fields: str) -> Progress:
+    """A progress bar on standard error: description, bar, count, the named fields, time left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()]
+    texts = [TextColumn("{task.fields[" + name + "]}") for name in fields]
+    return Progress(*columns, *texts, TimeRemainingColumn(), console=console(stderr=True), disable=quiet)
+
+
+def percent(value: float | None) -> str:
+    """68.4, or a dash."""
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,61 @@
+"""`apm teachers`: what can be named, and how good it is on a data set, zero-shot."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from commands.common import Device, Json, Quiet, emit_json, percent, progress, table
+
+app = typer.Typer(help="Teachers: what can be named, and their zero-shot accuracy.", invoke_without_command=True)
+
+
+@app.callback()
+def teachers(context: typer.Context, as_json: Json = False) -> None:
+    """List the teachers that can be named, and whether they load here."""
+    if context.invoked_subcommand is not None:
+        return
+    from glom.teachers.registry import teacher_names
+
+    rows = teacher_names()
+    if as_json:
+        emit_json({"teachers": [vars(r) if not isinstance(r, dict) else r for r in rows]})
+        return
+    values = [r if isinstance(r, dict) else vars(r) for r in rows]
+    table(list(values[0]), [list(v.values()) for v in values])
+
+
+@app.command("score")
+def score(
+    teacher: Annotated[str, typer.Argument(help="A teacher.")],
+    data: Annotated[str, typer.Argument(help="A data set.")],
+    templates: Annotated[
+        str, typer.Option("--templates", help="Comma-separated: simple, imagenet, photo, seen, or files.")
+    ] = "simple",
+    split: Annotated[str, typer.Option("--split", help="Split of the data set.")] = "test",
+    corruption: Annotated[str | None, typer.Option("--corruption", help="NAME:SEVERITY.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="At most N samples.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Zero-shot top-1 of a teacher on a data set, for each set of templates."""
+    from experiments.zero_shot_run import score_teacher
+
+    with progress(quiet, "note") as bar:
+        task = bar.add_task("encoding", total=None, note="")
+        rows = []
+        for event in score_teacher(teacher, data, templates.split(","), split, corruption, limit, device):
+            if isinstance(event, tuple):
+                bar.update(task, completed=event[0], total=event[1])
+            else:
+                rows.append(event)
+    if as_json:
+        emit_json({"teacher": teacher, "data": data, "rows": rows})
+        return
+    shown = []
+    for r in rows:
+        low, high = r["ci95"]
+        shown.append((r["templates"], r["count"], percent(r["top1"]), f"[{low:.1f}, {high:.1f}]", r["n"], r["skipped"]))
+    table(["templates", "how many", "top-1 (%)", "95 %", "images", "skipped"], shown, right=(1, 2, 4, 5))

@@ -1,0 +1,262 @@
+"""`apm ttt`: test-time training over a data set, one picture's trace, and the table again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.common import (
+    Device,
+    Interrupted,
+    Json,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    Verbose,
+    emit_json,
+    percent,
+    progress,
+    say,
+    table,
+)
+
+if TYPE_CHECKING:
+    from experiments.ttt_run import TTTRun
+
+app = typer.Typer(help="Test-time training: distil once, overfit, classify, reset.", no_args_is_help=True)
+
+Teacher = Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")]
+Classes = Annotated[str | None, typer.Option("--classes", help="File of class names, one a line.", metavar="FILE")]
+Templates = Annotated[
+    str, typer.Option("--templates", help="simple (7), imagenet (80), photo (1), or a file.", metavar="NAME|FILE")
+]
+CorruptionOption = Annotated[
+    str | None, typer.Option("--corruption", help="ImageNet-C corruption, e.g. fog:3.", metavar="NAME:SEVERITY")
+]
+Iterations = Annotated[int | None, typer.Option("--iterations", help="Optimiser steps a sample.", metavar="K")]
+Preset = Annotated[str, typer.Option("--preset", help="published or fast.")]
+Objective = Annotated[str | None, typer.Option("--objective", help="token-mse, token-cosine, token+grid, ...")]
+Apm = Annotated[str | None, typer.Option("--apm", help="apm-ttt, apm-full, apm-small, apm-tiny.", metavar="PRESET")]
+Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
+Schedule = Annotated[str | None, typer.Option("--schedule", help="step, cosine, linear or constant.")]
+Optimiser = Annotated[str | None, typer.Option("--optimiser", help="adam, adamw or sgd.")]
+Init = Annotated[str | None, typer.Option("--init", help="published (normal(0, 0.01)) or default.")]
+Queries = Annotated[int | None, typer.Option("--queries", help="Location queries drawn a step; 0 for all.")]
+Stop = Annotated[str | None, typer.Option("--stop", help="none, or cosine:X to stop early.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="fp32, or bf16 matrix products.")]
+Execution = Annotated[str | None, typer.Option("--execution", help="auto, plain, folded, streamed.")]
+
+
+def request_from(
+    data: str, teacher: str, preset: str, changes: dict[str, Any], queries: int | None, **rest: Any
+) -> TTTRun:
+    """The run the options ask for."""
+    from experiments.ttt_run import TTTRun, settings_for
+
+    return TTTRun(data, teacher, settings_for(teacher, preset, queries, **changes), **rest)
+
+
+@app.command("run")
+def run(
+    data: Annotated[str, typer.Argument(help="Image folder, CSV/TSV manifest, or a name from `apm datasets`.")],
+    out: Out,
+    teacher: Teacher = "glom-tiny",
+    classes: Classes = None,
+    templates: Templates = "simple",
+    corruption: CorruptionOption = None,
+    split: Annotated[str, typer.Option("--split", help="Split of the data set.")] = "test",
+    limit: Annotated[int | None, typer.Option("--limit", help="At most N samples, spread over classes.")] = None,
+    preset: Preset = "fast",
+    iterations: Iterations = None,
+    apm: Apm = None,
+    objective: Objective = None,
+    lr: Lr = None,
+    schedule: Schedule = None,
+    optimiser: Optimiser = None,
+    init: Init = None,
+    queries: Queries = None,
+    stop: Stop = None,
+    precision: Precision = None,
+    execution: Execution = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Visit samples in another order.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable picture.")] = False,
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Adapt to every sample, and set the APM's accuracy beside the teacher's on the same samples."""
+    from experiments.ttt_run import run as run_experiment
+    from experiments.ttt_run import summary
+    from glom.artifacts import command_line
+
+    request = request_from(
+        data,
+        teacher,
+        preset,
+        {
+            "iterations": iterations,
+            "apm": apm,
+            "objective": objective,
+            "lr": lr,
+            "schedule": schedule,
+            "optimiser": optimiser,
+            "initialisation": init,
+            "stop": stop,
+            "precision": precision,
+            "execution": execution,
+        },
+        queries,
+        split=split,
+        classes=classes,
+        templates=templates,
+        corruption=corruption,
+        limit=limit,
+        seed=seed,
+        device=device,
+        strict=strict,
+        shuffle=shuffle,
+    )
+    if verbose:
+        say(f"settings: {request.ttt}")
+    folder, command = Path(out), command_line()
+    again = command if "--resume" in command else f"{command} --resume"
+    try:
+        follow(run_experiment(request, folder, resume, command), quiet)
+    except KeyboardInterrupt as stop_now:
+        if (folder / "results.jsonl").exists():
+            report_table(summary(folder), folder)
+        raise Interrupted(f"interrupted; everything above is kept. To go on:\n  {again}") from stop_now
+    result = summary(folder)
+    if as_json:
+        emit_json(result)
+        return
+    report_table(result, folder)
+    say(f"results in {folder}; the table again: apm ttt report {folder}")
+
+
+def follow(events: Any, quiet: bool, description: str = "adapting") -> None:
+    """Show a run's progress with the running accuracies."""
+    teacher = apm = seen = 0
+    with progress(quiet, "note") as bar:
+        task = bar.add_task(description, total=None, note="")
+        for event in events:
+            if event.message:
+                bar.console.print(f"warning: {event.message}", markup=False)
+            record = event.record
+            if record is not None and record["status"] != "ok":
+                if not quiet:
+                    bar.console.print(f"{record['status']}: {record['id']}: {record['reason']}", markup=False)
+            elif record is not None and record["label"] is not None:
+                seen += 1
+                teacher += record["teacher"] == record["label"]
+                apm += record["apm"] == record["label"]
+            note = f"teacher {100 * teacher / seen:.1f}  APM {100 * apm / seen:.1f}" if seen else ""
+            bar.update(task, completed=event.done, total=event.total, note=note)
+
+
+def report_table(result: dict[str, Any], folder: Path) -> None:
+    """The run's table, as a person reads it."""
+    difference = "-"
+    if result["difference"] is not None:
+        low, high = result["ci95"]
+        difference = f"{result['difference']:+.1f}  [{low:+.1f}, {high:+.1f}]"
+    p = "-" if result["mcnemar_p"] is None else f"{result['mcnemar_p']:.3g}"
+    counted = f"{result['n']} samples, {result['skipped']} skipped, {result['failed']} failed"
+    rows = [
+        ("teacher, zero-shot top-1 (%)", percent(result["teacher_top1"])),
+        ("APM after the last iteration, top-1 (%)", percent(result["apm_top1"])),
+        ("paired difference [95 % interval] (points)", difference),
+        ("exact McNemar p", p),
+        ("agreement of APM and teacher (0-1)", "-" if result["agreement"] is None else f"{result['agreement']:.3f}"),
+        ("iterations a sample", result["iterations"] if result["iterations"] is not None else "-"),
+        ("seconds a sample", "-" if result["seconds_per_sample"] is None else f"{result['seconds_per_sample']:.3f}"),
+        ("diagnostic only: oracle, right at any iteration (%)", percent(result["oracle_top1"])),
+    ]
+    table([f"{folder}", ""], rows, title=counted, right=(1,))
+
+
+@app.command("report")
+def report(
+    folder: Annotated[str, typer.Argument(help="A run folder.", metavar="DIR")],
+    as_json: Json = False,
+) -> None:
+    """The table again, from the results alone."""
+    from experiments.ttt_run import summary
+    from glom.errors import InputError
+
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder; give a run's --out")
+    result = summary(path)
+    if as_json:
+        emit_json(result)
+    else:
+        report_table(result, path)
+
+
+@app.command("trace")
+def trace(
+    image: Annotated[str, typer.Argument(help="A picture.")],
+    out: Out,
+    teacher: Teacher = "glom-tiny",
+    classes: Classes = None,
+    data: Annotated[
+        str | None, typer.Option("--classes-of", help="Take the class names of this data set.", metavar="DATA")
+    ] = None,
+    templates: Templates = "simple",
+    corruption: CorruptionOption = None,
+    preset: Preset = "fast",
+    iterations: Iterations = None,
+    apm: Apm = None,
+    objective: Objective = None,
+    lr: Lr = None,
+    init: Init = None,
+    queries: Queries = None,
+    precision: Precision = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """The prediction, loss and agreement at each iteration, as a table and a figure."""
+    from experiments.trace import TraceRequest, run_trace
+
+    request = request_from(
+        image,
+        teacher,
+        preset,
+        {
+            "iterations": iterations,
+            "apm": apm,
+            "objective": objective,
+            "lr": lr,
+            "initialisation": init,
+            "precision": precision,
+        },
+        queries,
+        classes=classes,
+        templates=templates,
+        corruption=corruption,
+        seed=seed,
+        device=device,
+    )
+    result = run_trace(TraceRequest(request, classes_of=data), Path(out))
+    if as_json:
+        emit_json(result)
+        return
+    steps = result["trace"]
+    shown = sorted({*range(0, len(steps), max(1, len(steps) // 16)), len(steps) - 1})
+    rows = []
+    for i in shown:
+        step = steps[i]
+        loss = "-" if step["loss"] is None else f"{step['loss']:.3e}"
+        same = "yes" if step["class"] == result["teacher_class"] else "no"
+        rows.append((step["iteration"], loss, f"{step['cosine']:.4f}", result["names"][str(step["class"])], same))
+    title = f"{image}: the teacher says {result['teacher_name']}"
+    table(["iteration", "loss", "cosine", "prediction", "agrees"], rows, title=title, right=(0, 1, 2))
+    say(f"every iteration: {out}/trace.csv; figure: {out}/trace.png")

@@ -1,0 +1,102 @@
+"""One picture's test-time training, iteration by iteration."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.ttt_run import TTTRun
+from glom.artifacts import RunFolder, command_line, versions, write_json
+from glom.columns import picture
+from glom.datasets.corruptions import corrupt, parse_corruption
+from glom.datasets.reading import read_image
+from glom.datasets.registry import open_dataset
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.objectives import get_objective, require
+from glom.seeds import sample_seed
+from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.registry import load_teacher
+from glom.ttt import Case, adapt
+from glom.zero_shot import choose_templates, read_class_file
+from probes.figures import trace_figure
+
+
+@dataclass(frozen=True)
+class TraceRequest:
+    """`run.data` is the picture; class names come from its `classes` file, `classes_of`, or the teacher."""
+
+    run: TTTRun
+    classes_of: str | None = None
+
+
+def named_head(teacher: Teacher, request: TraceRequest) -> ZeroShotHead:
+    """The zero-shot head over whatever class names there are."""
+    templates = choose_templates(request.run.templates)
+    if request.run.classes:
+        return teacher.zero_shot_head(read_class_file(Path(request.run.classes)), templates)
+    if request.classes_of:
+        classes = open_dataset(request.classes_of).classes
+        if classes is None:
+            raise InputError(f"{request.classes_of} has no class names; give them with --classes FILE")
+        return teacher.zero_shot_head(classes, templates)
+    if teacher.classes is None:
+        raise InputError(f"{teacher.name} needs class names: --classes FILE, or --classes-of a data set")
+    return teacher.zero_shot_head(teacher.classes, templates)
+
+
+def trace_case(case: Case, teacher_head: ZeroShotHead, request: TTTRun, device: torch.device) -> dict[str, Any]:
+    """Adapt one case with its trace kept; raises `RunError` if it fails."""
+    from glom.errors import RunError
+
+    result = adapt(case, request.ttt, teacher_head, request.seed, device, keep_trace=True)
+    if result.failed:
+        raise RunError(f"{case.id}: {result.failed}")
+    names = {str(step["class"]): teacher_head.classes[step["class"]] for step in result.trace}
+    names[str(result.teacher_class)] = teacher_head.classes[result.teacher_class]
+    return {
+        "id": case.id,
+        "teacher_class": result.teacher_class,
+        "teacher_name": teacher_head.classes[result.teacher_class],
+        "apm_class": result.apm_class,
+        "apm_name": teacher_head.classes[result.apm_class],
+        "cosine": result.cosine,
+        "names": names,
+        "trace": list(result.trace),
+    }
+
+
+def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
+    """Read the picture, adapt, write `trace.csv`, `trace.json` and `trace.png`; returns what `trace.json` holds."""
+    image = read_image(request.run.data)
+    device = resolve_device(request.run.device)
+    teacher = load_teacher(request.run.teacher, str(device), request.run.teacher_precision)
+    require(get_objective(request.run.ttt.objective), teacher.has_grid, teacher.name)
+    name = Path(request.run.data).name
+    if request.run.corruption:
+        kind = parse_corruption(request.run.corruption)
+        image = corrupt(image, kind, sample_seed(request.run.seed, name, "corruption"))
+    head = named_head(teacher, request)
+    images = teacher.preprocess(image)[None].to(device)
+    grid = teacher.grid(images)[0] if "grid" in get_objective(request.run.ttt.objective).needs else None
+    size = request.run.ttt.config(teacher.width).image_size
+    case = Case(name, None, picture(image, size), teacher.token(images)[0].clone(), grid)
+    settings = {"image": name, "teacher": teacher.name, "fingerprint": teacher.fingerprint, **asdict(request.run.ttt)}
+    with RunFolder(out, "trace", settings, extra={"command": command_line()}) as folder:
+        result = trace_case(case, head, request.run, device)
+        result["versions"] = versions()
+        write_json(out / "trace.json", result)
+        with (out / "trace.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["iteration", "loss", "cosine", "class", "name", "agrees"])
+            for step in result["trace"]:
+                agrees = step["class"] == result["teacher_class"]
+                row = [step["iteration"], step["loss"], step["cosine"], step["class"]]
+                writer.writerow([*row, result["names"][str(step["class"])], int(agrees)])
+        trace_figure([{"title": name, **result}], out / "trace.png")
+        folder.finish()
+    return result

@@ -1,0 +1,263 @@
+"""Test-time training over a data set: honest, resumable, sharded over processes.
+
+A run folder is all there is: `summary(folder)` and the table come from its lines alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from glom.artifacts import RunFolder, read_json, read_results, read_timing
+from glom.columns import picture
+from glom.datasets.base import ImageDataset, Sample
+from glom.datasets.corruptions import Corruption, corrupt, parse_corruption
+from glom.datasets.registry import open_dataset
+from glom.devices import resolve_device
+from glom.errors import GlomError, InputError
+from glom.objectives import get_objective, require
+from glom.seeds import sample_seed
+from glom.statistics import bootstrap_ci, mcnemar_exact
+from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.registry import load_teacher
+from glom.ttt import Case, TTTSettings, adapt, settings_dict, ttt_preset
+from glom.zero_shot import choose_templates, read_class_file
+
+BATCH = 16  # samples prepared (read, corrupted, encoded) at once, one batch ahead of the adaptation
+
+
+@dataclass(frozen=True)
+class TTTRun:
+    """One run's request.
+
+    Attributes:
+        data: a folder, a manifest, or a registered name (see `apm datasets`).
+        teacher: see `apm teachers`.
+        ttt: how each sample is adapted.
+        split: of the data set.
+        classes: a file of class names, or None for the data set's own.
+        templates: "simple", "imagenet", "photo", or a file; ignored by classifiers.
+        corruption: "name:severity" or None.
+        limit: samples at most, spread evenly over the classes.
+        seed: of the run; every sample's follows from it.
+        device, teacher_precision: where and how the teacher and the APM run.
+        strict: stop at the first unreadable picture rather than record it.
+        shuffle: visit the samples in another order (results stay the same, sample by sample).
+    """
+
+    data: str
+    teacher: str
+    ttt: TTTSettings
+    split: str = "test"
+    classes: str | None = None
+    templates: str = "simple"
+    corruption: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    teacher_precision: str = "fp32"
+    strict: bool = False
+    shuffle: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run yields: a message before it starts, then one record a sample."""
+
+    done: int
+    total: int
+    record: dict[str, Any] | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs, opened and checked before the first sample."""
+
+    dataset: ImageDataset
+    teacher: Teacher
+    head: ZeroShotHead
+    corruption: Corruption | None
+    device: torch.device
+
+
+def settings_for(teacher: str, preset: str = "fast", queries: int | None = None, **changes: Any) -> TTTSettings:
+    """A preset's settings, with an APM that suits the teacher unless one is named.
+
+    `published` is always the published APM. `fast` takes the small ones for the small teachers that ship.
+    `queries` 0 means the whole grid at every step.
+    """
+    if preset == "fast" and changes.get("apm") is None:
+        changes["apm"] = {"glom-tiny": "apm-tiny", "efficientnet-lite0": "apm-small"}.get(teacher, "apm-ttt")
+    settings = ttt_preset(preset, queries=queries or None, **changes)
+    return replace(settings, queries=None) if queries == 0 else settings
+
+
+def prepare(request: TTTRun) -> Prepared:
+    """Open data and teacher and check that they fit. Raises `InputError` for anything wrong with the request."""
+    corruption = parse_corruption(request.corruption) if request.corruption else None
+    device = resolve_device(request.device)
+    dataset = open_dataset(
+        request.data, split=request.split, classes_file=Path(request.classes) if request.classes else None
+    )
+    if request.limit is not None:
+        if request.limit < 1:
+            raise InputError(f"--limit must be at least 1, got {request.limit}")
+        dataset = dataset.limit(request.limit)
+    teacher = load_teacher(request.teacher, device=str(device), precision=request.teacher_precision)
+    require(get_objective(request.ttt.objective), teacher.has_grid, teacher.name)
+    return Prepared(dataset, teacher, make_head(teacher, dataset, request), corruption, device)
+
+
+def make_head(teacher: Teacher, dataset: ImageDataset, request: TTTRun) -> ZeroShotHead:
+    """The zero-shot head for the data set's classes, or a file's, or the classifier's own."""
+    classes = dataset.classes
+    if classes is None and request.classes:
+        classes = read_class_file(Path(request.classes))
+    if classes is None:
+        classes = teacher.classes
+    if classes is None:
+        raise InputError(f"{dataset.name} has no class names; give them with --classes FILE")
+    labels = [s.label for s in dataset.samples if s.label is not None]
+    if labels and max(labels) >= len(classes):
+        raise InputError(f"{dataset.name} has labels up to {max(labels)} but {len(classes)} class names")
+    return teacher.zero_shot_head(classes, choose_templates(request.templates))
+
+
+def identity(request: TTTRun, ready: Prepared) -> dict[str, Any]:
+    """Everything that decides the results: what a resumed run must match."""
+    return {
+        "data": ready.dataset.name,
+        "data_fingerprint": ready.dataset.fingerprint(),
+        "samples": len(ready.dataset),
+        "teacher": ready.teacher.name,
+        "teacher_fingerprint": ready.teacher.fingerprint,
+        "teacher_precision": request.teacher_precision,
+        "classes": len(ready.head.classes),
+        "templates": list(choose_templates(request.templates)) if ready.teacher.has_text else None,
+        "corruption": str(ready.corruption) if ready.corruption else None,
+        "seed": request.seed,
+        **settings_dict(request.ttt),
+    }
+
+
+def ranks() -> tuple[int, int]:
+    """(rank, world) as torchrun sets them; (0, 1) without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> Iterator[Progress]:
+    """Adapt every sample that has no result yet, yielding each as it is written.
+
+    Under torchrun every rank takes each W-th sample and writes a part of its own; the parts together are the run.
+
+    Raises:
+        InputError: a wrong request; with `strict`, the first unreadable picture.
+        RunError: the disk is full; what was written stays.
+    """
+    ready = prepare(request)
+    rank, world = ranks()
+    part = f"-{rank}-of-{world}" if world > 1 else ""
+    extra = {"command": command, "device": str(ready.device), "data_spec": request.data, "world": world}
+    with RunFolder(out, "ttt", identity(request, ready), resume, extra, part) as folder:
+        done = {record["id"] for record in folder.records()}
+        order = list(enumerate(ready.dataset.samples))
+        if request.shuffle:
+            order = [order[i] for i in np.random.default_rng(request.seed).permutation(len(order))]
+        todo = [(i, s) for i, s in order[rank::world] if s.id not in done]
+        total = len(order[rank::world])
+        for message in folder.warnings:
+            yield Progress(total - len(todo), total, message=message)
+        yield Progress(total - len(todo), total)
+        for number, (record, seconds) in enumerate(_results(todo, request, ready), 1):
+            folder.append(record, seconds)
+            yield Progress(total - len(todo) + number, total, record)
+        if len(read_results(out)) == len(ready.dataset):
+            folder.finish()
+
+
+def _results(
+    todo: Sequence[tuple[int, Sample]], request: TTTRun, ready: Prepared
+) -> Iterator[tuple[dict[str, Any], float | None]]:
+    batches = [todo[i : i + BATCH] for i in range(0, len(todo), BATCH)]
+    # One thread reads and encodes the next batch while this one is adapted.
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(_load, batches[0], request, ready) if batches else None
+        for number, batch in enumerate(batches):
+            assert pending is not None
+            loaded = pending.result()
+            pending = pool.submit(_load, batches[number + 1], request, ready) if number + 1 < len(batches) else None
+            for (index, sample), case in zip(batch, loaded, strict=True):
+                if isinstance(case, GlomError):
+                    if request.strict:
+                        raise case
+                    reason = {"id": sample.id, "index": index, "status": "skipped", "reason": str(case)}
+                    yield reason, None
+                    continue
+                started = time.perf_counter()
+                result = adapt(case, request.ttt, ready.head, request.seed, ready.device)
+                yield {"index": index, **result.record()}, time.perf_counter() - started
+
+
+def _load(batch: Sequence[tuple[int, Sample]], request: TTTRun, ready: Prepared) -> list[Case | GlomError]:
+    """Read, corrupt, fold-picture and encode a batch; an unreadable sample becomes its error."""
+    size = request.ttt.config(ready.teacher.width).image_size
+    results: dict[int, Case | GlomError] = {}
+    good: list[tuple[int, Sample, torch.Tensor, torch.Tensor]] = []
+    for place, (_, sample) in enumerate(batch):
+        try:
+            image = sample.image()
+            if ready.corruption is not None:
+                image = corrupt(image, ready.corruption, sample_seed(request.seed, sample.id, "corruption"))
+            good.append((place, sample, picture(image, size), ready.teacher.preprocess(image)))
+        except GlomError as error:
+            results[place] = error
+    if good:
+        images = torch.stack([x for *_, x in good]).to(ready.device)
+        tokens = ready.teacher.token(images)
+        grids = ready.teacher.grid(images) if "grid" in get_objective(request.ttt.objective).needs else None
+        for row, (place, sample, folded, _) in enumerate(good):
+            grid = None if grids is None else grids[row].clone()
+            results[place] = Case(sample.id, sample.label, folded, tokens[row].clone(), grid)
+    return [results[place] for place in range(len(batch))]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """The table of a run from its lines alone; accuracies in percent, agreement in 0-1, None without labels.
+
+    `difference` is APM minus teacher on the same samples, `ci95` its paired bootstrap interval, `mcnemar_p` exact.
+    """
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("kind") != "ttt":
+        raise InputError(f"{folder} holds a {manifest.get('kind')} run, not a TTT run")
+    records = read_results(folder)
+    good = [r for r in records if r["status"] == "ok"]
+    labelled = [r for r in good if r["label"] is not None]
+    teacher = np.array([r["teacher"] == r["label"] for r in labelled], dtype=float)
+    apm = np.array([r["apm"] == r["label"] for r in labelled], dtype=float)
+    seconds = [s for i, s in read_timing(folder).items() if i in {r["id"] for r in good}]
+    low, high = bootstrap_ci(100 * (apm - teacher))
+    percent = lambda x: round(100 * float(np.mean(x)), 4) if len(x) else None  # noqa: E731
+    steps = {r["iterations"] for r in good}
+    return {
+        "n": len(good),
+        "skipped": sum(r["status"] == "skipped" for r in records),
+        "failed": sum(r["status"] == "failed" for r in records),
+        "iterations": steps.pop() if len(steps) == 1 else (round(float(np.mean(list(steps))), 1) if steps else None),
+        "teacher_top1": percent(teacher),
+        "apm_top1": percent(apm),
+        "difference": round(100 * float(np.mean(apm - teacher)), 4) if len(apm) else None,
+        "ci95": [round(low, 4), round(high, 4)] if len(apm) else None,
+        "mcnemar_p": round(mcnemar_exact(apm, teacher), 6) if len(apm) else None,
+        "oracle_top1": percent([r["oracle"] for r in labelled]),
+        "agreement": round(float(np.mean([r["teacher"] == r["apm"] for r in good])), 4) if good else None,
+        "seconds_per_sample": round(float(np.mean(seconds)), 4) if seconds else None,
+    }

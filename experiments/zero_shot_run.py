@@ -1,0 +1,80 @@
+"""A teacher's zero-shot accuracy on a data set, for several sets of templates over one encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from glom.datasets.corruptions import corrupt, parse_corruption
+from glom.datasets.registry import open_dataset
+from glom.devices import resolve_device
+from glom.errors import GlomError, InputError
+from glom.seeds import sample_seed
+from glom.statistics import bootstrap_ci
+from glom.teachers.registry import load_teacher
+from glom.zero_shot import choose_templates
+
+BATCH = 64
+
+
+def score_teacher(
+    teacher_name: str,
+    data: str,
+    templates: Sequence[str],
+    split: str = "test",
+    corruption: str | None = None,
+    limit: int | None = None,
+    device_name: str = "auto",
+    seed: int = 0,
+) -> Iterator[tuple[int, int] | dict[str, Any]]:
+    """Encode every picture once, then score each set of templates.
+
+    Yields:
+        (done, total) while encoding, then `{"templates", "count", "top1", "ci95", "n", "skipped"}` for each set.
+    """
+    sets = {name: choose_templates(name) for name in templates}
+    kind = parse_corruption(corruption) if corruption else None
+    device = resolve_device(device_name)
+    dataset = open_dataset(data, split=split)
+    if limit is not None:
+        dataset = dataset.limit(limit)
+    if any(s.label is None for s in dataset.samples):
+        raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
+    teacher = load_teacher(teacher_name, str(device))
+    classes = dataset.classes or teacher.classes
+    if classes is None:
+        raise InputError(f"{dataset.name} has no class names")
+    heads = {name: teacher.zero_shot_head(classes, chosen) for name, chosen in sets.items()}
+    tokens, labels, skipped = [], [], 0
+    total = len(dataset)
+    for start in range(0, total, BATCH):
+        views = []
+        for sample in dataset.samples[start : start + BATCH]:
+            try:
+                image = sample.image()
+                if kind is not None:
+                    image = corrupt(image, kind, sample_seed(seed, sample.id, "corruption"))
+                views.append(teacher.preprocess(image))
+                labels.append(sample.label)
+            except GlomError:
+                skipped += 1
+        if views:
+            tokens.append(teacher.token(torch.stack(views).to(device)))
+        yield min(start + BATCH, total), total
+    if not tokens:
+        raise InputError(f"no picture of {dataset.name} could be read")
+    everything, truth = torch.cat(tokens), np.array(labels)
+    for name, head in heads.items():
+        right = 100.0 * (head(everything).argmax(-1).cpu().numpy() == truth)
+        low, high = bootstrap_ci(right)
+        yield {
+            "templates": name,
+            "count": len(sets[name]),
+            "top1": float(right.mean()),
+            "ci95": [low, high],
+            "n": len(right),
+            "skipped": skipped,
+        }

@@ -1,0 +1,174 @@
+"""Safe image reading: any ordinary picture file becomes an upright 8-bit RGB picture, anything else one clear error."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import warnings
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from glom.errors import InputError
+
+MAX_PIXELS = 64_000_000
+WHITE = (255, 255, 255)
+
+# Raster formats decoded inside Pillow; EPS is left out because Pillow hands it to an external interpreter.
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+ENDINGS = "jpg jpeg jpe jfif png gif bmp dib tif tiff webp ppm pgm pbm pnm jp2 avif"
+SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())
+
+# The warning filter is process-wide: only one thread at a time may exchange it.
+_OPENING = threading.Lock()
+
+
+def read_image(
+    source: str | Path | bytes,
+    max_pixels: int = MAX_PIXELS,
+    background: tuple[int, int, int] = WHITE,
+    name: str = "image data",
+) -> Image.Image:
+    """Read one picture as upright 8-bit RGB.
+
+    The EXIF rotation is applied; the first frame is taken of animations. Transparency (alpha channels, transparent
+    palette entries and key colours) is composited over `background`. CMYK is converted without a colour profile.
+    Deeper greyscale is scaled, never clipped: 16-bit by 255/65535; 32-bit integers as 16-bit where they fit in its
+    range, otherwise from their own lowest..highest; floats from [0, 1], else from [0, 255] where they fit, otherwise
+    from their own lowest..highest.
+
+    Args:
+        source: a path, or the file's bytes.
+        max_pixels: width times height above which the file is refused from its header, before any decoding. Pillow's
+            own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`, stays in force above it.
+        background: (R, G, B) in 0-255.
+        name: what to call `source` in errors where it is bytes.
+
+    Returns:
+        A picture of mode "RGB".
+
+    Raises:
+        InputError: missing, a folder, empty, truncated, not an image, too large, or not convertible to RGB.
+
+    Example:
+        >>> data = io.BytesIO()
+        >>> Image.new("L", (2, 1), 128).save(data, "PNG")
+        >>> read_image(data.getvalue()).getpixel((0, 0))
+        (128, 128, 128)
+    """
+    if isinstance(source, bytes):
+        if not source:
+            raise InputError(f"{name}: the file is empty (0 bytes)")
+        return _read(io.BytesIO(source), name, max_pixels, background)
+    path = Path(source)
+    where = one_line(path)
+    try:
+        if path.is_dir():
+            raise InputError(f"{where}: a folder, not an image file")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{where}: not a regular file")
+        if path.stat().st_size == 0:
+            raise InputError(f"{where}: the file is empty (0 bytes)")
+        with path.open("rb") as file:
+            return _read(file, where, max_pixels, background)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{where}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(f"{where}: cannot be read ({reason})") from error
+
+
+def one_line(text: object) -> str:
+    """`text` without line breaks or other control characters, so that an error stays one line."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", str(text)).strip()
+
+
+def _read(file: IO[bytes], where: str, max_pixels: int, background: tuple[int, int, int]) -> Image.Image:
+    image = _open(file, where, max_pixels)
+    with image:
+        width, height = image.size
+        if width < 1 or height < 1:
+            raise InputError(f"{where}: the picture is {width}x{height} pixels; there is nothing to read")
+        if width * height > max_pixels:
+            raise InputError(
+                f"{where}: {width}x{height} pixels is more than the limit of {max_pixels:,}; refused before decoding"
+            )
+        # Decoders raise nearly anything on hostile bytes, so every kind becomes the one error a run records.
+        try:
+            image.load()
+        except Exception as error:
+            raise InputError(f"{where}: damaged or truncated ({one_line(error) or type(error).__name__})") from error
+        try:
+            return to_rgb(_upright(image), background)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        except Exception as error:
+            raise InputError(f"{where}: mode {image.mode} cannot be turned into RGB ({one_line(error)})") from error
+
+
+def _open(file: IO[bytes], where: str, max_pixels: int) -> Image.Image:
+    """Read the header alone."""
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    try:
+        # What Pillow would warn of, a large picture or damaged metadata, is refused or passed over by the rules here.
+        with _OPENING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(file, formats=formats)
+    except UnidentifiedImageError:
+        raise InputError(f"{where}: not an image in a format that can be read ({', '.join(formats)})") from None
+    except Image.DecompressionBombError as error:
+        count = re.search(r"\((\d+) pixels\)", str(error))
+        pixels = f"{int(count[1]):,}" if count else "too many"
+        raise InputError(
+            f"{where}: {pixels} pixels is more than the limit of {max_pixels:,}; refused before decoding"
+        ) from None
+    except Exception as error:
+        raise InputError(f"{where}: damaged header ({one_line(error) or type(error).__name__})") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # Damaged metadata does not make the pixels unreadable; without a valid rotation there is none to apply.
+        return image
+
+
+def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:
+    """A decoded picture of any Pillow mode -> mode "RGB", by the rules of `read_image`.
+
+    Raises:
+        InputError: a float picture with NaN or infinite pixels.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return _wide_to_rgb(image, background)
+    if image.has_transparency_data or image.mode in ("La", "RGBa"):
+        if image.mode == "La":
+            image = image.convert("LA")
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _wide_to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Greyscale of more than 8 bits ("I;16*", "I", "F") -> RGB."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise InputError("the picture has NaN or infinite pixels")
+    low, high = float(values.min()), float(values.max())
+    if image.mode != "F" and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    elif image.mode == "F" and low >= 0 and high <= 255:
+        low, high = 0.0, 1.0 if high <= 1 else 255.0
+    scaled = np.rint((values - low) * 255.0 / ((high - low) or 1.0)).astype(np.uint8)
+    grey = np.repeat(scaled[..., None], 3, axis=-1)
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        grey[values == key] = background
+    return Image.fromarray(grey, "RGB")

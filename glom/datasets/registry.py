@@ -1,0 +1,161 @@
+"""Data sets by name: one decorator adds one, one function opens any, folders and manifests included."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from glom.datasets.base import ImageDataset
+from glom.datasets.classes import rename_classes
+from glom.datasets.folder import folder_dataset
+from glom.datasets.manifest import manifest_dataset
+from glom.datasets.reading import one_line
+from glom.datasets.samples_build import read_sample
+from glom.datasets.torchvision_sets import SETS, SMALL, TorchvisionSet, torchvision_dataset
+from glom.errors import InputError, unknown
+
+Builder = Callable[[Path, str, bool], ImageDataset]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """One row of the table of data sets.
+
+    Attributes:
+        name: what opens it.
+        what: its contents in a few words.
+        size: number of images.
+        licence: as its authors state it.
+        source: where it comes from.
+        offline: whether it opens on a machine that never had a network.
+    """
+
+    name: str
+    what: str
+    size: str
+    licence: str
+    source: str
+    offline: bool = False
+
+
+_REGISTRY: dict[str, tuple[DatasetInfo, Builder]] = {}
+
+
+def register_dataset(
+    name: str, what: str, size: str, licence: str, source: str, offline: bool = False
+) -> Callable[[Builder], Builder]:
+    """Decorate `build(root, split, download) -> ImageDataset`, so that `open_dataset(name)` calls it.
+
+    Args:
+        name: lower case letters, digits and hyphens; must be new. The others are `DatasetInfo`'s.
+
+    Raises:
+        InputError: the name is taken, or not a name.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise InputError(f"'{name}' cannot name a data set: use lower case letters, digits and hyphens")
+    if name in _REGISTRY:
+        raise InputError(f"a data set called '{name}' is registered already")
+
+    def keep(build: Builder) -> Builder:
+        _REGISTRY[name] = DatasetInfo(name, what, size, licence, source, offline), build
+        return build
+
+    return keep
+
+
+def dataset_names() -> list[DatasetInfo]:
+    """Every registered data set, those that need no network first, then by name."""
+    return sorted((info for info, _ in _REGISTRY.values()), key=lambda info: (not info.offline, info.name))
+
+
+def data_root() -> Path:
+    """Where named data sets lie if nothing else is said: `$APM_DATA`, else `glom-apm/data` in the user's cache."""
+    if os.environ.get("APM_DATA"):
+        return Path(os.environ["APM_DATA"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "glom-apm" / "data"
+
+
+def open_dataset(
+    spec: str,
+    root: Path | None = None,
+    split: str = "test",
+    classes_file: Path | None = None,
+    download: bool = False,
+) -> ImageDataset:
+    """Open a data set.
+
+    Args:
+        spec: a registered name (`cifar10-sample`), a name and the folder that holds it (`cifar10:DIR`), a folder of
+            images, or a `.csv` or `.tsv` manifest. A name goes before a folder of that name; `./cifar10` is the folder.
+        root: the folder that holds a named data set (default: `data_root()`), or that `spec` is relative to.
+        split: "train", "val" or "test", as far as there are such; ignored by manifests and undivided folders.
+        classes_file: class names, one a line, see `glom.datasets.classes.rename_classes`.
+        download: fetch a named data set that is not there.
+
+    Raises:
+        InputError: nothing of that name, an empty folder, a file that is no manifest, class names that do not fit, a
+            named data set that is not there.
+        RunError: a download failed.
+
+    Example:
+        >>> dataset = open_dataset("cifar10-sample")
+        >>> len(dataset), dataset.classes[:2], dataset[0].image().size
+        (200, ('airplane', 'automobile'), (32, 32))
+    """
+    dataset = _open(spec, root, split, classes_file is not None, download)
+    return dataset if classes_file is None else rename_classes(dataset, Path(classes_file))
+
+
+def _open(spec: str, root: Path | None, split: str, renamed: bool, download: bool) -> ImageDataset:
+    if not spec.strip():
+        raise InputError("no data set named: give a folder, a manifest or a registered name")
+    name, colon, place = spec.partition(":")
+    if name in _REGISTRY and (place or not colon):
+        where = Path(place).expanduser() if place else root or data_root()
+        return _REGISTRY[name][1](where, split, download)
+    path = Path(spec).expanduser()
+    if root is not None:
+        path = root / path
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, ValueError):
+        is_folder = is_there = False
+    if is_folder:
+        return folder_dataset(path, split, renamed)
+    if is_there:
+        return manifest_dataset(path, renamed)
+    if re.fullmatch(r"[\w-]+", name):
+        hint = f"and there is no file or folder of that name in {one_line(path.absolute().parent)}"
+        raise unknown("data set", name, _REGISTRY, "" if colon else hint)
+    raise InputError(f"{one_line(path)}: no such file or folder")
+
+
+@register_dataset(
+    "cifar10-sample",
+    what="20 test images of each class of CIFAR-10, 32x32, shipped",
+    size="200 test",
+    licence="MIT",
+    source="Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
+    offline=True,
+)
+def _cifar10_sample(root: Path, split: str, download: bool) -> ImageDataset:
+    if split != "test":
+        raise unknown("split of cifar10-sample", split, ["test"])
+    archive = files("glom.datasets") / "samples" / "cifar10-sample.zip"
+    return read_sample(archive.read_bytes(), "cifar10-sample", SMALL)
+
+
+def _register(kind: TorchvisionSet) -> None:
+    @register_dataset(kind.name, kind.what, kind.size, kind.licence, kind.origin)
+    def build(root: Path, split: str, download: bool) -> ImageDataset:
+        return torchvision_dataset(kind, root, split, download)
+
+
+for _kind in SETS:
+    _register(_kind)

@@ -1,0 +1,94 @@
+"""Where a sample's pixels lie: a file, bytes in memory, or a row of an array. Each can be read and be identified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from glom.datasets.reading import read_image
+from glom.errors import InputError
+
+# Files up to this size are hashed whole, larger ones by their size and both ends: fingerprints stay cheap.
+WHOLE = 4 << 20
+END = 1 << 20
+
+
+class Source(Protocol):
+    """One picture, not yet read."""
+
+    def image(self, max_pixels: int) -> Image.Image:
+        """An RGB picture; `InputError` where it cannot be read."""
+        ...
+
+    def digest(self) -> str:
+        """A hex digest of the content, the same wherever it lies; never raises."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A picture in a file of its own."""
+
+    path: Path
+
+    def image(self, max_pixels: int) -> Image.Image:
+        return read_image(self.path, max_pixels)
+
+    def digest(self) -> str:
+        """sha256 over the size and the content; of files above 4 MiB, over the size and the first and last MiB."""
+        try:
+            if not self.path.is_file():
+                return "unreadable"
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                digest = hashlib.sha256(f"{size}\n".encode())
+                if size <= WHOLE:
+                    digest.update(file.read())
+                else:
+                    digest.update(file.read(END))
+                    file.seek(size - END)
+                    digest.update(file.read(END))
+        except (OSError, ValueError):
+            # Named by the data set but not readable: part of what the data set is, and recorded as skipped in a run.
+            return "unreadable"
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class BytesSource:
+    """A picture file held in memory; `name` says in errors where it came from."""
+
+    data: bytes
+    name: str
+
+    def image(self, max_pixels: int) -> Image.Image:
+        return read_image(self.data, max_pixels, name=self.name)
+
+    def digest(self) -> str:
+        """As a file with these bytes."""
+        ends = (self.data,) if len(self.data) <= WHOLE else (self.data[:END], self.data[-END:])
+        return hashlib.sha256(f"{len(self.data)}\n".encode() + b"".join(ends)).hexdigest()
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Row `index` of an array (N, H, W) or (N, H, W, 3), uint8, shared by all samples of a data set."""
+
+    array: np.ndarray
+    index: int
+
+    def image(self, max_pixels: int) -> Image.Image:
+        pixels = self.array[self.index]
+        if pixels.shape[0] * pixels.shape[1] > max_pixels:
+            raise InputError(f"picture {self.index}: {pixels.shape} is more than the limit of {max_pixels:,} pixels")
+        return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+
+    def digest(self) -> str:
+        pixels = np.ascontiguousarray(self.array[self.index])
+        return hashlib.sha256(f"{pixels.shape}\n".encode() + pixels.tobytes()).hexdigest()

@@ -1,0 +1,59 @@
+"""Devices and precisions by name. torch is imported inside the functions, so that importing this costs nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from glom.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS: dict[str, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def available_devices() -> list[str]:
+    """What `resolve_device` accepts on this machine, best first: `["cuda:0", "cpu"]`."""
+    import torch
+
+    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return [*names, "cpu"]
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps` -> a device that exists here. `auto` is the first of CUDA, MPS, CPU.
+
+    Raises:
+        InputError: a name that is none of these, or a device this machine does not have.
+    """
+    import torch
+
+    here = available_devices()
+    if name == "auto":
+        return torch.device(here[0])
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:0", "mps"])
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in here:
+        raise InputError(f"device '{name}' is not available here; there is: {', '.join(here)} (or 'auto')")
+    return torch.device(wanted)
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """`fp32`, `bf16` or `fp16` -> the dtype an encoder's weights and products take on `device`.
+
+    Raises:
+        InputError: another name, or fp16 on a CPU (slow there, and missing for some operations).
+    """
+    import torch
+
+    if name not in PRECISIONS:
+        raise unknown("precision", name, PRECISIONS)
+    if name == "fp16" and device.type == "cpu":
+        raise InputError("precision 'fp16' does not run on a CPU; use bf16 or fp32")
+    dtype = getattr(torch, PRECISIONS[name])
+    assert isinstance(dtype, torch.dtype)
+    return dtype

@@ -1,0 +1,137 @@
+"""The same parameters, outputs and gradients as the plain forward, run faster or in less memory.
+
+plain     `AsynchronousPerceptionMachine.forward`, the reference
+folded    far fewer multiplications; everything at once
+streamed  folded, a chunk of locations at a time: memory does not grow with their number
+sharded   folded or streamed, every R-th location on each of R ranks
+auto      one of these, and `choose` says why
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from glom.apm import OUTPUTS, AsynchronousPerceptionMachine, Percept
+from glom.errors import InputError, unknown
+from glom.execution.folded import folded as _folded
+from glom.execution.locations import Locations, locate
+from glom.execution.sharded import init_group, sync_gradients
+from glom.execution.sharded import sharded as _sharded
+from glom.execution.stacked import StackedAPM
+from glom.execution.streamed import default_chunk, free_memory, location_bytes
+from glom.execution.streamed import streamed as _streamed
+
+__all__ = [
+    "EXECUTIONS",
+    "Choice",
+    "Locations",
+    "StackedAPM",
+    "choose",
+    "init_group",
+    "locate",
+    "run",
+    "sync_gradients",
+]
+
+EXECUTIONS = ("auto", "plain", "folded", "streamed", "sharded")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What "auto" picked: the execution, the chunk (None: everything at once), and why, in a sentence."""
+
+    execution: str
+    chunk: int | None
+    reason: str
+
+
+def choose(
+    apm: AsynchronousPerceptionMachine,
+    n_images: int,
+    n_queries: int,
+    outputs: tuple[str, ...] = ("token",),
+    device: torch.device | str | None = None,
+    group: dist.ProcessGroup | None = None,
+) -> Choice:
+    """Pick an execution by what there is: ranks, then memory.
+
+    Args:
+        device: whose memory counts; the APM's own if None.
+        group: ranks to share the columns, if any.
+    """
+    device = torch.device(device) if device is not None else apm.feature_head.weight.device
+    ranks = dist.get_world_size(group) if group is not None else 1
+    if n_queries > 0 and ranks > 1:
+        mine = choose(apm, n_images, -(-n_queries // ranks), outputs, device)
+        return Choice("sharded", mine.chunk, f"sharded over {ranks} ranks; on each, {mine.reason}")
+    need = n_images * n_queries * location_bytes(apm, outputs, torch.is_grad_enabled())
+    have = free_memory(device)
+    amount = f"{n_images * n_queries} columns need about {need / 2**30:.2g} GiB, {have / 2**30:.2g} GiB are free"
+    if need <= have // 2:
+        return Choice("folded", None, f"folded: {amount}")
+    chunk = default_chunk(apm, n_images, outputs)
+    return Choice("streamed", chunk, f"streamed, {chunk} locations at a time: {amount}")
+
+
+def run(
+    apm: AsynchronousPerceptionMachine,
+    images: Tensor,
+    queries: Tensor | Locations | None = None,
+    outputs: tuple[str, ...] = ("token",),
+    execution: str = "auto",
+    *,
+    chunk: int | None = None,
+    group: dist.ProcessGroup | None = None,
+    explain: Callable[[str], None] | None = None,
+) -> Percept:
+    """Fold, unfold and read out, by any execution: the contract of the APM's own forward.
+
+    Args:
+        images: (B, 3, image_size, image_size).
+        queries: (N, 2) in [0, 1]^2, shared by the batch, or what `locate` made of them; the default grid if None.
+        outputs: of "features", "rgb" and "token".
+        execution: one of `EXECUTIONS`.
+        chunk: locations at a time, for "streamed" and "sharded".
+        group: the ranks of "sharded"; the default group if None.
+        explain: called with one sentence that says what runs and why.
+
+    Returns:
+        features (B, N, F), rgb (B, N, 3), token (B, F), None where not asked for. Tokens have the parameters' dtype,
+        under autocast too; under "sharded", `sync_gradients` completes the gradients after the backward pass.
+
+    Raises:
+        InputError: an unknown execution or output, no queries, queries outside the picture, pictures of another size.
+        RunError: out of memory twice, or a rank that died.
+
+    Example:
+        >>> from glom.apm import APM, preset
+        >>> apm = APM(preset("apm-tiny"))
+        >>> tuple(run(apm, torch.zeros(1, 3, 32, 32), execution="folded").token.shape)
+        (1, 128)
+    """
+    if execution not in EXECUTIONS:
+        raise unknown("execution", execution, EXECUTIONS)
+    for name in outputs:
+        if name not in OUTPUTS:
+            raise unknown("output", name, OUTPUTS)
+    if chunk is not None and chunk < 1:
+        raise InputError(f"a chunk needs at least one location, got {chunk}")
+    where = locate(apm.default_queries(images) if queries is None else queries)
+    reason = f"{execution}: as asked"
+    if execution == "auto":
+        choice = choose(apm, len(images), where.count, outputs, images.device, group)
+        execution, chunk, reason = choice.execution, chunk or choice.chunk, choice.reason
+    if explain is not None:
+        explain(reason)
+    if execution == "plain":
+        return apm(images, where.points() if isinstance(queries, Locations) else queries, outputs)
+    if execution == "folded":
+        return _folded(apm, images, where, outputs)
+    if execution == "streamed":
+        return _streamed(apm, images, where, outputs, chunk)
+    return _sharded(apm, images, where, outputs, group, chunk)

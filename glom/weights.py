@@ -1,0 +1,172 @@
+"""Weights read safely: tensors only, never code; checked against the model before they touch it."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from glom.errors import InputError
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # what training scripts put their weights under
+PICKLE = b"\x80"  # the first byte of every binary pickle
+SHOWN = 3  # how many names an error lists
+
+
+def load_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Name -> tensor from a `.safetensors` file, or from `.pt`/`.pth`/`.bin` holding nothing but tensors.
+
+    Weights under `state_dict` or `model` are unwrapped, and a `module.` before every name (DataParallel's) is dropped.
+
+    Raises:
+        InputError: no such file, not weights, truncated, another format, or a pickle with code in it (refused).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no such weights file: {path}")
+    if not path.is_file():
+        raise InputError(f"weights must be a file, got a folder: {path}")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    if path.suffix in TORCH_SUFFIXES:
+        return _unwrap(_load_torch(path), path)
+    raise InputError(
+        f"{path} is no weights format known here; give a .safetensors file (or .pt, .pth with tensors only)"
+    )
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a safetensors file, or is truncated ({_line(error)})") from error
+
+
+def _load_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols and archives, which the errors below speak of
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        text = str(error)
+        # torch names the refused global or the archive kind; anything else is damage.
+        odd = "Unsupported operand" in text and _first_byte(path) == PICKLE
+        if odd or "Unsupported global" in text or "Unsupported class" in text:
+            raise InputError(
+                f"{path} is a pickle that holds code, which is never run here; convert its tensors to .safetensors"
+            ) from error
+        if "TorchScript" in text:
+            raise InputError(
+                f"{path} is a TorchScript archive, a program and not weights; convert its tensors to .safetensors"
+            ) from error
+        raise InputError(f"{path} is not a weights file, or is truncated ({_line(error)})") from error
+
+
+def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
+    for key in WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise InputError(f"{path} holds no weights: expected names and tensors, got {type(loaded).__name__}")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise InputError(f"{path} holds no weights: '{name}' is a {type(value).__name__}, not a tensor")
+    if all(name.startswith("module.") for name in loaded):
+        return {name.removeprefix("module."): value for name, value in loaded.items()}
+    return dict(loaded)
+
+
+def check_state(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Whether `state` fits `model` exactly and is finite; `path` is only named in the errors.
+
+    Raises:
+        InputError: missing or unexpected names, wrong shapes, NaN or Inf.
+    """
+    own = model.state_dict()
+    missing = [f"{k} {_shape(own[k])}" for k in own if k not in state]
+    unexpected = [f"{k} {_shape(state[k])}" for k in state if k not in own]
+    wrong = [
+        f"{k} {_shape(state[k])} where the model has {_shape(own[k])}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    parts = [
+        f"{len(names)} {what}: {_some(names)}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", wrong))
+        if names
+    ]
+    if parts:
+        raise InputError(f"{path} does not fit this model; {'; '.join(parts)}")
+    check_finite(state, path, own)
+
+
+def check_finite(state: Mapping[str, Tensor], path: str | Path, own: Mapping[str, Tensor] | None = None) -> None:
+    """Refuse NaN and Inf, naming the tensor. What is infinite in the model itself (`own`; a mask, say) may stay so.
+
+    Raises:
+        InputError: a tensor that is not finite.
+    """
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
+            continue
+        if own is not None and name in own and not bool(torch.isfinite(own[name]).all()):
+            continue
+        what = "NaN" if bool(torch.isnan(tensor).any()) else "Inf"
+        raise InputError(f"{path} holds {what} in '{name}' {_shape(tensor)}; the weights are damaged")
+
+
+def load_into(model: nn.Module, path: str | Path) -> None:
+    """`load_state_dict`, `check_state`, and copied into `model` in the model's own dtype."""
+    state = load_state_dict(path)
+    check_state(model, state, path)
+    model.load_state_dict(state, strict=True)
+
+
+def file_sha256(path: str | Path) -> str:
+    """The file's sha256, hexadecimal, read in pieces.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def state_sha256(state: Mapping[str, Tensor], *identity: str) -> str:
+    """sha256 over `identity` and every tensor's name, dtype, shape and bytes, in the order of the names."""
+    digest = hashlib.sha256("\0".join(identity).encode())
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        # Bytes as they lie in memory: numpy has no bfloat16, so view them as uint8 first.
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _shape(tensor: Tensor) -> str:
+    return "(" + ", ".join(map(str, tensor.shape)) + ")"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _first_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

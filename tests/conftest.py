@@ -1,0 +1,45 @@
+"""Shared fixtures: small pictures made here, a tiny machine, the data folder beside the checkout where there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The data folder beside the checkout; tests that need it are skipped elsewhere."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared/data beside this checkout")
+    return SHARED
+
+
+def make_image(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
+    """A smooth random RGB picture, (width, height)."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    return small.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Two of CIFAR-10's classes, three pictures each."""
+    root = tmp_path / "pictures"
+    for c, name in enumerate(("cat", "ship")):
+        (root / name).mkdir(parents=True)
+        for i in range(3):
+            make_image(10 * c + i).save(root / name / f"{i}.png")
+    return root

@@ -1,0 +1,124 @@
+"""Run folders: never mixed, never half-written, resumed exactly."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from glom.artifacts import RunFolder, read_lines, read_results, read_timing, write_json
+from glom.errors import InputError, RunError
+
+SETTINGS = {"seed": 0, "lr": 1e-3, "widths": (1, 2)}
+
+
+def open_run(path, resume=False, settings=SETTINGS, part=""):
+    return RunFolder(path, "ttt", settings, resume, part=part)
+
+
+def test_lines_are_complete_and_in_order(tmp_path):
+    with open_run(tmp_path / "run") as folder:
+        folder.append({"id": "b", "index": 1}, 0.5)
+        folder.append({"id": "a", "index": 0}, 0.25)
+    assert [r["id"] for r in read_results(tmp_path / "run")] == ["a", "b"]
+    assert read_timing(tmp_path / "run") == {"b": 0.5, "a": 0.25}
+
+
+def test_half_a_line_is_cut_off(tmp_path):
+    with open_run(tmp_path / "run") as folder:
+        folder.append({"id": "a", "index": 0})
+    with (tmp_path / "run" / "results.jsonl").open("a") as file:
+        file.write('{"id": "b", "ind')
+    assert len(read_results(tmp_path / "run")) == 1
+    with open_run(tmp_path / "run", resume=True) as folder:
+        folder.append({"id": "b", "index": 1})
+    text = (tmp_path / "run" / "results.jsonl").read_text()
+    assert [json.loads(x)["id"] for x in text.splitlines()] == ["a", "b"]
+
+
+def test_damage_before_the_end_is_named(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\nnot json\n{"a": 2}\n')
+    with pytest.raises(InputError, match="line 2"):
+        read_lines(tmp_path / "x.jsonl")
+
+
+def test_a_second_process_is_told(tmp_path):
+    with open_run(tmp_path / "run"), pytest.raises(InputError, match="another process"):
+        open_run(tmp_path / "run", resume=True)
+    open_run(tmp_path / "run", resume=True).close()
+
+
+def test_other_settings_are_refused_with_the_difference(tmp_path):
+    open_run(tmp_path / "run").close()
+    with pytest.raises(InputError, match="already holds this run; add --resume"):
+        open_run(tmp_path / "run")
+    with pytest.raises(InputError, match=r"lr: 0\.001 -> 0\.1"):
+        open_run(tmp_path / "run", resume=True, settings={**SETTINGS, "lr": 0.1})
+
+
+def test_foreign_folders_are_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        open_run(tmp_path / "file")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="not empty"):
+        open_run(tmp_path / "full")
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    open_run(tmp_path / "run").close()
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    write_json(tmp_path / "run" / "manifest.json", {**manifest, "format": 99})
+    with pytest.raises(InputError, match="newer version"):
+        open_run(tmp_path / "run", resume=True)
+
+
+def test_changed_versions_are_a_warning(tmp_path):
+    open_run(tmp_path / "run").close()
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    manifest["versions"]["torch"] = "0.1"
+    write_json(tmp_path / "run" / "manifest.json", manifest)
+    with open_run(tmp_path / "run", resume=True) as folder:
+        assert "torch" in folder.warnings[0]
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    with open_run(tmp_path / "run") as folder:
+        folder.append({"id": "a", "index": 0})
+
+        def full(fd):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match="disk is full"):
+            folder.append({"id": "b", "index": 1})
+        monkeypatch.undo()
+    assert [r["id"] for r in read_results(tmp_path / "run")] == ["a"]
+    with open_run(tmp_path / "run", resume=True) as folder:
+        folder.append({"id": "b", "index": 1})
+    assert [r["id"] for r in read_results(tmp_path / "run")] == ["a", "b"]
+
+
+def test_parts_of_several_processes_are_one_run(tmp_path):
+    with open_run(tmp_path / "run", part="-0-of-2") as first:
+        first.append({"id": "a", "index": 0})
+        with open_run(tmp_path / "run", part="-1-of-2") as second:
+            second.append({"id": "b", "index": 1})
+    with open_run(tmp_path / "run", resume=True) as alone:
+        assert [r["id"] for r in alone.records()] == ["a", "b"]
+
+
+def test_write_json_leaves_the_old_file_when_it_cannot(tmp_path, monkeypatch):
+    write_json(tmp_path / "x.json", {"a": 1})
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="disk is full"):
+        write_json(tmp_path / "x.json", {"a": 2})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
+    assert not list(tmp_path.glob("*.tmp"))

@@ -1,0 +1,195 @@
+"""Test-time training by its rules: the last iteration counts, everything is reset, failures stay alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from glom import ttt
+from glom.apm import preset
+from glom.errors import InputError
+from glom.objectives import OBJECTIVES, Targets, get_objective, sample_at
+from glom.overfit import OverfitSettings, jittered_queries, overfit
+from glom.teachers.base import ZeroShotHead
+from glom.ttt import PRESETS, Case, TTTSettings, adapt, adapt_all, ttt_preset
+
+FAST = TTTSettings(apm="apm-tiny", iterations=25, lr=3e-3, schedule="cosine", initialisation="default", queries=16)
+
+
+def make_case(i: int = 0, width: int = 16, label: int | None = 1) -> Case:
+    g = torch.Generator().manual_seed(100 + i)
+    picture = torch.randn(3, 32, 32, generator=g)
+    token, grid = torch.randn(width, generator=g), torch.randn(4, 4, width, generator=g)
+    return Case(f"s{i}", label, picture, token, grid)
+
+
+def make_head(width: int = 16, classes: int = 5) -> ZeroShotHead:
+    weights = torch.nn.functional.normalize(
+        torch.randn(classes, width, generator=torch.Generator().manual_seed(9)), dim=1
+    )
+    return ZeroShotHead(tuple(f"c{i}" for i in range(classes)), weights, scale=20.0)
+
+
+def test_overfits_to_the_teachers_answer():
+    for i in range(3):
+        result = adapt(make_case(i), replace(FAST, iterations=120), make_head())
+        assert result.cosine > 0.995
+        assert result.apm_class == result.teacher_class
+        assert result.steps == 120
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_every_objective_falls(name):
+    result = adapt(
+        make_case(), replace(FAST, objective=name, queries=None, iterations=40), make_head(), keep_trace=True
+    )
+    losses = [s["loss"] for s in result.trace if s["loss"] is not None]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_order_and_company_change_nothing():
+    cases = [make_case(i) for i in range(3)]
+    forward = {r.id: r.record() for r in adapt_all(cases, FAST, make_head())}
+    torch.rand(17)
+    backward = {r.id: r.record() for r in adapt_all(cases[::-1], FAST, make_head())}
+    alone = {c.id: adapt(c, FAST, make_head()).record() for c in cases}
+    assert forward == backward == alone
+
+
+def test_another_seed_is_another_run():
+    first = adapt(make_case(), FAST, make_head(), seed=0)
+    second = adapt(make_case(), FAST, make_head(), seed=1)
+    assert not torch.equal(first.token, second.token)
+
+
+def test_the_last_iteration_is_read_and_the_oracle_is_any():
+    case, head = make_case(label=0), make_head()
+    result = adapt(case, FAST, head, keep_trace=True)
+    classes = [s["class"] for s in result.trace]
+    assert len(classes) == FAST.iterations + 1
+    assert result.apm_class == classes[-1] == int(head(result.token).argmax())
+    assert result.oracle == (0 in classes)
+    missing = next(c for c in range(6) if c not in classes)
+    assert adapt(replace(case, label=missing), FAST, head).oracle is False
+
+
+def test_without_a_label_nothing_is_right_or_wrong():
+    record = adapt(make_case(label=None), FAST, make_head()).record()
+    assert record["correct"] is None
+    assert record["oracle"] is None
+
+
+def test_early_stopping_stops_at_the_cosine():
+    result = adapt(make_case(), replace(FAST, iterations=400, stop="cosine:0.9"), make_head(), keep_trace=True)
+    assert result.steps < 400
+    assert all(s["cosine"] < 0.9 for s in result.trace[:-2])
+
+
+def test_a_loss_that_turns_nan_fails_alone():
+    bad = replace(make_case(1), token=torch.full((16,), math.nan))
+    results = list(adapt_all([make_case(0), bad, make_case(2)], FAST, make_head()))
+    assert [r.failed != "" for r in results] == [False, True, False]
+    assert results[1].record()["status"] == "failed"
+    assert "nan at iteration 1" in results[1].record()["reason"]
+    assert results[2].record() == adapt(make_case(2), FAST, make_head()).record()
+
+
+def test_diverging_rates_are_caught():
+    result = adapt(make_case(), replace(FAST, optimiser="sgd", lr=1e30), make_head())
+    assert "iteration" in result.failed
+
+
+@pytest.mark.parametrize("execution", ["plain", "folded", "streamed"])
+def test_execution_changes_no_prediction(execution):
+    wanted = adapt(make_case(), replace(FAST, execution="plain"), make_head())
+    found = adapt(make_case(), replace(FAST, execution=execution), make_head())
+    assert found.apm_class == wanted.apm_class
+    torch.testing.assert_close(found.token, wanted.token, atol=2e-3, rtol=2e-3)
+
+
+def test_published_preset_is_the_released_codes():
+    p = PRESETS["published"]
+    assert (p.optimiser, p.lr, p.schedule, p.decay, p.decay_every) == ("adam", 1e-4, "step", 0.1, 200)
+    assert (p.iterations, p.initialisation, p.queries, p.apm, p.objective) == (
+        1200,
+        "published",
+        None,
+        "apm-ttt",
+        "token-mse",
+    )
+    assert [p.rate(s) for s in (0, 199, 200, 1199)] == pytest.approx([1e-4, 1e-4, 1e-5, 1e-9])
+    assert preset(p.apm).readout == "attention"
+
+
+def test_schedules_end_where_they_should():
+    assert ttt_preset("fast", schedule="linear", iterations=10, lr=1.0).rate(5) == pytest.approx(0.5)
+    assert ttt_preset("fast", schedule="cosine", iterations=10, lr=1.0).rate(5) == pytest.approx(0.5)
+    assert ttt_preset("fast", schedule="constant", iterations=10, lr=1.0).rate(9) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"objective": "token-mes"}, "did you mean token-mse"),
+        ({"optimiser": "adamm"}, "did you mean adam"),
+        ({"schedule": "cosin"}, "did you mean cosine"),
+        ({"execution": "foldde"}, "did you mean folded"),
+        ({"iterations": 0}, "at least 1"),
+        ({"lr": -1.0}, "positive"),
+        ({"stop": "cosine:2"}, "0 < X <= 1"),
+        ({"queries": 0}, "at least 1"),
+    ],
+)
+def test_bad_settings_are_named(change, words):
+    with pytest.raises(InputError, match=words):
+        replace(FAST, **change)
+
+
+def test_unknown_preset_is_named():
+    with pytest.raises(InputError, match="did you mean published"):
+        ttt_preset("publishd")
+
+
+def test_a_grid_of_another_width_is_refused():
+    case = replace(make_case(), grid=torch.randn(4, 4, 7))
+    with pytest.raises(InputError, match="both alike"):
+        adapt(case, replace(FAST, objective="token+grid"), make_head())
+
+
+def test_sampling_a_grid_at_its_centres_gives_it_back():
+    from glom.columns import grid_queries
+
+    grid = torch.randn(2, 5, 3, 4)
+    torch.testing.assert_close(sample_at(grid, grid_queries(5, 3)).reshape(grid.shape), grid, atol=1e-5, rtol=1e-5)
+
+
+def test_targets_select_samples():
+    targets = Targets(torch.arange(3.0)[:, None], torch.zeros(3, 2, 2, 1))
+    chosen = targets.select(torch.tensor([2, 0]))
+    assert chosen.token.flatten().tolist() == [2.0, 0.0]
+    assert chosen.grid is not None
+    assert len(chosen.grid) == 2
+
+
+def test_rgb_objective_asks_for_colours_alone():
+    assert set(get_objective("token+rgb").outputs) == {"token", "rgb"}
+    assert FAST.config(16).rgb is None
+    assert replace(FAST, objective="token+rgb").config(16).rgb is not None
+
+
+def test_overfitting_a_picture_lowers_every_term():
+    case = make_case()
+    apm = ttt.AsynchronousPerceptionMachine(preset("apm-tiny", features=16, readout="mean"))
+    generator = torch.Generator().manual_seed(0)
+    steps = list(overfit(apm, case.picture, case.token, case.grid, OverfitSettings(60, 8), generator))
+    assert len(steps) == 60
+    assert steps[-1]["loss"] < 0.8 * steps[0]["loss"]
+
+
+def test_jittered_queries_stay_in_their_cells():
+    queries = jittered_queries(4, torch.Generator().manual_seed(0)).reshape(4, 4, 2)
+    assert ((queries * 4).floor()[..., 0] == torch.arange(4.0)).all()
+    assert ((queries * 4).floor()[..., 1] == torch.arange(4.0)[:, None]).all()
