@@ -109,7 +109,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
 
     grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for number, name in enumerate(columns):
-        grid.add_column(name, justify="right" if number in right else "left", overflow="fold")
+        grid.add_column(name, justify="right" if number in right else "left", overflow="fold", no_wrap=number == 0)
     for row in rows:
         grid.add_row(*[str(cell) for cell in row])
     console().print(grid)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from commands.common import Device, Json, Quiet, emit_json, percent, progress, table
+from commands.common import Device, Json, Quiet, emit_json, percent, progress, say, table
 
 app = typer.Typer(help="Teachers: what can be named, and their zero-shot accuracy.", invoke_without_command=True)
 
@@ -16,14 +16,18 @@ def teachers(context: typer.Context, as_json: Json = False) -> None:
     """List the teachers that can be named, and whether they load here."""
     if context.invoked_subcommand is not None:
         return
+    from dataclasses import asdict
+
     from glom.teachers.registry import teacher_names
 
-    rows = teacher_names()
+    rows = [asdict(row) for row in teacher_names()]
     if as_json:
-        emit_json({"teachers": [vars(r) if not isinstance(r, dict) else r for r in rows]})
+        emit_json({"teachers": rows})
         return
-    values = [r if isinstance(r, dict) else vars(r) for r in rows]
-    table(list(values[0]), [list(v.values()) for v in values])
+    table(["name", "what", "here"], [(r["name"], r["what"], "yes" if r["loadable"] else "no") for r in rows])
+    for hint in dict.fromkeys(r["hint"] for r in rows if r["hint"]):
+        names = ", ".join(r["name"] for r in rows if r["hint"] == hint)
+        say(f"{names}: {hint}")
 
 
 @app.command("score")

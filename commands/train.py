@@ -27,10 +27,13 @@ def glom_tiny(
     quiet: Quiet = False,
 ) -> None:
     """Train the small CLIP on CIFAR-10's class names in sentences; about 25 minutes on two cores."""
+    from dataclasses import replace
+
     from experiments.tiny_clip import TinyClipSettings, run_training
 
-    changes = {"epochs": epochs} if epochs else {}
-    settings = TinyClipSettings(seed=seed, **changes)
+    settings = TinyClipSettings(seed=seed)
+    if epochs is not None:
+        settings = replace(settings, epochs=epochs)
     last: dict[str, float] = {}
     with progress(quiet, "note") as bar:
         task = bar.add_task("training", total=settings.epochs, note="reading the images")

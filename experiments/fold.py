@@ -112,7 +112,7 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[
     }
     panels: list[tuple[str, Any]] = [("picture", image)]
     if usable is not None:
-        at = grid_queries(*usable.shape[:2], device=device)
+        at = grid_queries(usable.shape[0], usable.shape[1], device=device)
         with torch.no_grad():
             f = execution.run(apm, folded[None], at, ("features",)).features
         assert f is not None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.tiny_clip import TRAIN_TEMPLATES
 from glom.datasets.corruptions import corrupt, parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
@@ -35,7 +36,8 @@ def score_teacher(
     Yields:
         (done, total) while encoding, then `{"templates", "count", "top1", "ci95", "n", "skipped"}` for each set.
     """
-    sets = {name: choose_templates(name) for name in templates}
+    # "seen": the sentences glom-tiny was trained on; any other set is new to it.
+    sets = {name: TRAIN_TEMPLATES if name == "seen" else choose_templates(name) for name in templates}
     kind = parse_corruption(corruption) if corruption else None
     device = resolve_device(device_name)
     dataset = open_dataset(data, split=split)

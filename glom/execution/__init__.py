@@ -126,6 +126,9 @@ def run(
     if execution == "auto":
         choice = choose(apm, len(images), where.count, outputs, images.device, group)
         execution, chunk, reason = choice.execution, chunk or choice.chunk, choice.reason
+    elif execution == "sharded" and chunk is None and dist.is_available() and dist.is_initialized():
+        choice = choose(apm, len(images), -(-where.count // dist.get_world_size(group)), outputs, images.device)
+        chunk, reason = choice.chunk, f"sharded: as asked; on each rank, {choice.reason}"
     if explain is not None:
         explain(reason)
     if execution == "plain":

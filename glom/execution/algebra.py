@@ -93,8 +93,12 @@ def _product_into(out: Tensor, g: Tensor, x: Tensor, add: bool) -> None:
     if out.ndim == 2:
         torch.addmm(out, g.mT, x, beta=int(add), out=out)
         return
-    shared = x.expand(len(out), -1, -1)
-    torch.baddbmm(out, g.mT, shared, beta=int(add), out=out)
+    x = x.expand(len(out), -1, -1)
+    if out.is_cuda:
+        torch.baddbmm(out, g.mT, x, beta=int(add), out=out)
+        return
+    for s in range(len(out)):
+        torch.addmm(out[s], g[s].mT, x[s], beta=int(add), out=out[s])
 
 
 def split_linear(
@@ -137,6 +141,42 @@ class _AccumulatingLinear(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             _add_grad(b, g.sum(0, dtype=b.dtype))
         return (g @ W_low if ctx.needs_input_grad[0] else None), None, None, None
+
+
+class _StackedLinear(torch.autograd.Function):
+    """x_s W_s^T + b_s. On a CPU one large product after the other: they fill the cores, batched ones less so."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(x, W)
+        if x.is_cuda:
+            return torch.baddbmm(b[:, None], x, W.mT)
+        y = x.new_empty(*x.shape[:2], W.shape[1])
+        for s in range(len(W)):
+            torch.addmm(b[s], x[s], W[s].mT, out=y[s])
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, W = ctx.saved_tensors
+        dx = dW = None
+        if ctx.needs_input_grad[0]:
+            dx = torch.empty_like(x)
+            if x.is_cuda:
+                torch.bmm(g, W, out=dx)
+            else:
+                for s in range(len(W)):
+                    torch.mm(g[s], W[s], out=dx[s])
+        if ctx.needs_input_grad[1]:
+            dW = torch.empty_like(W)
+            _product_into(dW, g, x, add=False)
+        return dx, dW, g.sum(1) if ctx.needs_input_grad[2] else None
+
+
+def stacked_linear(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """x_s W_s^T + b_s for S samples: (S, n, I), (S, O, I) and (S, O) -> (S, n, O)."""
+    return _StackedLinear.apply(x, W, b)  # type: ignore[no-untyped-call]
 
 
 class _AddReLU(torch.autograd.Function):

@@ -165,14 +165,15 @@ def _combine(
     if where.kind == "grid" and extra is None and isinstance(activation, nn.ReLU):
         base = (t[:, None] + rows[1]).flatten(0, 1)
         return add_relu(rows[0][None], base[None], dtype).flatten(0, 2)
-    if len(t) == 1:
-        # One image: the trigger's part joins the fewest rows there are.
-        rows = [rows[0] + t, *rows[1:]]
-        s = where.spread(rows)
+    if where.kind == "points" and len(t) == 1:
+        # Rows made a moment ago, which nobody else reads: no second tensor of their size.
+        s = rows[0].add_(t)
+    elif len(t) == 1:
+        s = where.spread([rows[0] + t, *rows[1:]])
     else:
         s = (t[:, None] + where.spread(rows)).flatten(0, 1)
     if extra is not None:
-        s = s + extra
+        s = s.add_(extra)
     s = s.to(dtype)
     return s if activation is None else activate(activation, s)
 

@@ -63,7 +63,7 @@ def init_group(backend: str = "auto", timeout: float = 120.0) -> dist.ProcessGro
     if backend == "auto":
         backend = "nccl" if cuda and dist.is_nccl_available() else "gloo"
     if backend == "nccl" and not (cuda and dist.is_nccl_available()):
-        raise InputError("backend nccl needs a CUDA GPU and a PyTorch built with it; use --backend gloo on CPUs")
+        raise InputError("backend nccl needs a CUDA GPU and a PyTorch built with it; CPUs use gloo")
     if backend == "gloo" and not dist.is_gloo_available():
         raise InputError("this PyTorch was built without gloo")
     if not dist.is_initialized():

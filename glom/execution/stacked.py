@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from glom.apm import OUTPUTS, APMConfig, AsynchronousPerceptionMachine, Percept
 from glom.columns import grid_queries
 from glom.errors import InputError, unknown
-from glom.execution.algebra import activate, add_relu, compute_dtype, split_linear, wide
+from glom.execution.algebra import activate, add_relu, compute_dtype, split_linear, stacked_linear, wide
 from glom.execution.folded import check_outputs
 from glom.execution.locations import Locations, locate
 
@@ -228,7 +228,7 @@ class StackedAPM(nn.Module):
     def _linear(self, name: str, x: Tensor) -> Tensor:
         """x_s W_s^T + b_s: (S, n, I) -> (S, n, O), in x's dtype."""
         W, b = self[f"{name}.weight"].to(x.dtype), self[f"{name}.bias"].to(x.dtype)
-        return torch.baddbmm(b[:, None], x, W.mT)
+        return stacked_linear(x, W, b)
 
     def _trunk(
         self, T: Tensor, where: Locations, images: Tensor, dtype: torch.dtype

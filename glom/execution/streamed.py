@@ -37,8 +37,10 @@ from glom.execution.folded import (
 )
 from glom.execution.locations import Locations
 
-LARGEST_CHUNK = 512
-"""Beyond this many locations products run no faster, and activations begin to show beside the weights."""
+LARGEST_CHUNK = {"cpu": 256}
+"""Locations beyond which a CPU's products run no faster, while activations begin to show beside the weights."""
+LARGEST_CHUNK_ELSEWHERE = 2048
+"""The same for accelerators, which need larger products to be filled."""
 
 Result = TypeVar("Result")
 
@@ -64,7 +66,8 @@ def default_chunk(apm: AsynchronousPerceptionMachine, images: int, outputs: tupl
     """Locations a chunk: a quarter of the free memory, at most `LARGEST_CHUNK` columns over all images."""
     device = apm.feature_head.weight.device
     room = free_memory(device) // (4 * images * location_bytes(apm, outputs, True))
-    return int(max(1, min(room, -(-LARGEST_CHUNK // images))))
+    largest = LARGEST_CHUNK.get(device.type, LARGEST_CHUNK_ELSEWHERE)
+    return int(max(1, min(room, -(-largest // images))))
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -162,7 +165,7 @@ class _Streamed(torch.autograd.Function):
 
 def _stream(plan: Plan, w: Weights, T: Tensor, images: Tensor, chunk: int) -> dict[str, Tensor]:
     """`columns` over all chunks: sums merged, features and colours written where they belong."""
-    # Leaves nothing behind: cast weights are kept by an accumulating `Weights` for as long as the loop runs.
+    # An accumulating `Weights` casts to autocast's dtype once for all chunks.
     w = w.mapped(Tensor.detach, accumulate=True)
     first = once(plan.apm, w, T, plan.outputs, ahead=True)
     total: dict[str, Tensor] = {}
