@@ -37,16 +37,17 @@ CorruptionOption = Annotated[
     str | None, typer.Option("--corruption", help="ImageNet-C corruption, e.g. fog:3.", metavar="NAME:SEVERITY")
 ]
 Iterations = Annotated[int | None, typer.Option("--iterations", help="Optimiser steps a sample.", metavar="K")]
-Preset = Annotated[str, typer.Option("--preset", help="published or fast.")]
+Preset = Annotated[str, typer.Option("--preset", help="published, fast, or exact.")]
 Objective = Annotated[str | None, typer.Option("--objective", help="token-mse, token-cosine, token+grid, ...")]
 Apm = Annotated[str | None, typer.Option("--apm", help="apm-ttt, apm-full, apm-small, apm-tiny.", metavar="PRESET")]
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 Schedule = Annotated[str | None, typer.Option("--schedule", help="step, cosine, linear or constant.")]
 Optimiser = Annotated[str | None, typer.Option("--optimiser", help="adam, adamw or sgd.")]
-Init = Annotated[str | None, typer.Option("--init", help="published (normal(0, 0.01)) or default.")]
+Init = Annotated[str | None, typer.Option("--init", help="published (normal(0, 0.01)), default, or solve.")]
 Queries = Annotated[int | None, typer.Option("--queries", help="Location queries drawn a step; 0 for all.")]
 Stop = Annotated[str | None, typer.Option("--stop", help="none, or cosine:X to stop early.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="fp32, or bf16 matrix products.")]
+Stack = Annotated[int | None, typer.Option("--stack", help="Samples adapted together; 0 to choose.", metavar="S")]
 Execution = Annotated[str | None, typer.Option("--execution", help="auto, plain, folded, streamed.")]
 
 
@@ -80,6 +81,7 @@ def run(
     queries: Queries = None,
     stop: Stop = None,
     precision: Precision = None,
+    stack: Stack = None,
     execution: Execution = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -109,6 +111,7 @@ def run(
             "initialisation": init,
             "stop": stop,
             "precision": precision,
+            "stack": stack,
             "execution": execution,
         },
         queries,

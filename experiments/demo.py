@@ -40,7 +40,7 @@ class DemoSettings:
     """
 
     limit: int = 200
-    corruptions: tuple[str, ...] = ("gaussian_noise:2", "contrast:4")
+    corruptions: tuple[str, ...] = ("gaussian_noise:2", "fog:4")
     pictures: int = 4
     iterations: int | None = None
     fold_iterations: int = 250

@@ -28,10 +28,14 @@ from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci, mcnemar_exact
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.registry import load_teacher
-from glom.ttt import Case, TTTSettings, adapt, settings_dict, ttt_preset
+from glom.ttt import Case, adapt_group, stack_size
+from glom.ttt_settings import TTTSettings, settings_dict, ttt_preset
 from glom.zero_shot import choose_templates, read_class_file
 
-BATCH = 16  # samples prepared (read, corrupted, encoded) at once, one batch ahead of the adaptation
+BLOCK = 16  # samples read, corrupted and encoded at once, one block ahead of the adaptation
+
+
+Block = Sequence[tuple[int, Sample]]
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,10 @@ class Prepared:
 def settings_for(teacher: str, preset: str = "fast", queries: int | None = None, **changes: Any) -> TTTSettings:
     """A preset's settings, with an APM that suits the teacher unless one is named.
 
-    `published` is always the published APM. `fast` takes the small ones for the small teachers that ship.
+    `published` is always the published APM. The others take the small ones for the small teachers that ship.
     `queries` 0 means the whole grid at every step.
     """
-    if preset == "fast" and changes.get("apm") is None:
+    if preset != "published" and changes.get("apm") is None:
         changes["apm"] = {"glom-tiny": "apm-tiny", "efficientnet-lite0": "apm-small"}.get(teacher, "apm-ttt")
     settings = ttt_preset(preset, queries=queries or None, **changes)
     return replace(settings, queries=None) if queries == 0 else settings
@@ -146,6 +150,7 @@ def identity(request: TTTRun, ready: Prepared) -> dict[str, Any]:
         "corruption": str(ready.corruption) if ready.corruption else None,
         "seed": request.seed,
         **settings_dict(request.ttt),
+        "stack": stack_size(request.ttt, ready.device),
     }
 
 
@@ -169,50 +174,71 @@ def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> 
     extra = {"command": command, "device": str(ready.device), "data_spec": request.data, "world": world}
     with RunFolder(out, "ttt", identity(request, ready), resume, extra, part) as folder:
         done = {record["id"] for record in folder.records()}
-        order = list(enumerate(ready.dataset.samples))
+        blocks = make_blocks(ready.dataset.samples, stack_size(request.ttt, ready.device))
         if request.shuffle:
-            order = [order[i] for i in np.random.default_rng(request.seed).permutation(len(order))]
-        todo = [(i, s) for i, s in order[rank::world] if s.id not in done]
-        total = len(order[rank::world])
+            blocks = [blocks[i] for i in np.random.default_rng(request.seed).permutation(len(blocks))]
+        mine = blocks[rank::world]
+        todo = [block for block in mine if any(sample.id not in done for _, sample in block)]
+        total = sum(map(len, mine))
+        count = sum(sample.id in done for block in mine for _, sample in block)
         for message in folder.warnings:
-            yield Progress(total - len(todo), total, message=message)
-        yield Progress(total - len(todo), total)
-        for number, (record, seconds) in enumerate(_results(todo, request, ready), 1):
-            folder.append(record, seconds)
-            yield Progress(total - len(todo) + number, total, record)
+            yield Progress(count, total, message=message)
+        yield Progress(count, total)
+        for record, seconds in _results(todo, request, ready):
+            if record["id"] not in done:
+                folder.append(record, seconds)
+                count += 1
+                yield Progress(count, total, record)
         if len(read_results(out)) == len(ready.dataset):
             folder.finish()
 
 
-def _results(
-    todo: Sequence[tuple[int, Sample]], request: TTTRun, ready: Prepared
-) -> Iterator[tuple[dict[str, Any], float | None]]:
-    batches = [todo[i : i + BATCH] for i in range(0, len(todo), BATCH)]
-    # One thread reads and encodes the next batch while this one is adapted.
+def make_blocks(samples: Sequence[Sample], stack: int) -> list[Block]:
+    """Consecutive samples in blocks of whole stacks.
+
+    A sample's company is fixed by its place in the data set: whatever was done before, in whatever order, on however
+    many ranks, the very same sums are made, so results are equal to the last digit.
+    """
+    size = stack * max(1, BLOCK // stack)
+    numbered = list(enumerate(samples))
+    return [numbered[i : i + size] for i in range(0, len(numbered), size)]
+
+
+def _results(todo: Sequence[Block], request: TTTRun, ready: Prepared) -> Iterator[tuple[dict[str, Any], float | None]]:
+    stack = stack_size(request.ttt, ready.device)
+    # One thread reads and encodes the next block while this one is adapted.
     with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(_load, batches[0], request, ready) if batches else None
-        for number, batch in enumerate(batches):
-            assert pending is not None
-            loaded = pending.result()
-            pending = pool.submit(_load, batches[number + 1], request, ready) if number + 1 < len(batches) else None
-            for (index, sample), case in zip(batch, loaded, strict=True):
-                if isinstance(case, GlomError):
-                    if request.strict:
-                        raise case
-                    reason = {"id": sample.id, "index": index, "status": "skipped", "reason": str(case)}
-                    yield reason, None
-                    continue
-                started = time.perf_counter()
-                result = adapt(case, request.ttt, ready.head, request.seed, ready.device)
-                yield {"index": index, **result.record()}, time.perf_counter() - started
+        pending = [pool.submit(_load, block, request, ready) for block in todo[:1]]
+        for number, block in enumerate(todo):
+            loaded = pending.pop().result()
+            pending += [pool.submit(_load, after, request, ready) for after in todo[number + 1 : number + 2]]
+            for start in range(0, len(block), stack):
+                yield from _adapted(block[start : start + stack], loaded[start : start + stack], request, ready)
 
 
-def _load(batch: Sequence[tuple[int, Sample]], request: TTTRun, ready: Prepared) -> list[Case | GlomError]:
-    """Read, corrupt, fold-picture and encode a batch; an unreadable sample becomes its error."""
+def _adapted(
+    block: Block, loaded: Sequence[Case | GlomError], request: TTTRun, ready: Prepared
+) -> Iterator[tuple[dict[str, Any], float | None]]:
+    for case in loaded:
+        if request.strict and isinstance(case, GlomError):
+            raise case
+    cases = [case for case in loaded if isinstance(case, Case)]
+    started = time.perf_counter()
+    results = iter(adapt_group(cases, request.ttt, ready.head, request.seed, ready.device) if cases else [])
+    seconds = (time.perf_counter() - started) / max(len(cases), 1)
+    for (index, sample), case in zip(block, loaded, strict=True):
+        if isinstance(case, Case):
+            yield {"index": index, **next(results).record()}, seconds
+        else:
+            yield {"id": sample.id, "index": index, "status": "skipped", "reason": str(case)}, None
+
+
+def _load(block: Block, request: TTTRun, ready: Prepared) -> list[Case | GlomError]:
+    """Read, corrupt and encode a block; an unreadable sample becomes its error."""
     size = request.ttt.config(ready.teacher.width).image_size
     results: dict[int, Case | GlomError] = {}
     good: list[tuple[int, Sample, torch.Tensor, torch.Tensor]] = []
-    for place, (_, sample) in enumerate(batch):
+    for place, (_, sample) in enumerate(block):
         try:
             image = sample.image()
             if ready.corruption is not None:
@@ -227,7 +253,7 @@ def _load(batch: Sequence[tuple[int, Sample]], request: TTTRun, ready: Prepared)
         for row, (place, sample, folded, _) in enumerate(good):
             grid = None if grids is None else grids[row].clone()
             results[place] = Case(sample.id, sample.label, folded, tokens[row].clone(), grid)
-    return [results[place] for place in range(len(batch))]
+    return [results[place] for place in range(len(block))]
 
 
 def summary(folder: Path) -> dict[str, Any]:

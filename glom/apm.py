@@ -97,7 +97,7 @@ PRESETS: dict[str, APMConfig] = {
     # The model pre-trained on grids: five trunk layers, mean read-out, features as wide as DINOv2 ViT-L's.
     "apm-full": APMConfig(features=1024, trunk=(4096, 4096, 4096, 2048, 1024), readout="mean"),
     # The same shape for small teachers and two cores.
-    "apm-small": APMConfig(image_size=224, patch=14, cells=16, trunk=(1024, 512, 512), rgb=(128, 128)),
+    "apm-small": APMConfig(image_size=224, patch=14, cells=16, trunk=(1024, 512, 512), readout="mean", rgb=(128, 128)),
     "apm-tiny": APMConfig(features=128, image_size=32, patch=2, cells=8, trunk=(512, 256), heads=4, rgb=(128, 128)),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
@@ -71,8 +70,12 @@ def get_objective(name: str) -> Objective:
 
 
 def sample_at(grid: Tensor, queries: Tensor) -> Tensor:
-    """Read grids at continuous locations, bilinearly between cell centres: (S, h, w, C), (N, 2) -> (S, N, C)."""
-    where = (2 * queries - 1).to(grid.dtype).expand(len(grid), 1, *queries.shape[-2:])
+    """Read grids at continuous locations, bilinearly between cell centres.
+
+    (S, h, w, C) and (N, 2), or (S, N, 2) with locations of its own for each, -> (S, N, C).
+    """
+    queries = queries[None] if queries.ndim == 2 else queries
+    where = (2 * queries - 1).to(grid.dtype)[:, None].expand(len(grid), 1, *queries.shape[-2:])
     values = F.grid_sample(rearrange(grid, "s h w c -> s c h w"), where, padding_mode="border", align_corners=False)
     return rearrange(values, "s c 1 n -> s n c")
 
@@ -134,8 +137,3 @@ def require(objective: Objective, has_grid: bool, teacher: str) -> None:
     """Refuse an objective whose targets the teacher cannot give."""
     if "grid" in objective.needs and not has_grid:
         raise InputError(f"objective '{objective.name}' needs a feature grid, which {teacher} does not have")
-
-
-def all_finite(loss: Tensor) -> list[bool]:
-    """(S,) -> which samples are still finite."""
-    return torch.isfinite(loss.detach()).tolist()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,115 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glom import execution
-from glom.apm import INITIALISATIONS, APMConfig, AsynchronousPerceptionMachine, Percept, preset
-from glom.errors import InputError, unknown
+from glom.apm import AsynchronousPerceptionMachine, Percept
+from glom.execution import Locations, StackedAPM
 from glom.objectives import Targets, get_objective
 from glom.seeds import sample_seed
 from glom.teachers.base import ZeroShotHead
-
-OPTIMISERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("step", "cosine", "linear", "constant")
-PRECISIONS = ("fp32", "bf16")
-
-
-@dataclass(frozen=True)
-class TTTSettings:
-    """How one sample is adapted.
-
-    Attributes:
-        apm: name of the APM's preset.
-        iterations: K, optimiser steps.
-        objective: one of `glom.objectives.OBJECTIVES`.
-        optimiser: "adam", "adamw" or "sgd" (momentum 0.9).
-        lr: the rate at the first step.
-        schedule: "step" multiplies by `decay` every `decay_every` steps; "cosine" and "linear" fall to zero at K.
-        decay, decay_every: of the step schedule.
-        initialisation: "published", normal(0, 0.01) everywhere, or "default", by fan-in.
-        queries: location queries drawn at random for each step, or None for the whole grid. The read-out that is
-            classified always asks the whole grid.
-        stop: "none", or "cosine:X" to stop once the token's cosine with the teacher's reaches X.
-        precision: "fp32", or "bf16" for bf16 matrix products (autocast) around fp32 parameters.
-        execution: how the APM is run; never changes a result beyond rounding.
-    """
-
-    apm: str = "apm-ttt"
-    iterations: int = 1200
-    objective: str = "token-mse"
-    optimiser: str = "adam"
-    lr: float = 1e-4
-    schedule: str = "step"
-    decay: float = 0.1
-    decay_every: int = 200
-    initialisation: str = "published"
-    queries: int | None = None
-    stop: str = "none"
-    precision: str = "fp32"
-    execution: str = "auto"
-
-    def __post_init__(self) -> None:
-        get_objective(self.objective)
-        for kind, value, valid in (
-            ("optimiser", self.optimiser, OPTIMISERS),
-            ("schedule", self.schedule, SCHEDULES),
-            ("initialisation", self.initialisation, INITIALISATIONS),
-            ("precision", self.precision, PRECISIONS),
-            ("execution", self.execution, execution.EXECUTIONS),
-        ):
-            if value not in valid:
-                raise unknown(kind, value, valid)
-        if self.iterations < 1:
-            raise InputError(f"iterations must be at least 1, got {self.iterations}")
-        if self.queries is not None and self.queries < 1:
-            raise InputError(f"queries must be at least 1, got {self.queries}")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise InputError(f"the learning rate must be a positive number, got {self.lr}")
-        self.stop_at  # noqa: B018  (validates)
-
-    @property
-    def stop_at(self) -> float | None:
-        """The cosine that ends a sample early, or None."""
-        if self.stop == "none":
-            return None
-        kind, _, value = self.stop.partition(":")
-        try:
-            cosine = float(value)
-        except ValueError:
-            cosine = math.nan
-        if kind != "cosine" or not 0 < cosine <= 1:
-            raise InputError(f"unknown stopping rule '{self.stop}'; valid: none, cosine:X with 0 < X <= 1")
-        return cosine
-
-    def rate(self, step: int) -> float:
-        """The learning rate of step 0, 1, ..., K - 1."""
-        if self.schedule == "step":
-            return self.lr * self.decay ** (step // self.decay_every)
-        done = step / self.iterations
-        if self.schedule == "cosine":
-            return self.lr * 0.5 * (1 + math.cos(math.pi * done))
-        return self.lr * (1 - done) if self.schedule == "linear" else self.lr
-
-    def config(self, teacher_width: int) -> APMConfig:
-        """The APM's configuration for a teacher of that width; heads shrink to divide it."""
-        base = preset(self.apm)
-        heads = next(h for h in range(base.heads, 0, -1) if teacher_width % h == 0)
-        config = replace(base, features=teacher_width, heads=heads)
-        if "rgb" not in get_objective(self.objective).outputs:
-            config = replace(config, rgb=None)  # parameters no loss reaches are not worth drawing
-        return config
-
-
-PRESETS: dict[str, TTTSettings] = {
-    # Adam at 1e-4, a tenth every 200 steps, 1,200 steps, normal(0, 0.01): the released test-time code.
-    "published": TTTSettings(),
-    "fast": TTTSettings(iterations=60, lr=1e-3, schedule="cosine", initialisation="default", queries=64, stop="none"),
-}
-
-
-def ttt_preset(name: str, **changes: Any) -> TTTSettings:
-    """The named settings with some replaced; None means unchanged."""
-    if name not in PRESETS:
-        raise unknown("TTT preset", name, PRESETS)
-    return replace(PRESETS[name], **{k: v for k, v in changes.items() if v is not None})
+from glom.ttt_settings import TTTSettings
 
 
 @dataclass(frozen=True)
@@ -208,115 +105,9 @@ def adapt(
     device: torch.device | str = "cpu",
     keep_trace: bool = False,
     keep_apm: bool = False,
-    progress: Any = None,
 ) -> Adaptation:
-    """Adapt a fresh APM to one sample and classify.
-
-    Args:
-        case: the sample.
-        settings: how.
-        head: turns a token into class scores; on any device.
-        seed: the run's; the sample's own follows from it and `case.id`.
-        keep_trace, keep_apm: fill `Adaptation.trace`, `.apm`.
-        progress: called with (apm, iteration) after every step, for films and figures.
-
-    Raises:
-        InputError: targets that do not fit the objective. A loss that turns NaN is not raised: it is `failed`.
-    """
-    objective = get_objective(settings.objective)
-    device = torch.device(device)
-    generator = torch.Generator().manual_seed(sample_seed(seed, case.id, "ttt"))
-    apm = AsynchronousPerceptionMachine(settings.config(len(case.token)))
-    apm.reset(generator, settings.initialisation)
-    apm.to(device)
-    images = case.picture[None].to(device)
-    targets = Targets(
-        token=case.token[None].to(device, torch.float32),
-        grid=None if case.grid is None else case.grid[None].to(device, torch.float32),
-        picture=images,
-    )
-    optimiser = make_optimiser(apm, settings)
-    everywhere = apm.default_queries(images)
-    head_on = replace(head, weights=head.weights.to(device), bias=None if head.bias is None else head.bias.to(device))
-    teacher_class = int(head_on(targets.token).argmax(-1))
-    seen: list[int] = []
-    trace: list[dict[str, Any]] = []
-    loss_value, steps = math.nan, 0
-
-    def look(token: Tensor, iteration: int, loss: float | None) -> float:
-        """Note the prediction of this iteration; returns the cosine with the teacher's token."""
-        predicted = int(head_on(token).argmax(-1))
-        cosine = float(F.cosine_similarity(token.float(), targets.token, dim=-1))
-        seen.append(predicted)
-        if keep_trace:
-            trace.append({"iteration": iteration, "loss": loss, "cosine": cosine, "class": predicted})
-        return cosine
-
-    def failed(reason: str) -> Adaptation:
-        token = torch.full_like(case.token, math.nan)
-        return Adaptation(case.id, case.label, token, teacher_class, -1, None, math.nan, math.nan, steps, failed=reason)
-
-    for step in range(settings.iterations):
-        queries = subset(everywhere, settings.queries, generator)
-        percept = _run(apm, images, queries, objective.outputs, settings)
-        loss = objective.loss(percept, targets, queries).sum()
-        loss_value = float(loss.detach())
-        if not math.isfinite(loss_value):
-            return failed(f"the loss turned {loss_value} at iteration {step + 1}")
-        assert percept.token is not None
-        cosine = look(percept.token.detach(), step, loss_value)
-        if settings.stop_at is not None and cosine >= settings.stop_at:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = settings.rate(step)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        steps += 1
-        if progress is not None:
-            progress(apm, steps)
-
-    with torch.no_grad():
-        token = _run(apm, images, everywhere, ("token",), settings).token
-    assert token is not None
-    if not bool(torch.isfinite(token).all()):
-        return failed(f"the token is not finite after iteration {steps}")
-    cosine = look(token, steps, None)
-    return Adaptation(
-        id=case.id,
-        label=case.label,
-        token=token[0].float().cpu(),
-        teacher_class=teacher_class,
-        apm_class=seen[-1],
-        oracle=None if case.label is None else case.label in seen,
-        cosine=cosine,
-        loss=loss_value,
-        steps=steps,
-        trace=tuple(trace),
-        apm=apm if keep_apm else None,
-    )
-
-
-def make_optimiser(module: torch.nn.Module, settings: TTTSettings) -> torch.optim.Optimizer:
-    """A fresh optimiser; fused where PyTorch has it, which changes the time and not the step."""
-    if settings.optimiser == "sgd":
-        return torch.optim.SGD(module.parameters(), lr=settings.lr, momentum=0.9)
-    kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
-    return kind(module.parameters(), lr=settings.lr, fused=True)
-
-
-def subset(queries: Tensor, count: int | None, generator: torch.Generator) -> Tensor:
-    """`count` of the queries drawn without replacement, or all of them."""
-    if count is None or count >= len(queries):
-        return queries
-    return queries[torch.randperm(len(queries), generator=generator)[:count].to(queries.device)]
-
-
-def _run(
-    apm: AsynchronousPerceptionMachine, images: Tensor, queries: Tensor, outputs: Sequence[str], settings: TTTSettings
-) -> Percept:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        return execution.run(apm, images, queries, tuple(outputs), settings.execution)
+    """Adapt a fresh APM to one sample and classify: `adapt_group` of one."""
+    return adapt_group([case], settings, head, seed, device, keep_trace, keep_apm)[0]
 
 
 def adapt_all(
@@ -331,8 +122,237 @@ def adapt_all(
         yield adapt(case, settings, head, seed, device)
 
 
-def settings_dict(settings: TTTSettings) -> dict[str, Any]:
-    """The settings that decide results (execution does not)."""
-    values = asdict(settings)
-    values.pop("execution")
-    return values
+def adapt_group(
+    cases: Sequence[Case],
+    settings: TTTSettings,
+    head: ZeroShotHead,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    keep_trace: bool = False,
+    keep_apm: bool = False,
+) -> list[Adaptation]:
+    """Adapt a fresh APM to each of S samples at once, each with its own weights, optimiser state and random numbers.
+
+    Args:
+        cases: the samples; equal to one by one up to rounding.
+        settings: how.
+        head: turns a token into class scores; on any device.
+        seed: the run's; a sample's own follows from it and its id.
+        keep_trace, keep_apm: fill `Adaptation.trace`, `.apm`.
+
+    Returns:
+        One result a case, in order. A loss that turns NaN fails its own sample and no other.
+
+    Raises:
+        InputError: targets that do not fit the objective.
+    """
+    device = torch.device(device)
+    objective = get_objective(settings.objective)
+    generators = [torch.Generator().manual_seed(sample_seed(seed, case.id, "ttt")) for case in cases]
+    machines = _Machines(cases, settings, generators, device)
+    targets = Targets(
+        token=torch.stack([c.token for c in cases]).to(device, torch.float32),
+        grid=_stack([c.grid for c in cases], device),
+        picture=machines.images,
+    )
+    if settings.initialisation == "solve":
+        machines.solve(targets.token)
+    head = replace(head, weights=head.weights.to(device), bias=None if head.bias is None else head.bias.to(device))
+    teacher_classes = head(targets.token).argmax(-1).tolist()
+    notes = [_Notes(case, teacher) for case, teacher in zip(cases, teacher_classes, strict=True)]
+    alive = list(range(len(cases)))
+
+    for step in range(settings.iterations):
+        queries = _draw(machines.everywhere, settings.queries, [generators[i] for i in alive])
+        percept = machines.run(queries, objective.outputs)
+        losses = objective.loss(percept, targets, queries)
+        assert percept.token is not None
+        stay = []
+        for place, (loss, seen) in enumerate(zip(losses.tolist(), _look(percept.token, targets, head), strict=True)):
+            note = notes[alive[place]]
+            note.loss = loss
+            if not math.isfinite(loss):
+                note.failed = f"the loss turned {loss} at iteration {step + 1}"
+                continue
+            note.see(step, loss, *seen)
+            if settings.stop_at is None or note.cosine < settings.stop_at:
+                stay.append(place)
+        for place in set(range(len(alive))) - set(stay):
+            machines.release(place, notes[alive[place]])
+        if not stay:
+            alive = []
+            break
+        machines.step(losses[stay].sum(), settings.rate(step))
+        for place in stay:
+            notes[alive[place]].steps += 1
+        if len(stay) < len(alive):
+            machines.keep(stay)
+            targets = targets.select(torch.tensor(stay, device=device))
+            alive = [alive[place] for place in stay]
+
+    for place, i in enumerate(alive):
+        machines.release(place, notes[i])
+    return [machines.finish(note, head, settings, keep_trace, keep_apm) for note in notes]
+
+
+class _Notes:
+    """What is written down of one sample while it is adapted."""
+
+    def __init__(self, case: Case, teacher_class: int) -> None:
+        self.case, self.teacher_class = case, teacher_class
+        self.classes: list[int] = []
+        self.trace: list[dict[str, Any]] = []
+        self.cosine = self.loss = math.nan
+        self.steps, self.failed = 0, ""
+        self.state: dict[str, Tensor] = {}
+
+    def see(self, iteration: int, loss: float | None, predicted: int, cosine: float) -> None:
+        self.classes.append(predicted)
+        self.cosine = cosine
+        self.trace.append({"iteration": iteration, "loss": loss, "cosine": cosine, "class": predicted})
+
+
+class _Machines:
+    """S machines behind one face: a single APM in any execution, or a stack with batched products."""
+
+    def __init__(
+        self, cases: Sequence[Case], settings: TTTSettings, generators: Sequence[torch.Generator], device: torch.device
+    ) -> None:
+        self.settings, self.device = settings, device
+        self.config = settings.config(len(cases[0].token))
+        self.images = torch.stack([c.picture for c in cases]).to(device)
+        self.single = AsynchronousPerceptionMachine(self.config) if len(cases) == 1 else None
+        self.stack = None if self.single is not None else StackedAPM(self.config, len(cases), device)
+        kind = "default" if settings.initialisation == "solve" else settings.initialisation
+        if self.single is not None:
+            self.single.reset(generators[0], kind)
+            self.optimiser = make_optimiser(self.single.to(device), settings)
+            self.everywhere = self.single.default_queries(self.images)
+        else:
+            assert self.stack is not None
+            self.stack.reset(generators, kind)
+            self.optimiser = make_optimiser(self.stack, settings)
+            self.everywhere = self.stack.pattern.default_queries(self.images)
+        self._located: dict[int, Locations] = {}
+
+    def run(self, queries: Tensor, outputs: tuple[str, ...]) -> Percept:
+        # The whole grid is asked again and again: checked and sorted once.
+        where = queries
+        if queries is self.everywhere:
+            where = self._located.setdefault(0, execution.locate(queries))  # type: ignore[assignment]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            if self.stack is not None:
+                return self.stack(self.images, where, outputs)
+            assert self.single is not None
+            if queries.ndim == 3:
+                where = queries[0]
+            elif self.settings.execution == "plain":
+                where = queries
+            return execution.run(self.single, self.images, where, outputs, self.settings.execution)
+
+    @torch.no_grad()
+    def solve(self, tokens: Tensor) -> None:
+        """Move the last bias so that every token over the whole grid is its target: exact, and linear."""
+        name = "attention.out_proj.bias" if self.config.readout == "attention" else "feature_head.bias"
+        reached = self.run(self.everywhere, ("token",)).token
+        assert reached is not None
+        if self.stack is not None:
+            self.stack[name].add_(tokens - reached.float())
+        else:
+            assert self.single is not None
+            self.single.get_parameter(name).add_((tokens - reached.float())[0])
+
+    def step(self, loss: Tensor, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with these samples alone."""
+        if self.stack is not None:
+            self.stack.compact(places, self.optimiser)
+            self.images = self.images[torch.tensor(places, device=self.device)]
+
+    def release(self, place: int, note: _Notes) -> None:
+        """Take a finished sample's parameters out, unless it failed."""
+        if note.failed:
+            return
+        source = self.single.state_dict() if self.single is not None else self.stack.state_of(place)  # type: ignore[union-attr]
+        note.state = source
+
+    def finish(
+        self, note: _Notes, head: ZeroShotHead, settings: TTTSettings, keep_trace: bool, keep_apm: bool
+    ) -> Adaptation:
+        """Read the adapted machine over the whole grid, one sample at a time, and classify."""
+        case, token, apm = note.case, torch.full_like(note.case.token, math.nan), None
+        if not note.failed:
+            apm = self.single or AsynchronousPerceptionMachine(self.config).to(self.device)
+            apm.load_state_dict(note.state)
+            with (
+                torch.no_grad(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"),
+            ):
+                image = case.picture[None].to(self.device)
+                read = execution.run(apm, image, self.everywhere, ("token",), settings.execution).token
+            assert read is not None
+            if bool(torch.isfinite(read).all()):
+                [seen] = _look(read, Targets(case.token[None].to(self.device, torch.float32)), head)
+                note.see(note.steps, None, *seen)
+                token = read[0].float().cpu()
+            else:
+                note.failed = f"the token is not finite after iteration {note.steps}"
+        note.state = {}
+        return Adaptation(
+            id=case.id,
+            label=case.label,
+            token=token,
+            teacher_class=note.teacher_class,
+            apm_class=-1 if note.failed else note.classes[-1],
+            oracle=None if case.label is None else case.label in note.classes,
+            cosine=note.cosine,
+            loss=note.loss,
+            steps=note.steps,
+            trace=tuple(note.trace) if keep_trace else (),
+            failed=note.failed,
+            apm=apm if keep_apm else None,
+        )
+
+
+def _look(tokens: Tensor, targets: Targets, head: ZeroShotHead) -> list[tuple[int, float]]:
+    """(class, cosine with the teacher's token) of each of (S, F) tokens."""
+    tokens = tokens.detach().float()
+    cosines = F.cosine_similarity(tokens, targets.token, dim=-1)
+    return list(zip(head(tokens).argmax(-1).tolist(), cosines.tolist(), strict=True))
+
+
+def _draw(everywhere: Tensor, count: int | None, generators: Sequence[torch.Generator]) -> Tensor:
+    """The whole grid (N, 2), or `count` of its points drawn without replacement for each sample, (S, count, 2)."""
+    if count is None or count >= len(everywhere):
+        return everywhere
+    picks = [torch.randperm(len(everywhere), generator=g)[:count] for g in generators]
+    return everywhere[torch.stack(picks).to(everywhere.device)]
+
+
+def _stack(grids: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
+    kept = [g for g in grids if g is not None]
+    return torch.stack(kept).to(device, torch.float32) if len(kept) == len(grids) else None
+
+
+def make_optimiser(module: torch.nn.Module, settings: TTTSettings) -> torch.optim.Optimizer:
+    """A fresh optimiser; fused where PyTorch has it, which changes the time and not the step."""
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(module.parameters(), lr=settings.lr, momentum=0.9)
+    kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
+    return kind(module.parameters(), lr=settings.lr, fused=True)
+
+
+def stack_size(settings: TTTSettings, device: torch.device | str) -> int:
+    """Samples adapted together: as set, or what is fastest for the APM's size and the device."""
+    if settings.stack:
+        return settings.stack
+    if torch.device(device).type == "cuda":
+        return 32
+    widest = max(settings.config(128).trunk)
+    return 16 if widest <= 512 else 4 if widest <= 1024 else 1

@@ -290,7 +290,7 @@ def test_help_is_light():
     assert "ttt" in done.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["ttt"], ["ttt", "run"], ["fold"], ["demo"], ["teachers"], ["train"], ["bench"]])
+@pytest.mark.parametrize("command", [[], ["ttt"], ["ttt", "run"], ["fold"], ["demo"], ["teachers"], ["bench"]])
 def test_every_help_fits_80_columns(command):
     done = apm(*command, "--help")
     assert done.returncode == 0

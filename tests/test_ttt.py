@@ -14,7 +14,8 @@ from glom.errors import InputError
 from glom.objectives import OBJECTIVES, Targets, get_objective, sample_at
 from glom.overfit import OverfitSettings, jittered_queries, overfit
 from glom.teachers.base import ZeroShotHead
-from glom.ttt import PRESETS, Case, TTTSettings, adapt, adapt_all, ttt_preset
+from glom.ttt import Case, adapt, adapt_all, adapt_group, stack_size
+from glom.ttt_settings import PRESETS, TTTSettings, ttt_preset
 
 FAST = TTTSettings(apm="apm-tiny", iterations=25, lr=3e-3, schedule="cosine", initialisation="default", queries=16)
 
@@ -74,6 +75,55 @@ def test_the_last_iteration_is_read_and_the_oracle_is_any():
     assert result.oracle == (0 in classes)
     missing = next(c for c in range(6) if c not in classes)
     assert adapt(replace(case, label=missing), FAST, head).oracle is False
+
+
+@pytest.mark.parametrize("queries", [None, 16])
+@pytest.mark.parametrize("objective", ["token-mse", "token+grid+rgb"])
+def test_stacked_samples_are_the_single_ones(queries, objective):
+    cases = [make_case(i) for i in range(4)]
+    settings = replace(FAST, queries=queries, objective=objective)
+    together = adapt_group(cases, settings, make_head(), keep_trace=True)
+    for case, found in zip(cases, together, strict=True):
+        alone = adapt(case, settings, make_head(), keep_trace=True)
+        assert found.apm_class == alone.apm_class
+        assert [s["class"] for s in found.trace[-3:]] == [s["class"] for s in alone.trace[-3:]]
+        torch.testing.assert_close(found.token, alone.token, atol=5e-3, rtol=5e-3)
+        assert found.cosine == pytest.approx(alone.cosine, abs=1e-3)
+
+
+def test_a_nan_in_a_stack_fails_alone():
+    bad = replace(make_case(1), token=torch.full((16,), math.nan))
+    cases = [make_case(0), bad, make_case(2)]
+    results = adapt_group(cases, FAST, make_head())
+    assert [bool(r.failed) for r in results] == [False, True, False]
+    assert results[2].cosine == pytest.approx(adapt(make_case(2), FAST, make_head()).cosine, abs=1e-3)
+
+
+def test_stacked_samples_stop_one_by_one():
+    settings = replace(FAST, iterations=400, stop="cosine:0.95")
+    results = adapt_group([make_case(i) for i in range(4)], settings, make_head())
+    steps = [r.steps for r in results]
+    assert max(steps) < 400
+    assert len(set(steps)) > 1
+    for i, result in enumerate(results):
+        assert abs(adapt(make_case(i), settings, make_head()).steps - result.steps) <= 1
+
+
+@pytest.mark.parametrize("apm", ["apm-tiny", "apm-small"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_closed_form_is_exact_before_the_first_step(apm, count):
+    settings = ttt_preset("exact", apm=apm)
+    side = preset(apm).image_size
+    cases = [replace(make_case(i), picture=torch.randn(3, side, side)) for i in range(count)]
+    for result in adapt_group(cases, settings, make_head(), keep_trace=True):
+        assert result.trace[0]["cosine"] == pytest.approx(1, abs=1e-5)
+        assert result.apm_class == result.teacher_class
+
+
+def test_the_stack_suits_the_machine():
+    assert stack_size(replace(FAST, stack=7), "cpu") == 7
+    assert stack_size(ttt_preset("published"), "cpu") == 1
+    assert stack_size(FAST, "cpu") > 1
 
 
 def test_without_a_label_nothing_is_right_or_wrong():

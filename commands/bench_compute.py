@@ -1,0 +1,92 @@
+"""`apm bench compute`: the poster's computational analysis, published values beside measured ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import Device, Json, Quiet, emit_json, progress, say, table
+
+
+def compute(
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Run folder; never overwritten.", metavar="DIR")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, one round, memory by arithmetic.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Parameters, memory, GFLOPs: measured, from first principles, and as published."""
+    from dataclasses import replace
+
+    from experiments.bench.compute import QUICK, ComputeSettings, run_compute
+
+    settings = replace(QUICK if quick else ComputeSettings(), device=device)
+    result: dict[str, Any] = {}
+    with progress(quiet or as_json, "note") as bar:
+        task = bar.add_task("bench compute", total=None, note="")
+        for event in run_compute(settings, Path(out) if out else None):
+            if "result" in event:
+                result = event["result"]
+            else:
+                bar.update(task, completed=event["done"], total=event["total"], note=event["note"])
+    if as_json:
+        emit_json(result)
+        return
+    _print(result["rows"])
+    if out:
+        say(f"all numbers: {out}/compute.json, figure: {out}/compute.png")
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    measured = "measured" if rows[0]["memory_measured"] else "arithmetic"
+    table(
+        ("model", "t", "M param", "publ.", "GFLOP", "G madd", "publ.", "GB", "publ."),
+        [
+            (
+                r["model"],
+                r["t"],
+                f"{r['params_m']:.1f}",
+                f"{r['published']['params_m']:g}",
+                _short(r["gflops"]),
+                _short(r["gmadds"]),
+                f"{r['published']['gflops_ideal']:g}",
+                f"{r['memory_gb']:.2f}",
+                str(r["published"]["memory_ideal_gb"]).replace(" ", ""),
+            )
+            for r in rows
+        ],
+        right=(2, 3, 4, 5, 6, 7, 8),
+    )
+    print(
+        f"\nGB: {measured}. G madd: multiply-adds, half of the GFLOPs. "
+        "publ.: published,\nModi & Rawat, NeurIPS 2024, table 4, its ideal columns; not measured here.\n"
+    )
+    table(
+        ("model", "t", "publ.", "nearest reading of the published GFLOPs", "off %", "of"),
+        [
+            (
+                r["model"],
+                r["t"],
+                f"{near['published']:g}",
+                near["reading"],
+                f"{near['off_percent']:+.1f}",
+                near["searched"],
+            )
+            for r in rows
+            for near in [r["nearest"]["gflops_ideal"]]
+        ],
+        right=(2, 4, 5),
+    )
+    folded = rows[-1]["folded"]
+    print(
+        f"\nof: readings tried. APM over 20 steps, folded: {2 * folded['gmadds']:,.0f} GFLOPs, "
+        f"{folded['gmadds']:,.0f} G madd."
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
