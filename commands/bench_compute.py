@@ -42,6 +42,8 @@ def compute(
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
+    from experiments.bench.compute_readings import gigabytes
+
     measured = "measured" if rows[0]["memory_measured"] else "arithmetic"
     table(
         ("model", "t", "M param", "publ.", "GFLOP", "G madd", "publ.", "GB", "publ."),
@@ -55,7 +57,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
                 _short(r["gmadds"]),
                 f"{r['published']['gflops_ideal']:g}",
                 f"{r['memory_gb']:.2f}",
-                str(r["published"]["memory_ideal_gb"]).replace(" ", ""),
+                f"{gigabytes(r['published']['memory_ideal_gb']):.1f}",
             )
             for r in rows
         ],
@@ -89,4 +91,4 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 def _short(value: float) -> str:
-    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+    return f"{value:.1f}" if value < 1000 else f"{value / 1000:.0f}k"

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+Event = TypeVar("Event")
 
 Out = Annotated[str, typer.Option("--out", "-o", help="Run folder; never overwritten.", metavar="DIR")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
@@ -50,13 +53,13 @@ def guard(app: typer.Typer, arguments: list[str]) -> int:
 
 
 def _failed(error: Exception, debug: bool) -> int:
-    import click
-
-    if isinstance(error, click.exceptions.Abort):
+    # Typer carries a Click of its own: its usage errors are known by what they can do, not by their class.
+    if type(error).__name__ == "Abort":
         return 130
-    if isinstance(error, click.ClickException):
-        error.show()
-        return error.exit_code
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(code, int):
+        show()
+        return code
     from glom.errors import GlomError
 
     if debug:
@@ -122,6 +125,13 @@ def progress(quiet: bool, *fields: str) -> Progress:
     columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()]
     texts = [TextColumn("{task.fields[" + name + "]}") for name in fields]
     return Progress(*columns, *texts, TimeRemainingColumn(), console=console(stderr=True), disable=quiet)
+
+
+def started(events: Iterable[Event]) -> Iterator[Event]:
+    """The same events, the first already there: whatever is wrong with a request is said before any bar is drawn."""
+    iterator = iter(events)
+    first = list(islice(iterator, 1))
+    return chain(first, iterator)
 
 
 def percent(value: float | None) -> str:

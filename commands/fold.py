@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.common import Device, Json, Out, Quiet, Seed, emit_json, progress, say, table
+from commands.common import Device, Json, Out, Quiet, Seed, emit_json, progress, say, started, table
 
 
 def fold(
@@ -31,9 +31,10 @@ def fold(
         image, teacher, apm=apm, overfit=OverfitSettings(iterations), seed=seed, device=device, save_grids=save_grid
     )
     result = {}
+    events = started(run_fold(with_grid(request, grid), Path(out)))
     with progress(quiet, "note") as bar:
         task = bar.add_task("overfitting", total=iterations, note="")
-        for event in run_fold(with_grid(request, grid), Path(out)):
+        for event in events:
             if "result" in event:
                 result = event["result"]
             else:

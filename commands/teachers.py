@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from commands.common import Device, Json, Quiet, emit_json, percent, progress, say, table
+from commands.common import Device, Json, Quiet, emit_json, percent, progress, say, started, table
 
 app = typer.Typer(help="Teachers: what can be named, and their zero-shot accuracy.", invoke_without_command=True)
 
@@ -47,10 +47,11 @@ def score(
     """Zero-shot top-1 of a teacher on a data set, for each set of templates."""
     from experiments.zero_shot_run import score_teacher
 
-    with progress(quiet, "note") as bar:
-        task = bar.add_task("encoding", total=None, note="")
-        rows = []
-        for event in score_teacher(teacher, data, templates.split(","), split, corruption, limit, device):
+    rows = []
+    events = started(score_teacher(teacher, data, templates.split(","), split, corruption, limit, device))
+    with progress(quiet) as bar:
+        task = bar.add_task("encoding", total=None)
+        for event in events:
             if isinstance(event, tuple):
                 bar.update(task, completed=event[0], total=event[1])
             else:

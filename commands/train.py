@@ -35,9 +35,10 @@ def glom_tiny(
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
     last: dict[str, float] = {}
+    events = run_training(data, settings, Path(out), resume, limit, download)
     with progress(quiet, "note") as bar:
         task = bar.add_task("training", total=settings.epochs, note="reading the images")
-        for event in run_training(data, settings, Path(out), resume, limit, download):
+        for event in events:
             last = event
             note = f"loss {event['loss']:.3f}  train {event['train_accuracy']:.1f} %"
             bar.update(task, completed=event["epoch"], note=note)

@@ -20,6 +20,7 @@ from commands.common import (
     percent,
     progress,
     say,
+    started,
     table,
 )
 
@@ -85,6 +86,7 @@ def run(
     execution: Execution = None,
     seed: Seed = 0,
     device: Device = "auto",
+    shard: Annotated[str, typer.Option("--shard", help="Under torchrun: share out samples or columns.")] = "samples",
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Visit samples in another order.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable picture.")] = False,
     resume: Resume = False,
@@ -93,8 +95,8 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Adapt to every sample, and set the APM's accuracy beside the teacher's on the same samples."""
+    from experiments.ttt_run import ranks, summary
     from experiments.ttt_run import run as run_experiment
-    from experiments.ttt_run import summary
     from glom.artifacts import command_line
 
     request = request_from(
@@ -124,17 +126,22 @@ def run(
         device=device,
         strict=strict,
         shuffle=shuffle,
+        shard=shard,
     )
     if verbose:
         say(f"settings: {request.ttt}")
     folder, command = Path(out), command_line()
+    first = ranks()[0] == 0
+    quiet = quiet or not first
     again = command if "--resume" in command else f"{command} --resume"
     try:
         follow(run_experiment(request, folder, resume, command), quiet)
     except KeyboardInterrupt as stop_now:
-        if (folder / "results.jsonl").exists():
+        if first and list(folder.glob("results*.jsonl")):
             report_table(summary(folder), folder)
         raise Interrupted(f"interrupted; everything above is kept. To go on:\n  {again}") from stop_now
+    if not first:
+        return
     result = summary(folder)
     if as_json:
         emit_json(result)
@@ -146,6 +153,7 @@ def run(
 def follow(events: Any, quiet: bool, description: str = "adapting") -> None:
     """Show a run's progress with the running accuracies."""
     teacher = apm = seen = 0
+    events = started(events)
     with progress(quiet, "note") as bar:
         task = bar.add_task(description, total=None, note="")
         for event in events:

@@ -22,7 +22,8 @@ from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, corrupt, parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
-from glom.errors import GlomError, InputError
+from glom.errors import GlomError, InputError, unknown
+from glom.execution import init_group
 from glom.objectives import get_objective, require
 from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci, mcnemar_exact
@@ -34,6 +35,8 @@ from glom.zero_shot import choose_templates, read_class_file
 
 BLOCK = 16  # samples read, corrupted and encoded at once, one block ahead of the adaptation
 
+
+SHARDS = ("samples", "columns")
 
 Block = Sequence[tuple[int, Sample]]
 
@@ -55,6 +58,7 @@ class TTTRun:
         device, teacher_precision: where and how the teacher and the APM run.
         strict: stop at the first unreadable picture rather than record it.
         shuffle: visit the samples in another order (results stay the same, sample by sample).
+        shard: under torchrun, what the ranks share out: "samples", or the "columns" of each sample.
     """
 
     data: str
@@ -70,6 +74,11 @@ class TTTRun:
     teacher_precision: str = "fp32"
     strict: bool = False
     shuffle: bool = False
+    shard: str = "samples"
+
+    def __post_init__(self) -> None:
+        if self.shard not in SHARDS:
+            raise unknown("sharding", self.shard, SHARDS)
 
 
 @dataclass(frozen=True)
@@ -159,61 +168,118 @@ def ranks() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def join_ranks(request: TTTRun) -> tuple[TTTRun, int, int]:
+    """Join the other processes torchrun started, if it did: the request as this rank runs it, its rank, their number.
+
+    Raises:
+        InputError: columns to share out and nobody to share them with.
+        RunError: the others did not come.
+    """
+    rank, world = ranks()
+    columns = request.shard == "columns" or request.ttt.execution == "sharded"
+    if world > 1 or columns:
+        # Ranks that share samples wait for one another only at the end, which may take as long as the run.
+        init_group(timeout=120.0 if columns else 7 * 86_400.0)
+    if world > 1 and request.device in ("auto", "cuda") and torch.cuda.is_available():
+        request = replace(request, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    if columns:
+        request = replace(request, shard="columns", ttt=replace(request.ttt, execution="sharded"))
+    return request, rank, world
+
+
 def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> Iterator[Progress]:
     """Adapt every sample that has no result yet, yielding each as it is written.
 
-    Under torchrun every rank takes each W-th sample and writes a part of its own; the parts together are the run.
+    Under torchrun the ranks share out the samples, each writing a part of its own (the parts together are the run),
+    or the columns of each sample, the first rank writing. Any number of ranks can go on with a run.
 
     Raises:
         InputError: a wrong request; with `strict`, the first unreadable picture.
-        RunError: the disk is full; what was written stays.
+        RunError: the disk is full, or a rank died; what was written stays.
     """
+    request, rank, world = join_ranks(request)
     ready = prepare(request)
-    rank, world = ranks()
-    part = f"-{rank}-of-{world}" if world > 1 else ""
+    together = request.shard == "columns"
+    share, shares = (0, 1) if together else (rank, world)
+    if together and rank:
+        yield from _assist(request, ready, out)
+        return
+    part = f"-{share}-of-{shares}" if shares > 1 else ""
     extra = {"command": command, "device": str(ready.device), "data_spec": request.data, "world": world}
     with RunFolder(out, "ttt", identity(request, ready), resume, extra, part) as folder:
+        if together:
+            _tell([sorted(record["id"] for record in folder.records())])
         done = {record["id"] for record in folder.records()}
-        blocks = make_blocks(ready.dataset.samples, stack_size(request.ttt, ready.device))
-        if request.shuffle:
-            blocks = [blocks[i] for i in np.random.default_rng(request.seed).permutation(len(blocks))]
-        mine = blocks[rank::world]
-        todo = [block for block in mine if any(sample.id not in done for _, sample in block)]
+        mine = make_blocks(request, ready)[share::shares]
+        todo = unfinished(mine, done)
         total = sum(map(len, mine))
         count = sum(sample.id in done for block in mine for _, sample in block)
         for message in folder.warnings:
             yield Progress(count, total, message=message)
         yield Progress(count, total)
-        for record, seconds in _results(todo, request, ready):
+        for record, seconds in _results(todo, done, request, ready):
             if record["id"] not in done:
                 folder.append(record, seconds)
                 count += 1
                 yield Progress(count, total, record)
-        if len(read_results(out)) == len(ready.dataset):
+        if shares > 1:
+            torch.distributed.barrier()
+        if rank == 0 and len(read_results(out)) == len(ready.dataset):
             folder.finish()
 
 
-def make_blocks(samples: Sequence[Sample], stack: int) -> list[Block]:
-    """Consecutive samples in blocks of whole stacks.
+def _assist(request: TTTRun, ready: Prepared, out: Path) -> Iterator[Progress]:
+    """A further rank of a run over columns: the same samples in the same order, nothing written."""
+    done = set(_tell([None])[0])
+    todo = unfinished(make_blocks(request, ready), done)
+    count, total = len(done), len(ready.dataset)
+    for record, _ in _results(todo, done, request, ready):
+        count += record["id"] not in done
+        yield Progress(count, total)
+
+
+def _tell(message: list[Any]) -> list[Any]:
+    """The first rank's message, on every rank."""
+    torch.distributed.broadcast_object_list(message, src=0)
+    return message
+
+
+def unfinished(blocks: Sequence[Block], done: set[str]) -> list[Block]:
+    """The blocks that have a sample without a result."""
+    return [block for block in blocks if any(sample.id not in done for _, sample in block)]
+
+
+def make_blocks(request: TTTRun, ready: Prepared) -> list[Block]:
+    """Consecutive samples in blocks of whole stacks, shuffled as blocks where that is asked for.
 
     A sample's company is fixed by its place in the data set: whatever was done before, in whatever order, on however
     many ranks, the very same sums are made, so results are equal to the last digit.
     """
-    size = stack * max(1, BLOCK // stack)
-    numbered = list(enumerate(samples))
-    return [numbered[i : i + size] for i in range(0, len(numbered), size)]
-
-
-def _results(todo: Sequence[Block], request: TTTRun, ready: Prepared) -> Iterator[tuple[dict[str, Any], float | None]]:
     stack = stack_size(request.ttt, ready.device)
+    size = stack * max(1, BLOCK // stack)
+    numbered = list(enumerate(ready.dataset.samples))
+    blocks: list[Block] = [numbered[i : i + size] for i in range(0, len(numbered), size)]
+    if request.shuffle:
+        blocks = [blocks[i] for i in np.random.default_rng(request.seed).permutation(len(blocks))]
+    return blocks
+
+
+def _results(
+    todo: Sequence[Block], done: set[str], request: TTTRun, ready: Prepared
+) -> Iterator[tuple[dict[str, Any], float | None]]:
+    stack = stack_size(request.ttt, ready.device)
+    shuffle = np.random.default_rng(request.seed + 1) if request.shuffle else None
     # One thread reads and encodes the next block while this one is adapted.
     with ThreadPoolExecutor(1) as pool:
         pending = [pool.submit(_load, block, request, ready) for block in todo[:1]]
         for number, block in enumerate(todo):
             loaded = pending.pop().result()
             pending += [pool.submit(_load, after, request, ready) for after in todo[number + 1 : number + 2]]
-            for start in range(0, len(block), stack):
-                yield from _adapted(block[start : start + stack], loaded[start : start + stack], request, ready)
+            starts = list(range(0, len(block), stack))
+            for start in starts if shuffle is None else shuffle.permutation(starts).tolist():
+                group = slice(start, start + stack)
+                if any(sample.id not in done for _, sample in block[group]):
+                    yield from _adapted(block[group], loaded[group], request, ready)
 
 
 def _adapted(

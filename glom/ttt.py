@@ -267,6 +267,9 @@ class _Machines:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if self.settings.execution == "sharded":
+            assert self.single is not None
+            execution.sync_gradients(self.single)
         self.optimiser.step()
 
     def keep(self, places: Sequence[int]) -> None:
@@ -350,6 +353,8 @@ def make_optimiser(module: torch.nn.Module, settings: TTTSettings) -> torch.opti
 
 def stack_size(settings: TTTSettings, device: torch.device | str) -> int:
     """Samples adapted together: as set, or what is fastest for the APM's size and the device."""
+    if settings.execution == "sharded":
+        return 1  # all ranks share one sample's columns
     if settings.stack:
         return settings.stack
     if torch.device(device).type == "cuda":

@@ -132,5 +132,5 @@ def accuracy_figure(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     right.axvline(0, color=GREY, lw=1)
     reach = max(2.0, float(np.abs(interval).max()) * 1.2)
     right.set_xlim(-reach, reach)
-    right.set_xlabel("APM minus teacher, paired (points, 95 %)")
+    right.set_xlabel("APM minus teacher (points, 95 %)")
     return save(figure, path)

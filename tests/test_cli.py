@@ -70,7 +70,7 @@ def test_run_report_and_json_agree(image_folder, tmp_path):
 
 
 def test_shuffled_and_corrupted_runs_agree_sample_by_sample(call, image_folder, tmp_path):
-    base = ["ttt", "run", image_folder, "--corruption", "gaussian_noise:2", *SMALL]
+    base = ["ttt", "run", image_folder, "--corruption", "gaussian_noise:2", "--stack", "1", *SMALL]
     assert call(*base, "--out", tmp_path / "a")[0] == 0
     assert call(*base, "--out", tmp_path / "b", "--shuffle")[0] == 0
     a, b = lines(tmp_path / "a"), lines(tmp_path / "b")
@@ -79,7 +79,7 @@ def test_shuffled_and_corrupted_runs_agree_sample_by_sample(call, image_folder, 
 
 
 def test_killed_and_resumed_is_uninterrupted(image_folder, tmp_path):
-    options = ["--iterations", "150", "--queries", "8", "--quiet"]
+    options = ["--iterations", "150", "--queries", "8", "--stack", "1", "--quiet"]
     whole = apm("ttt", "run", image_folder, "--out", tmp_path / "whole", *options)
     assert whole.returncode == 0, whole.stderr
     out = tmp_path / "killed"
@@ -107,7 +107,7 @@ def test_killed_and_resumed_is_uninterrupted(image_folder, tmp_path):
 def test_interrupted_says_how_to_go_on(image_folder, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, str(ROOT / "cli.py"), "ttt", "run", str(image_folder), "--out", str(out)]
-    command += ["--iterations", "3000", "--quiet"]
+    command += ["--iterations", "3000", "--stack", "1", "--quiet"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -122,18 +122,36 @@ def test_interrupted_says_how_to_go_on(image_folder, tmp_path):
     assert "Traceback" not in error
 
 
-def test_two_processes_make_the_same_table(image_folder, tmp_path):
-    single = apm("ttt", "run", image_folder, "--out", tmp_path / "one", *SMALL)
-    assert single.returncode == 0, single.stderr
-    out = tmp_path / "two"
-    for rank in (0, 1):
-        env = {"RANK": str(rank), "WORLD_SIZE": "2"}
-        done = apm("ttt", "run", image_folder, "--out", out, *SMALL, env=env)
-        assert done.returncode == 0, done.stderr
+def torchrun(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the program in several processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m", "cli"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, env=env, cwd=ROOT, timeout=240
+    )
+
+
+@pytest.mark.parametrize("shard", ["samples", "columns"])
+def test_two_processes_make_the_same_table(call, image_folder, tmp_path, shard):
     from glom.artifacts import read_results
 
-    assert read_results(out) == read_results(tmp_path / "one")
+    base = ["ttt", "run", image_folder, *SMALL, "--stack", "1"]
+    assert call(*base, "--out", tmp_path / "one")[0] == 0
+    out = tmp_path / "two"
+    done = torchrun(2, *base, "--shard", shard, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] == 6
     assert json.loads((out / "manifest.json").read_text())["status"] == "complete"
+    one, two = read_results(tmp_path / "one"), read_results(out)
+    for a, b in zip(one, two, strict=True):
+        assert a["id"] == b["id"]
+        assert a["apm"] == b["apm"]
+        assert a["cosine"] == pytest.approx(b["cosine"], abs=1e-3)
+    if shard == "samples":
+        # One process goes on where two stopped.
+        (out / "results-1-of-2.jsonl").unlink()
+        assert call(*base, "--out", out, "--resume")[0] == 0
+        assert read_results(out) == one
 
 
 def test_unreadable_pictures_are_recorded(call, image_folder, tmp_path):
@@ -162,7 +180,7 @@ def test_a_nan_fails_one_sample_alone(call, image_folder, tmp_path, monkeypatch)
 
     def poisoned(self, images):
         tokens = honest(self, images).clone()
-        tokens[1] = float("nan")
+        tokens[1:2] = float("nan")
         return tokens
 
     monkeypatch.setattr(kind, "token", poisoned)
@@ -207,7 +225,7 @@ def test_a_folder_without_labels_still_agrees_or_not(call, tmp_path):
         (["ttt", "run", "{empty}"], "empty"),
         (["ttt", "run", "{data}", "--classes", "{short}"], "2"),
         (["ttt", "trace", "{text}", "--classes", "{names}"], "text.txt"),
-        (["ttt", "trace", "{bomb}", "--classes", "{names}"], "50000"),
+        (["ttt", "trace", "{bomb}", "--classes", "{names}"], "2,500,000,000"),
         (["fold", "missing.png"], "missing.png"),
         (["fold", "{picture}", "--grid", "8by8"], "64x64"),
     ],
@@ -264,7 +282,7 @@ def test_a_full_disk_is_a_failed_run(call, image_folder, tmp_path, monkeypatch):
     assert LineFile
     monkeypatch.setattr(os, "fsync", full)
     code, _, err = call("ttt", "run", image_folder, "--out", tmp_path / "run", *SMALL)
-    assert code == 1
+    assert code == 1, err
     assert "disk is full" in err
     monkeypatch.undo()
     assert 0 < len(lines(tmp_path / "run")) < 6
@@ -339,9 +357,7 @@ def test_fold_writes_its_pictures(call, image_folder, tmp_path):
 def test_trace_writes_every_iteration(call, image_folder, tmp_path):
     out = tmp_path / "trace"
     picture = image_folder / "ship" / "1.png"
-    code, text, err = call(
-        "ttt", "trace", picture, "--classes-of", "cifar10-sample", "--out", out, "--iterations", "9"
-    )
+    code, text, err = call("ttt", "trace", picture, "--classes-of", "cifar10-sample", "--out", out, "--iterations", "9")
     assert code == 0, err
     rows = (out / "trace.csv").read_text().splitlines()
     assert len(rows) == 1 + 9 + 1
