@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands import bench, datasets, demo, doctor, fold, teachers, train, ttt
+from commands import bench, bench_steps, bench_ttt, datasets, demo, doctor, fold, teachers, train, ttt
 from commands.common import guard
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.add_typer(ttt.app, name="ttt")
 app.add_typer(teachers.app, name="teachers")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(train.app, name="train")
+bench.app.command("ttt")(bench_ttt.ttt)
+bench.app.command("steps")(bench_steps.steps)
 app.add_typer(bench.app, name="bench")
 
 

@@ -134,6 +134,41 @@ def started(events: Iterable[Event]) -> Iterator[Event]:
     return chain(first, iterator)
 
 
+def show_stages(events: Iterable[dict[str, Any]], quiet: bool) -> list[dict[str, Any]]:
+    """A bar for each `stage` of `{"stage", "done", "total", ...}` events; returns the last event of each stage."""
+    events = started(events)
+    last: dict[str, dict[str, Any]] = {}
+    with progress(quiet) as bar:
+        tasks: dict[str, Any] = {}
+        for event in events:
+            stage = event["stage"]
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(f"{stage:<18}", total=event["total"])
+            bar.update(tasks[stage], completed=event["done"], total=event["total"])
+            last[stage] = event
+    return list(last.values())
+
+
+def conditions_table(rows: Iterable[dict[str, Any]]) -> None:
+    """Teacher beside APM, a row a condition, the oracle marked for what it is."""
+    shown = []
+    for r in rows:
+        difference = p = "-"
+        if r["difference"] is not None:
+            low, high = r["ci95"]
+            difference, p = f"{r['difference']:+.1f} [{low:+.1f}, {high:+.1f}]", f"{r['mcnemar_p']:.2g}"
+        agreement = "-" if r["agreement"] is None else f"{r['agreement']:.3f}"
+        cells = (percent(r["teacher_top1"]), percent(r["apm_top1"]), difference, p, agreement)
+        shown.append((r["name"], r["n"], *cells, percent(r["oracle_top1"])))
+    heads = ["pictures", "n", "teacher", "APM", "difference [95 %]", "p", "agree", "oracle*"]
+    table(heads, shown, right=range(1, 8))
+    console().print(
+        "top-1 in %, the same pictures for both; p: exact McNemar.\n"
+        "* a diagnostic, not a result: right at any iteration, which no one can know at test time.",
+        style="dim",
+    )
+
+
 def percent(value: float | None) -> str:
     """68.4, or a dash."""
     return "-" if value is None else f"{value:.1f}"

@@ -10,13 +10,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from experiments.conditions import run_conditions
 from experiments.fold import FoldRequest, fold_image
 from experiments.trace import trace_case
-from experiments.ttt_run import TTTRun, prepare, run, settings_for, summary
+from experiments.ttt_run import TTTRun, prepare, settings_for
 from glom.artifacts import command_line, machine, versions, write_json
 from glom.columns import picture
 from glom.datasets.registry import open_dataset
-from glom.errors import InputError
 from glom.overfit import OverfitSettings
 from glom.ttt import Case
 from probes.figures import accuracy_figure, png_data, trace_figure
@@ -40,7 +40,7 @@ class DemoSettings:
     """
 
     limit: int = 200
-    corruptions: tuple[str, ...] = ("gaussian_noise:2", "fog:4")
+    corruptions: tuple[str, ...] = ("gaussian_noise:2", "snow:2")
     pictures: int = 4
     iterations: int | None = None
     fold_iterations: int = 250
@@ -54,8 +54,6 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
     An interrupted demo goes on where it stopped when it is called again on the same folder.
     """
     started = time.perf_counter()
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; --out needs a folder")
     base = TTTRun(
         "cifar10-sample",
         "glom-tiny",
@@ -64,13 +62,7 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
         seed=settings.seed,
         device=settings.device,
     )
-    rows = []
-    for name in (None, *settings.corruptions):
-        title = name or "clean"
-        folder = out / title.replace(":", "-")
-        for event in run(replace(base, corruption=name), folder, resume=True, command=command_line()):
-            yield {"stage": title, "done": event.done, "total": event.total}
-        rows.append({"name": title, **summary(folder)})
+    rows = yield from run_conditions(base, settings.corruptions, out)
     figures = out / "figures"
     accuracy_figure(rows, figures / "accuracy.png")
 

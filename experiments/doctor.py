@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -42,7 +43,9 @@ def _software() -> list[Check]:
     )
     checks.append(Check("import glom", str(where) if ours else f"not this project's: {where}", ours, hint))
     try:
-        import_module("pytorchvideo.models")
+        with warnings.catch_warnings():  # it scripts functions on import, which PyTorch frowns on
+            warnings.simplefilter("ignore")
+            import_module("pytorchvideo.models")
         checks.append(Check("pytorchvideo", "its models import", True))
     except Exception as error:
         checks.append(Check("pytorchvideo", f"does not import: {error}", False, "pip install pytorchvideo"))

@@ -299,6 +299,12 @@ def _adapted(
             yield {"id": sample.id, "index": index, "status": "skipped", "reason": str(case)}, None
 
 
+def load_cases(request: TTTRun, ready: Prepared) -> list[Case]:
+    """Every readable sample, ready to be adapted; for studies that adapt the same samples many times."""
+    loaded = [case for block in make_blocks(request, ready) for case in _load(block, request, ready)]
+    return [case for case in loaded if isinstance(case, Case)]
+
+
 def _load(block: Block, request: TTTRun, ready: Prepared) -> list[Case | GlomError]:
     """Read, corrupt and encode a block; an unreadable sample becomes its error."""
     size = request.ttt.config(ready.teacher.width).image_size

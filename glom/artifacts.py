@@ -227,8 +227,8 @@ class RunFolder:
         )
         if not part or not manifest.exists():
             write_json(manifest, self.manifest)
-        self._results = LineFile(self.path / f"results{part}.jsonl")
-        self._timing = LineFile(self.path / f"timing{part}.jsonl")
+        self._part = part
+        self._lines: dict[str, LineFile] = {}
 
     def records(self) -> list[dict[str, Any]]:
         """Every result there is, from all parts, each sample once."""
@@ -236,9 +236,15 @@ class RunFolder:
 
     def append(self, record: Mapping[str, Any], seconds: float | None = None) -> None:
         """Add one sample's result (and, beside it, how long it took)."""
-        self._results.append(record)
+        self._file("results").append(record)
         if seconds is not None:
-            self._timing.append({"id": record["id"], "seconds": round(seconds, 6)})
+            self._file("timing").append({"id": record["id"], "seconds": round(seconds, 6)})
+
+    def _file(self, stem: str) -> LineFile:
+        # Opened at the first line: a run without samples leaves no empty files.
+        if stem not in self._lines:
+            self._lines[stem] = LineFile(self.path / f"{stem}{self._part}.jsonl")
+        return self._lines[stem]
 
     def finish(self, status: str = "complete", **extra: Any) -> None:
         """Write the run's last word into its manifest."""
@@ -246,8 +252,8 @@ class RunFolder:
         write_json(self.path / "manifest.json", self.manifest)
 
     def close(self) -> None:
-        self._results.close()
-        self._timing.close()
+        for file in self._lines.values():
+            file.close()
         self._lock.release()
 
     def __enter__(self) -> RunFolder:

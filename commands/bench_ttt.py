@@ -1,0 +1,46 @@
+"""`apm bench ttt`: teacher and APM on a data set, clean and corrupted, as one recorded table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import Device, Json, Quiet, Seed, conditions_table, emit_json, say, show_stages
+
+
+def ttt(
+    data: Annotated[str, typer.Argument(help="A data set, see `apm datasets`.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder of the runs.", metavar="DIR")],
+    teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "efficientnet-lite0",
+    corruptions: Annotated[
+        str, typer.Option("--corruptions", help="Comma-separated NAME:SEVERITY.")
+    ] = "gaussian_noise:3,contrast:3,glass_blur:3",
+    preset: Annotated[str, typer.Option("--preset", help="published, fast, or exact.")] = "fast",
+    limit: Annotated[int | None, typer.Option("--limit", help="At most N samples.")] = None,
+    save: Annotated[str | None, typer.Option("--record", help="Also write the table here.", metavar="FILE")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Test-time training clean and under each corruption: paired differences, and the oracle as a diagnostic."""
+    from experiments.conditions import record, run_conditions
+    from experiments.ttt_run import TTTRun, settings_for
+
+    base = TTTRun(data, teacher, settings_for(teacher, preset), limit=limit, seed=seed, device=device)
+    rows: list[dict[str, Any]] = []
+
+    def events() -> Any:
+        rows.extend((yield from run_conditions(base, corruptions.split(","), Path(out))))
+
+    show_stages(events(), quiet)
+    if save:
+        Path(save).parent.mkdir(parents=True, exist_ok=True)
+        record(base, rows, Path(save))
+    if as_json:
+        emit_json({"rows": rows})
+        return
+    conditions_table(rows)
+    say(f"runs in {out}" + (f"; table recorded in {save}" if save else ""))

@@ -1,0 +1,104 @@
+"""The shipped CLIP's recipe: captions, augmentation, and a training that resumes to the bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments.tiny_clip import (
+    CLASSES,
+    CONFIG,
+    TRAIN_TEMPLATES,
+    TinyClipSettings,
+    augment,
+    read_images,
+    run_training,
+    train,
+    write_captions,
+)
+from glom.errors import InputError
+from glom.zero_shot import simple_templates
+from tests.conftest import make_image
+
+QUICK = TinyClipSettings(epochs=2, batch_size=16, bf16=False)
+
+
+def make_data() -> tuple[torch.Tensor, torch.Tensor, dict]:
+    images = torch.randint(0, 256, (48, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return images, torch.arange(48) % 10, json.loads(CONFIG.read_text())
+
+
+def test_resumed_training_gives_the_same_weights_to_the_bit(tmp_path):
+    images, labels, config = make_data()
+    list(train(images, labels, config, QUICK, tmp_path / "whole"))
+    steps = train(images, labels, config, QUICK, tmp_path / "parts")
+    next(steps)
+    steps.close()
+    torch.rand(3)
+    resumed = list(train(images, labels, config, QUICK, tmp_path / "parts"))
+    assert [r["epoch"] for r in resumed] == [2]
+    whole = load_file(tmp_path / "whole" / "open_clip_model.safetensors")
+    parts = load_file(tmp_path / "parts" / "open_clip_model.safetensors")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    images, labels, config = make_data()
+    next(train(images, labels, config, QUICK, tmp_path))
+    with pytest.raises(InputError, match=r"lr: 0\.004 -> 0\.1"):
+        next(train(images, labels, config, replace(QUICK, lr=0.1), tmp_path))
+
+
+def test_captions_name_every_class_once_in_order():
+    captions = write_captions(replace(QUICK, synonym_share=0.0), torch.Generator().manual_seed(1))
+    assert all(name in caption for name, caption in zip(CLASSES, captions, strict=True))
+
+
+def test_held_out_templates_are_held_out():
+    assert not {t.lower() for t in TRAIN_TEMPLATES} & {t.lower() for t in simple_templates()}
+
+
+def test_augmentation_moves_pixels_but_makes_none_up():
+    images = torch.rand(8, 3, 32, 32)
+    out = augment(images, torch.Generator().manual_seed(0), translate=4, cutout=0)
+    for before, after in zip(images, out, strict=True):
+        assert set(after.flatten().tolist()) <= set(before.flatten().tolist())
+    cut = augment(images + 1, torch.Generator().manual_seed(0), translate=1, cutout=10)
+    assert (cut == 0).any(dim=(1, 2, 3)).all()
+
+
+def test_other_data_are_refused(tmp_path):
+    for name in ("cat", "ship"):
+        (tmp_path / "two" / "train" / name).mkdir(parents=True)
+        make_image().save(tmp_path / "two" / "train" / name / "0.png")
+    with pytest.raises(InputError, match="ten classes"):
+        read_images(str(tmp_path / "two"))
+    for name in CLASSES:
+        (tmp_path / "big" / "train" / name).mkdir(parents=True)
+        make_image(size=(40, 40)).save(tmp_path / "big" / "train" / name / "0.png")
+    with pytest.raises(InputError, match="40x40"):
+        read_images(str(tmp_path / "big"))
+
+
+def test_training_folder_is_open_clips(tmp_path):
+    for c, name in enumerate(CLASSES):
+        folder = tmp_path / "data" / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(2):
+            make_image(10 * c + i).save(folder / f"{i}.png")
+    settings = replace(QUICK, epochs=1)
+    list(run_training(str(tmp_path / "data"), settings, tmp_path / "out"))
+    from glom.teachers.registry import load_teacher
+
+    teacher = load_teacher(f"open_clip:{tmp_path / 'out'}", "cpu")
+    head = teacher.zero_shot_head(CLASSES)
+    assert head(teacher.token(torch.rand(2, 3, 32, 32))).shape == (2, 10)
+    with pytest.raises(InputError, match="--resume"):
+        next(run_training(str(tmp_path / "data"), settings, tmp_path / "out"))
+    with pytest.raises(InputError, match="at least 64"):
+        next(run_training(str(tmp_path / "data"), replace(settings, batch_size=64), tmp_path / "more"))
