@@ -1,34 +1,80 @@
-"""`apm`: the command line, put together. Every group lives in `commands/`; nothing heavy is imported here."""
+"""`apm`: the command line, put together. Every command lives in `commands/` and is loaded when it is called."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from commands import bench, bench_steps, bench_ttt, datasets, demo, doctor, fold, teachers, train, ttt
 from commands.common import guard
+
+# name: (where it is, what it does)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("commands.demo:demo", "The main job on what ships: a table and one HTML page."),
+    "doctor": ("commands.doctor:doctor", "Versions, device, what can be loaded here."),
+    "fold": ("commands.fold:fold", "Fold one picture, overfit, unfold: features and colours at any grid."),
+    "ttt": ("commands.ttt:app", "Test-time training: run, trace, report."),
+    "islands": ("commands.islands:app", "Islands of agreement: show, score, compare."),
+    "teachers": ("commands.teachers:app", "Teachers: what can be named, and how good they are."),
+    "datasets": ("commands.datasets:app", "Data sets: what can be named, and fetching them."),
+    "train": ("commands.train:app", "Train what ships, from scratch."),
+    "bench": ("commands.bench:app", "Benchmarks: ratios measured side by side."),
+}
+
+
+class Root(TyperGroup):
+    """The first level: commands by name, loaded when called, so that `apm --help` costs what Typer costs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import and build one command; None where there is no such name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        target = getattr(import_module(module), attribute)
+        group = target if isinstance(target, typer.Typer) else typer.Typer(add_completion=False)
+        if group is not target:
+            group.command(cmd_name)(target)
+        command = typer.main.get_command(group)
+        command.name = cmd_name
+        command.context_settings["help_option_names"] = ["-h", "--help"]
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As Typer's, but an unknown name is compared with all the names there are."""
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The first page, drawn by hand: Typer's own loads a Markdown parser, which costs as much as all else."""
+        from rich.console import Console
+        from rich.table import Table
+
+        console = Console(highlight=False)
+        console.print(f"[bold]Usage:[/] {ctx.command_path} COMMAND [OPTIONS] ...\n\n{self.help}\n")
+        grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
+        grid.add_column(style="cyan", no_wrap=True)
+        grid.add_column()
+        for name, (_, what) in COMMANDS.items():
+            grid.add_row(name, what)
+        console.print(grid)
+        console.print("\nCOMMAND --help says more. --version; --debug, after any command, shows tracebacks.")
+
 
 app = typer.Typer(
     name="apm",
-    help="GLOM-style machine perception: fold, unfold and adapt at test time, honestly.",
+    cls=Root,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("fold")(fold.fold)
-app.add_typer(ttt.app, name="ttt")
-app.add_typer(teachers.app, name="teachers")
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(train.app, name="train")
-bench.app.command("ttt")(bench_ttt.ttt)
-bench.app.command("steps")(bench_steps.steps)
-app.add_typer(bench.app, name="bench")
 
 
 def _version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from commands.common import Json, emit_json, say, table
 
-app = typer.Typer(help="Data sets: what can be named.", invoke_without_command=True)
+app = typer.Typer(help="Data sets: what can be named.", invoke_without_command=True, add_completion=False)
 
 
 @app.callback()

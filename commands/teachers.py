@@ -8,7 +8,9 @@ import typer
 
 from commands.common import Device, Json, Quiet, emit_json, percent, progress, say, started, table
 
-app = typer.Typer(help="Teachers: what can be named, and their zero-shot accuracy.", invoke_without_command=True)
+app = typer.Typer(
+    help="Teachers: what can be named, and their zero-shot accuracy.", invoke_without_command=True, add_completion=False
+)
 
 
 @app.callback()

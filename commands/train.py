@@ -9,7 +9,7 @@ import typer
 
 from commands.common import Json, Out, Quiet, Resume, Seed, emit_json, progress, say
 
-app = typer.Typer(help="Train what ships, from scratch.", no_args_is_help=True)
+app = typer.Typer(help="Train what ships, from scratch.", no_args_is_help=True, add_completion=False)
 
 
 @app.command("glom-tiny")

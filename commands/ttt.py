@@ -27,7 +27,9 @@ from commands.common import (
 if TYPE_CHECKING:
     from experiments.ttt_run import TTTRun
 
-app = typer.Typer(help="Test-time training: distil once, overfit, classify, reset.", no_args_is_help=True)
+app = typer.Typer(
+    help="Test-time training: distil once, overfit, classify, reset.", no_args_is_help=True, add_completion=False
+)
 
 Teacher = Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")]
 Classes = Annotated[str | None, typer.Option("--classes", help="File of class names, one a line.", metavar="FILE")]

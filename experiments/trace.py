@@ -39,10 +39,12 @@ def named_head(teacher: Teacher, request: TraceRequest) -> ZeroShotHead:
     templates = choose_templates(request.run.templates)
     if request.run.classes:
         return teacher.zero_shot_head(read_class_file(Path(request.run.classes)), templates)
-    if request.classes_of:
-        classes = open_dataset(request.classes_of).classes
+    # What glom-tiny was trained on are the ten classes of the data set that ships beside it.
+    named_by = request.classes_of or ("cifar10-sample" if teacher.name == "glom-tiny" else None)
+    if named_by:
+        classes = open_dataset(named_by).classes
         if classes is None:
-            raise InputError(f"{request.classes_of} has no class names; give them with --classes FILE")
+            raise InputError(f"{named_by} has no class names; give them with --classes FILE")
         return teacher.zero_shot_head(classes, templates)
     if teacher.classes is None:
         raise InputError(f"{teacher.name} needs class names: --classes FILE, or --classes-of a data set")

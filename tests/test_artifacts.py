@@ -68,6 +68,17 @@ def test_foreign_folders_are_refused(tmp_path):
         open_run(tmp_path / "full")
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    # Permissions do not stop a superuser, so the system's answer is put in its mouth.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match="not writable"):
+        open_run(tmp_path / "run")
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be made"):
+        open_run(tmp_path / "file" / "run")
+
+
 def test_a_newer_format_is_refused(tmp_path):
     open_run(tmp_path / "run").close()
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())

@@ -302,10 +302,21 @@ def test_debug_shows_where(call, tmp_path):
 
 def test_help_is_light():
     code = "import sys; sys.argv = ['apm', '--help']; import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('torch', 'numpy', 'open_clip', 'glom') if m in sys.modules], file=sys.stderr)"
+    code += "print([m for m in ('torch', 'numpy', 'glom', 'commands.ttt') if m in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stderr.strip() == "[]"
     assert "ttt" in done.stdout
+
+
+def test_every_command_of_the_first_page_exists():
+    import typer
+
+    from cli import COMMANDS, app
+
+    group = typer.main.get_command(app)
+    for name in COMMANDS:
+        assert group.get_command(None, name).name == name
+    assert group.get_command(None, "nonsense") is None
 
 
 @pytest.mark.parametrize("command", [[], ["ttt"], ["ttt", "run"], ["fold"], ["demo"], ["teachers"], ["bench"]])
