@@ -23,6 +23,7 @@ from glom.objectives import sample_at
 from glom.overfit import OverfitSettings, field_config, overfit, to_pixels
 from glom.seeds import sample_seed
 from glom.teachers.registry import load_teacher
+from glom.teachers.views import seen
 from probes.figures import strip, to_image
 from probes.islands import pca_rgb
 
@@ -36,7 +37,7 @@ class FoldRequest:
     Attributes:
         image: path of the picture.
         teacher: see `apm teachers`.
-        height, width: the grid that is unfolded, any size; 0 for the picture's own shape at 128 cells or fewer.
+        height, width: the grid that is unfolded, any size; 0 for the teacher's input size, at most 128 cells a side.
         apm: preset.
         overfit: how long and how densely.
         save_grids: also write `grids.npz`.
@@ -79,6 +80,7 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[
     device = resolve_device(request.device)
     teacher = load_teacher(request.teacher, str(device))
     views = teacher.preprocess(image)[None].to(device)
+    image = seen(teacher, image)  # the teacher's grid lies over its crop
     token = teacher.token(views)[0].clone()
     grid = teacher.grid(views)[0].clone() if teacher.has_grid else None
     usable = grid if grid is not None and grid.shape[-1] == teacher.width else None
@@ -110,7 +112,7 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[
         "grid_r2": None,
         "parameters": sum(p.numel() for p in apm.parameters()),
     }
-    panels: list[tuple[str, Any]] = [("picture", image)]
+    panels: list[tuple[str, Any]] = [("what the teacher sees", image)]
     if usable is not None:
         at = grid_queries(usable.shape[0], usable.shape[1], device=device)
         with torch.no_grad():

@@ -21,6 +21,7 @@ from glom.objectives import get_objective, require
 from glom.seeds import sample_seed
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.registry import load_teacher
+from glom.teachers.views import seen
 from glom.ttt import Case, adapt
 from glom.zero_shot import choose_templates, read_class_file
 from probes.figures import trace_figure
@@ -84,7 +85,9 @@ def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
         image = corrupt(image, kind, sample_seed(request.run.seed, name, "corruption"))
     head = named_head(teacher, request)
     images = teacher.preprocess(image)[None].to(device)
-    grid = teacher.grid(images)[0] if "grid" in get_objective(request.run.ttt.objective).needs else None
+    grid = None
+    if "grid" in get_objective(request.run.ttt.objective).needs:
+        grid, image = teacher.grid(images)[0], seen(teacher, image)  # the grid lies over the teacher's crop
     size = request.run.ttt.config(teacher.width).image_size
     case = Case(name, None, picture(image, size), teacher.token(images)[0].clone(), grid)
     settings = {"image": name, "teacher": teacher.name, "fingerprint": teacher.fingerprint, **asdict(request.run.ttt)}

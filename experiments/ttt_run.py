@@ -29,6 +29,7 @@ from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci, mcnemar_exact
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.registry import load_teacher
+from glom.teachers.views import seen
 from glom.ttt import Case, adapt_group, stack_size
 from glom.ttt_settings import TTTSettings, settings_dict, ttt_preset
 from glom.zero_shot import choose_templates, read_class_file
@@ -308,6 +309,7 @@ def load_cases(request: TTTRun, ready: Prepared) -> list[Case]:
 def _load(block: Block, request: TTTRun, ready: Prepared) -> list[Case | GlomError]:
     """Read, corrupt and encode a block; an unreadable sample becomes its error."""
     size = request.ttt.config(ready.teacher.width).image_size
+    needs_grid = "grid" in get_objective(request.ttt.objective).needs
     results: dict[int, Case | GlomError] = {}
     good: list[tuple[int, Sample, torch.Tensor, torch.Tensor]] = []
     for place, (_, sample) in enumerate(block):
@@ -315,13 +317,15 @@ def _load(block: Block, request: TTTRun, ready: Prepared) -> list[Case | GlomErr
             image = sample.image()
             if ready.corruption is not None:
                 image = corrupt(image, ready.corruption, sample_seed(request.seed, sample.id, "corruption"))
-            good.append((place, sample, picture(image, size), ready.teacher.preprocess(image)))
+            # A grid lies over the teacher's crop; a token stands for the picture, which is folded whole as published.
+            folded = picture(seen(ready.teacher, image) if needs_grid else image, size)
+            good.append((place, sample, folded, ready.teacher.preprocess(image)))
         except GlomError as error:
             results[place] = error
     if good:
         images = torch.stack([x for *_, x in good]).to(ready.device)
         tokens = ready.teacher.token(images)
-        grids = ready.teacher.grid(images) if "grid" in get_objective(request.ttt.objective).needs else None
+        grids = ready.teacher.grid(images) if needs_grid else None
         for row, (place, sample, folded, _) in enumerate(good):
             grid = None if grids is None else grids[row].clone()
             results[place] = Case(sample.id, sample.label, folded, tokens[row].clone(), grid)
