@@ -25,7 +25,7 @@ def steps(
 ) -> None:
     """Rates, steps and query subsets against the cosine reached, and the closed form as baseline."""
     from experiments.bench.steps import StepsSettings, run_steps
-    from glom.artifacts import command_line, machine, versions, write_json
+    from glom.artifacts import machine, public_command, versions, write_json
     from glom.errors import InputError
 
     try:
@@ -43,7 +43,7 @@ def steps(
             bar.update(task, completed=len(rows))
     if save:
         Path(save).parent.mkdir(parents=True, exist_ok=True)
-        found = {"command": command_line(), "machine": machine(), "versions": versions(), "rows": rows}
+        found = {"command": public_command(), "machine": machine(), "versions": versions(), "rows": rows}
         write_json(Path(save), found)
     if as_json:
         emit_json({"rows": rows})

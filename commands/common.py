@@ -149,7 +149,7 @@ def show_stages(events: Iterable[dict[str, Any]], quiet: bool) -> list[dict[str,
     return list(last.values())
 
 
-def conditions_table(rows: Iterable[dict[str, Any]]) -> None:
+def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
     """Teacher beside APM, a row a condition, the oracle marked for what it is."""
     shown = []
     for r in rows:
@@ -159,9 +159,11 @@ def conditions_table(rows: Iterable[dict[str, Any]]) -> None:
             difference, p = f"{r['difference']:+.1f} [{low:+.1f}, {high:+.1f}]", f"{r['mcnemar_p']:.2g}"
         agreement = "-" if r["agreement"] is None else f"{r['agreement']:.3f}"
         cells = (percent(r["teacher_top1"]), percent(r["apm_top1"]), difference, p, agreement)
-        shown.append((r["name"], r["n"], *cells, percent(r["oracle_top1"])))
-    heads = ["pictures", "n", "teacher", "APM", "difference [95 %]", "p", "agree", "oracle*"]
-    table(heads, shown, right=range(1, 8))
+        shown.append((r["name"], *cells, percent(r["oracle_top1"])))
+    counts = sorted({r["n"] for r in rows})
+    heads = ["pictures", "teacher", "APM", "difference [95 %]", "p", "agree", "oracle*"]
+    title = f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} pictures a row"
+    table(heads, shown, title=title, right=range(1, 7))
     console().print(
         "top-1 in %, the same pictures for both; p: exact McNemar.\n"
         "* a diagnostic, not a result: right at any iteration, which no one can know at test time.",

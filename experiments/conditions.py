@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ttt_run import TTTRun, run, summary
-from glom.artifacts import command_line, machine, versions, write_json
+from glom.artifacts import command_line, machine, public_command, versions, write_json
 from glom.datasets.corruptions import parse_corruption
 from glom.errors import InputError
 from glom.ttt_settings import settings_dict
@@ -45,7 +45,7 @@ def record(base: TTTRun, rows: Sequence[dict[str, Any]], path: Path) -> None:
     write_json(
         path,
         {
-            "command": command_line(),
+            "command": public_command(),
             "data": Path(base.data).name,
             "request": request,
             "settings": settings_dict(base.ttt),

@@ -287,3 +287,11 @@ def command_line() -> str:
     if program.endswith(".py") or program == "__main__.py":
         return "python " + shlex.join([program, *sys.argv[1:]])
     return shlex.join([program, *sys.argv[1:]])
+
+
+def public_command() -> str:
+    """`command_line` for records that leave the machine: a file or folder goes by its last name alone."""
+    import shlex
+
+    words = [Path(w).name if Path(w).is_absolute() else w for w in shlex.split(command_line())]
+    return shlex.join(words)
