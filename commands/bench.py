@@ -2,6 +2,189 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
+from commands.bench_compute import compute
+from commands.bench_steps import steps
+from commands.bench_ttt import ttt
+from commands.common import Json, Quiet, emit_json, say, table
+
 app = typer.Typer(help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True)
+app.command("compute")(compute)
+app.command("steps")(steps)
+app.command("ttt")(ttt)
+
+OutFolder = Annotated[
+    str | None, typer.Option("--out", "-o", help="Where <bench>.json goes; replaced there.", metavar="DIR")
+]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Fewer rounds and sizes, for a look.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Of this process; PyTorch's choice otherwise.")]
+
+
+def measure(bench: str, quick: bool, threads: int | None, quiet: bool) -> dict[str, Any]:
+    """Run one benchmark and return its record."""
+    from dataclasses import replace
+
+    import torch
+
+    from experiments.bench import execution, memory, scaling
+    from experiments.bench.timing import record
+    from glom.errors import InputError
+
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"--threads must be at least 1, got {threads}")
+        torch.set_num_threads(threads)
+
+    def tell(message: str) -> None:
+        if not quiet:
+            say(f"{bench}: {message}")
+
+    if bench == "execution":
+        result = execution.run_execution(execution.QUICK if quick else execution.ExecutionSettings(), tell)
+    elif bench == "memory":
+        settings = memory.QUICK if quick else memory.MemorySettings()
+        result = memory.run_memory(replace(settings, threads=torch.get_num_threads()), tell)
+    else:
+        result = scaling.run_scaling(scaling.QUICK if quick else scaling.ScalingSettings(), tell)
+    return record(bench, result.pop("asked"), result)
+
+
+def report(bench: str, quick: bool, threads: int | None, out: str | None, as_json: bool, quiet: bool) -> None:
+    """Measure, save where asked to, print."""
+    from experiments.bench.report import figures
+    from experiments.bench.timing import save
+
+    value = measure(bench, quick, threads, quiet)
+    if out is not None:
+        path = save(Path(out), value)
+        if not quiet:
+            say(f"saved: {path}")
+    if as_json:
+        emit_json(value)
+        return
+    table(["what", "measured", "min to max", "wanted"], figures({bench: value}), right=(1,))
+    details(value)
+
+
+def details(value: dict[str, Any]) -> None:
+    """The rows under a benchmark's headline."""
+    print()
+    if value["bench"] == "execution":
+        rows = [
+            (row["apm"], row["name"], *(f"{1000 * row['seconds'][k]:.1f}" for k in ("median", "min", "max")))
+            for row in value["rows"]
+        ]
+        table(["APM", "iteration", "ms a sample", "min", "max"], rows, right=(2, 3, 4))
+        cases = [
+            (c["case"], c["precision"], f"{c['seconds']['median']:.2f}", f"{c['cosine']:.5f}", c["same_class"])
+            for c in value["adaptation"]["cases"]
+        ]
+        print()
+        table(["adaptation to a", "", "s", "cosine", "same class"], cases, right=(2, 3))
+    elif value["bench"] == "memory":
+        rows = [
+            (r["execution"], r["columns"], r["peak_mib"], r["import_mib"], r["persistent_mib"], r["activations_mib"])
+            for r in value["rows"]
+        ]
+        names = ["MiB", "columns", "peak", "libraries", "weights etc.", "activations"]
+        table(names, rows, right=(1, 2, 3, 4, 5))
+    else:
+        rows = [
+            (r["columns"], *(f"{r['seconds'][k]['median']:.3f}" for k in ("one", "sharded")), *_speedups(r))
+            for r in value["two_processes"]["columns"]
+        ]
+        table(["columns", "one (s)", "two (s)", "speed-up", "ceiling"], rows, right=(0, 1, 2, 3, 4))
+        print()
+        rows = [
+            (r["columns"], *(f"{r['seconds'][k]['median']:.3f}" for k in ("folded", "streamed", "subset")))
+            for r in value["growth"]["rows"]
+        ]
+        few = f"{value['growth']['subset_queries']} drawn (s)"
+        table(["columns", "folded (s)", "streamed (s)", few], rows, right=(0, 1, 2, 3))
+        for name, fit in value["growth"]["fit_seconds_per_column"].items():
+            print(f"{name}: {1e6 * fit['slope']:.1f} us a column, R^2 {fit['r2']:.5f}")
+
+
+def _speedups(row: dict[str, Any]) -> tuple[str, str]:
+    return f"{row['speedup']['median']:.2f}", f"{row['ceiling']['median']:.2f}"
+
+
+@app.command("execution")
+def execution(
+    out: OutFolder = None,
+    quick: QuickOption = False,
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """One test-time iteration: as published, plain at its best, folded, streamed, bf16, stacked."""
+    report("execution", quick, threads, out, as_json, quiet)
+
+
+@app.command("memory")
+def memory(
+    out: OutFolder = None,
+    quick: QuickOption = False,
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Peak memory of a step against the number of columns."""
+    report("memory", quick, threads, out, as_json, quiet)
+
+
+@app.command("scaling")
+def scaling(
+    out: OutFolder = None,
+    quick: QuickOption = False,
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Columns and samples over two processes; time against the number of columns."""
+    report("scaling", quick, threads, out, as_json, quiet)
+
+
+@app.command("all")
+def everything(
+    out: OutFolder = "benchmarks/results",
+    quick: QuickOption = False,
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """execution, memory, scaling and compute, saved as JSON with a Markdown table; under 30 minutes on two cores."""
+    from experiments.bench.report import BENCHES, figures, load, markdown
+    from experiments.bench.timing import save
+
+    folder = Path(out or "benchmarks/results")
+    for bench in BENCHES:
+        path = save(folder, measure(bench, quick, threads, quiet))
+        if not quiet:
+            say(f"saved: {path}")
+    save_compute(folder, quick, quiet)
+    records = load(folder)
+    (folder / "table.md").write_text(markdown(records), encoding="utf-8")
+    if as_json:
+        emit_json(records)
+        return
+    table(["what", "measured", "min to max", "wanted"], figures(records), right=(1,))
+    say(f"saved: {folder}/table.md")
+
+
+def save_compute(folder: Path, quick: bool, quiet: bool) -> None:
+    """The poster's computational analysis into the same folder: compute.json and compute.png."""
+    from experiments.bench.compute import QUICK, ComputeSettings, run_compute
+    from glom.artifacts import write_json
+    from probes.compute_figure import compute_figure
+
+    for event in run_compute(QUICK if quick else ComputeSettings()):
+        if "result" in event:
+            write_json(folder / "compute.json", event["result"])
+            compute_figure(event["result"]["figure"], folder / "compute.png")
+        elif not quiet:
+            say(f"compute: {event['note']}")

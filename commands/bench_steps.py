@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Json, Quiet, Seed, emit_json, progress, say, started, table
+from commands.common import Json, Quiet, Seed, emit_json, for_adaptation, progress, say, started, table
 
 
 def steps(
@@ -28,6 +28,7 @@ def steps(
     from glom.artifacts import machine, public_command, versions, write_json
     from glom.errors import InputError
 
+    for_adaptation()
     try:
         grid = [float(x) for x in rates.split(",")], [int(x) for x in counts.split(",")]
         asked = [int(x) for x in queries.split(",")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Device, Json, Quiet, Seed, conditions_table, emit_json, say, show_stages
+from commands.common import Device, Json, Quiet, Seed, conditions_table, emit_json, for_adaptation, say, show_stages
 
 
 def ttt(
@@ -29,6 +29,7 @@ def ttt(
     from experiments.conditions import record, run_conditions
     from experiments.ttt_run import TTTRun, settings_for
 
+    for_adaptation()
     base = TTTRun(data, teacher, settings_for(teacher, preset), limit=limit, seed=seed, device=device)
     rows: list[dict[str, Any]] = []
 

@@ -16,6 +16,7 @@ from commands.common import (
     conditions_table,
     console,
     emit_json,
+    for_adaptation,
     say,
     show_stages,
 )
@@ -33,6 +34,7 @@ def demo(
     """Honest test-time training on real pictures, offline, in about two minutes: one table, one HTML page."""
     from experiments.demo import SOURCE, DemoSettings, run_demo
 
+    for_adaptation()
     settings = DemoSettings(limit=limit, iterations=iterations, seed=seed, device=device)
     if not (quiet or as_json):
         console(stderr=True).print(SOURCE, markup=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.common import Device, Json, Out, Quiet, Seed, emit_json, progress, say, started, table
+from commands.common import Device, Json, Out, Quiet, Seed, emit_json, for_adaptation, progress, say, started, table
 
 
 def fold(
@@ -27,6 +27,7 @@ def fold(
     from experiments.fold import FoldRequest, run_fold, with_grid
     from glom.overfit import OverfitSettings
 
+    for_adaptation()
     request = FoldRequest(
         image, teacher, apm=apm, overfit=OverfitSettings(iterations), seed=seed, device=device, save_grids=save_grid
     )

@@ -17,6 +17,7 @@ from commands.common import (
     Seed,
     Verbose,
     emit_json,
+    for_adaptation,
     percent,
     progress,
     say,
@@ -101,6 +102,7 @@ def run(
     from experiments.ttt_run import run as run_experiment
     from glom.artifacts import command_line
 
+    for_adaptation()
     request = request_from(
         data,
         teacher,

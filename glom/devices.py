@@ -57,3 +57,16 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     dtype = getattr(torch, PRECISIONS[name])
     assert isinstance(dtype, torch.dtype)
     return dtype
+
+
+def native_bf16() -> bool:
+    """Whether this machine multiplies bf16 numbers in hardware: a GPU that can, or a CPU with AVX-512 BF16 or AMX.
+
+    PyTorch runs bf16 everywhere; where the processor has no such instructions it is slower than float32.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(check()) for check in checks if check is not None)

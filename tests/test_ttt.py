@@ -174,6 +174,17 @@ def test_published_preset_is_the_released_codes():
     assert preset(p.apm).readout == "attention"
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_fast_suits_the_trunk_and_the_machine(monkeypatch, native):
+    monkeypatch.setattr("glom.ttt_settings.native_bf16", lambda: native)
+    wide, narrow = ttt_preset("fast", apm="apm-ttt"), ttt_preset("fast", apm="apm-tiny")
+    assert (wide.lr, wide.precision) == (5e-4, "bf16" if native else "fp32")
+    assert (narrow.lr, narrow.precision) == (1e-3, "fp32")
+    asked = ttt_preset("fast", apm="apm-ttt", lr=2e-4, precision="fp32")
+    assert (asked.lr, asked.precision) == (2e-4, "fp32")
+    assert ttt_preset("published").precision == "fp32"
+
+
 def test_schedules_end_where_they_should():
     assert ttt_preset("fast", schedule="linear", iterations=10, lr=1.0).rate(5) == pytest.approx(0.5)
     assert ttt_preset("fast", schedule="cosine", iterations=10, lr=1.0).rate(5) == pytest.approx(0.5)

@@ -248,10 +248,16 @@ def sync_gradients(
     # A rank without locations has no gradient for the trunk; the others need its zero.
     some = torch.tensor([leaf.grad is not None for leaf in leaves], dtype=torch.int32, device=leaves[0].device)
     _together("agreeing on gradients", lambda: dist.all_reduce(some, dist.ReduceOp.MAX, group=group))
+    gradients = []
     for leaf, present in zip(leaves, some.tolist(), strict=True):
-        if not present:
-            continue
-        if leaf.grad is None:
-            leaf.grad = torch.zeros_like(leaf)
-        gradient = leaf.grad
-        _together("summing gradients", lambda g=gradient: dist.all_reduce(g, group=group))  # type: ignore[misc]
+        if present:
+            if leaf.grad is None:
+                leaf.grad = torch.zeros_like(leaf)
+            gradients.append(leaf.grad)
+
+    def total() -> None:
+        # All on their way before the first is waited for: sending one overlaps adding another.
+        for work in [dist.all_reduce(gradient, group=group, async_op=True) for gradient in gradients]:
+            work.wait()
+
+    _together("summing gradients", total)

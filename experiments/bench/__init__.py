@@ -1,0 +1,1 @@
+"""What `apm bench` runs."""

@@ -1,0 +1,190 @@
+"""The models of the computational table with random weights, and what torch counts on them.
+
+Counting runs on the meta device where a model allows it: sizes without numbers. The APM checks its queries' values,
+so it is counted on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from glom import execution
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, preset
+from glom.columns import grid_queries
+
+PROMPT = 4  # learned context vectors of test-time prompt tuning (Shu et al. 2022)
+STUDENT: APMConfig = preset("apm-ttt", features=512, rgb=None)
+"""The student beside CLIP ViT-B/16: its token is 512 wide; no loss of test-time training reaches the colour head."""
+
+
+def clip(device: str | torch.device = "cpu", model: str = "ViT-B-16") -> nn.Module:
+    """open_clip's model of that name with random weights."""
+    from open_clip import get_model_config
+    from open_clip.model import CLIP
+
+    config = get_model_config(model)
+    assert config is not None
+    with torch.device(device):
+        return CLIP(**config)
+
+
+def image_tower(device: str | torch.device, side: int) -> nn.Module:
+    """CLIP ViT-B/16's image tower alone, for side x side patches. Constant weights: only sizes matter."""
+    tower: Any = clip("meta").visual  # type: ignore[attr-defined]
+    tower.positional_embedding = nn.Parameter(torch.empty(side * side + 1, 768, device="meta"))
+    tower = tower.to_empty(device=device).eval().requires_grad_(False)
+    for parameter in tower.parameters():
+        parameter.fill_(0.01)
+    return tower
+
+
+def swin(device: str | torch.device = "cpu") -> nn.Module:
+    """torchvision's Swin-B with random weights, without stochastic depth."""
+    from torchvision.models import swin_b
+
+    with torch.device(device):
+        return swin_b().eval()
+
+
+def student(device: str | torch.device = "cpu", config: APMConfig = STUDENT) -> AsynchronousPerceptionMachine:
+    """An APM with random weights."""
+    with torch.device(device):
+        return AsynchronousPerceptionMachine(config)
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def pictures(device: str | torch.device, size: int = 224, batch: int = 1) -> Tensor:
+    """(batch, 3, size, size) of zeros."""
+    return torch.zeros(batch, 3, size, size, device=device)
+
+
+def captions(device: str | torch.device, batch: int = 1) -> Tensor:
+    """(batch, 77) word numbers."""
+    return torch.zeros(batch, 77, dtype=torch.long, device=device)
+
+
+def tune_prompts(model: Any, images: Tensor, text: Tensor, learned: Tensor) -> Tensor:
+    """Test-time prompt tuning's loss: entropy of the mean prediction over the views; gradients reach `learned` alone.
+
+    Args:
+        model: CLIP with frozen weights.
+        images: (views, 3, H, W), encoded without a graph.
+        text: (classes, 77); `learned` (PROMPT, 512) is added after the start word of each.
+    """
+    prompts = torch.nn.functional.pad(learned, (0, 0, 1, 77 - 1 - len(learned)))
+    hook = model.token_embedding.register_forward_hook(lambda module, inputs, output: output + prompts)
+    try:
+        words = model.encode_text(text, normalize=True)
+    finally:
+        hook.remove()
+    with torch.no_grad():
+        views = model.encode_image(images, normalize=True)
+    p = (100.0 * views @ words.mT).softmax(-1).mean(0)
+    return -(p * p.clamp_min(1e-9).log()).sum()
+
+
+@contextmanager
+def countable() -> Iterator[None]:
+    """Attention as plain products: the counter does not know the fused kernels of every device."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def counted_madds(action: Callable[[], object]) -> int:
+    """Multiply-adds that `torch.utils.flop_counter` sees in `action`: half of its operations."""
+    with countable(), FlopCounterMode(display=False) as counter:
+        action()
+    return counter.get_total_flops() // 2
+
+
+def kept_bytes(call: Callable[[], Tensor], weights: nn.Module) -> int:
+    """Bytes that autograd keeps for the backward pass of `call`, each storage once, the weights left out."""
+    own = {p.untyped_storage()._cdata for p in weights.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        call()
+        return sum(storage.nbytes() for storage in kept.values())
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Measured multiply-adds of a forward pass, of a forward and backward pass, and the bytes kept between the two."""
+
+    forward: int
+    step: int
+    kept: int
+
+
+def count_module(call: Callable[[], Tensor], weights: nn.Module) -> Counted:
+    """Count `call` alone, and `call` with the backward pass of its sum."""
+    forward, step = counted_madds(call), counted_madds(lambda: call().sum().backward())
+    return Counted(forward, step, kept_bytes(call, weights))
+
+
+def count_swin() -> Counted:
+    """Swin-B on one picture of 224 x 224."""
+    model, x = swin("meta"), pictures("meta")
+    return count_module(lambda: model(x), model)
+
+
+def count_clip(image: bool = True, text: bool = True) -> Counted:
+    """CLIP ViT-B/16 on one picture of 224 x 224 and one prompt."""
+    model: Any = clip("meta")
+    x, t = pictures("meta"), captions("meta")
+
+    def call() -> Tensor:
+        found = torch.zeros((), device="meta")
+        if image:
+            found = found + model.encode_image(x).sum()
+        if text:
+            found = found + model.encode_text(t).sum()
+        return found
+
+    return count_module(call, model)
+
+
+def count_tpt(views: int, classes: int) -> int:
+    """Multiply-adds of one step of test-time prompt tuning: views forward, prompts forward and backward."""
+    model = clip("meta").requires_grad_(False)
+    x, t = pictures("meta", batch=views), captions("meta", classes)
+    learned = torch.zeros(PROMPT, 512, device="meta", requires_grad=True)
+    # The last product, views times words, is the classifier's: not the encoders'. It is taken off again.
+    head = views * 512 * classes
+    return counted_madds(lambda: tune_prompts(model, x, t, learned).backward()) - 2 * head
+
+
+def count_apm(side: int, how: str, config: APMConfig = STUDENT) -> Counted:
+    """The student's token over side x side columns under an execution ("plain", "folded")."""
+    apm = student("cpu", config)
+    images, queries = pictures("cpu", config.image_size), grid_queries(side, side)
+
+    def call() -> Tensor:
+        token = execution.run(apm, images, queries, ("token",), how).token
+        assert token is not None
+        return token
+
+    return count_module(call, apm)

@@ -1,0 +1,314 @@
+"""`apm bench execution`: one test-time iteration as published, plain at its best, and in every execution.
+
+An iteration is forward, backward and the optimiser's step on one picture, token loss, the teacher left out on all
+sides. Headline figures are medians of ratios taken round by round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from experiments.bench.adaptation import measure_adaptation
+from experiments.bench.apart import Apart
+from experiments.bench.equality import measure_bf16_token, measure_differences
+from experiments.bench.published import ITERATIONS, published_apm, published_optimiser, published_step
+from experiments.bench.timing import Products, Tell, clock, flops, interleave, products, ratios, silent, spread
+from glom import execution
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, preset
+from glom.execution import StackedAPM
+from glom.execution.allocation import keep_freed_memory
+from glom.ttt_settings import ttt_preset
+
+
+@dataclass(frozen=True)
+class ExecutionSettings:
+    """What is measured.
+
+    Attributes:
+        apm, features: the APM's preset and the token's width.
+        rounds, warmup: of the iterations that take less than a second.
+        published_rounds: rounds of the published iteration, which takes 18 to 95 s at full widths.
+        stacks: S of the stacked rows.
+        small: further (preset, token width) for which only plain, folded and stacked rows are timed.
+        small_stacks: their S.
+        adapt_preset: the TTT preset whose time per picture is measured on `apm`.
+        adapt_rounds: rounds of it.
+        teacher: encodes one shipped picture for the adaptation on a real token; "" for random tokens only.
+        seed: of pictures, tokens and weights.
+    """
+
+    apm: str = "apm-ttt"
+    features: int = 768
+    rounds: int = 9
+    warmup: int = 2
+    published_rounds: int = 4
+    stacks: tuple[int, ...] = (1, 2, 4)
+    small: tuple[tuple[str, int], ...] = (("apm-small", 1280), ("apm-tiny", 128))
+    small_stacks: tuple[int, ...] = (1, 4, 16, 64)
+    adapt_preset: str = "fast"
+    adapt_rounds: int = 3
+    teacher: str = "efficientnet-lite0"
+    seed: int = 0
+
+
+QUICK = ExecutionSettings(rounds=3, warmup=1, published_rounds=1, stacks=(1, 2), small_stacks=(1, 16), adapt_rounds=1)
+"""The same figures from fewer rounds: about two minutes on two cores."""
+
+
+def run_execution(settings: ExecutionSettings, tell: Tell = silent) -> dict[str, Any]:
+    """Measure everything; see the module.
+
+    Returns:
+        folded_over_published, folded_over_best_plain, bf16_over_best_plain: medians of ratios.
+        matmul_share: of the rate that the folded step's own matrix products reach alone, 0 to 1.
+        max_output_difference, max_gradient_difference: folded, streamed and stacked against plain, float32, absolute.
+        fast_over_published_per_image: 1,200 published iterations, extrapolated, over a whole `fast` adaptation.
+        spread: minimum, median, maximum of each ratio. rows: seconds an iteration (of one sample), of everything.
+        differences, bf16, adaptation, gpu: the details.
+    """
+    kept = keep_freed_memory()
+    config = preset(settings.apm, features=settings.features, rgb=None)
+    tell("comparing outputs and gradients")
+    differences = measure_differences(config, settings.seed)
+    bf16 = measure_bf16_token(config, settings.seed)
+
+    tell(f"{settings.apm}: timing every execution side by side")
+    steps = {**single_steps(config, settings.seed), **stacked_steps(config, settings.stacks, settings.seed)}
+    work = products(config, config.cells**2, folded=True)
+    roofs = {"products fp32": Products(work, torch.float32), "products bf16": Products(work, torch.bfloat16)}
+    seconds = interleave({**roofs, **steps}, settings.rounds, settings.warmup, tell=tell)
+    del roofs, steps
+
+    tell("the published iteration: this takes a while")
+    slow = published_against_folded(settings)
+    published = slow["published"]
+    adaptation = measure_adaptation(
+        ttt_preset(settings.adapt_preset, apm=settings.apm),
+        settings.features,
+        settings.teacher,
+        settings.adapt_rounds,
+        settings.seed,
+        tell,
+    )
+    per_image = {
+        precision: [ITERATIONS * p / a for p in published for a in seconds_each]
+        for precision, seconds_each in adaptation.pop("seconds_list").items()
+    }
+    best_plain = seconds["plain, best"]
+    found = {
+        "folded_over_published": ratios(published, slow["folded"]),
+        "folded_over_published_memory_kept": ratios(slow["published, memory kept"], slow["folded"]),
+        "folded_over_best_plain": ratios(best_plain, seconds["folded"]),
+        "bf16_over_best_plain": ratios(best_plain, seconds["folded, bf16"]),
+        "bf16_over_best_plain_bf16": ratios(seconds["plain, bf16"], seconds["folded, bf16"]),
+        "matmul_share": ratios(seconds["products fp32"], seconds["folded"]),
+        "matmul_share_bf16": ratios(seconds["products bf16"], seconds["folded, bf16"]),
+        "fast_over_published_per_image": per_image["fp32"],
+        "fast_bf16_over_published_per_image": per_image["bf16"],
+    }
+    rows = [
+        _row(settings.apm, "as published", published, None),
+        _row(settings.apm, "as published, memory kept", slow["published, memory kept"], None),
+    ]
+    rows += [_row(settings.apm, name, seconds[name], samples_of(name)) for name in seconds]
+    small = []
+    for name, width in settings.small:
+        tell(f"{name}, {width}-d token")
+        small += small_rows(name, width, settings)
+    spreads = {name: spread(values) for name, values in found.items()}
+    return {
+        **{name: value["median"] for name, value in spreads.items()},
+        "max_output_difference": differences["float32"]["max_output_difference"],
+        "max_gradient_difference": differences["float32"]["max_gradient_difference"],
+        "spread": spreads,
+        "gflop_per_iteration": {
+            "plain": flops(products(config, config.cells**2, folded=False)) / 1e9,
+            "folded": flops(work) / 1e9,
+            "plain, the fold not trained": (
+                flops(products(config, config.cells**2, folded=False))
+                - 2 * config.cells**2 * 2 * config.cells**2 * config.channels * config.trunk[0]
+            )
+            / 1e9,
+        },
+        "rows": rows + small,
+        "fastest_stack": fastest_stacks(rows + small),
+        "differences": differences,
+        "bf16": bf16,
+        "adaptation": adaptation,
+        "gpu": gpu_rows(config, settings) if torch.cuda.is_available() else None,
+        "notes": {
+            "published": "full iterations in a process of their own, none sampled; 8 copies, chunks of 16, colours "
+            "computed, unfused Adam, teacher left out",
+            "per image": f"{ITERATIONS} x the measured published iteration, an extrapolation",
+            "freed memory kept": kept,
+        },
+        "asked": asdict(settings),
+    }
+
+
+def _row(apm: str, name: str, seconds: list[float], samples: int | None) -> dict[str, Any]:
+    each = [s / (samples or 1) for s in seconds]
+    return {"apm": apm, "name": name, "seconds": spread(each), "stack": samples}
+
+
+def samples_of(name: str) -> int | None:
+    """S of a stacked row's name, None for others.
+
+    Example:
+        >>> samples_of("stacked, S = 4"), samples_of("folded")
+        (4, None)
+    """
+    return int(name.rpartition("= ")[2]) if name.startswith("stacked") else None
+
+
+def fastest_stacks(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """By APM, the S whose iteration takes a sample least time."""
+    best: dict[str, tuple[float, int]] = {}
+    for row in rows:
+        if row["stack"]:
+            best[row["apm"]] = min(
+                best.get(row["apm"], (float("inf"), 0)), (float(row["seconds"]["median"]), int(row["stack"]))
+            )
+    return {apm: stack for apm, (_, stack) in best.items()}
+
+
+def single_steps(
+    config: APMConfig, seed: int, names: tuple[str, ...] = (), device: torch.device | None = None
+) -> dict[str, Callable[[], None]]:
+    """An iteration of one sample by name; all share one APM and one fused Adam, which is what the next step gets."""
+    g = torch.Generator().manual_seed(seed)
+    image = torch.randn(1, 3, config.image_size, config.image_size, generator=g).to(device)
+    target = torch.randn(1, config.features, generator=g).to(device)
+    apm = AsynchronousPerceptionMachine(config)
+    apm.reset(g, "default")
+    apm.to(device)
+    optimiser = torch.optim.Adam(apm.parameters(), lr=1e-4, fused=True)
+    queries = apm.default_queries(image)
+
+    def step(how: str, bf16: bool) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
+            token = execution.run(apm, image, queries, ("token",), how).token
+        assert token is not None
+        F.mse_loss(token.float(), target).backward()
+        optimiser.step()
+
+    rows: dict[str, tuple[str, bool]] = {
+        "plain, best": ("plain", False),
+        "folded": ("folded", False),
+        "streamed": ("streamed", False),
+        "plain, bf16": ("plain", True),
+        "folded, bf16": ("folded", True),
+    }
+    return {name: (lambda r=row: step(*r)) for name, row in rows.items() if not names or name in names}  # type: ignore[misc]
+
+
+def stacked_steps(
+    config: APMConfig, stacks: tuple[int, ...], seed: int, device: torch.device | None = None, bf16: bool = False
+) -> dict[str, Callable[[], None]]:
+    """An iteration of S stacked samples, by name, with a stack of its own for each S."""
+
+    def make(samples: int) -> Callable[[], None]:
+        g = torch.Generator().manual_seed(seed)
+        images = torch.randn(samples, 3, config.image_size, config.image_size, generator=g).to(device)
+        targets = torch.randn(samples, config.features, generator=g).to(device)
+        stack = StackedAPM(config, samples)
+        stack.reset([torch.Generator().manual_seed(seed + s) for s in range(samples)], "default")
+        stack.to(device)
+        optimiser = torch.optim.Adam(stack.parameters(), lr=1e-4, fused=True)
+
+        def step() -> None:
+            optimiser.zero_grad(set_to_none=True)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+                token = stack(images).token
+            assert token is not None
+            ((token.float() - targets) ** 2).mean(-1).sum().backward()
+            optimiser.step()
+
+        return step
+
+    return {f"stacked, S = {samples}": make(samples) for samples in stacks}
+
+
+def make_published(apm: str, features: int, seed: int, threads: int, keep: bool) -> Callable[[], float]:
+    """In a process of its own: the published iteration, as seconds; `keep` gives it our allocator's settings too."""
+    torch.set_num_threads(threads)
+    if keep:
+        keep_freed_memory()
+    config = preset(apm, features=features)
+    machine = published_apm(config, seed)
+    optimiser = published_optimiser(machine)
+    g = torch.Generator().manual_seed(seed)
+    image = torch.randn(1, 3, config.image_size, config.image_size, generator=g)
+    target = torch.randn(1, features, generator=g)
+
+    def run() -> float:
+        start = clock()
+        published_step(machine, optimiser, image, target)
+        return clock() - start
+
+    return run
+
+
+def published_against_folded(settings: ExecutionSettings) -> dict[str, list[float]]:
+    """Seconds of full published iterations, and of the folded ones run between them.
+
+    Published iterations run in other processes: "published" with the C library's memory as it comes, which is how
+    the release runs, "published, memory kept" with ours.
+    """
+    config = preset(settings.apm, features=settings.features, rgb=None)
+    folded = single_steps(config, settings.seed, ("folded",))["folded"]
+    folded()
+    seconds: dict[str, list[float]] = {"folded": [], "published": [], "published, memory kept": []}
+    arguments = (settings.apm, settings.features, settings.seed, torch.get_num_threads())
+    with Apart(make_published, *arguments, False) as as_it_comes, Apart(make_published, *arguments, True) as kept:
+        for _ in range(settings.published_rounds):
+            seconds["folded"] += interleave({"folded": folded}, 1)["folded"]
+            seconds["published"].append(as_it_comes.ask())
+            seconds["published, memory kept"].append(kept.ask())
+    return seconds
+
+
+def small_rows(name: str, width: int, settings: ExecutionSettings) -> list[dict[str, Any]]:
+    """Plain, folded and stacked iterations of a smaller preset."""
+    config = preset(name, features=width, rgb=None)
+    steps = single_steps(config, settings.seed, ("plain, best", "folded", "folded, bf16"))
+    steps |= stacked_steps(config, settings.small_stacks, settings.seed)
+    seconds = interleave(steps, settings.rounds, settings.warmup)
+    return [_row(name, row, seconds[row], samples_of(row)) for row in steps]
+
+
+def gpu_rows(config: APMConfig, settings: ExecutionSettings) -> dict[str, Any]:
+    """On a CUDA device: stacked samples a second against plain one by one, and the share of the products' own rate.
+
+    Iterations are the same on both sides, so the ratio of adapted pictures a second is that of iterations a second.
+    """
+    device = torch.device("cuda")
+    found: dict[str, Any] = {"device": torch.cuda.get_device_name(0), "rows": []}
+    single = single_steps(config, settings.seed, ("plain, best", "plain, bf16", "folded", "folded, bf16"), device)
+    seconds = interleave(single, settings.rounds, settings.warmup, device)
+    plain = seconds["plain, best"]
+    found["rows"] += [{"name": name, "images_per_s_ratio": spread(ratios(plain, s))} for name, s in seconds.items()]
+    work = products(config, config.cells**2, folded=True)
+    for bf16 in (False, True):
+        for samples in (4, 16, 32):
+            (step,) = stacked_steps(config, (samples,), settings.seed, device, bf16).values()
+            roof = Products(work, torch.bfloat16 if bf16 else torch.float32, device, samples)
+            both: dict[str, Callable[[], object]] = {"plain": single["plain, best"], "stacked": step, "products": roof}
+            times = interleave(both, settings.rounds, settings.warmup, device)
+            found["rows"].append(
+                {
+                    "name": f"stacked, S = {samples}{', bf16' if bf16 else ''}",
+                    "images_per_s_ratio": spread([samples * r for r in ratios(times["plain"], times["stacked"])]),
+                    "matmul_share": spread(ratios(times["products"], times["stacked"])),
+                    "flop_per_s": spread([roof.flops / t for t in times["stacked"]]),
+                }
+            )
+            del step, roof, both
+            torch.cuda.empty_cache()
+    return found

@@ -1,0 +1,174 @@
+"""`apm bench memory`: the peak of a test-time step against the number of columns, each in a process of its own.
+
+Two measurements a row. The process's peak resident memory, interpreter, libraries, weights, gradients and optimiser
+included; and what PyTorch allocates during a step, from its profiler, which leaves the persistent tensors out.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from experiments.bench.apart import Apart
+from experiments.bench.timing import Tell, silent
+from glom import execution
+from glom.apm import AsynchronousPerceptionMachine, preset
+from glom.columns import grid_queries
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """What is measured.
+
+    Attributes:
+        apm, features: the APM's preset and the token's width.
+        sides: n of the n x n columns, streamed; the first and the last make the headline.
+        folded_sides, plain_sides: the same for the executions whose memory grows.
+        chunk: locations at a time when streamed, None for what suits the machine.
+        threads: of each process.
+    """
+
+    apm: str = "apm-ttt"
+    features: int = 768
+    sides: tuple[int, ...] = (7, 32, 224)
+    folded_sides: tuple[int, ...] = (7, 64, 128)
+    plain_sides: tuple[int, ...] = (7, 64, 128)
+    chunk: int | None = None
+    threads: int = 2
+
+
+QUICK = MemorySettings(sides=(7, 224), folded_sides=(7, 64), plain_sides=(7, 64))
+"""Fewer sizes, the same two ends."""
+
+
+def peak_resident() -> int:
+    """Bytes: the largest resident memory this process has had."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: a process started by a larger one inherits that one's size there.
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def allocated_peak(step: Callable[[], None]) -> int:
+    """Bytes: the most that PyTorch held at once on the CPU, during one step, of what the step itself allocated."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]")
+    held = peak = 0
+    for _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def make_step(
+    apm: str, features: int, side: int, how: str, chunk: int | None, threads: int, profiled: bool
+) -> Callable[[], dict[str, Any]]:
+    """In a fresh process: what a step on side x side columns needs, in bytes."""
+    torch.set_num_threads(threads)
+
+    def run() -> dict[str, Any]:
+        before = peak_resident()
+        config = preset(apm, features=features, rgb=None)
+        g = torch.Generator().manual_seed(0)
+        machine = AsynchronousPerceptionMachine(config)
+        machine.reset(g, "default")
+        optimiser = torch.optim.Adam(machine.parameters(), lr=1e-4, fused=True)
+        image = torch.randn(1, 3, config.image_size, config.image_size, generator=g)
+        target = torch.randn(1, features, generator=g)
+
+        def step(n: int) -> None:
+            optimiser.zero_grad(set_to_none=True)
+            token = execution.run(machine, image, grid_queries(n, n), ("token",), how, chunk=chunk).token
+            assert token is not None
+            F.mse_loss(token, target).backward()
+            optimiser.step()
+
+        parameters = sum(p.numel() * p.element_size() for p in machine.parameters())
+        step(2)  # the optimiser's state is there from here on
+        gc.collect()
+        found = {"import": before, "parameters": parameters, "persistent": 4 * parameters}
+        if profiled:
+            optimiser.zero_grad(set_to_none=True)
+            # Gradients are allocated within the step too; they are not activations.
+            return {**found, "activations": allocated_peak(lambda: step(side)) - parameters}
+        step(side)
+        return {**found, "peak": peak_resident()}
+
+    return run
+
+
+def measure(settings: MemorySettings, side: int, how: str) -> dict[str, Any]:
+    """Both measurements of one row, in two fresh processes one after the other; bytes in MiB."""
+    row: dict[str, Any] = {}
+    # The profiler's library writes to standard error where there is no GPU; its processes inherit this.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    for profiled in (False, True):
+        arguments = (settings.apm, settings.features, side, how, settings.chunk, settings.threads, profiled)
+        with Apart(make_step, *arguments) as process:
+            row |= process.ask()
+    mib = {f"{name}_mib": round(value / 2**20, 1) for name, value in row.items()}
+    return {"execution": how, "side": side, "columns": side**2, **mib}
+
+
+def run_memory(settings: MemorySettings, tell: Tell = silent) -> dict[str, Any]:
+    """Measure every row.
+
+    Returns:
+        ratio_224_over_7: peak resident memory at the largest streamed size over that at the smallest, the whole
+            process.
+        ratio_without_import: the same after subtracting what the process had before the APM was made.
+        activation_ratio: of what a step needs at most beyond weights, gradients and optimiser state.
+        growth: the same whole and activation ratios of the other executions, from their smallest to largest size.
+        rows: MiB; `import` before the APM, `persistent` weights, gradients and both Adam moments, `activations` the
+            rest, `peak` the process's.
+    """
+    asked = [("streamed", s) for s in settings.sides]
+    asked += [("folded", s) for s in settings.folded_sides]
+    asked += [("plain", s) for s in settings.plain_sides]
+    rows = []
+    for how, side in asked:
+        tell(f"{how}, {side} x {side} columns")
+        rows.append(measure(settings, side, how))
+
+    def ends(how: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        mine = [r for r in rows if r["execution"] == how]
+        return mine[0], mine[-1]
+
+    def ratio(pair: tuple[dict[str, Any], dict[str, Any]], key: str) -> float:
+        return round(pair[1][key] / max(pair[0][key], 0.1), 4)
+
+    streamed = ends("streamed")
+    net = [row["peak_mib"] - row["import_mib"] for row in streamed]
+    return {
+        "ratio_224_over_7": ratio(streamed, "peak_mib"),
+        "activation_ratio": ratio(streamed, "activations_mib"),
+        "ratio_without_import": round(net[1] / net[0], 4),
+        "growth": {
+            how: {
+                "sides": [row["side"] for row in ends(how)],
+                "peak": ratio(ends(how), "peak_mib"),
+                "activations": ratio(ends(how), "activations_mib"),
+            }
+            for how in ("folded", "plain")
+        },
+        "rows": rows,
+        "asked": asdict(settings),
+    }

@@ -1,0 +1,262 @@
+"""`apm bench scaling`: one picture's columns, and samples, over two processes; and time against the number of columns.
+
+Two processes of one thread each stay up throughout and are asked in turn: one alone, both sharing one picture's
+columns, both with work of their own. The last is what the machine lets two processes do at best (they share its
+memory and its clock), and stands beside every speed-up.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+from experiments.bench.adaptation import random_case
+from experiments.bench.apart import Apart
+from experiments.bench.timing import Tell, interleave, ratios, silent, spread
+from glom import execution
+from glom.apm import AsynchronousPerceptionMachine, preset
+from glom.columns import grid_queries
+from glom.execution.allocation import keep_freed_memory
+from glom.ttt import adapt
+from glom.ttt_settings import ttt_preset
+
+RANKS = 2
+
+
+@dataclass(frozen=True)
+class ScalingSettings:
+    """What is measured.
+
+    Attributes:
+        apm, features: the APM's preset and the token's width.
+        sides: n of the n x n columns shared by two processes; the last makes the headline.
+        rounds, warmup: of each.
+        samples_rounds: rounds of adaptations, two samples each.
+        iterations: optimiser steps of such an adaptation on the whole grid, as the `published` preset takes them.
+        fast_iterations: the same of the `fast` preset, whose few queries leave memory to be the limit.
+        growth_sides: n of the n x n columns whose time is set against their number, in one process.
+        growth_rounds: rounds of these.
+        subset: location queries of the row that does not grow.
+        seed: of pictures, tokens and weights.
+    """
+
+    apm: str = "apm-ttt"
+    features: int = 768
+    sides: tuple[int, ...] = (32, 64, 96)
+    rounds: int = 3
+    warmup: int = 1
+    samples_rounds: int = 2
+    iterations: int = 12
+    fast_iterations: int = 60
+    growth_sides: tuple[int, ...] = (7, 14, 28, 56, 112, 224)
+    growth_rounds: int = 2
+    subset: int = 64
+    seed: int = 0
+
+
+QUICK = ScalingSettings(
+    sides=(32, 64), rounds=2, samples_rounds=1, iterations=6, fast_iterations=20, growth_sides=(7, 28, 56)
+)
+"""Fewer rounds and sizes: about a minute and a half on two cores."""
+
+
+class _Machine:
+    """An APM with a fused Adam, and a step on a grid."""
+
+    def __init__(self, apm: str, features: int, seed: int) -> None:
+        g = torch.Generator().manual_seed(seed)
+        config = preset(apm, features=features, rgb=None)
+        self.apm = AsynchronousPerceptionMachine(config)
+        self.apm.reset(g, "default")
+        self.optimiser = torch.optim.Adam(self.apm.parameters(), lr=1e-4, fused=True)
+        self.image = torch.randn(1, 3, config.image_size, config.image_size, generator=g)
+        self.target = torch.randn(1, features, generator=g)
+
+    def step(self, how: str, queries: torch.Tensor) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        token = execution.run(self.apm, self.image, queries, ("token",), how).token
+        assert token is not None
+        F.mse_loss(token, self.target).backward()
+        if how == "sharded":
+            execution.sync_gradients(self.apm)
+        self.optimiser.step()
+
+
+def make_rank(rank: int, folder: str, settings: ScalingSettings) -> Callable[[str, int], float]:
+    """In a process of its own, one thread: (what, side or samples) -> 0, or the largest difference for "compare"."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    # The loopback address serves as the host's name everywhere.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    store = dist.FileStore(f"{folder}/store", RANKS)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=300))
+    alone = _Machine(settings.apm, settings.features, settings.seed)
+    shared = _Machine(settings.apm, settings.features, settings.seed)
+    presets = {
+        "published": ttt_preset("published", apm=settings.apm, iterations=settings.iterations),
+        "fast": ttt_preset("fast", apm=settings.apm, iterations=settings.fast_iterations),
+    }
+    case, head = random_case(presets["published"], settings.features, settings.seed)
+
+    def run(what: str, size: int) -> float:
+        if what == "sharded":
+            shared.step("sharded", grid_queries(size, size))
+        elif what == "alone":
+            alone.step("folded", grid_queries(size, size))
+        elif what in presets:
+            for _ in range(size):
+                adapt(case, presets[what], head, settings.seed)
+        elif what == "compare":
+            # As many steps on both, of which a rank that never ran alone has none.
+            for mine, other in zip(shared.apm.parameters(), alone.apm.parameters(), strict=True):
+                mine.data.copy_(other.data)
+            alone.step("folded", grid_queries(size, size))
+            shared.step("sharded", grid_queries(size, size))
+            pairs = zip(shared.apm.parameters(), alone.apm.parameters(), strict=True)
+            return max(
+                float((a.grad - b.grad).abs().max()) for a, b in pairs if a.grad is not None and b.grad is not None
+            )
+        return 0.0
+
+    return run
+
+
+def _all(ranks: Sequence[Apart], what: str, size: int) -> list[float]:
+    for rank in ranks:
+        rank.begin(what, size)
+    return [rank.answer() for rank in ranks]
+
+
+def two_processes(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
+    """Columns of one picture and samples over two processes, with the machine's own ceiling for either."""
+    columns: list[dict[str, Any]] = []
+    samples: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        ranks = [stack.enter_context(Apart(make_rank, r, folder, settings, wait=False)) for r in range(RANKS)]
+        for rank in ranks:
+            rank.answer()
+        # Both ranks start from the same parameters here, before either has run alone.
+        difference = max(_all(ranks, "compare", settings.sides[0]))
+        for side in settings.sides:
+            tell(f"{side} x {side} columns over {RANKS} processes")
+            work: dict[str, Callable[[], object]] = {
+                "one": lambda n=side: ranks[0].ask("alone", n),  # type: ignore[misc]
+                "sharded": lambda n=side: _all(ranks, "sharded", n),  # type: ignore[misc]
+                "independent": lambda n=side: _all(ranks, "alone", n),  # type: ignore[misc]
+            }
+            seconds = interleave(work, settings.rounds, settings.warmup)
+            columns.append(
+                {
+                    "side": side,
+                    "columns": side**2,
+                    "seconds": {name: spread(values) for name, values in seconds.items()},
+                    "speedup": spread(ratios(seconds["one"], seconds["sharded"])),
+                    "ceiling": spread([RANKS * r for r in ratios(seconds["one"], seconds["independent"])]),
+                }
+            )
+        for name in ("published", "fast"):
+            tell(f"samples over {RANKS} processes, as the {name} preset takes its steps")
+            both: dict[str, Callable[[], object]] = {
+                "one": lambda p=name: ranks[0].ask(p, RANKS),  # type: ignore[misc]
+                "two": lambda p=name: _all(ranks, p, 1),  # type: ignore[misc]
+            }
+            seconds = interleave(both, settings.samples_rounds, warmup=0)
+            samples[name] = {
+                "seconds": {key: spread(values) for key, values in seconds.items()},
+                "speedup": spread(ratios(seconds["one"], seconds["two"])),
+            }
+    return {"columns": columns, "samples": samples, "max_gradient_difference": difference}
+
+
+def line(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
+    """Least squares y = slope x + intercept, with the share of y's variance it explains.
+
+    Example:
+        >>> line([1.0, 2.0, 3.0], [3.0, 5.0, 7.0])
+        {'slope': 2.0, 'intercept': 1.0, 'r2': 1.0}
+    """
+    n, mx, my = len(x), sum(x) / len(x), sum(y) / len(y)
+    sxx = sum((a - mx) ** 2 for a in x)
+    slope = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sxx if n > 1 else 0.0
+    intercept = my - slope * mx
+    rest = sum((b - slope * a - intercept) ** 2 for a, b in zip(x, y, strict=True))
+    total = sum((b - my) ** 2 for b in y)
+    short = lambda v: float(f"{v:.6g}")  # noqa: E731
+    return {"slope": short(slope), "intercept": short(intercept), "r2": short(1 - rest / total if total else 1.0)}
+
+
+def growth(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
+    """Seconds a step against the number of columns, in this process: folded, streamed, and with a query subset."""
+    machine = _Machine(settings.apm, settings.features, settings.seed)
+    g = torch.Generator().manual_seed(settings.seed)
+    machine.step("folded", grid_queries(2, 2))
+    rows: list[dict[str, Any]] = []
+    for side in settings.growth_sides:
+        tell(f"time of {side} x {side} columns")
+        everywhere = grid_queries(side, side)
+
+        def some(everywhere: torch.Tensor) -> torch.Tensor:
+            return everywhere[torch.randperm(len(everywhere), generator=g)[: settings.subset]]
+
+        work: dict[str, Callable[[], object]] = {
+            "folded": lambda q=everywhere: machine.step("folded", q),  # type: ignore[misc]
+            "streamed": lambda q=everywhere: machine.step("streamed", q),  # type: ignore[misc]
+        }
+        subset: dict[str, Callable[[], object]] = {
+            "subset": lambda q=everywhere: machine.step("folded", some(q))  # type: ignore[misc]
+        }
+        # Warming up costs a round: worth it only where a step is short.
+        rounds = settings.growth_rounds if side > 56 else settings.growth_rounds * 3
+        seconds = interleave(work, rounds, warmup=int(side <= 56))
+        seconds |= interleave(subset, 3 * settings.growth_rounds, warmup=2)
+        rows.append({"side": side, "columns": side**2, "seconds": {k: spread(v) for k, v in seconds.items()}})
+    x = [float(row["columns"]) for row in rows]
+    fits = {name: line(x, [row["seconds"][name]["median"] for row in rows]) for name in ("folded", "streamed")}
+    large = [row["seconds"]["subset"]["median"] for row in rows if row["columns"] >= settings.subset]
+    return {
+        "rows": rows,
+        "fit_seconds_per_column": fits,
+        "subset_queries": settings.subset,
+        "subset_last_over_first": large[-1] / large[0] if large else None,
+    }
+
+
+def run_scaling(settings: ScalingSettings, tell: Tell = silent) -> dict[str, Any]:
+    """Measure everything.
+
+    Returns:
+        columns_speedup: one process of one thread over two of one thread, same columns of one picture, at the largest
+            of `sides`; columns_speedup_at: that number of columns. columns_ceiling: twice what two processes with
+            work of their own reach of one alone's pace.
+        samples_speedup: two samples in one process over one in each of two, whole grid in every iteration;
+            samples_speedup_fast: the same with the `fast` preset.
+        two_processes, growth: the details; growth's slope in seconds a column.
+    """
+    keep_freed_memory()
+    shared = two_processes(settings, tell)
+    last = shared["columns"][-1]
+    return {
+        "columns_speedup": last["speedup"]["median"],
+        "samples_speedup": shared["samples"]["published"]["speedup"]["median"],
+        "samples_speedup_fast": shared["samples"]["fast"]["speedup"]["median"],
+        "columns_speedup_at": last["columns"],
+        "columns_ceiling": last["ceiling"]["median"],
+        "spread": {
+            "columns_speedup": last["speedup"],
+            "columns_ceiling": last["ceiling"],
+            "samples_speedup": shared["samples"]["published"]["speedup"],
+            "samples_speedup_fast": shared["samples"]["fast"]["speedup"],
+        },
+        "two_processes": shared,
+        "growth": growth(settings, tell),
+        "asked": asdict(settings),
+    }

@@ -1,0 +1,180 @@
+"""Side by side: everything that is compared runs in turn, round after round, and ratios are taken round by round.
+
+A shared machine speeds up and slows down over minutes; two things measured within one round see the same machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glom.apm import APMConfig
+from glom.artifacts import machine, versions, write_json
+from glom.errors import InputError
+
+Tell = Callable[[str], None]
+"""Called with one sentence of progress."""
+
+Product = tuple[int, int, int, int]
+"""A linear layer's work (n, i, o, k): n rows, i inputs, o outputs; k = 3 for y, dx and dW, 2 where dx is not needed."""
+
+
+def silent(message: str) -> None:
+    """Tell nobody."""
+
+
+def clock(device: torch.device | None = None) -> float:
+    """Seconds on a steady clock, after everything given to `device` is done."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def interleave(
+    work: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warmup: int = 1,
+    device: torch.device | None = None,
+    tell: Tell = silent,
+) -> dict[str, list[float]]:
+    """Run each of `work` once a round, in turn; seconds by name, one a round.
+
+    Args:
+        work: what to time, by name; ran in this order.
+        rounds: that count, at least 1.
+        warmup: rounds before them, whose times are thrown away.
+        device: waited for before the clock is read.
+
+    Raises:
+        InputError: less than one round.
+
+    Example:
+        >>> sorted(interleave({"a": lambda: 1, "b": lambda: 2}, rounds=2))
+        ['a', 'b']
+    """
+    if rounds < 1:
+        raise InputError(f"a benchmark needs at least one round, got {rounds}")
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(-warmup, rounds):
+        tell(f"round {number + 1} of {rounds}" if number >= 0 else "warming up")
+        for name, run in work.items():
+            start = clock(device)
+            run()
+            taken = clock(device) - start
+            if number >= 0:
+                seconds[name].append(taken)
+    return seconds
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Minimum, median and maximum to five digits, and how many there were.
+
+    Example:
+        >>> spread([3.0, 1.0, 2.0])
+        {'min': 1.0, 'median': 2.0, 'max': 3.0, 'n': 3}
+    """
+    if not values:
+        raise InputError("nothing was measured")
+    short = lambda x: float(f"{x:.5g}")  # noqa: E731
+    return {
+        "min": short(min(values)),
+        "median": short(statistics.median(values)),
+        "max": short(max(values)),
+        "n": len(values),
+    }
+
+
+def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
+    """slow / fast, round by round; the shorter list says how many."""
+    return [a / b for a, b in zip(slow, fast, strict=False)]
+
+
+def record(bench: str, settings: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is saved of a benchmark: its result, then the settings, the machine and the versions it belongs to."""
+    return {"bench": bench, **result, "settings": dict(settings), "machine": machine(), "versions": versions()}
+
+
+def save(folder: Path, value: Mapping[str, Any]) -> Path:
+    """Write a benchmark's record as `folder/<bench>.json`; an earlier one is replaced.
+
+    Raises:
+        InputError: the folder cannot be made. RunError: the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    path = folder / f"{value['bench']}.json"
+    write_json(path, value)
+    return path
+
+
+def products(config: APMConfig, columns: int, folded: bool) -> list[Product]:
+    """The matrix products of one test-time step (token loss, one image) on a square grid of `columns` locations.
+
+    Folded, the first layer meets the trigger once and one row a coordinate; features, keys and values meet one vector
+    a head. Plain, every layer meets every location, and the fold being trained asks the first layer for dx as well.
+    """
+    D, F = (config.image_size // config.patch) ** 2 * config.channels, config.features
+    side = round(columns**0.5)
+    if side * side != columns:
+        raise InputError(f"a square grid is needed, got {columns} columns")
+    widths = list(config.trunk)
+    inner = [(columns, i, o, 3) for i, o in itertools.pairwise(widths)]
+    if not folded:
+        attention = [(columns, F, 2 * F, 3), (1, F, F, 3), (1, F, F, 3)] if config.readout == "attention" else []
+        return [(columns, 2 * D, widths[0], 3), *inner, (columns, widths[-1], F, 3), *attention]
+    first = [(1, D, widths[0], 3), (side, D // 2, widths[0], 2), (side, D // 2, widths[0], 2)]
+    return [*first, *inner]
+
+
+def flops(work: Sequence[Product]) -> int:
+    """Floating-point operations of these products, two a multiply-add."""
+    return sum(2 * n * i * o * k for n, i, o, k in work)
+
+
+class Products:
+    """The very products of a step, forward and backward, and nothing else: what the machine can do on these shapes.
+
+    Outputs are allocated once: neither activations, nor an optimiser, nor the allocator is in the time.
+
+    Args:
+        work: from `products`. dtype, device: what they run in and on. samples: so many at once, as batched products.
+    """
+
+    def __init__(
+        self, work: Sequence[Product], dtype: torch.dtype, device: torch.device | None = None, samples: int = 1
+    ) -> None:
+        self.flops = samples * flops(work)
+        g = torch.Generator().manual_seed(0)
+        lead = () if samples == 1 else (samples,)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(*lead, *shape, generator=g).to(device, dtype)
+
+        self._tensors = [
+            (draw(n, i), draw(o, i), draw(n, o), draw(n, o), draw(n, i), draw(o, i), k) for n, i, o, k in work
+        ]
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        for x, W, g, y, dx, dW, k in self._tensors:
+            torch.matmul(x, W.mT, out=y)
+            if k == 3:
+                torch.matmul(g, W, out=dx)
+            torch.matmul(g.mT, x, out=dW)
+
+
+def matmul_rate(
+    work: Sequence[Product], dtype: torch.dtype, rounds: int = 5, device: torch.device | None = None
+) -> list[float]:
+    """FLOP/s of these products alone, one number a round: the roof over a step made of them."""
+    run = Products(work, dtype, device)
+    return [run.flops / seconds for seconds in interleave({"products": run}, rounds, device=device)["products"]]
