@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -97,6 +98,9 @@ def root(
 
 def main() -> None:
     """Entry point of `apm`; never returns."""
+    # Threads that wait by spinning take the processor from whoever else uses it, and on a busy machine a step then
+    # takes many times as long; sleeping costs a few per cent on a quiet one. Only read when the first library loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(guard(app, sys.argv[1:]))
 
 
