@@ -135,12 +135,15 @@ def torchrun(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]
 def test_two_processes_make_the_same_table(call, image_folder, tmp_path, shard):
     from glom.artifacts import read_results
 
+    for i in range(3, 10):  # more than one block of samples, so that both ranks have some
+        make_image(50 + i).save(image_folder / "cat" / f"{i}.png")
+        make_image(70 + i).save(image_folder / "ship" / f"{i}.png")
     base = ["ttt", "run", image_folder, *SMALL, "--stack", "1"]
     assert call(*base, "--out", tmp_path / "one")[0] == 0
     out = tmp_path / "two"
     done = torchrun(2, *base, "--shard", shard, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["n"] == 6
+    assert json.loads(done.stdout)["n"] == 20
     assert json.loads((out / "manifest.json").read_text())["status"] == "complete"
     one, two = read_results(tmp_path / "one"), read_results(out)
     for a, b in zip(one, two, strict=True):
