@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("commands.doctor:doctor", "Versions, device, what can be loaded here."),
     "fold": ("commands.fold:fold", "Fold one picture, overfit, unfold: features and colours at any grid."),
     "ttt": ("commands.ttt:app", "Test-time training: run, trace, report."),
+    "islands": ("commands.islands:app", "Islands of agreement: show, score, compare."),
     "teachers": ("commands.teachers:app", "Teachers: what can be named, and how good they are."),
     "datasets": ("commands.datasets:app", "Data sets: what can be named, and fetching them."),
     "train": ("commands.train:app", "Train what ships, from scratch."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -19,17 +20,24 @@ class Apart:
     Args:
         make: a function of a module; returns the callable that `ask` calls.
         arguments: plain values.
+        without: environment variables that the process does not inherit.
         wait: for the process to be ready; without it, call `answer` once before the first `ask`.
 
     Raises:
         RunError: from `ask`, when the process failed or died.
     """
 
-    def __init__(self, make: Callable[..., Callable[..., Any]], *arguments: Any, wait: bool = True) -> None:
+    def __init__(
+        self, make: Callable[..., Callable[..., Any]], *arguments: Any, wait: bool = True, without: Sequence[str] = ()
+    ) -> None:
         context = get_context("spawn")
         self._mine, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
-        self._process.start()
+        kept = {name: os.environ.pop(name) for name in without if name in os.environ}
+        try:
+            self._process.start()
+        finally:
+            os.environ.update(kept)
         theirs.close()
         if wait:
             self.answer()

@@ -9,9 +9,11 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -73,6 +75,29 @@ def interleave(
     return seconds
 
 
+@dataclass(frozen=True)
+class Round:
+    """One timed call: its seconds, and how many cores everything but this process had meanwhile, on average."""
+
+    seconds: float
+    others: float
+
+
+def observed(run: Callable[[], object]) -> Round:
+    """Time one call in this process, and what the rest of the machine did meanwhile."""
+
+    def now() -> tuple[float, float]:
+        times, mine = psutil.cpu_times(), psutil.Process().cpu_times()
+        busy = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+        return busy, mine.user + mine.system
+
+    (busy, mine), start = now(), clock()
+    run()
+    seconds = clock() - start
+    busy_after, mine_after = now()
+    return Round(seconds, max(0.0, round((busy_after - busy - (mine_after - mine)) / seconds, 3)))
+
+
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Minimum, median and maximum to five digits, and how many there were.
 
@@ -98,7 +123,8 @@ def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
 
 def record(bench: str, settings: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     """What is saved of a benchmark: its result, then the settings, the machine and the versions it belongs to."""
-    return {"bench": bench, **result, "settings": dict(settings), "machine": machine(), "versions": versions()}
+    about = {"settings": dict(settings), "machine": machine(), "versions": versions()}
+    return {"bench": bench, **result, **about}
 
 
 def save(folder: Path, value: Mapping[str, Any]) -> Path:

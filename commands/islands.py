@@ -1,0 +1,182 @@
+"""`apm islands`: a picture's islands layer by layer, islands scored against people, runs compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import (
+    Device,
+    Interrupted,
+    Json,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    emit_json,
+    progress,
+    say,
+    started,
+    table,
+)
+
+app = typer.Typer(help="Islands of agreement: shown, and measured against people's outlines.", no_args_is_help=True)
+
+BackboneOption = Annotated[
+    str, typer.Option("--backbone", "-b", help="E.g. torchvision:mvit_v2_s@FILE; see docs/islands.md.", metavar="B")
+]
+Layers = Annotated[str, typer.Option("--layers", help="all, first,last, or numbers such as 0,3,7.", metavar="L")]
+Frames = Annotated[int, typer.Option("--frames", help="Frames of the boring video; 0: the backbone's.", min=0)]
+Size = Annotated[int, typer.Option("--size", help="Side of the frames in pixels; 0: the backbone's.", min=0)]
+GridSide = Annotated[int, typer.Option("--grid", help="Side of the grids looked at.", metavar="N")]
+
+
+@app.command("show")
+def show(
+    images: Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...")],
+    out: Out,
+    backbone: BackboneOption = "",
+    layers: Layers = "all",
+    reduce: Annotated[str, typer.Option("--reduce", help="tsne, umap or pca.")] = "tsne",
+    joint: Annotated[bool, typer.Option("--joint", help="One colour code for all layers and pictures.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="scikit-learn's t-SNE on all points (slow).")] = False,
+    frames: Frames = 0,
+    size: Size = 0,
+    grid: GridSide = 56,
+    save_grids: Annotated[bool, typer.Option("--save-grids", help="Also write the raw grids, npz.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor keep embeddings.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """One sheet and one page a picture: each layer's islands, and what agrees with the location pointed at."""
+    from experiments.islands_show import ShowSettings, run_show
+
+    settings = ShowSettings(
+        tuple(images), backbone, layers, reduce, joint, exact, frames, size, grid, save_grids, not no_cache, seed
+    )
+    result = _follow(run_show(settings, Path(out), device), quiet)["result"]
+    if as_json:
+        emit_json(result)
+        return
+    table(["picture", "sheet", "page"], [(p["image"], p["sheet"], p["page"]) for p in result["pictures"]])
+    say(f"in {out}; backbone {result['backbone']} ({result['what']}), {len(result['layers'])} layers")
+
+
+@app.command("score")
+def score(
+    data: Annotated[str, typer.Argument(help="bsds500 folder, or a folder of pictures with masks.")],
+    out: Out,
+    backbone: BackboneOption = "",
+    layers: Layers = "all",
+    partition: Annotated[
+        str, typer.Option("--partition", help="kmeans:6, agglomerative:6, agglomerative:0.3, ...+parts.", metavar="P")
+    ] = "kmeans:6",
+    limit: Annotated[int, typer.Option("--limit", help="At most N pictures, the first by name; 0: all.", min=0)] = 0,
+    split: Annotated[str, typer.Option("--split", help="Split of a bsds500 folder.")] = "val",
+    frames: Frames = 0,
+    size: Size = 0,
+    grid: GridSide = 56,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Islands of every layer against people's outlines, beside both baselines and the people themselves."""
+    from experiments.islands_score import ScoreSettings, load_summary, run_score
+    from glom.artifacts import command_line
+
+    folder, command = Path(out), command_line()
+    settings = ScoreSettings(data, backbone, layers, partition, grid, frames, size, split, limit, seed)
+    again = command if "--resume" in command else f"{command} --resume"
+    try:
+        result = _follow(run_score(settings, folder, resume, device), quiet)["summary"]
+    except KeyboardInterrupt as stop:
+        if (folder / "results.jsonl").is_file() and not as_json:
+            score_table(load_summary(folder), folder)
+        raise Interrupted(f"interrupted; everything above is kept. To go on:\n  {again}") from stop
+    if as_json:
+        emit_json(result)
+    else:
+        score_table(result, folder)
+
+
+def score_table(result: dict[str, Any], folder: Path) -> None:
+    """A row a layer, then the baselines and the people."""
+    best = max(result["layers"], key=lambda r: r["covering"])
+    rows = [_row(f"layer {r['layer']}{' *' if r is best else ''}", r) for r in result["layers"]]
+    twins = result["baselines"]["untrained"]
+    top = max(twins, key=lambda r: r["covering"])
+    rows.append(_row("colour + position", result["baselines"]["pixels"]))
+    rows.append(_row(f"untrained, layer {top['layer']}", top))
+    if result["human"]:
+        rows.append(_row("people", result["human"]))
+    heads = ["", "cover", "95 %", "ARI", "FG-ARI", "NMI", "bound F", "islands"]
+    if best["fg_ari"] is None:  # nothing is background here
+        heads.pop(4)
+        rows = [(*row[:4], *row[5:]) for row in rows]
+    title = f"{folder}: {result['n']} pictures, {result['skipped']} skipped"
+    table(heads, rows, title=title, right=range(1, len(heads)))
+    gain, low, high = best["minus_pixels"]["covering"]
+    say(f"* best layer by covering; minus colour + position: {gain:+.3f} [{low:+.3f}, {high:+.3f}]")
+
+
+def _row(name: str, r: dict[str, Any]) -> tuple[str, ...]:
+    interval = r["ci95"]["covering"]
+    span = "-" if interval is None else f"{interval[0]:.2f}-{interval[1]:.2f}"
+    count = "-" if r.get("islands") is None else f"{r['islands']:.0f}"
+    values = [_number(r[key]) for key in ("covering", "ari", "fg_ari", "nmi", "boundary_f")]
+    return name, values[0], span, *values[1:], count
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+@app.command("compare")
+def compare(
+    folders: Annotated[list[str], typer.Argument(help="Run folders of `apm islands score`.", metavar="DIR DIR...")],
+    by: Annotated[str, typer.Option("--by", help="Measure the best layer is chosen by.")] = "covering",
+    as_json: Json = False,
+) -> None:
+    """Two or more backbones or checkpoints on the same pictures, paired with the first."""
+    from experiments.islands_score import compare as compare_runs
+
+    result = compare_runs([Path(f) for f in folders], by)
+    if as_json:
+        emit_json(result)
+        return
+    rows = []
+    for r in result["runs"]:
+        difference = "-"
+        if "minus_first" in r:
+            gain, low, high = r["minus_first"][by]
+            difference = f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]"
+        values = [_number(r[k]) for k in ("covering", "ari", "nmi", "boundary_f")]
+        rows.append((r["folder"], r["backbone"], str(r["layer"]), *values, difference))
+    heads = ["run", "backbone", "layer", "covering", "ARI", "NMI", "boundary F", f"{by} minus first [95 %]"]
+    table(heads, rows, title=f"{result['n']} pictures, best layer by {by}", right=range(2, 8))
+    if not result["same_data"]:
+        say("the runs' data sets differ; only the pictures they share, by name, are compared")
+
+
+def _follow(events: Any, quiet: bool) -> dict[str, Any]:
+    """A bar a stage, messages above it; returns the last event."""
+    last: dict[str, Any] = {}
+    events = started(events)
+    with progress(quiet) as bar:
+        tasks: dict[str, Any] = {}
+        for event in events:
+            if event.get("message"):
+                bar.console.print(event["message"], markup=False, soft_wrap=True)
+            if "stage" in event:
+                name = event["stage"]
+                if name not in tasks:
+                    tasks[name] = bar.add_task(f"{name:<10}", total=event["total"])
+                bar.update(tasks[name], completed=event["done"], total=event["total"])
+            last = event
+    return last

@@ -1,0 +1,157 @@
+"""Pictures with people's outlines: BSDS500's layout, or a folder of pictures with masks.
+
+    bsds500:   SPLIT/ID.jpg beside SPLIT/ID.npz with `segmentations` (annotators, H, W); give the folder above or SPLIT
+    masks:     images/NAME.jpg and masks/NAME.png, or NAME.jpg beside NAME.png; 0 is the background
+
+BSDS500: Arbelaez, Maire, Fowlkes & Malik 2011.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glom.datasets.reading import SUFFIXES, one_line, read_image
+from glom.datasets.sources import FileSource
+from glom.errors import InputError
+
+Maps = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SegmentedPicture:
+    """One picture and where its outlines are.
+
+    Attributes:
+        id: its name without an ending, unique in the data set.
+        path: the picture.
+        truth: the `.npz` or `.png` with the outlines.
+        background: the label of what is no object, or None where every region is one.
+    """
+
+    id: str
+    path: Path = field(repr=False)
+    truth: Path = field(repr=False)
+    background: int | None = None
+
+    def read(self) -> tuple[Image.Image, Maps]:
+        """The picture (RGB) and its label maps (annotators, H, W).
+
+        Raises:
+            InputError: either cannot be read, or their sizes differ.
+        """
+        if not self.path.is_file() or not self.truth.is_file():
+            here, lost = (self.truth, "no picture") if self.truth.is_file() else (self.path, f"no {self.truth.name}")
+            raise InputError(f"{one_line(here.name)}: {lost} beside it")
+        image = read_image(self.path)
+        maps = read_npz(self.truth) if self.truth.suffix == ".npz" else read_mask(self.truth)[None]
+        if maps.shape[1:] != (image.height, image.width):
+            h, w = maps.shape[1:]
+            raise InputError(
+                f"{one_line(self.path.name)}: its outlines are {w}x{h} pixels, the picture {image.width}x{image.height}"
+            )
+        return image, maps
+
+
+@dataclass(frozen=True)
+class SegmentedSet:
+    """Pictures in the order of their names, and what they are called together ("bsds500/val")."""
+
+    name: str
+    pictures: tuple[SegmentedPicture, ...]
+
+    def fingerprint(self) -> str:
+        """sha256 over ids and contents of pictures and outlines."""
+        digest = hashlib.sha256()
+        for item in self.pictures:
+            parts = (item.id, FileSource(item.path).digest(), FileSource(item.truth).digest())
+            digest.update("\0".join(parts).encode() + b"\n")
+        return digest.hexdigest()
+
+
+def open_segmentation(folder: str | Path, split: str = "val", limit: int | None = None) -> SegmentedSet:
+    """Open a folder in either layout. A picture or a mask without its other half is kept, and fails when it is read.
+
+    Args:
+        folder: see the module's text.
+        split: of a bsds500 folder that holds several.
+        limit: at most this many pictures, the first by name.
+
+    Raises:
+        InputError: no such folder, no such split, or nothing in either layout.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise InputError(f"{one_line(root)} is not a folder; give a bsds500 folder or one with pictures and masks")
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, got {limit}")
+    inner = root / split
+    splits = sorted(d.name for d in root.iterdir() if d.is_dir() and any(d.glob("*.npz")))
+    if any(root.glob("*.npz")):
+        inner = root
+    elif splits and split not in splits:
+        raise InputError(f"{one_line(root)} has no split '{split}'; there is: {', '.join(splits)}")
+    if any(inner.glob("*.npz")):
+        pictures, name = _pairs(inner, inner, ".npz", None), f"{inner.parent.name}/{inner.name}"
+    elif (root / "masks").is_dir():
+        pictures, name = _pairs(root / "images", root / "masks", ".png", 0), root.name
+    else:
+        pictures, name = _pairs(root, root, ".png", 0), root.name
+    if not any(p.path.is_file() and p.truth.is_file() for p in pictures):
+        raise InputError(
+            f"{one_line(root)} holds no picture with outlines: ID.jpg beside ID.npz, NAME.jpg beside NAME.png, "
+            "or images/NAME.jpg and masks/NAME.png"
+        )
+    return SegmentedSet(name, tuple(pictures[:limit]))
+
+
+def _pairs(images: Path, truths: Path, ending: str, background: int | None) -> list[SegmentedPicture]:
+    def files(folder: Path) -> list[Path]:
+        return (
+            sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")) if folder.is_dir() else []
+        )
+
+    masks = {p.stem: p for p in files(truths) if p.suffix.lower() == ending}
+    found = {
+        p.stem: p
+        for p in files(images)
+        if p.suffix.lower() in SUFFIXES and (images != truths or p not in masks.values())
+    }
+    names = sorted(found.keys() | masks.keys())
+    return [
+        SegmentedPicture(n, found.get(n, images / f"{n}.jpg"), masks.get(n, truths / f"{n}{ending}"), background)
+        for n in names
+    ]
+
+
+def read_npz(path: Path) -> Maps:
+    """`segmentations` (annotators, H, W) of integers. Raises `InputError` for anything else."""
+    where = one_line(path.name)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            maps = archive["segmentations"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{where}: holds no readable array `segmentations` ({one_line(error)})") from error
+    if maps.ndim != 3 or not maps.size or not np.issubdtype(maps.dtype, np.integer):
+        raise InputError(f"{where}: segmentations must be (annotators, H, W) integers, got {maps.dtype} {maps.shape}")
+    return maps.astype(np.int64)
+
+
+def read_mask(path: Path) -> Maps:
+    """A mask picture -> (H, W) labels: palette indices, grey values, or in colour one label a colour, black being 0.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    read_image(path)  # refuses what is damaged, too large or no picture, in one line
+    with Image.open(path) as image:
+        if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
+            return np.asarray(image).astype(np.int64)
+        colours = np.asarray(image.convert("RGB")).astype(np.int64)
+    return colours[..., 0] * 65536 + colours[..., 1] * 256 + colours[..., 2]

@@ -1,0 +1,243 @@
+"""`apm islands` as a person types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from commands.common import guard
+from commands.islands import app
+from tests.conftest import make_image
+
+SMALL = ["--backbone", "glom-tiny", "--size", "32", "--quiet"]
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """Run `apm islands ...` in this process: (exit code, standard output, standard error)."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = typer.Typer()
+    root.add_typer(app, name="islands")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = guard(root, ["islands", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def bsds(root: Path, count: int = 3, split: str = "val") -> Path:
+    """A data set in bsds500's layout: three flat quadrants each, two annotators, one of whom sees two parts only."""
+    folder = root / "bsds" / split
+    folder.mkdir(parents=True)
+    for i in range(count):
+        labels = np.ones((40, 60), np.uint16)
+        labels[:, 20 + 5 * i :] = 2
+        labels[25:] = 3
+        colours = np.random.default_rng(i).integers(0, 255, (4, 3), dtype=np.uint8)
+        Image.fromarray(colours[labels]).save(folder / f"{i}.jpg", quality=95)
+        np.savez(folder / f"{i}.npz", segmentations=np.stack([labels, np.minimum(labels, 2)]))
+    return root / "bsds"
+
+
+def masks(root: Path) -> Path:
+    folder = root / "masks"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for i in range(3):
+        labels = np.zeros((30, 30), np.uint8)
+        labels[5:15, 5:25], labels[18:28, 5 + 3 * i : 20] = 1, 2
+        make_image(i, (30, 30)).save(folder / "images" / f"p{i}.jpg")
+        Image.fromarray(labels).save(folder / "masks" / f"p{i}.png")
+    return folder
+
+
+# -- score ---------------------------------------------------------------------------------------------------------
+
+
+def test_score_gives_every_number_with_its_baselines(call, tmp_path):
+    data, out = bsds(tmp_path), tmp_path / "run"
+    code, text, _ = call("score", data, "--out", out, "--partition", "kmeans:3", "--grid", 16, "--json", *SMALL)
+    assert code == 0
+    result = json.loads(text)
+    assert (result["n"], result["skipped"]) == (3, 0)
+    assert [r["layer"] for r in result["layers"]] == [0, 1, 2, 3]
+    wanted = {"ari", "fg_ari", "nmi", "covering", "boundary_f", "ci95"}
+    rows = [*result["layers"], result["baselines"]["pixels"], *result["baselines"]["untrained"], result["human"]]
+    for row in rows:
+        assert wanted <= set(row)
+        assert row["fg_ari"] is None  # nothing is background in this layout
+        low, high = row["ci95"]["covering"]
+        assert 0 <= low <= row["covering"] <= high <= 1
+    assert result["human"]["covering"] > 0.6
+    assert result["baselines"]["pixels"]["ari"] > 0.4  # flat colours give themselves away
+    assert json.loads((out / "summary.json").read_text()) == result
+    assert len((out / "results.jsonl").read_text().splitlines()) == 3
+    code, text, _ = call("score", data / "val", "--out", tmp_path / "b", "--grid", 16, "--limit", 2, *SMALL)
+    assert code == 0 and "colour + position" in text and "people" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_score_goes_on_where_it_was_killed(call, tmp_path):
+    data = bsds(tmp_path)
+    base = ["score", data, "--grid", 8, "--layers", "last", "--json", *SMALL]
+    code, whole, _ = call(*base, "--out", tmp_path / "a")
+    assert code == 0
+    assert call(*base, "--out", tmp_path / "b")[0] == 0
+    lines = tmp_path / "b" / "results.jsonl"
+    kept = lines.read_text().splitlines(keepends=True)
+    lines.write_text(kept[0] + kept[1][:50])
+    assert call(*base, "--out", tmp_path / "b")[0] == 2
+    code, resumed, _ = call(*base, "--out", tmp_path / "b", "--resume")
+    assert code == 0 and json.loads(resumed) == json.loads(whole)
+    assert lines.read_text() == (tmp_path / "a" / "results.jsonl").read_text()
+    code, _, error = call(*base, "--out", tmp_path / "b", "--resume", "--partition", "kmeans:2")
+    assert code == 2 and "holds another run" in error
+
+
+def test_masks_folder_has_a_foreground_and_no_second_person(call, tmp_path):
+    code, text, _ = call("score", masks(tmp_path), "--out", tmp_path / "run", "--grid", 8, "--json", *SMALL)
+    result = json.loads(text)
+    assert code == 0 and result["n"] == 3 and result["human"] is None
+    assert all(r["fg_ari"] is not None for r in result["layers"])
+
+
+def test_faulty_pairs_are_said_and_the_others_go_on(call, tmp_path):
+    data = masks(tmp_path)
+    Image.new("L", (9, 9), 1).save(data / "masks" / "p0.png")  # another size
+    Image.new("L", (30, 30), 1).save(data / "masks" / "stranger.png")  # no picture
+    make_image(7, (30, 30)).save(data / "images" / "alone.jpg")  # no mask
+    (data / "masks" / "p2.png").write_bytes(b"no picture")
+    arguments = ["--grid", 8, "--layers", "last", "--backbone", "glom-tiny", "--size", "32", "--json"]
+    code, text, error = call("score", data, "--out", tmp_path / "run", *arguments)
+    result = json.loads(text)
+    assert code == 0 and (result["n"], result["skipped"]) == (1, 4)
+    for part in ("p0.jpg: its outlines are 9x9", "stranger.png: no picture", "no alone.png", "p2.png: not an image"):
+        assert part in error
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--layers", "9"], "layers 0 to 3"),
+        (["--partition", "dbscan:3"], "--partition"),
+        (["--backbone", "nothing"], "unknown backbone"),
+        (["--split", "test"], "no split 'test'"),
+        (["--grid", "1"], "--grid"),
+        (["--frames", "4"], "not a video"),
+    ],
+)
+def test_wrong_requests_for_scores(call, tmp_path, options, says):
+    code, out, error = call("score", bsds(tmp_path), "--out", tmp_path / "run", *SMALL, *options)
+    assert (code, out) == (2, "") and says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_data_no_score(call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for data in (tmp_path / "empty", tmp_path / "nowhere"):
+        code, _, error = call("score", data, "--out", tmp_path / "run", *SMALL)
+        assert code == 2 and error.startswith("error: ")
+    data = bsds(tmp_path, 1)
+    (data / "val" / "0.npz").write_bytes(b"PK")
+    code, _, error = call("score", data, "--out", tmp_path / "run", *SMALL)
+    assert code == 2 and "none of the 1 pictures" in error
+
+
+def test_compare_pairs_runs_over_the_same_pictures(call, tmp_path):
+    data = bsds(tmp_path)
+    for name, more in (("a", []), ("b", ["--partition", "kmeans:3"]), ("c", ["--limit", 2])):
+        assert call("score", data, "--out", tmp_path / name, "--grid", 8, *SMALL, *more)[0] == 0
+    code, text, _ = call("compare", tmp_path / "a", tmp_path / "b", tmp_path / "c", "--json")
+    result = json.loads(text)
+    assert code == 0 and result["n"] == 2 and not result["same_data"]
+    assert "minus_first" not in result["runs"][0]
+    a, _, c = result["runs"]
+    assert c["covering"] == a["covering"] and c["minus_first"]["covering"] == [0, 0, 0]
+    assert call("compare", tmp_path / "a", tmp_path / "b")[0] == 0
+    other = bsds(tmp_path / "other", 1, "train")
+    assert call("score", other, "--split", "train", "--out", tmp_path / "d", "--grid", 8, *SMALL)[0] == 0
+    for folders in ([tmp_path / "a"], [tmp_path / "a", tmp_path], [tmp_path / "a", tmp_path / "d"]):
+        code, _, error = call("compare", *folders)
+        assert code == 2 and error.startswith("error: ")
+    assert call("compare", tmp_path / "a", tmp_path / "b", "--by", "colour")[0] == 2
+
+
+# -- show ----------------------------------------------------------------------------------------------------------
+
+
+def test_show_writes_sheet_page_and_grids(call, tmp_path):
+    picture = tmp_path / "a & b.png"
+    make_image(1, (48, 32)).save(picture)
+    out = tmp_path / "out"
+    code, text, _ = call("show", picture, "--out", out, "--reduce", "pca", "--save-grids", "--json", *SMALL)
+    assert code == 0
+    [shown] = json.loads(text)["pictures"]
+    assert shown["sheet"] == "a & b.png" and (out / shown["sheet"]).stat().st_size > 2000
+    page = (out / shown["page"]).read_text()
+    assert "http" not in page.replace(str(tmp_path), "") and len(page) < 5_000_000
+    start = page.index('id="data">') + len('id="data">')
+    layers = json.loads(page[start : page.index("</script>", start)])
+    assert [(x["h"], x["w"]) for x in layers] == [(32, 32), (16, 16), (8, 8), (8, 8)]
+    with np.load(out / "a & b.npz") as grids:
+        assert grids["layer_3"].shape == (1, 8, 8, 256)
+    assert call("show", picture, "--out", out, "--reduce", "pca", "--save-grids", *SMALL)[0] == 2  # never overwritten
+
+
+@pytest.mark.parametrize("reduce", ["tsne", "pca"])
+def test_one_colour_and_faulty_pictures_among_good_ones(call, tmp_path, reduce):
+    Image.new("RGB", (40, 40), (9, 80, 200)).save(tmp_path / "plain.png")
+    make_image(1, (48, 32)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    paths = [tmp_path / n for n in ("plain.png", "bad.png", "gone.png", "good.png")]
+    arguments = ["--layers", "last", "--reduce", reduce, "--backbone", "glom-tiny", "--size", "32", "--json"]
+    code, text, error = call("show", *paths, "--out", tmp_path / "out", *arguments)
+    result = json.loads(text)
+    assert code == 0 and [Path(p["image"]).name for p in result["pictures"]] == ["plain.png", "good.png"]
+    assert [Path(p["image"]).name for p in result["skipped"]] == ["bad.png", "gone.png"]
+    assert error.count("skipped:") == 2
+    assert "NaN" not in (tmp_path / "out" / "plain.html").read_text()
+
+
+def test_joint_colours_over_layers_and_pictures(call, tmp_path):
+    for i in range(2):
+        make_image(i, (32, 32)).save(tmp_path / f"{i}.png")
+    code, text, _ = call(
+        "show",
+        tmp_path / "0.png",
+        tmp_path / "1.png",
+        "--joint",
+        "--grid",
+        8,
+        "--out",
+        tmp_path / "o",
+        "--json",
+        *SMALL,
+    )
+    assert code == 0 and len(json.loads(text)["pictures"]) == 2
+    assert "one code for all layers" in (tmp_path / "o" / "0.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--reduce", "lda"], "--reduce"), (["--layers", "44"], "layers 0 to 3"), (["--grid", "900"], "--grid")],
+)
+def test_wrong_requests_to_show(call, tmp_path, options, says):
+    make_image(1).save(tmp_path / "a.png")
+    code, _, error = call("show", tmp_path / "a.png", "--out", tmp_path / "o", *SMALL, *options)
+    assert code == 2 and says in error and not (tmp_path / "o").exists()
+
+
+def test_pictures_smaller_than_a_patch(call, tmp_path):
+    make_image(1, (8, 8)).save(tmp_path / "a.png")
+    code, _, error = call(
+        "show", tmp_path / "a.png", "--backbone", "timm:test_vit@random", "--out", tmp_path / "o", "--quiet"
+    )
+    assert code == 2 and "smaller than one patch" in error
