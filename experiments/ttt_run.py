@@ -207,7 +207,11 @@ def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> 
         return
     part = f"-{share}-of-{shares}" if shares > 1 else ""
     extra = {"command": command, "device": str(ready.device), "data_spec": request.data, "world": world}
+    if share:
+        torch.distributed.barrier()  # the first rank makes the folder, or refuses it, before the others look at it
     with RunFolder(out, "ttt", identity(request, ready), resume, extra, part) as folder:
+        if shares > 1 and not share:
+            torch.distributed.barrier()
         if together:
             _tell([sorted(record["id"] for record in folder.records())])
         done = {record["id"] for record in folder.records()}

@@ -331,11 +331,22 @@ def _look(tokens: Tensor, targets: Targets, head: ZeroShotHead) -> list[tuple[in
 
 
 def _draw(everywhere: Tensor, count: int | None, generators: Sequence[torch.Generator]) -> Tensor:
-    """The whole grid (N, 2), or `count` of its points drawn without replacement for each sample, (S, count, 2)."""
+    """The whole grid (N, 2), or `count` of its points for each sample, (S, count, 2).
+
+    A Latin hypercube sample (McKay, Beckman & Conover 1979): every point is equally likely, and no row or column of the
+    grid is asked again before all others were. The mean over the points is as unbiased as over points drawn freely, and
+    what varies along one axis alone - as the positional code does - adds no noise to it.
+    """
     if count is None or count >= len(everywhere):
         return everywhere
-    picks = [torch.randperm(len(everywhere), generator=g)[:count] for g in generators]
-    return everywhere[torch.stack(picks).to(everywhere.device)]
+    side = math.isqrt(len(everywhere))
+
+    def axis(generator: torch.Generator) -> Tensor:
+        rounds = [torch.randperm(side, generator=generator) for _ in range(-(-count // side))]
+        return torch.cat(rounds)[:count]
+
+    picks = torch.stack([axis(g) * side + axis(g) for g in generators])
+    return everywhere[picks.to(everywhere.device)]
 
 
 def _stack(grids: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
@@ -360,4 +371,4 @@ def stack_size(settings: TTTSettings, device: torch.device | str) -> int:
     if torch.device(device).type == "cuda":
         return 32
     widest = max(settings.config(128).trunk)
-    return 16 if widest <= 512 else 4 if widest <= 1024 else 1
+    return 64 if widest <= 512 else 16 if widest <= 1024 else 1

@@ -178,7 +178,7 @@ def test_published_preset_is_the_released_codes():
 def test_fast_suits_the_trunk_and_the_machine(monkeypatch, native):
     monkeypatch.setattr("glom.ttt_settings.native_bf16", lambda: native)
     wide, narrow = ttt_preset("fast", apm="apm-ttt"), ttt_preset("fast", apm="apm-tiny")
-    assert (wide.lr, wide.precision) == (5e-4, "bf16" if native else "fp32")
+    assert (wide.lr, wide.iterations, wide.precision) == (4e-4, 40, "bf16" if native else "fp32")
     assert (narrow.lr, narrow.precision) == (1e-3, "fp32")
     asked = ttt_preset("fast", apm="apm-ttt", lr=2e-4, precision="fp32")
     assert (asked.lr, asked.precision) == (2e-4, "fp32")
@@ -254,3 +254,28 @@ def test_jittered_queries_stay_in_their_cells():
     queries = jittered_queries(4, torch.Generator().manual_seed(0)).reshape(4, 4, 2)
     assert ((queries * 4).floor()[..., 0] == torch.arange(4.0)).all()
     assert ((queries * 4).floor()[..., 1] == torch.arange(4.0)[:, None]).all()
+
+
+def test_drawn_locations_cover_rows_and_columns_evenly():
+    """A Latin hypercube: whole rounds ask every row and every column alike, whatever the seed; all points equally."""
+    from glom.columns import grid_queries
+    from glom.ttt import _draw
+
+    side = 6
+    everywhere = grid_queries(side, side)
+    for count in (1, 4, 6, 12, 15, 35):
+        generators = [torch.Generator().manual_seed(seed) for seed in range(4)]
+        drawn = _draw(everywhere, count, generators)
+        assert drawn.shape == (4, count, 2)
+        assert not torch.equal(drawn[0], drawn[1]) or count == 1
+        for axis in (0, 1):
+            for sample in drawn[..., axis]:
+                times = torch.unique(sample, return_counts=True)[1]
+                assert int(times.max()) <= -(-count // side)
+                assert len(times) == min(count, side)
+    assert _draw(everywhere, 36, generators) is everywhere
+    assert _draw(everywhere, None, generators) is everywhere
+    many = _draw(everywhere, side, [torch.Generator().manual_seed(seed) for seed in range(3000)])
+    flat = (many * side).floor().long()
+    share = torch.bincount((flat[..., 1] * side + flat[..., 0]).flatten(), minlength=side * side) / many[..., 0].numel()
+    assert float((share * side * side - 1).abs().max()) < 0.25

@@ -56,7 +56,7 @@ class ScalingSettings:
     warmup: int = 1
     samples_rounds: int = 2
     iterations: int = 12
-    fast_iterations: int = 60
+    fast_iterations: int = 40
     growth_sides: tuple[int, ...] = (7, 14, 28, 56, 112, 224)
     growth_rounds: int = 2
     subset: int = 64
