@@ -1,0 +1,111 @@
+"""`apm benchmark`: methods side by side on the same pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import (
+    Device,
+    Interrupted,
+    Json,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    console,
+    emit_json,
+    for_adaptation,
+    percent,
+    progress,
+    say,
+    started,
+    table,
+)
+
+
+def benchmark(
+    out: Out,
+    methods: Annotated[
+        str, typer.Option("--methods", "-m", help="Comma-separated; `apm methods list`. The first is the base.")
+    ] = "zero-shot,ensemble,tpt,apm",
+    data: Annotated[str, typer.Option("--data", "-d", help="Comma-separated data sets or folders.")] = "cifar10-sample",
+    corruptions: Annotated[
+        str, typer.Option("--corruptions", help="Comma-separated name:severity; `clean` for the pictures as they are.")
+    ] = "clean",
+    teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "glom-tiny",
+    split: Annotated[str, typer.Option("--split", help="Of the data sets.")] = "test",
+    train: Annotated[str, typer.Option("--train", help="Data set with labelled pictures, for CoOp and its kin.")] = "",
+    shots: Annotated[int, typer.Option("--shots", help="Labelled pictures a class.", min=1)] = 16,
+    limit: Annotated[int, typer.Option("--limit", help="Samples of each data set at most; 0: all.", min=0)] = 0,
+    record: Annotated[str | None, typer.Option("--record", help="Also write the table here.", metavar="FILE")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Methods x data sets x samples: one paired table, resumable; under torchrun the samples are shared out."""
+    from experiments.benchmark import BenchmarkSettings, run_benchmark
+    from experiments.ttt_run import ranks
+    from glom.artifacts import command_line, write_json
+
+    for_adaptation()
+    conditions = tuple("" if c == "clean" else c for c in _split(corruptions))
+    settings = BenchmarkSettings(_split(methods), _split(data), conditions, teacher, split, train, shots, limit, seed)
+    command = command_line()
+    first = ranks()[0] == 0
+    result: dict[str, Any] = {}
+    try:
+        events = started(run_benchmark(settings, Path(out), resume, device))
+        with progress(quiet or not first) as bar:
+            tasks: dict[str, Any] = {}
+            for event in events:
+                if event.get("message"):
+                    bar.console.print(f"warning: {event['message']}", markup=False)
+                if "stage" in event:
+                    name = event["stage"]
+                    if name not in tasks:
+                        tasks[name] = bar.add_task(name, total=event["total"])
+                    bar.update(tasks[name], completed=event["done"])
+                result = event.get("table", result)
+    except KeyboardInterrupt as stop:
+        again = command if "--resume" in command else f"{command} --resume"
+        raise Interrupted(f"interrupted; everything computed is kept. To go on:\n  {again}") from stop
+    if not first:
+        return
+    if record:
+        Path(record).parent.mkdir(parents=True, exist_ok=True)
+        write_json(Path(record), result)
+    if as_json:
+        emit_json(result)
+        return
+    show(result)
+    say(f"results in {out}" + (f"; recorded in {record}" if record else ""))
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def show(result: dict[str, Any]) -> None:
+    """A row a method, grouped by condition, as a person reads it."""
+    rows = result["rows"]
+    for condition in dict.fromkeys(r["dataset"] for r in rows):
+        shown = []
+        own = [r for r in rows if r["dataset"] == condition]
+        for r in own:
+            difference = p = ""
+            if r.get("difference") is not None:
+                low, high = r["difference_ci95"]
+                difference, p = f"{r['difference']:+.1f} [{low:+.1f}, {high:+.1f}]", f"{r['p_holm']:.2g}"
+            span = "-" if r["ci95"] is None else f"{r['ci95'][0]:.1f}-{r['ci95'][1]:.1f}"
+            shown.append((r["method"], percent(r["measured"]), span, difference, p))
+        title = f"{condition}: {own[0]['n']} pictures, {max(r['skipped'] for r in own)} skipped"
+        heads = ["method", "top-1", "95 %", f"minus {own[0]['method']} [95 %]", "p (Holm)"]
+        table(heads, shown, title=title, right=range(1, 5))
+        console().print()
+    if len({r["dataset"] for r in rows}) > 1:
+        table(["method", "mean"], [(m, percent(v)) for m, v in result["averages"].items()], "mean over all", right=(1,))

@@ -1,0 +1,30 @@
+"""`apm methods`: what `apm benchmark` can compare."""
+
+from __future__ import annotations
+
+import typer
+
+from commands.common import Json, emit_json, table
+
+app = typer.Typer(help="Methods: what can be compared, and where each comes from.", no_args_is_help=True)
+
+
+@app.callback()
+def root() -> None:
+    """Methods that classify a test picture."""
+
+
+@app.command("list")
+def list_methods(as_json: Json = False) -> None:
+    """Every method, what it needs and where its settings are from."""
+    from experiments.methods import METHODS
+
+    rows = []
+    for name, make in METHODS.items():
+        needs = [what for what, wanted in (("text", make.needs_text), ("labels", make.needs_shots)) if wanted]
+        rows.append({"name": name, "what": make.what, "needs": needs, "stream": make.stateful, "source": make.source})
+    if as_json:
+        emit_json({"methods": rows})
+        return
+    shown = [(r["name"], r["what"], ", ".join(r["needs"]), r["source"]) for r in rows]
+    table(["method", "what it does", "needs", "source"], shown)

@@ -1,0 +1,9 @@
+"""The tables' methods under one protocol: `fit` on a few labelled pictures where there are any, then `predict` each.
+
+A new method is one class and one decorator; `apm methods list` shows them.
+"""
+
+from experiments.methods import adapted, cache, prompts, tuned, voting, zero_shot  # noqa: F401  (each registers its own)
+from experiments.methods.base import METHODS, FewShot, Method, Task, make_method
+
+__all__ = ["METHODS", "FewShot", "Method", "Task", "make_method"]

@@ -1,0 +1,158 @@
+"""Prompts learned from a few labelled pictures: CoOp, and CoCoOp, whose prompts listen to the picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from experiments.methods.base import FewShot, Method, Task, register
+from experiments.methods.views import augmented
+from glom.seeds import sample_seed
+from glom.teachers.prompts import PromptedText
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How prompts are learned.
+
+    Attributes:
+        words: the context's first value, or how many vectors to draw.
+        epochs: passes over the labelled pictures. batch: pictures a step.
+        lr: of SGD with momentum 0.9 and weight decay 5e-4, falling as a cosine after one epoch at 1e-5.
+        augment: random resized crops (at least 0.08 of the area) and flips, as published.
+    """
+
+    words: str | int = "a photo of a"
+    epochs: int = 50
+    batch: int = 32
+    lr: float = 2e-3
+    augment: bool = True
+
+
+class Learned(Method):
+    """What CoOp and CoCoOp share: the loop."""
+
+    needs_text = True
+    needs_shots = True
+    settings: PromptSettings
+
+    def parameters(self) -> list[Tensor]:
+        """What learns."""
+        raise NotImplementedError
+
+    def scores(self, tokens: Tensor) -> Tensor:
+        """(B, F) -> (B, C), differentiable in the parameters."""
+        raise NotImplementedError
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        generator = torch.Generator().manual_seed(sample_seed(task.seed, "", self.name))
+        self.prompt = PromptedText(task.teacher, task.classes, self.settings.words, generator)
+        self.context = self.prompt.initial.clone().requires_grad_()
+
+    def fit(self, shots: FewShot) -> list[float]:
+        s, teacher = self.settings, self.task.teacher
+        optimiser = torch.optim.SGD(self.parameters(), lr=s.lr, momentum=0.9, weight_decay=5e-4)
+        losses = []
+        for epoch in range(s.epochs):
+            rate = 1e-5 if epoch == 0 else s.lr * 0.5 * (1 + math.cos(math.pi * epoch / s.epochs))
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            generator = torch.Generator().manual_seed(sample_seed(self.task.seed, str(epoch), "order"))
+            for rows in torch.randperm(len(shots.labels), generator=generator).split(s.batch):
+                tokens = teacher.token(self._views(shots, rows.tolist(), epoch) if s.augment else shots.images[rows])
+                loss = F.cross_entropy(self.scores(tokens), shots.labels[rows])
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                losses.append(float(loss))
+        return losses
+
+    def _views(self, shots: FewShot, rows: list[int], epoch: int) -> Tensor:
+        size = self.task.teacher.image_size
+        seeds = [sample_seed(self.task.seed, f"{epoch}/{i}", "view") for i in rows]
+        return self.task.read(
+            [augmented(shots.pictures[i], 2, size, seed)[1] for i, seed in zip(rows, seeds, strict=True)]
+        )
+
+    @torch.no_grad()
+    def predict(self, image: Image.Image, seed: int) -> Tensor:
+        return self.scores(self.task.teacher.token(self.task.read([image])))[0]
+
+
+@register
+class CoOp(Learned):
+    """Context vectors shared by all classes."""
+
+    name = "coop"
+    what = "context vectors learned from labelled pictures"
+    source = "Zhou et al. 2022 (IJCV), section 4.1: SGD 0.002, cosine, 50 epochs, 'a photo of a'"
+
+    def __init__(self, settings: PromptSettings | None = None) -> None:
+        self.settings = settings or PromptSettings()
+
+    def parameters(self) -> list[Tensor]:
+        return [self.context]
+
+    def scores(self, tokens: Tensor) -> Tensor:
+        return self.task.logits(tokens, self.features())
+
+    def features(self) -> Tensor:
+        """(C, F) class features; made once where nothing learns."""
+        if torch.is_grad_enabled():
+            return self.prompt(self.context)
+        if not hasattr(self, "_features"):
+            self._features = self.prompt(self.context)
+        return self._features
+
+    def state(self) -> dict[str, Tensor]:
+        return {"context": self.context.detach()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.context.data.copy_(state["context"])
+
+
+@register
+class CoCoOp(Learned):
+    """Context vectors moved by a small net that reads the picture's token: v_m(x) = v_m + h(x) (its equation 3)."""
+
+    name = "cocoop"
+    what = "CoOp with a context that depends on the picture"
+    source = "Zhou et al. 2022 (CVPR), section 4: SGD 0.002, batch 1, 10 epochs, 'a photo of a'"
+
+    def __init__(self, settings: PromptSettings | None = None) -> None:
+        self.settings = settings or PromptSettings(epochs=10, batch=1)
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        width = task.teacher.width
+        generator = torch.Generator().manual_seed(sample_seed(task.seed, "", "meta-net"))
+        self.meta = nn.Sequential(
+            nn.Linear(width, max(1, width // 16)), nn.ReLU(), nn.Linear(max(1, width // 16), self.prompt.width)
+        )
+        for p in self.meta.parameters():
+            bound = 1 / math.sqrt(p.shape[-1] if p.ndim > 1 else width)
+            p.data.uniform_(-bound, bound, generator=generator)
+        self.meta.to(task.device)
+
+    def parameters(self) -> list[Tensor]:
+        return [self.context, *self.meta.parameters()]
+
+    def contexts(self, tokens: Tensor) -> Tensor:
+        """(B, F) -> (B, n, d)."""
+        return self.context + self.meta(F.normalize(tokens, dim=-1))[:, None]
+
+    def scores(self, tokens: Tensor) -> Tensor:
+        return self.task.logits(tokens, self.prompt(self.contexts(tokens)))
+
+    def state(self) -> dict[str, Tensor]:
+        return {"context": self.context.detach(), **{f"meta.{k}": v for k, v in self.meta.state_dict().items()}}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.context.data.copy_(state["context"])
+        self.meta.load_state_dict({k.removeprefix("meta."): v for k, v in state.items() if k.startswith("meta.")})

@@ -1,0 +1,176 @@
+"""Test-time prompt tuning, from plain words or from a learned context; and marginal entropy over the image tower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.methods.base import FewShot, Method, Task, register
+from experiments.methods.prompts import CoCoOp, CoOp
+from experiments.methods.views import augmented, confident, marginal_entropy
+from glom.teachers.prompts import PromptedText
+
+
+@dataclass(frozen=True)
+class TPTSettings:
+    """`views` with the picture itself, the surest `share` of them, `steps` of AdamW at `lr`."""
+
+    views: int = 64
+    share: float = 0.1
+    steps: int = 1
+    lr: float = 5e-3
+    words: str = "a photo of a"
+
+
+@register
+class TPT(Method):
+    """One picture's prompt: the marginal entropy of its surest views, one step, then the picture as it is.
+
+    L(v) = H( (1/|S|) sum_{i in S} p_v(y | A_i(x)) ),  S the tenth of views with the least entropy      (its equation 3)
+    """
+
+    name = "tpt"
+    what = "a prompt tuned on 64 views of the test picture"
+    source = "Shu et al. 2022 (NeurIPS), section 4.1: 64 views, a tenth, one step of AdamW at 0.005"
+    needs_text = True
+
+    def __init__(self, settings: TPTSettings | None = None) -> None:
+        self.settings = settings or TPTSettings()
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.prompt = PromptedText(task.teacher, task.classes, self.settings.words)
+
+    def start(self, token: Tensor) -> Tensor:
+        """(n, d): what the context starts from for a picture with this token (F,)."""
+        return self.prompt.initial
+
+    def predict(self, image: Image.Image, seed: int) -> Tensor:
+        context, tokens, _ = self.tune(image, seed)
+        with torch.no_grad():
+            return self.task.logits(tokens[:1], self.prompt(context))[0]
+
+    def tune(self, image: Image.Image, seed: int) -> tuple[Tensor, Tensor, list[float]]:
+        """The tuned context (n, d), the views' tokens (V, F), the picture itself first, and the losses."""
+        s, task = self.settings, self.task
+        tokens = task.teacher.token(task.read(augmented(image, s.views, task.teacher.image_size, seed)))
+        context = self.start(tokens[0]).detach().clone().requires_grad_()
+        optimiser = torch.optim.AdamW([context], lr=s.lr)
+        chosen: Tensor | None = None
+        losses = []
+        for _ in range(s.steps):
+            logits = task.logits(tokens, self.prompt(context))
+            # The views are chosen once, by the prompt before its first step.
+            chosen = confident(logits.detach(), s.share) if chosen is None else chosen
+            loss = marginal_entropy(logits[chosen])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        return context.detach(), tokens, losses
+
+
+class _TunedFrom(TPT):
+    """TPT whose context starts from a learned one."""
+
+    needs_shots = True
+    learner: CoOp | CoCoOp
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.learner.prepare(task)
+        self.prompt = self.learner.prompt
+
+    def fit(self, shots: FewShot) -> list[float]:
+        return self.learner.fit(shots)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.learner.state()
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.learner.load(state)
+
+
+@register
+class TPTCoOp(_TunedFrom):
+    """TPT from CoOp's context."""
+
+    name = "tpt+coop"
+    what = "TPT from CoOp's context"
+    source = "Shu et al. 2022, table 1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.learner = CoOp()
+
+    def start(self, token: Tensor) -> Tensor:
+        return self.learner.context
+
+
+@register
+class TPTCoCoOp(_TunedFrom):
+    """TPT from the context that CoCoOp gives this picture."""
+
+    name = "tpt+cocoop"
+    what = "TPT from CoCoOp's context for the picture"
+    source = "Shu et al. 2022, table 1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.learner = CoCoOp()
+
+    def start(self, token: Tensor) -> Tensor:
+        assert isinstance(self.learner, CoCoOp)
+        with torch.no_grad():
+            return self.learner.contexts(token[None])[0]
+
+
+@dataclass(frozen=True)
+class MEMOSettings:
+    """`views`, `steps` of AdamW at `lr` with weight decay 0.01, over all parameters of the image tower."""
+
+    views: int = 32
+    steps: int = 1
+    lr: float = 1e-5
+
+
+@register
+class MEMO(Method):
+    """The image tower itself, one step on the marginal entropy of all views; its weights are put back afterwards."""
+
+    name = "memo"
+    what = "marginal entropy over views, adapting the image tower"
+    source = "Zhang, Levine & Finn 2022 (NeurIPS), section 4 and its settings for large models: AdamW at 0.00001"
+
+    def __init__(self, settings: MEMOSettings | None = None) -> None:
+        self.settings = settings or MEMOSettings()
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.head = task.head()
+        model = task.teacher._model
+        image_side = [p for name, p in model.named_parameters() if name.startswith(("visual.", "vision_model."))]
+        self.weights = image_side or list(model.parameters())  # a classifier is image tower and nothing else
+        self.first = [p.detach().clone() for p in self.weights]
+
+    def predict(self, image: Image.Image, seed: int) -> Tensor:
+        s, task = self.settings, self.task
+        pictures = task.read(augmented(image, s.views, task.teacher.image_size, seed)).to(task.teacher._dtype)
+        optimiser = torch.optim.AdamW(self.weights, lr=s.lr)
+        try:
+            for p in self.weights:
+                p.requires_grad_(True)
+            for _ in range(s.steps):
+                optimiser.zero_grad(set_to_none=True)
+                marginal_entropy(self.head(task.teacher._token(pictures))).backward()
+                optimiser.step()
+            with torch.no_grad():
+                return self.head(task.teacher._token(pictures[:1]))[0]
+        finally:
+            with torch.no_grad():
+                for p, before in zip(self.weights, self.first, strict=True):
+                    p.requires_grad_(False).copy_(before)
+                    p.grad = None

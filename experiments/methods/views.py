@@ -1,0 +1,50 @@
+"""Augmented views of one picture, and how sure a model is of each."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms import functional as TF
+
+
+def augmented(image: Image.Image, count: int, size: int, seed: int, least: float = 0.08) -> list[Image.Image]:
+    """The picture itself and `count` - 1 random resized crops of it, each flipped half of the time.
+
+    The augmentation of TPT (Shu et al. 2022, section 4.1): torchvision's random resized crop with its usual ranges.
+
+    Args:
+        size: side of the crops in pixels.
+        seed: the picture's own.
+        least: the smallest share of the area a crop keeps.
+
+    Returns:
+        `count` pictures, the first as it came.
+    """
+    views = [image]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for _ in range(count - 1):
+            i, j, h, w = RandomResizedCrop.get_params(image, [least, 1.0], [3 / 4, 4 / 3])
+            view = TF.resized_crop(image, i, j, h, w, [size, size], InterpolationMode.BILINEAR)
+            views.append(TF.hflip(view) if float(torch.rand(())) < 0.5 else view)
+    return views
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """(..., C) -> (...): -sum p log p of the softmax, in nats."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def marginal_entropy(logits: Tensor) -> Tensor:
+    """(V, C) -> (): the entropy of the mean of the views' probabilities (MEMO: Zhang et al. 2022, equation 2)."""
+    log_mean = logits.log_softmax(-1).logsumexp(0) - torch.log(torch.tensor(float(len(logits))))
+    return -(log_mean.exp() * log_mean.clamp_min(torch.finfo(log_mean.dtype).min)).sum()
+
+
+def confident(logits: Tensor, share: float) -> Tensor:
+    """Indices of the `share` of views with the least entropy, the surest first; at least one."""
+    count = max(1, int(len(logits) * share))
+    return entropy(logits).argsort(stable=True)[:count]

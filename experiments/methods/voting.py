@@ -1,0 +1,69 @@
+"""Views that vote: ZERO, and the plain mean over views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.methods.base import Method, Task, register
+from experiments.methods.views import augmented, confident
+
+
+@dataclass(frozen=True)
+class VotingSettings:
+    """`views` with the picture itself, the surest `share` of them."""
+
+    views: int = 64
+    share: float = 0.3
+
+
+class _Views(Method):
+    def __init__(self, settings: VotingSettings | None = None) -> None:
+        self.settings: VotingSettings = settings or VotingSettings()
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.head = task.head()
+
+    def view_logits(self, image: Image.Image, seed: int) -> Tensor:
+        """(V, C), the picture itself first."""
+        size = self.task.teacher.image_size
+        return self.head(self.task.teacher.token(self.task.read(augmented(image, self.settings.views, size, seed))))
+
+
+@register
+class Zero(_Views):
+    """A majority vote of the surest views: the marginal probability at temperature zero; the surest breaks ties."""
+
+    name = "zero"
+    what = "a vote of the surest 30 % of 64 views"
+    source = "Farina et al. 2024 (NeurIPS), algorithm 1: 64 views, the surest 0.3"
+
+    def predict(self, image: Image.Image, seed: int) -> Tensor:
+        logits = self.view_logits(image, seed)
+        votes = logits[confident(logits, self.settings.share)].argmax(-1)
+        counts = torch.bincount(votes, minlength=logits.shape[-1]).float()
+        for view in votes.tolist():  # the surest first
+            if counts[view] == counts.max():
+                counts[view] += 0.5
+                break
+        return counts
+
+
+@register
+class MeanOfViews(_Views):
+    """The mean probability of the surest views: what TPT's gradient works on, without the gradient."""
+
+    name = "views"
+    what = "the mean probability of the surest tenth of 64 views"
+    source = "the baseline of Shu et al. 2022, section 5"
+
+    def __init__(self) -> None:
+        super().__init__(VotingSettings(share=0.1))
+
+    def predict(self, image: Image.Image, seed: int) -> Tensor:
+        logits = self.view_logits(image, seed)
+        return logits[confident(logits, self.settings.share)].softmax(-1).mean(0).log()

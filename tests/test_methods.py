@@ -1,0 +1,359 @@
+"""Methods of the tables: equal to plain recipes where they should be, frozen where they must be, paired."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from experiments.benchmark import BenchmarkSettings, averages, run_benchmark
+from experiments.methods import METHODS, FewShot, Task, make_method
+from experiments.methods.cache import TDA, TDASettings
+from experiments.methods.prompts import CoCoOp, CoOp, PromptSettings
+from experiments.methods.tuned import MEMO, TPT, MEMOSettings, TPTSettings
+from experiments.methods.views import augmented, confident, entropy, marginal_entropy
+from experiments.methods.voting import VotingSettings, Zero
+from glom.artifacts import read_results
+from glom.errors import InputError
+from glom.teachers.prompts import PromptedText
+from glom.teachers.registry import load_teacher
+from tests.conftest import make_image
+
+CLASSES = ("cat", "dog", "ship")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return load_teacher("glom-tiny", "cpu")
+
+
+@pytest.fixture
+def task(teacher) -> Task:
+    return Task(teacher, CLASSES, torch.device("cpu"))
+
+
+def shots(task: Task, each: int = 2) -> FewShot:
+    pictures = tuple(make_image(10 * label + i) for label in range(len(task.classes)) for i in range(each))
+    labels = torch.arange(len(task.classes)).repeat_interleave(each)
+    return FewShot(task.read(list(pictures)), labels, pictures)
+
+
+def checksum(teacher) -> float:
+    return float(sum(p.double().sum() for p in teacher._model.parameters()))
+
+
+# -- prompts -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_words_own_embeddings_give_the_plain_sentence(teacher):
+    prompt = PromptedText(teacher, CLASSES, "a photo of a")
+    assert (prompt.length, prompt.width) == (4, 64)
+    plain = teacher.encode_text([f"a photo of a {name}." for name in CLASSES])
+    torch.testing.assert_close(prompt(prompt.initial), plain, atol=1e-5, rtol=1e-5)
+    moved = prompt.initial + torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    both = prompt(torch.stack([prompt.initial, moved]))
+    torch.testing.assert_close(both[0], plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(both[1], prompt(moved), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(both[1], plain, atol=1e-3)
+    # The hook is gone: sentences are sentences again.
+    torch.testing.assert_close(teacher.encode_text([f"a photo of a {CLASSES[0]}."]), plain[:1], atol=1e-6, rtol=1e-6)
+
+
+def test_a_drawn_context_has_as_many_vectors_as_asked(teacher):
+    generator = torch.Generator().manual_seed(0)
+    prompt = PromptedText(teacher, CLASSES, 5, generator)
+    assert prompt.initial.shape == (5, 64)
+    context = prompt.initial.clone().requires_grad_()
+    prompt(context).sum().backward()
+    assert context.grad is not None
+    assert bool((context.grad.abs().sum(1) > 0).all())
+
+
+def test_a_prompt_that_does_not_fit_is_refused(teacher):
+    with pytest.raises(InputError, match="exceed its length"):
+        PromptedText(teacher, CLASSES, 40)
+    with pytest.raises(InputError, match="at least one context vector"):
+        PromptedText(teacher, CLASSES, 0)
+    with pytest.raises(InputError, match="text encoder"):
+        PromptedText(load_teacher("timm:test_vit@random", "cpu"), CLASSES)
+
+
+@pytest.mark.parametrize("name", ["open_clip:ViT-B-32@random", "open_clip:ViT-B-16-SigLIP@random"])
+def test_prompts_work_on_open_clips_two_kinds(name):
+    try:
+        other = load_teacher(name, "cpu")
+        plain = other.encode_text(["a photo of a cat.", "a photo of a dog."])
+    except InputError as error:
+        pytest.skip(str(error))  # a tokenizer from a hub that is out of reach
+    prompt = PromptedText(other, ("cat", "dog"))
+    torch.testing.assert_close(prompt(prompt.initial), plain, atol=1e-4, rtol=1e-4)
+
+
+# -- arithmetic --------------------------------------------------------------------------------------------------------
+
+
+def test_zero_shot_and_ensemble_equal_open_clips_recipe(task):
+    import open_clip
+
+    import glom.teachers.tiny  # noqa: F401  (registers the image tower)
+    from glom.teachers.registry import GLOM_TINY
+
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{GLOM_TINY}")
+    model.eval()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{GLOM_TINY}")
+    image = make_image(3)
+    with torch.no_grad():
+        token = F.normalize(model.encode_image(transform(image)[None]), dim=-1)
+        for name, templates in (
+            ("zero-shot", (lambda c: f"a photo of a {c}.",)),
+            ("ensemble", open_clip.OPENAI_IMAGENET_TEMPLATES),
+        ):
+            weights = open_clip.build_zero_shot_classifier(model, tokenizer, CLASSES, templates, None, "cpu")
+            expected = model.logit_scale.exp() * token @ weights
+            found = make_method(name, task, False).predict(image, 0)
+            torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=1e-5)
+
+
+def test_entropies_have_their_known_values():
+    flat, sharp = torch.zeros(4), torch.tensor([100.0, 0, 0, 0])
+    assert float(entropy(flat)) == pytest.approx(torch.log(torch.tensor(4.0)).item())
+    assert float(entropy(sharp)) == pytest.approx(0, abs=1e-6)
+    split = torch.tensor([[100.0, 0], [0, 100.0]])
+    assert float(marginal_entropy(split)) == pytest.approx(torch.log(torch.tensor(2.0)).item(), rel=1e-5)
+    assert confident(torch.tensor([[0.0, 0], [9.0, 0], [1.0, 0]]), 0.7).tolist() == [1, 2]
+    assert confident(torch.zeros(3, 2), 0.01).tolist() == [0]
+
+
+def test_views_depend_on_the_pictures_seed_alone():
+    image = make_image(1)
+    state = torch.random.get_rng_state()
+    a, b, c = augmented(image, 4, 16, 5), augmented(image, 4, 16, 5), augmented(image, 4, 16, 6)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert a[0] is image
+    assert [v.tobytes() for v in a] == [v.tobytes() for v in b]
+    assert [v.tobytes() for v in a[1:]] != [v.tobytes() for v in c[1:]]
+    assert {v.size for v in a[1:]} == {(16, 16)}
+
+
+def test_zero_is_a_vote_and_the_surest_breaks_ties(task, monkeypatch):
+    method = Zero(VotingSettings(views=4, share=1.0))
+    method.prepare(task)
+    for logits, winner in (
+        ([[9.0, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]], 1),
+        ([[0, 2.0, 0], [0, 2, 0], [9, 0, 0], [8, 0, 0]], 0),
+    ):
+        monkeypatch.setattr(method, "view_logits", lambda image, seed, logits=logits: torch.tensor(logits))
+        assert int(method.predict(make_image(0), 0).argmax()) == winner
+
+
+# -- adaptation --------------------------------------------------------------------------------------------------------
+
+
+def test_tpt_lowers_its_loss_and_keeps_everything_else(task):
+    method = TPT(TPTSettings(views=16, share=0.5, steps=4, lr=5e-3))
+    method.prepare(task)
+    before, start = checksum(task.teacher), method.prompt.initial.clone()
+    context, tokens, losses = method.tune(make_image(2), 7)
+    assert losses[-1] < losses[0]
+    assert tokens.shape == (16, 128)
+    assert not torch.equal(context, start)
+    assert torch.equal(method.prompt.initial, start)
+    assert checksum(task.teacher) == before
+    assert not any(p.requires_grad for p in task.teacher._model.parameters())
+    first = method.predict(make_image(2), 7)
+    method.predict(make_image(4), 8)
+    assert torch.equal(method.predict(make_image(2), 7), first)  # reset: nothing is carried over
+
+
+def test_tpt_without_a_step_is_zero_shot(task):
+    method = TPT(TPTSettings(views=2, steps=0))
+    method.prepare(task)
+    expected = make_method("zero-shot", task, False).predict(make_image(2), 0)
+    torch.testing.assert_close(method.predict(make_image(2), 0), expected, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [CoOp, CoCoOp])
+def test_prompts_learn_and_only_they(task, kind):
+    method = kind(PromptSettings(epochs=12, batch=6, lr=0.02, augment=False))
+    method.prepare(task)
+    before = checksum(task.teacher)
+    few = shots(task)
+    losses = method.fit(few)
+    assert losses[-1] < losses[0]
+    assert checksum(task.teacher) == before
+    assert all(p.grad is None for p in task.teacher._model.parameters())
+    again = kind(method.settings)
+    again.prepare(task)
+    again.load(method.state())
+    image = make_image(5)
+    assert torch.equal(again.predict(image, 0), method.predict(image, 0))
+
+
+def test_cocoop_before_training_is_moved_by_its_picture_alone(task):
+    method = CoCoOp()
+    method.prepare(task)
+    tokens = task.teacher.token(task.read([make_image(1), make_image(2)]))
+    a, b = method.contexts(tokens)
+    assert not torch.allclose(a, b)
+    both = method.scores(tokens)
+    torch.testing.assert_close(both[1], method.scores(tokens[1:])[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["glom-tiny", "timm:test_vit@random"])
+def test_memo_adapts_the_image_tower_and_puts_it_back(name):
+    other = load_teacher(name, "cpu")
+    classes = CLASSES if other.has_text else other.classes
+    assert classes is not None
+    own = Task(other, tuple(classes), torch.device("cpu"))
+    before = [p.clone() for p in other._model.parameters()]
+    still, moved = MEMO(MEMOSettings(views=4, steps=0)), MEMO(MEMOSettings(views=4, steps=3, lr=1e-3))
+    still.prepare(own)
+    moved.prepare(own)
+    a, b = still.predict(make_image(1), 3), moved.predict(make_image(1), 3)
+    assert not torch.allclose(a, b)
+    assert all(torch.equal(p, q) for p, q in zip(other._model.parameters(), before, strict=True))
+    assert not any(p.requires_grad for p in other._model.parameters())
+
+
+def test_tda_keeps_the_surest_and_answers_by_likeness(task):
+    method = TDA(TDASettings(positive=2, unsure=(0.0, 1.0)))
+    method.prepare(task)
+    plain = make_method("zero-shot", task, False)
+    image = make_image(1)
+    first = method.predict(image, 0)
+    guess = int(plain.predict(image, 0).argmax())
+    # The picture has just entered the cache under its own guess: that class rises by alpha.
+    gain = first - plain.predict(image, 0)
+    assert float(gain[guess]) > 1.5
+    for i in range(12):
+        method.predict(make_image(i), 0)
+    for queue in method.sure.values():
+        assert len(queue) <= 2
+        assert [e[0] for e in queue] == sorted(e[0] for e in queue)
+
+
+def test_every_method_says_where_it_is_from():
+    assert {
+        "zero-shot",
+        "ensemble",
+        "tpt",
+        "coop",
+        "cocoop",
+        "tpt+coop",
+        "tpt+cocoop",
+        "apm",
+        "tda",
+        "memo",
+        "zero",
+    } <= set(METHODS)
+    for make in METHODS.values():
+        method = make()
+        assert method.what
+        assert method.source
+
+
+def test_methods_refuse_what_they_cannot_use(task):
+    with pytest.raises(InputError, match="did you mean"):
+        make_method("zeroshot", task, False)
+    with pytest.raises(InputError, match="--train DATA"):
+        make_method("coop", task, False)
+    other = load_teacher("timm:test_vit@random", "cpu")
+    with pytest.raises(InputError, match="text encoder"):
+        make_method("tpt", Task(other, tuple(other.classes or ()), torch.device("cpu")), False)
+
+
+# -- the benchmark -----------------------------------------------------------------------------------------------------
+
+
+def settings(folder: Path, **changes) -> BenchmarkSettings:
+    values = {"methods": ("zero-shot", "views", "tda"), "data": (str(folder),), "corruptions": ("", "contrast:2")}
+    return BenchmarkSettings(**{**values, **changes})
+
+
+def last(events) -> dict:
+    return list(events)[-1]["table"]
+
+
+def test_a_resumed_benchmark_is_the_whole_one(image_folder, tmp_path):
+    whole = last(run_benchmark(settings(image_folder), tmp_path / "whole", device="cpu"))
+    events = run_benchmark(settings(image_folder), tmp_path / "cut", device="cpu")
+    for _, event in zip(range(18), events, strict=False):  # in the midst of a condition
+        assert "table" not in event
+    events.close()
+    with pytest.raises(InputError, match="--resume"):
+        list(run_benchmark(settings(image_folder), tmp_path / "cut", device="cpu"))
+    again = last(run_benchmark(settings(image_folder), tmp_path / "cut", resume=True, device="cpu"))
+    assert again["rows"] == whole["rows"]
+    for place in (tmp_path / "whole").glob("*/*/results.jsonl"):
+        other = tmp_path / "cut" / place.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == place.read_bytes()
+    assert len(whole["rows"]) == 6
+    first, second = whole["rows"][0], whole["rows"][1]
+    assert first["method"] == "zero-shot"
+    assert "difference" not in first
+    assert {"difference", "difference_ci95", "p", "p_holm"} <= set(second)
+    assert second["p_holm"] >= second["p"]
+    mean = averages(whole["rows"], ("zero-shot",))["zero-shot"]
+    own = [r["measured"] for r in whole["rows"] if r["method"] == "zero-shot"]
+    assert mean == pytest.approx(sum(own) / 2)
+
+
+def test_unreadable_pictures_are_counted_and_left_out_for_all(image_folder, tmp_path):
+    (image_folder / "cat" / "broken.png").write_bytes(b"no picture")
+    table = last(run_benchmark(settings(image_folder, corruptions=("",)), tmp_path / "run", device="cpu"))
+    assert {(r["n"], r["skipped"]) for r in table["rows"]} == {(6, 1)}
+
+
+def test_labelled_pictures_that_are_tested_are_refused(image_folder, tmp_path):
+    asked = settings(image_folder, methods=("zero-shot", "coop"), train=str(image_folder), shots=2)
+    with pytest.raises(InputError, match="also test pictures"):
+        list(run_benchmark(asked, tmp_path / "run", device="cpu"))
+    with pytest.raises(InputError, match="fewer than --shots 50"):
+        list(run_benchmark(replace(asked, shots=50), tmp_path / "b", device="cpu"))
+
+
+def test_the_command_line_compares(call_cli, image_folder, tmp_path):
+    train = tmp_path / "train"
+    for label, name in enumerate(("cat", "ship")):
+        (train / name).mkdir(parents=True)
+        for i in range(3):
+            make_image(200 + 10 * label + i).save(train / name / f"{i}.png")
+    base = ["benchmark", "--methods", "zero-shot,coop", "--data", image_folder, "--train", train, "--shots", "2"]
+    code, out, err = call_cli(*base, "--out", tmp_path / "run", "--json", "--quiet", "--record", tmp_path / "r.json")
+    assert code == 0, err
+    table = json.loads(out)
+    assert [r["method"] for r in table["rows"]] == ["zero-shot", "coop"]
+    assert json.loads((tmp_path / "r.json").read_text())["rows"] == table["rows"]
+    [folder] = (tmp_path / "run").glob("*/coop")
+    assert (folder / "fit.safetensors").is_file()
+    assert len(read_results(folder)) == 6
+    code, out, _ = call_cli(*base, "--out", tmp_path / "run", "--resume", "--quiet")
+    assert code == 0
+    assert "p (Holm)" in out
+    code, _, err = call_cli("benchmark", "--methods", "zero-shot,zerro", "--out", tmp_path / "x")
+    assert (code, err.count("error:")) == (2, 1)
+    code, out, _ = call_cli("methods", "list", "--json")
+    assert {m["name"] for m in json.loads(out)["methods"]} == set(METHODS)
+
+
+@pytest.fixture
+def call_cli(capsys):
+    from cli import app
+    from commands.common import guard
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = guard(app, [str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_pictures_of_any_mode_are_read(task):
+    grey = Image.new("L", (40, 20), 128)
+    assert make_method("zero-shot", task, False).predict(grey, 0).shape == (3,)
