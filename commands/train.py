@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from commands.common import Json, Out, Quiet, Resume, Seed, emit_json, progress, say
+from commands.common import Interrupted, Json, Out, Quiet, Resume, Seed, emit_json, progress, say, started
 
 app = typer.Typer(help="Train what ships, from scratch.", no_args_is_help=True, add_completion=False)
 
@@ -45,3 +45,49 @@ def glom_tiny(
     if as_json:
         emit_json(last)
     say(f"weights: {out}/open_clip_model.safetensors; a folder open_clip loads as local-dir:{out}")
+
+
+@app.command("mvit-v2-tiny")
+def mvit_v2_tiny(
+    out: Out,
+    data: Annotated[
+        str, typer.Option("--data", help="`cifar10` (torchvision), or a folder with train/CLASS and test/CLASS.")
+    ] = "cifar10",
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training pictures.", min=1)] = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most N pictures of either split; 0: all.", min=0)] = 0,
+    download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
+    seed: Seed = 0,
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the small MViTv2 on boring videos, by classification alone; about an hour on one core."""
+    from dataclasses import replace
+
+    from experiments.mvit_tiny import MViTTinySettings, run_training
+    from glom.artifacts import command_line
+
+    settings = MViTTinySettings(seed=seed, limit=limit)
+    if epochs is not None:
+        settings = replace(settings, epochs=epochs)
+    again = command_line() if resume else f"{command_line()} --resume"
+    last: dict[str, Any] = {}
+    events = started(run_training(data, settings, Path(out), resume, download))
+    try:
+        with progress(quiet, "note") as bar:
+            task = bar.add_task("training", total=None, note="")
+            for last in events:
+                if "message" in last:
+                    bar.update(task, note=last["message"])
+                elif "step" in last:
+                    note = f"epoch {last['epoch']}  loss {last['loss']:.3f}  train {last['accuracy']:.1f} %"
+                    bar.update(task, completed=last["step"], total=last["steps"], note=note)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"interrupted; every finished epoch is kept. To go on:\n  {again}") from stop
+    result = last["result"]
+    if as_json:
+        emit_json(result)
+        return
+    low, high = result["ci95"]
+    print(f"test accuracy {result['test_accuracy']:.2f} % [{low:.2f}, {high:.2f}] on {result['n']:,} pictures")
+    say(f"weights, configuration and model card in {out}; a backbone: mvit-v2-tiny@{out}")

@@ -19,7 +19,7 @@ from glom.errors import GlomError, InputError
 from glom.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
 from probes.island_figures import island_sheet, page_layer
 from probes.islands import Array, at_most
-from probes.reduction import METHODS, default_cache, reduce_rgb, relative
+from probes.reduction import METHODS, PERPLEXITY, default_cache, reduce_rgb, relative
 
 PAGE_BYTES = 2_400_000  # of quantised features a page; its base64 and colours keep the whole under 5 MB
 MAX_GRID = 128
@@ -58,12 +58,20 @@ class ShowSettings:
 
 @dataclass
 class Shown:
-    """One picture that could be read: its name in the run folder, pixels, and a grid for each layer."""
+    """One picture that could be read: its name in the run folder, pixels, a grid for each layer, what to say of it."""
 
     path: str
     stem: str
     image: Image.Image
     grids: list[Array]
+
+    @property
+    def note(self) -> str:
+        """A sentence where the picture is one colour all over, else nothing."""
+        pixels = np.asarray(self.image)
+        if not (pixels == pixels[0, 0]).all():
+            return ""
+        return "one colour all over: one island; what its layers still tell apart is the frame's border"
 
 
 def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
@@ -92,22 +100,28 @@ def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterato
         for done, path in enumerate(settings.images, 1):
             message = ""
             try:
-                shown.append(_look(path, backbone, layers, (frames, size), settings, out, [s.stem for s in shown]))
+                item = _look(path, backbone, layers, (frames, size), settings, out, [s.stem for s in shown])
+                shown.append(item)
+                message = f"{Path(path).name}: {item.note}" if item.note else ""
             except GlomError as error:
                 failed.append({"image": path, "reason": str(error)})
                 message = f"skipped: {error}"
-            said = " / ".join([*(notes if done == 1 else []), *([message] if message else [])])
+            said = "\n".join([*(notes if done == 1 else []), *([message] if message else [])])
             yield {"stage": "watching", "done": done, "total": len(settings.images), "message": said}
         if not shown:
             raise InputError(f"none of the {len(failed)} pictures could be shown ({failed[0]['reason']})")
         coloured: list[list[Array]] = []
         for colours in _colours(shown, settings):
             coloured.append(colours)
-            yield {"stage": "reducing", "done": len(coloured), "total": len(layers) if not settings.joint else 1}
+            message = _few_points(shown[0], layers, len(coloured) - 1, settings)
+            total = 1 if settings.joint else len(layers)
+            yield {"stage": "reducing", "done": len(coloured), "total": total, "message": message}
         by_layer = coloured if not settings.joint else _split(coloured[0], len(layers), len(shown))
         pictures = []
         for number, item in enumerate(shown):
             panels = [by_layer[position][number] for position in range(len(layers))]
+            if item.note:  # t-SNE and the scaling would blow the border up to a rainbow
+                panels = [np.full_like(panel, 0.5) for panel in panels]
             names = [f"layer {i}: {backbone.layers[i][0]}" for i in layers]
             pictures.append(_write(item, names, panels, backbone, notes, settings, out))
             yield {"stage": "drawing", "done": number + 1, "total": len(shown)}
@@ -161,6 +175,18 @@ def _colours(shown: list[Shown], settings: ShowSettings) -> Iterator[list[Array]
         yield reduce_rgb([item.grids[layer] for item in shown], settings.reduce, False, **options)
 
 
+def _few_points(first: Shown, layers: list[int], position: int, settings: ShowSettings) -> str:
+    """The sentence about a layer with fewer locations than t-SNE's neighbourhoods ask for, else nothing."""
+    if settings.joint or settings.reduce != "tsne":
+        return ""
+    count = first.grids[position].shape[0] * first.grids[position].shape[1]
+    if count > 3 * PERPLEXITY:
+        return ""
+    return (
+        f"layer {layers[position]}: {count} locations are few for t-SNE's perplexity of {PERPLEXITY:g}; it is lowered"
+    )
+
+
 def _split(flat: list[Array], layers: int, pictures: int) -> list[list[Array]]:
     return [flat[i * pictures : (i + 1) * pictures] for i in range(layers)]
 
@@ -184,7 +210,7 @@ def _write(
     small.thumbnail((640, 640))
     facts = [("picture", Path(item.path).name), ("backbone", f"{backbone.name} ({backbone.what})")]
     facts += [("colours", f"{settings.reduce}, {'one code for all layers' if settings.joint else 'layer by layer'}")]
-    facts += [("note", n) for n in notes] + [("command", command_line())]
+    facts += [("note", n) for n in [*notes, item.note] if n] + [("command", command_line())]
     template = Environment(loader=PackageLoader("experiments"), autoescape=select_autoescape(["j2", "html"]))
     html = template.get_template("islands.html.j2").render(
         title=Path(item.path).name, picture=_jpeg(small), w=small.width, h=small.height, layers=parts, facts=facts

@@ -29,7 +29,7 @@ def island_sheet(image: Image.Image, panels: Sequence[tuple[str, Array]], path: 
     small = image.copy()
     small.thumbnail((480, 480))
     count = len(panels) + 1
-    across = min(ACROSS, count)
+    across = math.ceil(count / math.ceil(count / ACROSS))  # rows of even length: 4 + 3 rather than 6 + 1
     rows = math.ceil(count / across)
     aspect = small.height / small.width
     figure, axes = new_figure(2.3 * across, min(2.3 * aspect, 6.0) * rows + 0.35 * rows + 0.4, rows, across)

@@ -25,7 +25,7 @@ def test_every_command_named_exists(page):
     from cli import app
 
     group = typer.main.get_command(app)
-    for line in re.findall(r"(?<![.\w])apm ([a-z][a-z -]*)", (ROOT / page).read_text()):
+    for line in re.findall(r"(?<![.\w])apm ([a-z][a-z0-9 -]*)", (ROOT / page).read_text()):
         words = line.split()
         command = group.get_command(None, words[0])
         assert command is not None, f"{page}: apm {line}"

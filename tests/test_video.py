@@ -230,8 +230,6 @@ def test_positions_resize_exactly_where_they_are_linear():
     assert resize_positions(torch.ones(12, 5), (3, 4), (6, 2)).shape == (12, 5)
 
 
-def test_the_default_works_without_a_network(monkeypatch):
-    name, note = default_backbone()
-    assert name == "efficientnet-lite0" or "glom-tiny" in note
-    monkeypatch.setattr("glom.backbones.registry.find_spec", lambda _: None)
-    assert default_backbone()[0] == "glom-tiny" and "imagenet-offline" in default_backbone()[1]
+def test_the_default_ships_and_watches_videos():
+    assert default_backbone() == ("mvit-v2-tiny", "")
+    assert load_backbone(default_backbone()[0], "cpu").video

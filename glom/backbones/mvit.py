@@ -37,9 +37,9 @@ class MViT(Backbone):
     """Either library's MViT: its blocks return (tokens, (T', h, w)), a class token first."""
 
     def __init__(self, name: str, model: nn.Module, device: torch.device, **facts: Any) -> None:
-        """`facts` are `Backbone`'s keywords and `what`."""
+        """`facts` are `Backbone`'s keywords and `what`; 224 px in patches of 4 px where they do not say."""
         what = facts.pop("what")
-        super().__init__(name, what, model, device, size=224, patch=4, **facts)
+        super().__init__(name, what, model, device, **{"size": 224, "patch": 4, **facts})
         self.remember()
 
     @property

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from glom.errors import InputError, unknown
-from glom.teachers.registry import FAMILIES, LITE0_INSTALL, LITE0_MODULE, SHIPPED
+from glom.teachers.registry import FAMILIES, SHIPPED
 
 if TYPE_CHECKING:
     from glom.backbones.base import Backbone
 
 VIDEO_FAMILIES = ("torchvision", "pytorchvideo", "hf-random")
+MVIT_TINY = "mvit-v2-tiny"
 
 
 def default_backbone() -> tuple[str, str]:
-    """(name, note): `efficientnet-lite0` where its weights are installed, else `glom-tiny` and a line saying why."""
-    if find_spec(LITE0_MODULE) is not None:
-        return "efficientnet-lite0", ""
-    return "glom-tiny", f"efficientnet-lite0 is not installed ({LITE0_INSTALL}); glom-tiny is used instead"
+    """(name, note): the video transformer that ships, and nothing to remark."""
+    return MVIT_TINY, ""
 
 
 def load_backbone(name: str, device: str = "auto", weights: str | None = None) -> Backbone:
     """Load a backbone by name.
 
     Args:
-        name: `torchvision:mvit_v2_s`, `torchvision:mvit_v1_b`, `pytorchvideo:mvit_base_16x4` (or `_32x3`, `_16`),
-            `hf:NAME_OR_FOLDER` (VideoMAE, TimeSformer, or an image model), `hf-random:videomae`,
+        name: `mvit-v2-tiny` (ships), `torchvision:mvit_v2_s`, `torchvision:mvit_v1_b`, `pytorchvideo:mvit_base_16x4`
+            (or `_32x3`, `_16`), `hf:NAME_OR_FOLDER` (VideoMAE, TimeSformer, or an image model), `hf-random:videomae`,
             `hf-random:timesformer`, or a teacher's name; `@WEIGHTS` after it: `random`, a local file, or a tag.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         weights: as after the `@`; give it in one place only.
@@ -42,10 +40,13 @@ def load_backbone(name: str, device: str = "auto", weights: str | None = None) -
         if "@" in name:
             raise InputError(f"backbone '{name}' names weights already; leave '{weights}' out")
         name = f"{name}@{weights}"
+    own, at, tail = name.partition("@")
+    if own == MVIT_TINY:
+        return _mvit_tiny(name, tail if at else None, device)
     family, colon, rest = name.partition(":")
     known = (*VIDEO_FAMILIES, *FAMILIES)
     if not colon and name not in SHIPPED:
-        raise unknown("backbone", name, [*SHIPPED, *(f"{f}:MODEL" for f in known)])
+        raise unknown("backbone", name, [MVIT_TINY, *SHIPPED, *(f"{f}:MODEL" for f in known)])
     if colon and family not in known:
         raise unknown("backbone family", family, known)
     if colon and not rest:
@@ -72,3 +73,12 @@ def load_backbone(name: str, device: str = "auto", weights: str | None = None) -
     from glom.backbones.images import load_image_backbone
 
     return load_image_backbone(name, device)
+
+
+def _mvit_tiny(name: str, weights: str | None, device: str) -> Backbone:
+    if weights == "":
+        raise InputError(f"backbone '{name}' has nothing after the @; give 'random', a folder or a file")
+    from glom.backbones.mvit_shipped import load_mvit_tiny
+    from glom.devices import resolve_device
+
+    return load_mvit_tiny(name, weights, resolve_device(device))

@@ -1,0 +1,117 @@
+"""`apm bench islands` and `islands-score`: what islands cost to see, and a recorded table of their scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import Device, Json, Quiet, Resume, Seed, emit_json, say, show_stages, table
+
+WANTED = {"tsne_speedup": ">= 4", "trustworthiness": ">= next - 0.005", "hook_overhead": "<= 1.1"}
+NAMES = {
+    "tsne_speedup": "3-D t-SNE, scikit-learn's / ours",
+    "trustworthiness": "trustworthiness (12), ours",
+    "trustworthiness_sklearn": "trustworthiness (12), scikit-learn",
+    "hook_overhead": "all blocks' grids / bare forward",
+}
+
+
+def measure_islands(quick: bool, quiet: bool) -> dict[str, Any]:
+    """Run the benchmark and return its record."""
+    from experiments.bench.islands import QUICK, IslandsSettings, run_islands
+    from experiments.bench.timing import record
+
+    def tell(message: str) -> None:
+        if not quiet:
+            say(f"islands: {message}")
+
+    result = run_islands(QUICK if quick else IslandsSettings(), tell)
+    return record("islands", result.pop("asked"), result)
+
+
+def save_islands(folder: Path, quick: bool, quiet: bool) -> None:
+    """islands.json into the folder, as `apm bench all` does."""
+    from experiments.bench.timing import save
+
+    path = save(folder, measure_islands(quick, quiet))
+    if not quiet:
+        say(f"saved: {path}")
+
+
+def islands(
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Where islands.json goes; replaced there.", metavar="DIR")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, for a look.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fast 3-D t-SNE beside scikit-learn's, and what reading all blocks costs a forward pass."""
+    from experiments.bench.timing import save
+
+    value = measure_islands(quick, quiet)
+    if out is not None:
+        path = save(Path(out), value)
+        if not quiet:
+            say(f"saved: {path}")
+    if as_json:
+        emit_json(value)
+        return
+    rows = []
+    for key, name in NAMES.items():
+        between = value["spread"].get(key)
+        about = f"{between['min']:.2f} to {between['max']:.2f}" if between else ""
+        digits = 2 if key == "tsne_speedup" else 3
+        rows.append((name, f"{value[key]:.{digits}f}", about, WANTED.get(key, "")))
+    table(["what", "measured", "min to max", "wanted"], rows, right=(1,))
+    print()
+    seconds = [(k, *(f"{v[x]:.2f}" for x in ("median", "min", "max")), v["n"]) for k, v in value["seconds"].items()]
+    table(["timed", "s", "min", "max", "rounds"], seconds, right=(1, 2, 3, 4))
+
+
+def islands_score(
+    data: Annotated[str, typer.Argument(help="As `apm islands score` takes it.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder of the run.", metavar="DIR")],
+    backbone: Annotated[str, typer.Option("--backbone", "-b", help="See docs/islands.md.", metavar="B")] = "",
+    partition: Annotated[str, typer.Option("--partition", help="See `apm islands score`.", metavar="P")] = "kmeans:6",
+    size: Annotated[int, typer.Option("--size", help="Side in pixels; 0: the backbone's.", min=0)] = 0,
+    split: Annotated[str, typer.Option("--split", help="Split of a bsds500 folder.")] = "val",
+    limit: Annotated[int, typer.Option("--limit", help="At most N pictures; 0: all.", min=0)] = 100,
+    save: Annotated[str | None, typer.Option("--record", help="Also write the table here.", metavar="FILE")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """`apm islands score` on 100 pictures, recorded as one file with its settings and machine."""
+    from commands.islands import score_table
+    from experiments.bench.islands import score_record
+    from experiments.islands_score import ScoreSettings, run_score
+    from glom.artifacts import public_command, write_json
+
+    settings = ScoreSettings(data, backbone, partition=partition, size=size, split=split, limit=limit, seed=seed)
+    found: dict[str, Any] = {}
+
+    def stages() -> Any:
+        for event in run_score(settings, Path(out), resume, device):
+            if event.get("message") and not quiet:
+                say(event["message"])
+            if "summary" in event:
+                found.update(event["summary"])
+            else:
+                yield event
+
+    show_stages(stages(), quiet)
+    if save:
+        target = Path(save)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_json(target, score_record(Path(out), target.stem, public_command()))
+    if as_json:
+        emit_json(found)
+        return
+    score_table(found, Path(out))
+    if save:
+        say(f"recorded in {save}")

@@ -1,0 +1,181 @@
+"""`apm bench islands`: the fast t-SNE beside scikit-learn's, and what looking into a network costs it.
+
+Both pairs run in turn, round after round, in one process; headline figures are medians of ratios taken round by round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from experiments.bench.timing import Tell, interleave, ratios, silent, spread
+from glom.artifacts import read_json, read_timing
+from glom.datasets.reading import read_image
+from glom.errors import InputError
+from glom.video import clip_for, feature_grids, load_backbone
+from probes.islands import Array
+from probes.reduction import embed, trustworthiness
+
+
+@dataclass(frozen=True)
+class IslandsSettings:
+    """What is measured.
+
+    Attributes:
+        image: a photograph; "" for `china.jpg`, which scikit-learn ships.
+        backbone, layer, size: whose features are embedded; by default a 56 x 56 x 96 grid of the shipped network.
+        neighbours: k of the trustworthiness.
+        tsne_rounds: of either t-SNE. scikit-learn's takes from half a minute to two.
+        hooked: the backbone whose every block is read, against its bare forward pass.
+        hook_frames, hook_size: of its clip; 0 for its own.
+        hook_rounds, hook_warmup: of either pass.
+        seed: of the embeddings.
+    """
+
+    image: str = ""
+    backbone: str = "mvit-v2-tiny"
+    layer: int = 3
+    size: int = 224
+    neighbours: int = 12
+    tsne_rounds: int = 2
+    hooked: str = "torchvision:mvit_v2_s@random"
+    hook_frames: int = 0
+    hook_size: int = 0
+    hook_rounds: int = 5
+    hook_warmup: int = 1
+    seed: int = 0
+
+
+QUICK = IslandsSettings(tsne_rounds=1, hook_rounds=3)
+"""The same figures from fewer rounds."""
+
+
+def run_islands(settings: IslandsSettings, tell: Tell = silent) -> dict[str, Any]:
+    """Measure both; see the module.
+
+    Returns:
+        `tsne_speedup` (scikit-learn's time / ours), `trustworthiness` and `trustworthiness_sklearn` (k as in the
+        settings), `hook_overhead` (all blocks' grids / the bare forward); `spread` of the two ratios over rounds,
+        `seconds` of each thing timed, `tsne_grid` and `hooked_grids` with the shapes, and `asked`, the settings.
+
+    Raises:
+        InputError: a picture that cannot be read, a layer that does not exist, fewer than one round.
+    """
+    image = photograph(settings.image)
+    tsne = compare_tsne(real_grid(image, settings), settings, tell)
+    hooks = compare_hooks(image, settings, tell)
+    result = {key: tsne[key] for key in ("tsne_speedup", "trustworthiness", "trustworthiness_sklearn")}
+    result["hook_overhead"] = hooks["hook_overhead"]
+    result["spread"] = {"tsne_speedup": tsne["ratio"], "hook_overhead": hooks["ratio"]}
+    result["seconds"] = {**tsne["seconds"], **hooks["seconds"]}
+    result |= {"tsne_grid": tsne["grid"], "hooked_grids": hooks["grids"]}
+    return {**result, "asked": asdict(settings)}
+
+
+def photograph(path: str) -> Image.Image:
+    """The picture at `path`, or a photograph that every installation has."""
+    if path:
+        return read_image(path)
+    from sklearn.datasets import load_sample_image
+
+    return Image.fromarray(load_sample_image("china.jpg"))
+
+
+def real_grid(image: Image.Image, settings: IslandsSettings) -> Array:
+    """One layer's features of the picture, (h, w, F)."""
+    backbone = load_backbone(settings.backbone, "cpu")
+    clip = clip_for(backbone, image, size=settings.size or None)
+    [grid] = feature_grids(backbone, clip, [settings.layer], time="mean").values()
+    return grid[0].numpy()
+
+
+def compare_tsne(grid: Array, settings: IslandsSettings, tell: Tell = silent) -> dict[str, Any]:
+    """Both t-SNEs on the same grid (h, w, F) from the same start."""
+    points = grid.reshape(-1, grid.shape[-1])
+    if settings.neighbours * 2 >= len(points):
+        raise InputError(f"{len(points)} locations are too few for neighbourhoods of {settings.neighbours}")
+    found: dict[str, Array] = {}
+
+    def run(name: str, exact: bool) -> None:
+        found[name] = embed(points, "tsne", settings.seed, exact)
+
+    work = {"tsne_fast": lambda: run("fast", False), "tsne_sklearn": lambda: run("sklearn", True)}
+    seconds = interleave(work, settings.tsne_rounds, warmup=0, tell=lambda m: tell(f"t-SNE, {m}"))
+    ratio = spread(ratios(seconds["tsne_sklearn"], seconds["tsne_fast"]))
+    trust = {name: round(trustworthiness(points, y, settings.neighbours), 5) for name, y in found.items()}
+    return {
+        "tsne_speedup": ratio["median"],
+        "trustworthiness": trust["fast"],
+        "trustworthiness_sklearn": trust["sklearn"],
+        "ratio": ratio,
+        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "grid": list(grid.shape),
+    }
+
+
+def compare_hooks(image: Image.Image, settings: IslandsSettings, tell: Tell = silent) -> dict[str, Any]:
+    """The grids of every block, copied out, against the bare forward pass of the same clip."""
+    backbone = load_backbone(settings.hooked, "cpu")
+    clip = clip_for(backbone, image, settings.hook_frames or None, settings.hook_size or None)
+    backbone.fit(clip.shape[1], clip.shape[2])
+    grids: dict[int, torch.Tensor] = {}
+
+    def bare() -> None:
+        with torch.inference_mode():
+            backbone.run(clip[None])
+
+    def hooked() -> None:
+        grids.update(feature_grids(backbone, clip, "all"))
+
+    seconds = interleave(
+        {"forward": bare, "forward_and_grids": hooked},
+        settings.hook_rounds,
+        settings.hook_warmup,
+        tell=lambda m: tell(f"hooks, {m}"),
+    )
+    ratio = spread(ratios(seconds["forward_and_grids"], seconds["forward"]))
+    return {
+        "hook_overhead": ratio["median"],
+        "ratio": ratio,
+        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "grids": [list(g.shape) for g in grids.values()],
+    }
+
+
+def score_record(folder: Path, name: str, command: str) -> dict[str, Any]:
+    """A finished run of `apm islands score` as one record: settings, machine, versions, every figure to five digits.
+
+    Args:
+        folder: the run. name: of the record. command: what repeats it.
+
+    Raises:
+        InputError: the folder holds no finished run.
+    """
+    manifest, summary = read_json(folder / "manifest.json"), read_json(folder / "summary.json")
+    seconds = list(read_timing(folder).values())
+    return {
+        "bench": name,
+        "command": command,
+        "settings": manifest["settings"],
+        "what": manifest["what"],
+        "notes": manifest["notes"],
+        "seconds_per_picture": round(float(np.mean(seconds)), 2) if seconds else None,
+        "machine": manifest["machine"],
+        "versions": manifest["versions"],
+        "date": manifest["started"][:10],
+        **rounded(summary),
+    }
+
+
+def rounded(value: Any, digits: int = 5) -> Any:
+    """Every float in a tree of lists and dictionaries, rounded."""
+    if isinstance(value, float):
+        return round(value, digits)
+    if isinstance(value, dict):
+        return {k: rounded(v, digits) for k, v in value.items()}
+    return [rounded(v, digits) for v in value] if isinstance(value, list) else value
