@@ -8,12 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from commands.bench_compute import compute
+from commands.bench_ff import ff, save_ff
+from commands.bench_islands import islands, islands_score, save_islands
 from commands.bench_steps import steps
 from commands.bench_ttt import ttt
 from commands.common import Json, Quiet, emit_json, say, table
 
 app = typer.Typer(help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True)
 app.command("compute")(compute)
+app.command("ff")(ff)
+app.command("islands")(islands)
+app.command("islands-score")(islands_score)
 app.command("steps")(steps)
 app.command("ttt")(ttt)
 
@@ -157,7 +162,7 @@ def everything(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """execution, memory, scaling and compute, saved as JSON with a Markdown table; under 30 minutes on two cores."""
+    """All but steps, ttt and islands-score, saved as JSON with a Markdown table; some 30 minutes on two cores."""
     from experiments.bench.report import BENCHES, figures, load, markdown
     from experiments.bench.timing import save
 
@@ -167,6 +172,8 @@ def everything(
         if not quiet:
             say(f"saved: {path}")
     save_compute(folder, quick, quiet)
+    save_ff(folder, quick, quiet)
+    save_islands(folder, quick, quiet)
     records = load(folder)
     (folder / "table.md").write_text(markdown(records), encoding="utf-8")
     if as_json:

@@ -1,0 +1,240 @@
+"""`apm ff`: forward-forward networks trained, evaluated, and their goodness drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import (
+    Device,
+    Interrupted,
+    Json,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    emit_json,
+    for_adaptation,
+    progress,
+    say,
+    started,
+    table,
+)
+
+app = typer.Typer(
+    help="Forward-forward networks: train, eval, goodness maps.", no_args_is_help=True, add_completion=False
+)
+
+DataRoot = Annotated[
+    str | None,
+    typer.Option("--data-root", help="Folder that holds the data; otherwise the cache.", metavar="DIR"),
+]
+Data = Annotated[
+    str, typer.Option("--data", "-d", help="mnist, fashion-mnist, cifar10, or a folder with train/ and test/.")
+]
+Record = Annotated[str | None, typer.Option("--record", help="Also write settings, curve, result.", metavar="FILE")]
+
+
+def numbers(name: str, text: str | None) -> tuple[int, ...] | None:
+    """Comma-separated whole numbers; None stays None."""
+    from glom.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return tuple(int(x) for x in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--{name} takes whole numbers with commas between, got '{text}'") from error
+
+
+# Options that mean something in some modes only.
+ONLY: dict[str, tuple[str, ...]] = {
+    "negatives": ("supervised", "recurrent", "local"),
+    "blur": ("unsupervised",),
+    "field": ("local",),
+    "iterations": ("recurrent", "local"),
+    "damping": ("recurrent", "local"),
+    "read": ("recurrent", "local"),
+}
+
+
+def refuse_idle(mode: str, given: dict[str, Any]) -> None:
+    """Raise `InputError` for an option that would do nothing in this mode."""
+    from glom.errors import InputError
+
+    for name, modes in ONLY.items():
+        if given.get(name) is not None and mode not in modes:
+            raise InputError(f"--{name} does nothing in {mode} mode; it is for {' and '.join(modes)}")
+
+
+@app.command("train")
+def train(
+    out: Out,
+    data: Data = "",
+    mode: Annotated[
+        str, typer.Option("--mode", "-m", help="supervised, unsupervised, recurrent or local.")
+    ] = "supervised",
+    preset: Annotated[str, typer.Option("--preset", help="paper or quick.")] = "quick",
+    baseline: Annotated[bool, typer.Option("--baseline", help="Train the backpropagation twin too.")] = False,
+    widths: Annotated[
+        str | None, typer.Option("--widths", help="Units of the hidden layers, e.g. 1000,1000,1000.", metavar="N,N,...")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the pictures.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Pictures a step.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of the layers.")] = None,
+    decay: Annotated[float | None, typer.Option("--decay", help="Weight cost of the layers.")] = None,
+    negatives: Annotated[str | None, typer.Option("--negatives", help="Wrong labels: hard or uniform.")] = None,
+    jitter: Annotated[
+        int | None, typer.Option("--jitter", help="Shift pictures by up to N pixels.", metavar="N")
+    ] = None,
+    goodness: Annotated[str | None, typer.Option("--goodness", help="sum or mean of squares.")] = None,
+    sign: Annotated[str | None, typer.Option("--sign", help="max or min: high goodness for positives, or low.")] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Of goodness, for each unit.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="Of the logistic.")] = None,
+    peer: Annotated[float | None, typer.Option("--peer", help="Strength of peer normalisation.")] = None,
+    blur: Annotated[int | None, typer.Option("--blur", help="Times a hybrid mask is blurred.")] = None,
+    field: Annotated[int | None, typer.Option("--field", help="Side of the receptive fields.")] = None,
+    iterations: Annotated[int | None, typer.Option("--iterations", help="Of the recurrent network.")] = None,
+    damping: Annotated[float | None, typer.Option("--damping", help="Share of the old state.")] = None,
+    read: Annotated[str | None, typer.Option("--read", help="Iterations whose goodness counts.", metavar="I,J")] = None,
+    baseline_epochs: Annotated[int | None, typer.Option("--baseline-epochs", help="Of the twin.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="fp32, or bf16 matrix products.")] = None,
+    holdout: Annotated[int | None, typer.Option("--holdout", help="Keep N training pictures for validation.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="At most N training pictures.", min=1)] = None,
+    data_root: DataRoot = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data set where it is missing.")] = False,
+    threads: Annotated[int | None, typer.Option("--threads", help="PyTorch's choice otherwise.", min=1)] = None,
+    record: Record = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train layers by their own goodness; errors on the test set are the last thing computed."""
+    import torch
+
+    from experiments.ff_train import FFRequest
+    from experiments.ff_train import train as run_training
+    from glom.artifacts import command_line
+    from glom.errors import InputError
+    from glom.forward_forward import preset as settings_of
+
+    for_adaptation()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    read_at = numbers("read", read)
+    if read_at is not None and len(read_at) != 2:
+        raise InputError(f"--read takes the first and the last iteration, e.g. 3,5, got '{read}'")
+    changes: dict[str, Any] = {
+        "widths": numbers("widths", widths), "epochs": epochs, "batch": batch, "lr": lr, "decay": decay,
+        "negatives": negatives, "jitter": jitter, "goodness": goodness, "sign": sign, "threshold": threshold,
+        "temperature": temperature, "peer": peer, "blur": blur, "field": field, "iterations": iterations,
+        "damping": damping, "read": read_at, "baseline_epochs": baseline_epochs, "precision": precision,
+        "holdout": holdout,
+    }  # fmt: skip
+    settings = settings_of(mode, preset, seed=seed, baseline=baseline, **changes)
+    refuse_idle(mode, changes)
+    where = Path(data_root).expanduser() if data_root else None
+    named = data or ("cifar10" if mode == "local" else "mnist")
+    request = FFRequest(named, settings, limit, where, device, download)
+    command = command_line()
+    again = command if "--resume" in command else f"{command} --resume"
+    try:
+        result = follow(run_training(request, Path(out), resume), quiet)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"interrupted; complete epochs are kept. To go on:\n  {again}") from stop
+    finish(result, Path(out), record, as_json)
+
+
+@app.command("eval")
+def evaluate(
+    folder: Annotated[str, typer.Argument(help="A run folder.", metavar="DIR")],
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Another data set of the same shape.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="At most N test pictures.", min=1)] = None,
+    data_root: DataRoot = None,
+    record: Record = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Errors on the test set of what a run folder holds, also in the middle of a training."""
+    from experiments.ff_eval import data_of
+    from experiments.ff_eval import evaluate as run_evaluation
+
+    path = Path(folder)
+    where = Path(data_root).expanduser() if data_root else None
+    result = run_evaluation(path, data or data_of(path), where, device, limit)
+    finish(result, path, record, as_json)
+
+
+def finish(result: dict[str, Any], folder: Path, record: str | None, as_json: bool) -> None:
+    """Record where asked to, print."""
+    if record:
+        from experiments.ff_eval import write_record
+
+        write_record(folder, result, Path(record))
+    if as_json:
+        emit_json(result)
+        return
+    names = {"goodness": "goodness of every label", "softmax": "softmax in one pass"}
+    trained = result["epochs"], _seconds(result["seconds_per_epoch"])
+    rows = [(names[k], f"{v:.2f}", *trained) for k, v in result["readouts"].items()]
+    if result["baseline_test_error"] is not None:
+        twin = result["baseline_epochs"], _seconds(result["baseline_seconds_per_epoch"])
+        rows.append(("backpropagation twin", f"{result['baseline_test_error']:.2f}", *twin))
+    title = f"{folder}: {result['test_pictures']} test pictures"
+    title += "" if result["complete"] else ", training not complete"
+    table(["read-out", "error (%)", "epochs", "s an epoch"], rows, title=title, right=(1, 2, 3))
+    if record:
+        say(f"recorded in {record}")
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def follow(events: Any, quiet: bool) -> dict[str, Any]:
+    """A bar a stage, in epochs, with the error so far; returns the result."""
+    events = started(events)
+    result: dict[str, Any] = {}
+    with progress(quiet, "note") as bar:
+        tasks: dict[str, Any] = {}
+        for event in events:
+            if "result" in event:
+                result = event["result"]
+                continue
+            name = event["stage"]
+            if event.get("message"):
+                bar.console.print(event["message"], markup=False, soft_wrap=True)
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=event["total"], note="")
+            bar.update(tasks[name], completed=event["done"], note=event.get("note", ""))
+    return result
+
+
+@app.command("goodness")
+def goodness(
+    folder: Annotated[str, typer.Argument(help="A run folder.", metavar="DIR")],
+    image: Annotated[str, typer.Argument(help="A picture.", metavar="IMAGE")],
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="The figure; goodness-NAME.png in DIR otherwise.", metavar="FILE")
+    ] = None,
+    patch: Annotated[int, typer.Option("--patch", help="Side of the patches blanked, in pixels.")] = 4,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """A picture's goodness by label, layer and iteration, and where in the picture it comes from."""
+    from experiments.ff_goodness import run_goodness
+
+    found = run_goodness(Path(folder), Path(image), Path(out) if out else None, device, patch)
+    if as_json:
+        emit_json(found)
+        return
+    layers = len(found["goodness"][0])
+    labels = range(len(found["goodness"])) if len(found["goodness"]) > 1 else ["any"]
+    rows = [(x, *(f"{v:.4g}" for v in values)) for x, values in zip(labels, found["goodness"], strict=True)]
+    heads = ["label", *(f"layer {k + 1}" for k in range(layers))]
+    table(heads, rows, title=f"{image}: read as {found['class']}", right=range(1, layers + 1))
+    say(f"figure: {found['figure']}; numbers: {found['numbers']}")

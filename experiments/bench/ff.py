@@ -1,0 +1,214 @@
+"""One forward-forward epoch against the matrix products it is made of, and against two straightforward loops."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments.bench.timing import Tell, interleave, observed, ratios, silent, spread
+from glom.forward_forward import Learner, preset
+
+SIDE, CLASSES = 28, 10
+PICTURES = 60_000  # MNIST's training set, what an epoch is
+
+
+@dataclass(frozen=True)
+class FFBench:
+    """What is timed.
+
+    Attributes:
+        widths, batch: of the network.
+        steps: in a row, for one timing.
+        large: side of the square product that shows what the machine can do at all.
+    """
+
+    widths: tuple[int, ...] = (1000, 1000, 1000)
+    batch: int = 100
+    steps: int = 30
+    rounds: int = 9
+    large: int = 2048
+
+
+QUICK = FFBench(steps=8, rounds=2)
+
+
+def pictures(n: int) -> tuple[Tensor, Tensor]:
+    """(n, 28, 28) uint8 and labels: noise, since time does not ask what is shown."""
+    g = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, SIDE, SIDE), generator=g, dtype=torch.uint8)
+    return images, torch.randint(0, CLASSES, (n,), generator=g)
+
+
+class StepProducts:
+    """The products of one supervised step, forward and backward, on tensors allocated once.
+
+    The first layer meets every picture once (its label only adds a row, see `FeedForward`); the others see right and
+    neutral labels together, then wrong ones, and one gradient over right and wrong.
+    """
+
+    def __init__(self, sizes: list[int], batch: int, dtype: torch.dtype) -> None:
+        first = [(batch, sizes[0], sizes[1], False), (batch, sizes[0], sizes[1], True)]
+        rest = [
+            (rows * batch, i, o, backward)
+            for i, o in itertools.pairwise(sizes[1:])
+            for rows, backward in ((2, False), (1, False), (2, True))
+        ]
+        self.flops = sum(2 * n * i * o for n, i, o, _ in first + rest)
+        g = torch.Generator().manual_seed(0)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=g).to(dtype)
+
+        self._work = [(draw(n, i), draw(i, o), draw(n, o), backward) for n, i, o, backward in first + rest]
+
+    def __call__(self) -> None:
+        for x, W, y, backward in self._work:
+            if backward:
+                torch.mm(x.T, y, out=W)
+            else:
+                torch.mm(x, W, out=y)
+
+
+class StraightLayer(nn.Linear):
+    """A layer as most write it: normalise, rectify, logistic of the mean square, autograd, an Adam of its own."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=0.03)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(super().forward(x / (x.norm(2, 1, keepdim=True) + 1e-4)))
+
+    def learn(self, right: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
+        """One step; returns what the next layer gets."""
+        high, low = self(right).pow(2).mean(1), self(wrong).pow(2).mean(1)
+        loss = F.softplus(torch.cat([2.0 - high, low - 2.0])).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            return self(right), self(wrong)
+
+
+def straight_loop(sizes: list[int], batches: Callable[[], Iterator[tuple[Tensor, Tensor]]]) -> Callable[[], None]:
+    """Steps of such layers over batches (B, 784) and labels: uniform wrong labels, no read-out, no neutral pass."""
+    layers = [StraightLayer(i, o) for i, o in itertools.pairwise(sizes)]
+
+    def overlay(x: Tensor, labels: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, :CLASSES] = F.one_hot(labels, CLASSES)
+        return x
+
+    def run() -> None:
+        for x, labels in batches():
+            right = overlay(x, labels)
+            wrong = overlay(x, (labels + torch.randint(1, CLASSES, labels.shape)) % CLASSES)
+            for layer in layers:
+                right, wrong = layer.learn(right, wrong)
+
+    return run
+
+
+def own_steps(settings: FFBench, images: Tensor, labels: Tensor, precision: str) -> Callable[[], None]:
+    """Steps of `Learner`, its pictures gathered from a tensor as in a training."""
+    learner = Learner(
+        (1, SIDE, SIDE), CLASSES, preset("supervised", widths=settings.widths, precision=precision), torch.device("cpu")
+    )
+    held = (images.float() / 255)[:, None].to(learner.dtype)
+    g = torch.Generator().manual_seed(0)
+
+    def run() -> None:
+        order = torch.randperm(len(held), generator=g)
+        for index in order.split(settings.batch)[: settings.steps]:
+            learner.learn(held[index], labels[index], 1.0, g)
+
+    return run
+
+
+def sample_loader(folder: Path, images: Tensor, labels: Tensor, batch: int) -> Any:
+    """torchvision's MNIST read from its raw files, one transformed picture at a time."""
+    from torchvision.datasets import MNIST
+    from torchvision.transforms import Compose, Lambda, Normalize, ToTensor
+
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train", "t10k"):
+        shape = struct.pack(">4i", 2051, *images.shape)
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(shape + images.numpy().tobytes())
+        few = labels.to(torch.uint8).numpy().tobytes()
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, len(labels)) + few)
+    transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,)), Lambda(torch.flatten)])
+    return torch.utils.data.DataLoader(MNIST(str(folder), transform=transform), batch_size=batch, shuffle=True)
+
+
+def run_ff(settings: FFBench, tell: Tell = silent) -> dict[str, Any]:
+    """Time all of it in turn; ratios are taken round by round.
+
+    Returns:
+        the headline figures, their `spread`, seconds for `steps` steps by name, and under `others` how many cores the
+        rest of the machine had meanwhile.
+    """
+    sizes = [SIDE * SIDE, *settings.widths]
+    images, labels = pictures(settings.steps * settings.batch)
+    flat = images.flatten(1).float() / 255
+    single, half = (StepProducts(sizes, settings.batch, d) for d in (torch.float32, torch.bfloat16))
+    a, b = torch.randn(settings.large, settings.large), torch.randn(settings.large, settings.large)
+    out = torch.empty_like(a)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for index in torch.randperm(len(flat)).split(settings.batch):
+            yield flat[index], labels[index]
+
+    def repeat(products: StepProducts) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(settings.steps):
+                products()
+
+        return run
+
+    with tempfile.TemporaryDirectory() as folder:
+        loader = sample_loader(Path(folder), images, labels, settings.batch)
+        work: dict[str, Callable[[], object]] = {
+            "own fp32": own_steps(settings, images, labels, "fp32"),
+            "products fp32": repeat(single),
+            "large product": lambda: torch.mm(a, b, out=out),
+            "own bf16": own_steps(settings, images, labels, "bf16"),
+            "products bf16": repeat(half),
+            "autograd, tensors": straight_loop(sizes, batches),
+            "autograd, sample by sample": straight_loop(sizes, lambda: iter(loader)),
+        }
+        seconds: dict[str, list[float]] = {}
+        meanwhile = observed(lambda: seconds.update(interleave(work, settings.rounds, tell=tell)))
+    own, large = seconds["own fp32"], seconds["large product"]
+    work_done = settings.steps * single.flops
+    found = {
+        "matmul_share": ratios(seconds["products fp32"], own),
+        "matmul_share_bf16": ratios(seconds["products bf16"], seconds["own bf16"]),
+        "large_share": [
+            (work_done / mine) / (2 * settings.large**3 / big) for mine, big in zip(own, large, strict=True)
+        ],
+        "over_autograd": ratios(seconds["autograd, tensors"], own),
+        "over_per_sample": ratios(seconds["autograd, sample by sample"], own),
+        "bf16_over_per_sample": ratios(seconds["autograd, sample by sample"], seconds["own bf16"]),
+    }
+    epoch = PICTURES / (settings.steps * settings.batch)
+    return {
+        **{k: statistics.median(v) for k, v in found.items()},
+        "epoch_seconds": {k: round(epoch * statistics.median(seconds[k]), 3) for k in seconds if k != "large product"},
+        "gflops": round(work_done / statistics.median(own) / 1e9, 1),
+        "large_gflops": round(2 * settings.large**3 / statistics.median(large) / 1e9, 1),
+        "others": meanwhile.others,
+        "spread": {k: spread(v) for k, v in found.items()},
+        "seconds": {k: spread(v) for k, v in seconds.items()},
+        "asked": asdict(settings),
+    }

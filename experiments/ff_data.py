@@ -1,0 +1,116 @@
+"""A data set as tensors on the device: read once, no Python for each sample afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glom.datasets.registry import data_root, open_dataset
+from glom.datasets.sources import ArraySource
+from glom.errors import InputError
+from glom.forward_forward.samples import check_labels
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A split of a data set.
+
+    Attributes:
+        images: (N, C, H, W) uint8. labels: (N,) int64.
+        classes: names of the classes.
+        name: of the data set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        c, h, w = self.images.shape[1:]
+        return c, h, w
+
+    def fingerprint(self) -> str:
+        """sha256 over pixels, labels and class names, in hex."""
+        digest = hashlib.sha256(repr((self.classes, tuple(self.images.shape))).encode())
+        digest.update(self.images.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How pixels become inputs: grey ones / 255, so that nothing stays zero; colours standardised by channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: Tensor) -> Scaling:
+        """For training pictures (N, C, H, W) uint8."""
+        if images.shape[1] == 1:
+            return cls((0.0,), (1.0,))
+        x = images[:10_000].float() / 255
+        mean, std = x.mean((0, 2, 3)), x.std((0, 2, 3)).clamp(min=1e-3)
+        return cls(tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std))
+
+    def __call__(self, images: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """uint8 -> `dtype` on `device`, in blocks so that memory stays small."""
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
+        out = torch.empty(images.shape, dtype=dtype, device=device)
+        for start in range(0, len(images), 10_000):
+            block = images[start : start + 10_000].float().div_(255)
+            out[start : start + 10_000] = block.sub_(mean).div_(std).to(dtype)
+        return out
+
+
+def read_pictures(
+    data: str, split: str, root: Path | None = None, download: bool = False, limit: int | None = None
+) -> Pictures:
+    """Read a split.
+
+    Args:
+        data: `mnist`, `fashion-mnist`, `cifar10` or another name of `apm datasets`, or a folder with train/ and test/.
+        root: the folder that holds a named data set in torchvision's layout, or that is itself laid out as
+            train/CLASS/IMAGE and test/CLASS/IMAGE; the usual cache otherwise.
+        limit: at most so many samples, spread over the classes.
+
+    Raises:
+        InputError: not there, without labels, or of pictures that differ in size.
+    """
+    where = root if root is not None else data_root()
+    layout = where / "train"
+    if root is not None and layout.is_dir() and not Path(data).is_dir():
+        dataset = open_dataset(str(where), split=split)
+    else:
+        dataset = open_dataset(data, root=None if Path(data).is_dir() else root, split=split, download=download)
+    dataset = dataset.limit(limit)
+    if dataset.classes is None or not dataset.labelled:
+        raise InputError(f"{dataset.name}: pictures without labels; a training needs CLASS/IMAGE folders")
+    sources = [sample.source for sample in dataset.samples]
+    if all(isinstance(s, ArraySource) for s in sources):
+        first = sources[0]
+        assert isinstance(first, ArraySource)
+        rows = np.array([s.index for s in sources if isinstance(s, ArraySource)])
+        stacked = torch.from_numpy(np.ascontiguousarray(first.array[rows]))
+    else:
+        stacked = torch.from_numpy(np.stack(_same_size([(s.id, np.asarray(s.image())) for s in dataset.samples])))
+    images = stacked[:, None] if stacked.dim() == 3 else stacked.permute(0, 3, 1, 2).contiguous()
+    labels = torch.tensor([sample.label for sample in dataset.samples], dtype=torch.long)
+    check_labels(labels, len(dataset.classes))
+    return Pictures(images, labels, dataset.classes, data if root is None else Path(data).name)
+
+
+def _same_size(pictures: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:
+    first, size = pictures[0][0], pictures[0][1].shape
+    for name, pixels in pictures:
+        if pixels.shape != size:
+            sizes = f"{name} is {pixels.shape[1]}x{pixels.shape[0]} and {first} is {size[1]}x{size[0]}"
+            raise InputError(f"{sizes}; all pictures must be of one size")
+    return [pixels for _, pixels in pictures]

@@ -1,0 +1,138 @@
+"""What a trained forward-forward network gets wrong on the test set, and the record that is published of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.ff_data import Pictures, Scaling, read_pictures
+from glom.artifacts import read_json, write_json
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.forward_forward import FFSettings, Learner
+from glom.forward_forward.twin import Twin
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def error_rates(learner: Learner | Twin, images: Tensor, labels: Tensor, batch: int = 500) -> dict[str, float]:
+    """Percent wrong by read-out (`goodness`, `softmax`, and `backprop` of a twin), over pictures on the device."""
+    wrong: dict[str, int] = {}
+    with torch.inference_mode():
+        for start in range(0, len(labels), batch):
+            x, y = images[start : start + batch], labels[start : start + batch]
+            scores = {"backprop": learner(x)} if isinstance(learner, Twin) else learner.readouts(x)
+            for name, table in scores.items():
+                wrong[name] = wrong.get(name, 0) + int((table.argmax(1) != y).sum())
+    return {name: round(100 * count / len(labels), 4) for name, count in wrong.items()}
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read tensors and plain values, never code. Raises `InputError` where there is none, or a damaged one."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; train first: apm ff train --out {path.parent}")
+    try:
+        found = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(found, dict) or "network" not in found:
+        raise InputError(f"{path} is no checkpoint of apm ff train")
+    return found
+
+
+def restore(folder: Path, device: torch.device) -> tuple[Learner, Twin | None, dict[str, Any]]:
+    """The network of a run folder, its twin where one was trained, and the checkpoint.
+
+    Raises:
+        InputError: no checkpoint, a damaged one, or one without a complete epoch.
+    """
+    state = load_checkpoint(folder / CHECKPOINT)
+    if state["network"] is None:
+        raise InputError(f"{folder} holds no complete epoch yet; go on with --resume")
+    saved = state["settings"]
+    settings = FFSettings(**{**saved, "widths": tuple(saved["widths"]), "read": tuple(saved["read"])})
+    c, h, w = state["shape"]
+    learner = Learner((c, h, w), len(state["classes"]), settings, device)
+    learner.load(state["network"])
+    twin = None
+    if state["twin"] is not None:
+        twin = Twin((c, h, w), len(state["classes"]), settings, device)
+        twin.load(state["twin"])
+    return learner, twin, state
+
+
+def evaluate(
+    folder: Path, data: str, data_root: Path | None = None, device: str = "auto", limit: int | None = None
+) -> dict[str, Any]:
+    """Errors on the test set, in percent, of what a run folder holds.
+
+    Args:
+        data, data_root: see `experiments.ff_data.read_pictures`.
+        limit: at most so many test pictures.
+
+    Raises:
+        InputError: no checkpoint, or test pictures of another shape or other classes.
+    """
+    place = resolve_device(device)
+    learner, twin, state = restore(folder, place)
+    pictures = read_pictures(data, "test", data_root, limit=limit)
+    _fits(pictures, state, folder)
+    scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
+    images, labels = scaling(pictures.images, learner.dtype, place), pictures.labels.to(place)
+    errors = error_rates(learner, images, labels)
+    baseline = error_rates(twin, images, labels)["backprop"] if twin is not None else None
+    seconds = {
+        stage: [r["seconds"] for r in state["history"] if r["stage"] == stage]
+        for stage in ("forward-forward", "backprop")
+    }
+    return {
+        "test_error": next(iter(errors.values())),
+        "baseline_test_error": baseline,
+        "epochs": state["epoch"],
+        "seconds_per_epoch": _mean(seconds["forward-forward"]),
+        "readouts": errors,
+        "baseline_epochs": state["twin_epoch"],
+        "baseline_seconds_per_epoch": _mean(seconds["backprop"]),
+        "complete": state["epoch"] == learner.settings.epochs,
+        "test_pictures": len(labels),
+    }
+
+
+def _mean(values: list[float]) -> float | None:
+    return round(sum(values) / len(values), 3) if values else None
+
+
+def _fits(pictures: Pictures, state: dict[str, Any], folder: Path) -> None:
+    shape, classes = list(pictures.shape), list(pictures.classes)
+    if shape != state["shape"]:
+        raise InputError(f"{folder} was trained on pictures {state['shape']} (C, H, W), these are {shape}")
+    if classes != state["classes"]:
+        raise InputError(f"{folder} was trained on classes {state['classes'][:3]}..., these are {classes[:3]}...")
+
+
+def data_of(folder: Path) -> str:
+    """The name of the data a run folder was trained on. Raises `InputError` where it holds no run."""
+    held = read_json(folder / "manifest.json").get("settings", {})
+    if "data" not in held:
+        raise InputError(f"{folder} is no run of apm ff train")
+    return str(held["data"])
+
+
+def write_record(folder: Path, result: dict[str, Any], path: Path) -> None:
+    """What is published of a run: the result, the settings, every epoch, the machine and the command.
+
+    Raises:
+        InputError: `folder` holds no run. RunError: the file cannot be written.
+    """
+    manifest = read_json(folder / "manifest.json")
+    history = load_checkpoint(folder / CHECKPOINT)["history"]
+    curve = [{k: v for k, v in r.items() if k != "id"} for r in history]
+    kept = {k: manifest.get(k) for k in ("command", "settings", "machine", "versions")}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
+    write_json(path, {"experiment": "ff", "result": result, **kept, "curve": curve})

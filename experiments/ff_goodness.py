@@ -1,0 +1,133 @@
+"""The goodness of one picture: by label, layer and iteration, and where in the picture it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.ff_data import Scaling
+from experiments.ff_eval import restore
+from glom.artifacts import write_json
+from glom.datasets.reading import read_image
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.forward_forward import Learner
+from glom.forward_forward.recurrent import Recurrent
+from probes.goodness import goodness_figure
+
+
+def run_goodness(
+    folder: Path, image: Path, out: Path | None = None, device: str = "auto", patch: int = 4
+) -> dict[str, Any]:
+    """Draw `goodness-NAME.png` into the run folder, or to `out`, with the numbers beside it as JSON.
+
+    Three readings of "where": a local network's layers are maps, so their squared states are shown at their places, an
+    iteration a column. The units of a fully connected layer have no place; there a patch of the picture is blanked, and
+    the map shows how much goodness, with the label read, the layer loses by it.
+
+    Args:
+        folder: of `apm ff train`.
+        image: any picture file; squeezed to the network's size, grey where the network is.
+        patch: side of the blanked patches in pixels; every second pixel is a centre.
+
+    Raises:
+        InputError: no network there, no picture there, a patch below 1.
+    """
+    if patch < 1:
+        raise InputError(f"--patch must be at least 1, got {patch}")
+    place = resolve_device(device)
+    learner, _, state = restore(folder, place)
+    pixels = fit(read_image(image), learner.shape)
+    scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
+    x = scaling(pixels[None], learner.dtype, place)
+    with torch.inference_mode():
+        found = read_goodness(learner, x, patch)
+    found |= {
+        "classes": state["classes"],
+        "picture": (pixels.permute(1, 2, 0).squeeze(-1).float() / 255).tolist(),
+        "title": f"{image.name}, {learner.settings.mode}, epoch {state['epoch']}",
+    }
+    path = out or folder / f"goodness-{image.stem}.png"
+    goodness_figure(found, path)
+    write_json(path.with_suffix(".json"), found)
+    return {
+        "figure": str(path),
+        "numbers": str(path.with_suffix(".json")),
+        "class": state["classes"][found["guess"]],
+        **{k: found[k] for k in ("guess", "goodness", "by_iteration", "readouts")},
+    }
+
+
+def fit(picture: Image.Image, shape: tuple[int, int, int]) -> Tensor:
+    """A picture as (C, H, W) uint8 of the network's shape."""
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise InputError(f"the network reads pictures of {channels} channels; a file has 1 or 3")
+    fitted = picture.convert("L" if channels == 1 else "RGB")
+    if fitted.size != (width, height):
+        fitted = fitted.resize((width, height), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.array(fitted))
+    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
+
+
+def read_goodness(learner: Learner, x: Tensor, patch: int) -> dict[str, Any]:
+    """Everything the figure shows of one picture (1, C, H, W)."""
+    readouts = learner.readouts(x)
+    guess = int(next(iter(readouts.values())).argmax())
+    found: dict[str, Any] = {
+        "guess": guess,
+        "readouts": {k: int(v.argmax()) for k, v in readouts.items()},
+        "by_iteration": None,
+        "read": list(learner.settings.read),
+        "map_signed": True,
+        "map_rows": ["lost"],
+        "map_name": "below: what a layer's goodness loses where the picture is blanked",
+    }
+    table = learner.goodness(x)[0]
+    # Without labels in the input there is one goodness, the same for all.
+    found["goodness"] = (table if learner.settings.mode != "unsupervised" else table[:1]).tolist()
+    network, rule = learner.network, learner.settings.rule
+    theta = rule.threshold * rule.sign
+    found["even"] = [theta * (a.units if rule.goodness == "sum" else 1) for a in network.layers]
+    if isinstance(network, Recurrent):
+        found["by_iteration"] = network.watch(x.flatten(1))[0].tolist()
+        found["map_name"] = "right: what a layer's goodness loses where the picture is blanked"
+    if isinstance(network, Recurrent) and learner.settings.mode == "local":
+        found["maps"] = _places(network, x, guess).tolist()
+        found["map_signed"] = False
+        found["map_rows"] = [f"it. {t + 1}" for t in range(learner.settings.iterations)]
+        found["map_name"] = "right: mean square of the states at each location"
+    else:
+        found["maps"] = _blanked(learner, x, guess, patch)[None].tolist()
+    return found
+
+
+def _places(network: Recurrent, x: Tensor, label: int) -> Tensor:
+    """(iterations, layers, H, W): mean square over a location's units, with the label that was read."""
+    height, width = x.shape[-2:]
+    drive, states, normal = network.rise(x.flatten(1))
+    labels = torch.tensor([label], device=x.device)
+    maps = [
+        torch.stack([s.float().view(-1, height, width).square().mean(0) for s in now])
+        for _, now, _ in network.settle(drive, labels, states, normal)
+    ]
+    return torch.stack(maps)
+
+
+def _blanked(learner: Learner, x: Tensor, label: int, patch: int) -> Tensor:
+    """(layers, h, w): goodness of the whole picture minus that with a patch around each second pixel set to nothing."""
+    height, width = x.shape[-2:]
+    rows, columns = range(0, height, 2), range(0, width, 2)
+    copies = x.repeat(len(rows) * len(columns), 1, 1, 1)
+    empty = x.amin()
+    for number, (r, c) in enumerate((r, c) for r in rows for c in columns):
+        top, left = max(0, r - patch // 2), max(0, c - patch // 2)
+        copies[number, :, top : r + (patch + 1) // 2, left : c + (patch + 1) // 2] = empty
+    whole = learner.goodness(x)[0, label]
+    parts = torch.cat([learner.goodness(block)[:, label] for block in copies.split(500)])
+    return (whole - parts).T.reshape(-1, len(rows), len(columns)).float()

@@ -1,0 +1,219 @@
+"""Training a forward-forward network, and its backpropagation twin: checkpoints, exact resumption, one result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.ff_data import Scaling, read_pictures
+from experiments.ff_eval import CHECKPOINT, error_rates, evaluate, load_checkpoint
+from glom.artifacts import RunFolder, disk_error, public_command, write_json
+from glom.devices import resolve_device
+from glom.errors import InputError, RunError
+from glom.forward_forward import Diverged, FFSettings, Learner
+from glom.forward_forward.twin import Twin
+from glom.seeds import sample_seed
+
+Step = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
+
+
+@dataclass(frozen=True)
+class FFRequest:
+    """A training: what on, and how.
+
+    Attributes:
+        data: see `experiments.ff_data.read_pictures`.
+        settings: of network and learning.
+        limit: at most so many training pictures; None for all.
+        data_root, device: where the data lie and the network lives; they decide nothing.
+    """
+
+    data: str
+    settings: FFSettings
+    limit: int | None = None
+    data_root: Path | None = None
+    device: str = "auto"
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Training pictures ready to learn from, and those held out."""
+
+    images: Tensor
+    labels: Tensor
+    held_images: Tensor
+    held_labels: Tensor
+    scaling: Scaling
+    classes: tuple[str, ...]
+    fingerprint: str
+
+
+def load(request: FFRequest, device: torch.device) -> Loaded:
+    """Read the training split onto the device; the last `holdout` of a shuffle by the seed are kept out."""
+    pictures = read_pictures(request.data, "train", request.data_root, request.download, request.limit)
+    settings = request.settings
+    if settings.holdout >= len(pictures.images):
+        raise InputError(f"holdout {settings.holdout} leaves none of the {len(pictures.images)} training pictures")
+    scaling = Scaling.of(pictures.images)
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    images, labels = scaling(pictures.images, dtype, device), pictures.labels.to(device)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(settings.seed)).to(device)
+    kept = order[: len(order) - settings.holdout] if settings.holdout else slice(None)
+    out = order[len(order) - settings.holdout :]
+    return Loaded(
+        images[kept], labels[kept], images[out], labels[out], scaling, pictures.classes, pictures.fingerprint()
+    )
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write it so that a kill leaves the old one or the new one."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        torch.save(state, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+    except RuntimeError as error:  # how torch reports a disk that is full
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{path} could not be written: {error}") from error
+
+
+def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[str, Any]]:
+    """Train; the folder then holds `checkpoint.pt`, the error of each epoch, and `result.json` (the test set, once).
+
+    Yields:
+        `{"stage": "forward-forward" | "backprop", "done", "total", "note", "message"}` while it goes on, and last
+        `{"result": ...}`.
+
+    Raises:
+        InputError: the request or the data are wrong, or `out` holds another training.
+        RunError: a goodness diverged; the checkpoint of the last good epoch is kept.
+    """
+    device = resolve_device(request.device)
+    settings = request.settings
+    data = load(request, device)
+    shape = tuple(data.images.shape[1:])
+    learner = Learner((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
+    held = {"data": Path(request.data).name, **asdict(settings), "limit": request.limit}
+    held["data_sha256"] = data.fingerprint
+    del held["baseline"]  # a stage that may follow later, and changes nothing before it
+    with RunFolder(out, "ff", held, resume, {"command": public_command(), "classes": list(data.classes)}) as folder:
+        state = _begin(out, settings, data)
+        if state["network"] is not None:
+            learner.load(state["network"])
+        _complete_lines(folder, state["history"])
+        for message in folder.warnings:
+            yield {"stage": "forward-forward", "done": state["epoch"], "total": settings.epochs, "message": message}
+
+        def step(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
+            return learner.learn(x, y, settings.rate_share(state["epoch"]), g)
+
+        yield from _epochs("forward-forward", learner, step, data, settings, state, folder)
+        if settings.baseline:
+            twin = Twin((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
+            if state["twin"] is not None:
+                twin.load(state["twin"])
+
+            def back(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
+                return twin.learn(x, y, twin.share(state["twin_epoch"]), g), None
+
+            yield from _epochs("backprop", twin, back, data, settings, state, folder)
+        result = evaluate(out, request.data, request.data_root, request.device)
+        write_json(out / "result.json", result)
+        folder.finish(result={k: result[k] for k in ("test_error", "baseline_test_error", "epochs")})
+        yield {"result": result}
+
+
+def _begin(out: Path, settings: FFSettings, data: Loaded) -> dict[str, Any]:
+    if (out / CHECKPOINT).is_file():
+        return load_checkpoint(out / CHECKPOINT)
+    return {
+        "settings": asdict(settings),
+        "classes": list(data.classes),
+        "shape": list(data.images.shape[1:]),
+        "scaling": {"mean": list(data.scaling.mean), "std": list(data.scaling.std)},
+        "network": None,
+        "twin": None,
+        "epoch": 0,
+        "twin_epoch": 0,
+        "history": [],
+    }
+
+
+def _complete_lines(folder: RunFolder, history: list[dict[str, Any]]) -> None:
+    """Write what a kill between a checkpoint and its line left out."""
+    written = {record["id"] for record in folder.records()}
+    for record in history:
+        if record["id"] not in written:
+            folder.append({k: v for k, v in record.items() if k != "seconds"}, record["seconds"])
+
+
+def _epochs(
+    stage: str,
+    learner: Learner | Twin,
+    step: Step,
+    data: Loaded,
+    settings: FFSettings,
+    state: dict[str, Any],
+    folder: RunFolder,
+) -> Iterator[dict[str, Any]]:
+    """The epochs that are left, each with random numbers of its own, so that a resumed run is the uninterrupted one."""
+    twin = isinstance(learner, Twin)
+    total, key, part = (
+        (settings.baseline_epochs, "twin_epoch", "twin") if twin else (settings.epochs, "epoch", "network")
+    )
+    steps = -(-len(data.labels) // settings.batch)
+    for epoch in range(state[key], total):
+        begun = time.perf_counter()
+        generator = torch.Generator(data.images.device)
+        generator.manual_seed(sample_seed(settings.seed, f"epoch {epoch}", stage))
+        order = torch.randperm(len(data.labels), generator=generator, device=data.images.device)
+        wrong = torch.zeros((), dtype=torch.long, device=data.images.device)
+        squares: Tensor | None = None
+        for number in range(steps):
+            index = order[number * settings.batch : (number + 1) * settings.batch]
+            labels = data.labels[index]
+            try:
+                logits, squares = step(data.images[index], labels, generator)
+            except Diverged as error:
+                kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no epoch was complete"
+                raise RunError(
+                    f"{error} at step {epoch * steps + number + 1} (epoch {epoch + 1}); {kept}; use a lower --lr"
+                ) from error
+            wrong += (logits.argmax(1) != labels).sum()
+            if number % 20 == 19:
+                yield {
+                    "stage": stage,
+                    "done": epoch + (number + 1) / steps,
+                    "total": total,
+                    "note": _note(state, stage),
+                }
+        record: dict[str, Any] = {"id": f"{stage}-{epoch + 1}", "stage": stage, "epoch": epoch + 1}
+        record["train_error"] = round(100 * int(wrong) / len(data.labels), 4)
+        if squares is not None:
+            record["mean_square"] = [[round(v, 4) for v in pair] for pair in squares.tolist()]
+        seconds = time.perf_counter() - begun
+        if len(data.held_labels):
+            record["held_out_error"] = error_rates(learner, data.held_images, data.held_labels)
+        state["history"].append({**record, "seconds": round(seconds, 3)})
+        state[part], state[key] = learner.state(), epoch + 1
+        save_checkpoint(folder.path / CHECKPOINT, state)
+        folder.append(record, seconds)
+        yield {"stage": stage, "done": epoch + 1, "total": total, "note": _note(state, stage)}
+
+
+def _note(state: dict[str, Any], stage: str) -> str:
+    """The last epoch's error in a few words."""
+    last = next((r for r in reversed(state["history"]) if r["stage"] == stage), None)
+    if last is None:
+        return ""
+    held = last.get("held_out_error")
+    return f"held out {next(iter(held.values())):.2f} %" if held else f"training {last['train_error']:.2f} %"

@@ -1,0 +1,98 @@
+"""Goodness, one layer's loss, its closed-form gradient, and the two normalisations (Hinton 2022, sections 2 and 3).
+
+With states s (n units), goodness g and threshold theta, a layer says "positive" with probability
+
+    p = sigmoid(z),    z = sign (g - theta) / T,    g = sum s^2 or mean s^2            (equation 1, sign = +1)
+
+and learns by -log p on positive rows, -log(1 - p) on negative ones. The derivative by the states needs no graph:
+
+    -dloss/ds = slope * s,    slope = 2 sign c / T * {1 - p on positive rows, -p on negative},    c = 1 or 1/n
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a layer calls good.
+
+    Attributes:
+        goodness: `sum` or `mean` of the squared states.
+        sign: +1 where positive data should be strongly active, -1 where weakly (section 4 found that slightly better).
+        threshold: theta for each unit: the mean square of the states where p = 1/2.
+        temperature: T.
+        peer: strength of peer normalisation, see `peer_pull`; 0 for none.
+    """
+
+    goodness: str = "sum"
+    sign: int = 1
+    threshold: float = 1.0
+    temperature: float = 1.0
+    peer: float = 0.0
+
+    def value(self, squares: Tensor, units: int) -> Tensor:
+        """Goodness from sums of squares, any shape."""
+        return squares if self.goodness == "sum" else squares / units
+
+    def logit(self, squares: Tensor, units: int) -> Tensor:
+        """z: how sure a layer of so many units is that its input is positive data."""
+        theta = self.threshold * units if self.goodness == "sum" else self.threshold
+        return self.sign * (self.value(squares, units) - theta) / self.temperature
+
+    def loss(self, squares: Tensor, units: int, positive: bool) -> Tensor:
+        """-log p on positive rows, -log(1 - p) on negative ones; the shape of `squares`."""
+        z = self.logit(squares, units)
+        return F.softplus(-z if positive else z)
+
+    def slope(self, squares: Tensor, units: int, positive: bool) -> Tensor:
+        """-dloss/ds divided by s: one number a row, the shape of `squares`."""
+        z = self.logit(squares, units)
+        c = 1.0 if self.goodness == "sum" else 1.0 / units
+        side = torch.sigmoid(-z) if positive else -torch.sigmoid(z)
+        return side * (2 * self.sign * c / self.temperature)
+
+    def rate(self, units: int) -> float:
+        """What a learning rate is multiplied by, so that mean and sum begin with equal steps."""
+        return 1.0 if self.goodness == "sum" else float(units)
+
+
+def length_scale(squares: Tensor, units: int) -> Tensor:
+    """What rows with these sums of squares are multiplied by to get a mean square of 1: sqrt(n) / (|x| + eps).
+
+    Only the direction is handed to the next layer, so that it cannot read its predecessor's goodness off the length
+    (section 2.1). A row of zeros stays one.
+    """
+    return units**0.5 / (squares.sqrt() + EPS)
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Rows of x (..., n) brought to a mean square of 1; zeros stay zeros."""
+    squares = sum_squares(x)
+    return x * length_scale(squares, x.shape[-1]).unsqueeze(-1).to(x.dtype)
+
+
+def sum_squares(x: Tensor) -> Tensor:
+    """Sum of squares over the last dimension, accumulated in float32 at least."""
+    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return torch.linalg.vector_norm(x, dim=-1, dtype=kind).square()
+
+
+def peer_pull(mean: Tensor, strength: float) -> Tensor:
+    """Peer normalisation (section 3.2): what is added to -dloss/da of every positive row.
+
+    A unit whose running mean activity is below its layer's average is pulled up, one above it down; also where the unit
+    is off, which is what revives dead ones.
+
+    Args:
+        mean: (n,) running mean activity of each unit.
+        strength: lambda.
+    """
+    return strength * (mean.mean() - mean)

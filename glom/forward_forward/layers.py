@@ -1,0 +1,94 @@
+"""A hidden layer that learns alone, and the linear read-out: everything by closed form, nothing through autograd."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glom.forward_forward.goodness import Rule, length_scale, peer_pull, sum_squares
+from glom.forward_forward.maps import LinearMap
+from glom.forward_forward.settings import FFSettings
+from glom.forward_forward.weights import Weights
+
+
+class Layer:
+    """n rectified units, the maps that lead to them, a bias, and the running mean of their activity.
+
+    Attributes:
+        maps: from below first; a recurrent layer has a second one, from above.
+        mean: (n,) running mean activity over positive rows, what peer normalisation looks at.
+    """
+
+    def __init__(self, maps: list[LinearMap], rule: Rule, device: torch.device) -> None:
+        self.maps, self.units, self.rule = maps, maps[0].outputs, rule
+        self.bias = Weights(torch.zeros(self.units, device=device), working=maps[0].weights.working.dtype)
+        self.mean = torch.full((self.units,), 0.5, device=device)
+
+    def fire(self, states: Tensor, normal: Tensor) -> Tensor:
+        """Rectify `states` (R, n) in place, write their normalised form, return their sums of squares (R,)."""
+        torch.relu_(states)
+        squares = sum_squares(states)
+        torch.mul(states, length_scale(squares, self.units)[:, None].to(states.dtype), out=normal)
+        return squares
+
+    def error(self, states: Tensor, squares: Tensor, positive: bool, out: Tensor) -> Tensor:
+        """-dloss/da of rows that are all positive or all negative, (R, n); peer normalisation included where positive.
+
+        Where a unit is off its state is zero, so the rectifier's derivative needs no mask.
+        """
+        torch.mul(states, self.rule.slope(squares, self.units, positive)[:, None].to(out.dtype), out=out)
+        if positive and self.rule.peer:
+            self.mean.mul_(0.9).add_(states.mean(0, dtype=self.mean.dtype), alpha=0.1)
+            out += peer_pull(self.mean, self.rule.peer).to(out.dtype)
+        return out
+
+    def step(self, rate: float) -> None:
+        """Move all parameters along their smoothed gradients."""
+        rate *= self.rule.rate(self.units)
+        for one in self.maps:
+            one.weights.step(rate)
+        self.bias.step(rate)
+
+    def state(self) -> dict[str, object]:
+        """What a checkpoint keeps."""
+        return {"maps": [m.weights.state() for m in self.maps], "bias": self.bias.state(), "mean": self.mean}
+
+    def load(self, state: dict[str, object]) -> None:
+        """Take a checkpoint's values, in place."""
+        maps, bias, mean = state["maps"], state["bias"], state["mean"]
+        assert isinstance(maps, list) and isinstance(bias, dict) and isinstance(mean, Tensor)
+        for one, saved in zip(self.maps, maps, strict=True):
+            one.weights.load(saved)
+        self.bias.load(bias)
+        self.mean.copy_(mean)
+
+
+class Readout:
+    """A linear softmax over the layers' normalised states; no gradient of it reaches a layer (section 3.3)."""
+
+    def __init__(self, units: list[int], classes: int, settings: FFSettings, device: torch.device) -> None:
+        self.rate, self.momentum = settings.readout_lr, settings.momentum
+        self.weights = [Weights(torch.zeros(n, classes, device=device), settings.readout_decay) for n in units]
+
+    def logits(self, normal: list[Tensor]) -> Tensor:
+        """(R, n) a layer -> (R, classes)."""
+        return torch.stack([x.to(w.value.dtype) @ w.value for x, w in zip(normal, self.weights, strict=True)]).sum(0)
+
+    def learn(self, normal: list[Tensor], labels: Tensor, share: float) -> Tensor:
+        """One step on the cross-entropy; returns the logits from before it."""
+        logits = self.logits(normal)
+        d = -logits.softmax(1)
+        d[torch.arange(len(labels), device=d.device), labels] += 1
+        for x, w in zip(normal, self.weights, strict=True):
+            w.accumulate(x.to(w.value.dtype), d, self.momentum, (1 - self.momentum) / len(labels))
+            w.step(self.rate * share)
+        return logits
+
+    def state(self) -> list[dict[str, Tensor]]:
+        """What a checkpoint keeps."""
+        return [w.state() for w in self.weights]
+
+    def load(self, state: list[dict[str, Tensor]]) -> None:
+        """Take a checkpoint's values, in place."""
+        for w, saved in zip(self.weights, state, strict=True):
+            w.load(saved)

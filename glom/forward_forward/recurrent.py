@@ -1,0 +1,201 @@
+"""A recurrent network that watches a boring video: the picture at the bottom, the label at the top (section 3.4).
+
+A layer's total input comes from the normalised states below and above at the previous time step,
+
+    a_k = n_{k-1} U_k + n_{k+1} V_k + b_k,    s_k <- damping s_k + (1 - damping) relu(a_k),    n_k = normalise(s_k)
+
+all layers at once (the paper tried odd and even layers in turn first, and found damping to make that unnecessary).
+It starts from one bottom-up pass without a label. Each layer learns from its own goodness at every iteration, the
+states of the step before taken as given: nothing goes back through time or through layers. With `Local` maps it is the
+network of section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from glom.forward_forward.goodness import normalise, peer_pull, sum_squares
+from glom.forward_forward.layers import Layer, Readout
+from glom.forward_forward.maps import Dense, Grid, LinearMap, Local
+from glom.forward_forward.samples import choose_wrong
+from glom.forward_forward.settings import FFSettings
+from glom.forward_forward.weights import Workspace
+
+
+class Recurrent:
+    """Hidden layers between a picture and a label, updated synchronously with damping.
+
+    Args:
+        shape: of the picture. classes: how many labels.
+        generator: draws the initial weights; its device is the network's.
+    """
+
+    def __init__(self, shape: Grid, classes: int, settings: FFSettings, generator: torch.Generator) -> None:
+        self.classes, self.settings = classes, settings
+        self.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.get_default_dtype()
+        device = generator.device
+        local = settings.mode == "local"
+        grids = [shape, *(Grid(c, shape.height, shape.width) if local else Grid(c, 1, 1) for c in settings.widths)]
+
+        def connect(source: Grid, target: Grid) -> LinearMap:
+            if local:
+                return Local(source, target, settings.field, generator, settings.decay, self.dtype)
+            return Dense(source.units, target.units, generator, settings.decay, self.dtype)
+
+        self.layers = []
+        for k in range(1, len(grids)):
+            up = connect(grids[k - 1], grids[k])
+            if k + 1 < len(grids):
+                down = connect(grids[k + 1], grids[k])
+            else:
+                down = Dense(classes, grids[k].units, generator, settings.decay, self.dtype)
+            self.layers.append(Layer([up, down], settings.rule, device))
+        self.readout = Readout([layer.units for layer in self.layers], classes, settings, device)
+        self._work = Workspace(device)
+
+    def rise(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The bottom-up pass of pictures (B, inputs): what they give the first layer, and every layer's states and
+        normalised states."""
+        drive = self.layers[0].maps[0](normalise(x))
+        states: list[Tensor] = []
+        normal: list[Tensor] = []
+        for k, layer in enumerate(self.layers):
+            a = drive if k == 0 else layer.maps[0](normal[-1])
+            states.append(torch.relu(a + layer.bias.working))
+            normal.append(normalise(states[-1]))
+        return drive, states, normal
+
+    def settle(
+        self, drive: Tensor, labels: Tensor, states: list[Tensor], normal: list[Tensor]
+    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor]]]:
+        """The iterations, with the label clamped at the top.
+
+        Args:
+            drive: (R, n_1) what the picture gives the first layer. labels: (R,).
+            states, normal: of the bottom-up pass, (R, n) each; not changed.
+
+        Yields:
+            fresh (R, n), the rectified new part, states and normalised states of every layer, after each iteration.
+        """
+        damping = self.settings.damping
+        # A one-of-N vector of N entries brought to a mean square of 1.
+        clamp = self.layers[-1].maps[1].weights.working[labels] * self.classes**0.5
+        states, normal = list(states), list(normal)
+        for _ in range(self.settings.iterations):
+            fresh = []
+            for k, layer in enumerate(self.layers):
+                below = drive if k == 0 else layer.maps[0](normal[k - 1])
+                above = clamp if k == len(self.layers) - 1 else layer.maps[1](normal[k + 1])
+                fresh.append((below + above).add_(layer.bias.working).relu_())
+            states = [torch.lerp(new, old, damping) for new, old in zip(fresh, states, strict=True)]
+            normal = [normalise(s) for s in states]
+            yield fresh, states, normal
+
+    # -- learning --------------------------------------------------------------------------------------------------
+
+    def learn(self, x: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+        """One step: the bottom-up pass, wrong labels by its read-out, both videos watched, every layer moved.
+
+        Args:
+            x: (B, inputs) pictures in the network's dtype. labels: (B,).
+            share: of the learning rates.
+
+        Returns:
+            the read-out's logits (B, classes) from before the step, and the sums of squares (2B,) of each layer at the
+            last iteration that is read, negative rows first.
+        """
+        settings, b, steps = self.settings, len(x), self.settings.iterations
+        drive, states, normal = self.rise(x)
+        logits = self.readout.learn(normal, labels, share)
+        hard = logits if settings.negatives == "hard" else None
+        both = torch.cat([choose_wrong(labels, hard, self.classes, generator), labels])
+        twice = lambda ts: [torch.cat([t, t]) for t in ts]  # noqa: E731
+        rows = 2 * b
+        seen = [self._work(f"normal {k}", (steps, rows, a.units), self.dtype) for k, a in enumerate(self.layers)]
+        errors = [self._work(f"error {k}", (steps, rows, a.units), self.dtype) for k, a in enumerate(self.layers)]
+        means = [torch.zeros_like(a.mean) for a in self.layers]
+        found: list[Tensor] = []
+        before = twice(normal)
+        for t, (fresh, now, after) in enumerate(self.settle(torch.cat([drive, drive]), both, twice(states), before)):
+            squares = [sum_squares(s) for s in now]
+            for k, layer in enumerate(self.layers):
+                seen[k][t] = before[k]
+                self._error(layer, fresh[k], now[k], squares[k], errors[k][t])
+                means[k] += now[k][b:].mean(0, dtype=layer.mean.dtype) / steps
+            before = after
+            if t + 1 == settings.read[1]:
+                found = squares
+        for layer, mean, d in zip(self.layers, means, errors, strict=True):
+            if settings.peer:
+                layer.mean.mul_(0.9).add_(mean, alpha=0.1)
+                d[:, b:] += peer_pull(layer.mean, settings.peer).to(d.dtype)
+        self._accumulate(normalise(x), seen, errors, both)
+        for layer in self.layers:
+            layer.step(settings.lr * share)
+        return logits, found
+
+    def _error(self, layer: Layer, fresh: Tensor, now: Tensor, squares: Tensor, out: Tensor) -> None:
+        """-dloss/da at one iteration (2B, n), negative rows first; the damped state follows `a` by 1 - damping."""
+        b = len(now) // 2
+        slope = torch.cat(
+            [
+                layer.rule.slope(squares[:b], layer.units, False),
+                layer.rule.slope(squares[b:], layer.units, True),
+            ]
+        )
+        # Unlike a fresh state, a damped one may be positive where the unit is off.
+        torch.mul(now, (slope * (1 - self.settings.damping))[:, None].to(out.dtype), out=out)
+        out.mul_(fresh > 0)
+
+    def _accumulate(self, x: Tensor, seen: list[Tensor], errors: list[Tensor], labels: Tensor) -> None:
+        """Smoothed gradients of all maps: every map's iterations are one product."""
+        steps, rows = errors[0].shape[:2]
+        keep = self.settings.momentum
+        scale = (1 - keep) / (steps * rows / 2)
+        for k, (layer, d) in enumerate(zip(self.layers, errors, strict=True)):
+            up, down = layer.maps
+            total = d.sum(0)
+            if k == 0:
+                up.accumulate(x, total.view(2, rows // 2, -1).sum(0), keep, scale)
+            else:
+                up.accumulate(seen[k - 1].flatten(0, 1), d.flatten(0, 1), keep, scale)
+            if k + 1 == len(self.layers):
+                one_hot = torch.zeros(rows, self.classes, dtype=d.dtype, device=d.device)
+                one_hot[torch.arange(rows, device=d.device), labels] = self.classes**0.5
+                down.accumulate(one_hot, total, keep, scale)
+            else:
+                down.accumulate(seen[k + 1].flatten(0, 1), d.flatten(0, 1), keep, scale)
+            layer.bias.add(total.sum(0, dtype=layer.mean.dtype), keep, scale)
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def watch(self, x: Tensor) -> Tensor:
+        """Every layer's goodness times its sign by iteration, (R, classes, iterations, layers)."""
+        x = x.to(self.dtype)
+        rule = self.settings.rule
+        drive, states, normal = self.rise(x)
+        tables = []
+        for label in range(self.classes):
+            labels = torch.full((len(x),), label, device=x.device)
+            by_iteration = []
+            for _, now, _ in self.settle(drive, labels, states, normal):
+                values = [rule.value(sum_squares(s), a.units) for s, a in zip(now, self.layers, strict=True)]
+                by_iteration.append(rule.sign * torch.stack(values, -1))
+            tables.append(torch.stack(by_iteration, 1))
+        return torch.stack(tables, 1)
+
+    def goodness(self, x: Tensor) -> Tensor:
+        """(R, classes, layers): the mean over the iterations that are read, the 3rd to the 5th as published."""
+        first, last = self.settings.read
+        return self.watch(x)[:, :, first - 1 : last].mean(2)
+
+    def label_scores(self, x: Tensor) -> Tensor:
+        """(R, classes): goodness summed over the layers."""
+        return self.goodness(x).sum(-1)
+
+    def readout_logits(self, x: Tensor) -> Tensor:
+        """(R, classes) from the bottom-up pass alone."""
+        return self.readout.logits(self.rise(x.to(self.dtype))[2])

@@ -1,0 +1,76 @@
+"""Positive and negative data made from batches of pictures, on the device, with no loop over samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glom.errors import InputError
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise `InputError` for a label outside 0 ... classes - 1."""
+    if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+        wrong = labels[(labels < 0) | (labels >= classes)][0]
+        raise InputError(f"label {int(wrong)} is outside the {classes} classes (0 to {classes - 1})")
+
+
+def choose_wrong(labels: Tensor, scores: Tensor | None, classes: int, generator: torch.Generator) -> Tensor:
+    """A wrong label for every row: uniform, or hard, in proportion to the probabilities a network gives (section 3.3).
+
+    Args:
+        labels: (B,) the right ones.
+        scores: (B, classes) logits, or None for uniform. A row whose probability lies on its right label alone
+            still gets a wrong one.
+    """
+    if scores is None:
+        step = torch.randint(1, classes, labels.shape, generator=generator, device=labels.device)
+        return (labels + step) % classes
+    # A network that diverges is told so by its goodness, a step later, and not by a draw that fails here.
+    others = scores.nan_to_num(0.0, 0.0, 0.0).scatter(1, labels[:, None], float("-inf"))
+    return torch.multinomial(others.softmax(1), 1, generator=generator)[:, 0]
+
+
+def shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Every picture moved by its own random whole step, up to `most` pixels each way on both axes, zeros coming in.
+
+    Args:
+        images: (B, C, H, W).
+
+    Returns:
+        the same shape. With `most` = 2 there are the 25 shifts of section 3.3.
+    """
+    b, c, h, w = images.shape
+    dy, dx = torch.randint(-most, most + 1, (2, b), generator=generator, device=images.device)
+    padded = torch.nn.functional.pad(images, (most,) * 4)
+    rows = torch.arange(h, device=images.device) + most + dy[:, None]
+    columns = torch.arange(w, device=images.device) + most + dx[:, None]
+    index = rows[:, :, None] * (w + 2 * most) + columns[:, None, :]
+    return padded.flatten(2).gather(2, index.view(b, 1, -1).expand(b, c, -1)).view(images.shape)
+
+
+def blur_matrix(n: int, times: int) -> Tensor:
+    """(n, n): the filter [1/4, 1/2, 1/4] applied so many times along a line of n pixels, its ends repeated outwards."""
+    once = torch.zeros(n, n)
+    for offset, share in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+        once[torch.arange(n), (torch.arange(n) + offset).clamp(0, n - 1)] += share
+    return torch.linalg.matrix_power(once, times)
+
+
+def hybrid(images: Tensor, blur: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    """Negative data without labels: each picture mixed with another through a mask of large blobs (section 3.2).
+
+    A random bit image is blurred and thresholded at 1/2; the picture shows where the mask is 1, another where it is 0.
+
+    Args:
+        images: (B, C, H, W). The other picture is the batch's next one in a random circle, so a batch of one mixes a
+            picture with itself.
+        blur: `blur_matrix` of the height and of the width.
+    """
+    b, _, h, w = images.shape
+    bits = torch.randint(0, 2, (b, 1, h, w), generator=generator, device=images.device).to(blur[0].dtype)
+    mask = (blur[0] @ bits @ blur[1].T) > 0.5
+    circle = torch.randperm(b, generator=generator, device=images.device)
+    other = torch.empty_like(circle)
+    other[circle] = circle.roll(1)
+    return torch.where(mask, images, images[other])

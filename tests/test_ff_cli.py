@@ -1,0 +1,313 @@
+"""`apm ff` as a person types it, on miniature data in torchvision's own raw layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+
+import experiments.ff_train as ff_train
+from commands.common import guard
+from commands.ff import app
+from glom.forward_forward import Diverged, Learner
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "supervised": ["--widths", "40,30", "--batch", "20"],
+    "unsupervised": ["--mode", "unsupervised", "--widths", "40,30", "--batch", "20"],
+    "recurrent": ["--mode", "recurrent", "--widths", "30,20", "--batch", "20", "--iterations", "4", "--read", "2,3"],
+    "local": ["--mode", "local", "--widths", "2,1", "--field", "3", "--iterations", "3", "--read", "1,2"],
+}
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """Run `apm ff ...` in this process: (exit code, standard output, standard error)."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("APM_DATA", raising=False)
+    root = typer.Typer()
+    root.add_typer(app, name="ff")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = guard(root, ["ff", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def digits(n: int, seed: int, side: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """(n, side, side) uint8 and labels: class c has its own bright row and column, under noise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % 10).astype(np.uint8)
+    images = rng.integers(0, 60, (n, side, side), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 + label % 5, :] = 250
+        image[:, 1 + label // 5 * 4] = 250
+    return images, labels
+
+
+def raw_mnist(root: Path, train: int = 200, test: int = 60, folder: str = "MNIST") -> Path:
+    """MNIST's files as torchvision unpacks them: a big-endian header (magic number, sizes), then bytes."""
+    raw = root / folder / "raw"
+    raw.mkdir(parents=True)
+    for name, n, seed in (("train", train, 1), ("t10k", test, 2)):
+        images, labels = digits(n, seed)
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, *images.shape) + images.tobytes())
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, n) + labels.tobytes())
+    return root
+
+
+def colour_folder(root: Path, each: int = 4, side: int = 6) -> Path:
+    """train/CLASS/N.png and test/CLASS/N.png, three classes by colour."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for c, name in enumerate(("blue", "green", "red")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(each):
+                pixels = rng.integers(0, 90, (side, side, 3), dtype=np.uint8)
+                pixels[..., 2 - c] += 120
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    return root
+
+
+def train(data: Path, out: Path, *more: object, mode: str = "supervised", epochs: int = 2) -> list[object]:
+    return ["train", "--data-root", data, "--out", out, "--epochs", epochs, "--lr", 0.02, *TINY[mode], *more, "--quiet"]
+
+
+def test_train_then_eval_give_the_numbers_that_were_promised(call, tmp_path):
+    data, out, record = raw_mnist(tmp_path / "data", 400), tmp_path / "run", tmp_path / "records" / "a.json"
+    code, text, error = call(
+        *train(data, out, "--baseline", "--baseline-epochs", 3, "--record", record, "--json", epochs=10)
+    )
+    assert (code, error) == (0, "")
+    result = json.loads(text)
+    assert set(result) >= {"test_error", "baseline_test_error", "epochs", "seconds_per_epoch"}
+    assert result["epochs"] == 10 and result["complete"] and result["test_pictures"] == 60
+    assert result["test_error"] == result["readouts"]["goodness"] < 30  # nine in ten would be chance
+    assert result["baseline_test_error"] < 30
+    lines = [json.loads(x) for x in (out / "results.jsonl").read_text().splitlines()]
+    assert [x["id"] for x in lines] == [f"forward-forward-{i}" for i in range(1, 11)] + [
+        f"backprop-{i}" for i in (1, 2, 3)
+    ]
+    assert lines[9]["train_error"] < lines[0]["train_error"]
+    assert len(lines[0]["mean_square"]) == 2
+    code, text, _ = call("eval", out, "--data-root", data, "--json")
+    assert code == 0 and json.loads(text) == json.loads((out / "result.json").read_text()) == result
+    kept = json.loads(record.read_text())
+    assert kept["result"] == result and len(kept["curve"]) == 13 and kept["settings"]["widths"] == [40, 30]
+    assert str(tmp_path) not in record.read_text()
+    code, text, _ = call("eval", out, "--data-root", data, "--limit", 20)
+    assert code == 0 and "20 test pictures" in text and "backpropagation twin" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+class Stop:
+    """Stops a training like a person would, when its n-th checkpoint is about to be written."""
+
+    def __init__(self, at: int) -> None:
+        self.left, self.write = at, ff_train.save_checkpoint
+
+    def __call__(self, path: Path, state: dict[str, Any]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.write(path, state)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal bit for bit; seconds aside."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k != "seconds")
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "at"),
+    [
+        ("supervised", ["--jitter", 2, "--holdout", 50], 3),
+        ("supervised", ["--precision", "bf16", "--goodness", "mean"], 2),
+        ("supervised", ["--baseline", "--baseline-epochs", 2], 5),
+        ("unsupervised", [], 2),
+        ("recurrent", [], 3),
+        ("local", ["--limit", 40, "--baseline", "--baseline-epochs", 2], 2),
+    ],
+)
+def test_a_resumed_training_is_the_uninterrupted_one(call, tmp_path, monkeypatch, mode, more, at):
+    data = raw_mnist(tmp_path / "data", 130)
+    if mode == "local":
+        more = ["--data", "mnist", *more]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert call(*train(data, whole, *more, mode=mode, epochs=3))[0] == 0
+    monkeypatch.setattr(ff_train, "save_checkpoint", Stop(at))
+    code, _, error = call(*train(data, parts, *more, mode=mode, epochs=3))
+    assert code == 130 and "--resume" in error
+    monkeypatch.undo()
+    lines = parts / "results.jsonl"
+    if lines.exists():  # a kill may also come between a checkpoint and its line
+        lines.write_text("".join(lines.read_text().splitlines(keepends=True)[:-1]))
+    assert call(*train(data, parts, *more, mode=mode, epochs=3))[0] == 2
+    monkeypatch.setenv("APM_DATA", str(data))
+    code, _, error = call(*train(data, parts, *more, "--resume", mode=mode, epochs=3))
+    assert code == 0, error
+    one, other = (torch.load(x / "checkpoint.pt", weights_only=True) for x in (whole, parts))
+    assert same(one, other)
+    assert (whole / "results.jsonl").read_text() == (parts / "results.jsonl").read_text()
+    results = [json.loads((x / "result.json").read_text()) for x in (whole, parts)]
+    assert results[0]["readouts"] == results[1]["readouts"]
+    assert results[0]["baseline_test_error"] == results[1]["baseline_test_error"]
+
+
+def test_other_settings_are_refused_and_a_baseline_may_follow(call, tmp_path):
+    data, out = raw_mnist(tmp_path / "data"), tmp_path / "run"
+    assert call(*train(data, out))[0] == 0
+    code, text, error = call(*train(data, out, "--resume", "--peer", 0.5))
+    assert (code, text) == (2, "") and "peer: 0.03 -> 0.5" in error
+    code, _, error = call(*train(data, out, "--resume", epochs=3))
+    assert code == 2 and "epochs: 2 -> 3" in error
+    other = raw_mnist(tmp_path / "other", 150)
+    code, _, error = call(*train(other, out, "--resume"))
+    assert code == 2 and "data_sha256" in error
+    code, text, _ = call(*train(data, out, "--resume", "--baseline", "--baseline-epochs", 20, "--json"))
+    assert code == 0 and json.loads(text)["baseline_test_error"] is not None and json.loads(text)["epochs"] == 2
+
+
+def test_divergence_names_layer_and_step_and_keeps_the_last_good_epoch(call, tmp_path, monkeypatch):
+    data = raw_mnist(tmp_path / "data", 100)
+    code, text, error = call(*train(data, tmp_path / "a", "--json", "--lr", 1e30))
+    assert (code, text) == (1, "") and error.count("\n") == 1
+    assert "goodness of layer 1 diverged at step 2 (epoch 1); no epoch was complete" in error
+    learn, calls = Learner.learn, iter(range(1000))
+
+    def bursts(self: Learner, *arguments: Any) -> Any:
+        if next(calls) == 7:
+            raise Diverged(2)
+        return learn(self, *arguments)
+
+    monkeypatch.setattr(Learner, "learn", bursts)
+    code, _, error = call(*train(data, tmp_path / "b"))
+    assert code == 1 and "layer 2 diverged at step 8 (epoch 2); the checkpoint of epoch 1 is kept" in error
+    assert torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)["epoch"] == 1
+    code, text, _ = call("eval", tmp_path / "b", "--data-root", data)
+    assert code == 0 and "training not complete" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--data", "mnits"], "did you mean mnist"),
+        (["--mode", "superwised"], "did you mean supervised"),
+        (["--preset", "papier"], "did you mean paper"),
+        (["--widths", "10,x"], "--widths"),
+        (["--read", "3"], "--read"),
+        (["--mode", "recurrent", "--read", "9,12"], "iterations 1 to 8"),
+        (["--damping", "0.5"], "does nothing in supervised mode"),
+        (["--mode", "unsupervised", "--negatives", "hard"], "does nothing in unsupervised mode"),
+        (["--negatives", "kind"], "negatives"),
+        (["--holdout", "200"], "leaves none of the 200"),
+        (["--device", "tpu"], "device"),
+        (["--precision", "fp8"], "precision"),
+    ],
+)
+def test_wrong_requests(call, tmp_path, more, says):
+    code, text, error = call(*train(raw_mnist(tmp_path / "data"), tmp_path / "run"), *more)
+    assert (code, text) == (2, "") and says in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_are_not_there_or_not_right(call, tmp_path):
+    code, _, error = call(*train(tmp_path / "nowhere", tmp_path / "run"))
+    assert code == 2 and "mnist: not there" in error and not (tmp_path / "run").exists()
+    data = raw_mnist(tmp_path / "data", 50)
+    labels = data / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + bytes([12]))
+    code, _, error = call(*train(data, tmp_path / "run"))
+    assert code == 2 and "label 12, but there are 10 classes" in error
+    pictures = colour_folder(tmp_path / "odd")
+    Image.new("RGB", (7, 6)).save(pictures / "train" / "red" / "0.png")
+    code, _, error = call(*train(pictures, tmp_path / "run"))
+    assert code == 2 and "all pictures must be of one size" in error
+    code, _, error = call(*train(colour_folder(tmp_path / "dots", side=1), tmp_path / "run"))
+    assert code == 2 and "the label of 3 classes takes the first 3 pixels" in error
+
+
+@pytest.mark.parametrize("mode", ["supervised", "local"])
+def test_colour_pictures_from_a_folder(call, tmp_path, mode):
+    data, out = colour_folder(tmp_path / "data"), tmp_path / "run"
+    code, text, error = call(*train(data, out, "--json", "--limit", 9, mode=mode))
+    assert code == 0, error
+    assert json.loads(text)["test_pictures"] == 12
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["shape"] == [3, 6, 6]
+    code, _, error = call("eval", out, "--data", "mnist", "--data-root", raw_mnist(tmp_path / "other"))
+    assert code == 2 and "trained on pictures [3, 6, 6]" in error
+
+
+@pytest.mark.parametrize("mode", list(TINY))
+def test_goodness_of_a_picture_as_figure_and_numbers(call, tmp_path, mode):
+    data, out, picture = raw_mnist(tmp_path / "data", 60), tmp_path / "run", tmp_path / "a seven.png"
+    more = ["--data", "mnist"] if mode == "local" else []
+    assert call(*train(data, out, *more, mode=mode, epochs=1))[0] == 0
+    Image.fromarray(digits(1, 5)[0][0]).resize((30, 20)).save(picture)
+    code, text, error = call("goodness", out, picture, "--json")
+    assert (code, error) == (0, "")
+    found = json.loads(text)
+    assert np.array(found["goodness"]).shape == (1 if mode == "unsupervised" else 10, 2)
+    numbers = json.loads(Path(found["numbers"]).read_text())
+    iterations = {"recurrent": 4, "local": 3}.get(mode)
+    if iterations:
+        steps = np.array(found["by_iteration"])
+        assert steps.shape == (10, iterations, 2)
+        first, last = numbers["read"]
+        assert np.allclose(steps[:, first - 1 : last].mean(1), found["goodness"], rtol=1e-4)
+    else:
+        assert found["by_iteration"] is None
+    shape = (3, 2, 8, 8) if mode == "local" else (1, 2, 4, 4)
+    maps = np.array(numbers["maps"])
+    assert maps.shape == shape and np.isfinite(maps).all() and np.ptp(maps) > 0
+    with Image.open(found["figure"]) as figure:
+        assert figure.width > 600 and len(set(figure.convert("L").resize((64, 64)).tobytes())) > 20
+    if mode == "local":  # squared states at their places are the layer's goodness
+        assert np.allclose(maps.sum((2, 3))[:, 0] * 2, steps[found["guess"], :, 0], rtol=1e-3)
+    code, text, error = call("goodness", out, picture, "--out", tmp_path / "b.png")
+    assert code == 0 and "layer 2" in text and (tmp_path / "b.png").exists() and "figure: " in error
+    assert call("goodness", out, tmp_path / "gone.png")[0] == 2
+    assert call("goodness", out, picture, "--patch", 0)[0] == 2
+
+
+def test_folders_that_hold_no_training(call, tmp_path):
+    data = raw_mnist(tmp_path / "data", 60)
+    for command in (["eval", tmp_path], ["eval", tmp_path / "x"], ["goodness", tmp_path, tmp_path / "a.png"]):
+        code, _, error = call(*command)
+        assert code == 2 and "does not exist" in error
+    out = tmp_path / "run"
+    assert call(*train(data, out))[0] == 0
+    (out / "checkpoint.pt").write_bytes(b"PK nothing")
+    code, _, error = call("eval", out, "--data-root", data)
+    assert code == 2 and "is damaged" in error and error.count("\n") == 1
+    code, _, error = call(*train(data, out, "--resume"))
+    assert code == 2 and "is damaged" in error
+
+
+def test_as_a_process_results_and_progress_keep_apart(tmp_path):
+    data = raw_mnist(tmp_path / "data", 60, folder="FashionMNIST")
+    command = [sys.executable, "-m", "cli", "ff", "train", "--data", "fashion-mnist", "--data-root", str(data)]
+    command += ["--out", str(tmp_path / "run"), "--widths", "20,20", "--epochs", "2", "--json", "--threads", "1"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == 2 and done.stdout.count("\n") == 1
+    assert "forward-forward" in done.stderr and "training" in done.stderr
