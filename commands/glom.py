@@ -1,0 +1,212 @@
+"""`apm glom`: Hinton's GLOM trained, its islands shown level by level, and measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import (
+    Device,
+    Interrupted,
+    Json,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    emit_json,
+    progress,
+    say,
+    show_stages,
+    started,
+    table,
+)
+
+app = typer.Typer(
+    help="Hinton's GLOM: train it, see its islands level by level.", no_args_is_help=True, add_completion=False
+)
+
+Trained = Annotated[str, typer.Argument(help="The --out of `apm glom train`.", metavar="DIR")]
+Threshold = Annotated[float, typer.Option("--threshold", help="Cosine from which neighbours are one island.")]
+Iterations = Annotated[int, typer.Option("--iterations", help="Updates; 0: as trained.", min=0)]
+
+
+@app.command("train")
+def train(
+    out: Out,
+    objective: Annotated[
+        str, typer.Option("--objective", help="denoise, mask, contrast or forward-forward.", metavar="O")
+    ] = "mask",
+    data: Annotated[
+        str, typer.Option("--data", help="composites, fashion-mnist, cifar10, NAME:ROOT, or a folder.", metavar="D")
+    ] = "composites",
+    source: Annotated[
+        str, typer.Option("--source", help="Objects of the composites, e.g. fashion-mnist:ROOT.", metavar="S")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", help="At most N pictures of a data set; 0: 20,000.", min=0)] = 0,
+    size: Annotated[int, typer.Option("--size", help="Side of the pictures in pixels.")] = 48,
+    steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.")] = 1500,
+    batch: Annotated[int, typer.Option("--batch", help="Pictures a step.")] = 16,
+    lr: Annotated[float, typer.Option("--lr", help="AdamW's rate at its highest.")] = 2e-3,
+    levels: Annotated[int, typer.Option("--levels", help="Levels of a column.")] = 4,
+    dim: Annotated[int, typer.Option("--dim", help="Width of an embedding.")] = 64,
+    hidden: Annotated[int, typer.Option("--hidden", help="Hidden width of the nets.")] = 128,
+    patch: Annotated[int, typer.Option("--patch", help="Pixels a column stands on, each way.")] = 4,
+    margin: Annotated[int, typer.Option("--margin", help="Pixels a column sees beyond its patch.")] = 2,
+    iterations: Annotated[int, typer.Option("--iterations", help="Updates a picture.")] = 6,
+    temperature: Annotated[float, typer.Option("--temperature", help="Of the agreement's exponent.")] = 1.0,
+    radius: Annotated[
+        str, typer.Option("--radius", help="Cells a column attends over: global, 2, or one a level: 1,2,4,global.")
+    ] = "global",
+    attend_self: Annotated[bool, typer.Option("--self/--no-self", help="Whether a column attends to itself.")] = True,
+    weights: Annotated[
+        str, typer.Option("--weights", help="Of bottom-up, top-down, previous, consensus.", metavar="W")
+    ] = "1,1,1,1",
+    agreement: Annotated[
+        float, typer.Option("--agreement", help="Weight of the agreement terms (not in forward-forward).")
+    ] = 0.2,
+    noise: Annotated[float, typer.Option("--noise", help="denoise: deviation, pixels in [0, 1].")] = 0.2,
+    masked: Annotated[float, typer.Option("--masked", help="mask: share taken away.")] = 0.5,
+    crop: Annotated[float, typer.Option("--crop", help="contrast: smallest side of a crop.")] = 0.6,
+    precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16 products.")] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a GLOM; DIR then holds its weights, the log of the loss, and all that going on needs."""
+    from experiments.glom_train import TrainSettings, run_train
+    from glom.artifacts import command_line
+    from glom.consensus.config import GlomConfig, parse_radius, parse_weights
+    from glom.consensus.objectives import ObjectiveSettings, objective_of
+
+    objective_of(objective)
+    config = GlomConfig(
+        levels=levels,
+        dim=dim,
+        hidden=hidden,
+        patch=patch,
+        margin=margin,
+        iterations=iterations,
+        temperature=temperature,
+        radius=parse_radius(radius),
+        attend_self=attend_self,
+        weights=parse_weights(weights),
+    )
+    task = ObjectiveSettings(noise=noise, masked=masked, crop=crop, agreement=agreement)
+    settings = TrainSettings(
+        objective, data, source, limit, size, steps, batch, lr, precision=precision, seed=seed, config=config, task=task
+    )
+    folder, command = Path(out), command_line()
+    again = command if "--resume" in command else f"{command} --resume"
+    try:
+        result = _follow(run_train(settings, folder, resume, device), settings.steps, quiet)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"interrupted; the last checkpoint is kept. To go on:\n  {again}") from stop
+    if as_json:
+        emit_json(result)
+        return
+    rows = [(f"{i + 1}", f"{value:.3f}") for i, value in enumerate(result["levels"])]
+    title = f"{result['objective']}, {result['steps']} steps, {result['parameters']:,} parameters"
+    table(["level", MEASURES[result["measure"]]], rows, title=title, right=(1,))
+    say(f"in {out}; next: apm glom score {out} --out DIR, apm glom islands {out} IMAGE --out DIR")
+
+
+MEASURES = {
+    "error": "variance left over (last batch)",
+    "contrast": "contrast, nats (last batch)",
+    "goodness": "real or hybrid, nats (last batch; chance 0.693)",
+}
+
+
+def _follow(events: Any, total: int, quiet: bool) -> dict[str, Any]:
+    """A bar with loss and time left; returns the result."""
+    result: dict[str, Any] = {}
+    events = started(events)
+    with progress(quiet, "note") as bar:
+        task = bar.add_task("training", total=total, note="")
+        for event in events:
+            if event.get("message"):
+                bar.console.print(event["message"], markup=False, soft_wrap=True)
+            if "loss" in event:
+                bar.update(task, completed=event["step"], note=f"loss {event['loss']:.3f}")
+            result = event.get("result", result)
+    return result
+
+
+@app.command("islands")
+def islands(
+    trained: Trained,
+    images: Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...")],
+    out: Out,
+    size: Annotated[int, typer.Option("--size", help="Side of what is seen, pixels; 0: as trained.", min=0)] = 0,
+    iterations: Iterations = 0,
+    threshold: Threshold = 0.9,
+    untrained: Annotated[bool, typer.Option("--untrained", help="The same GLOM with random weights.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A sheet of levels by iterations, a page to explore and a film of the islands forming, for each picture."""
+    from experiments.glom_islands import IslandSettings, run_islands
+
+    settings = IslandSettings(trained, tuple(images), size, iterations, threshold, untrained)
+    [*_, last] = show_stages(run_islands(settings, Path(out), device), quiet)
+    result = last["result"]
+    if as_json:
+        emit_json(result)
+        return
+    rows = [(p["image"], p["sheet"], p["page"], p["film"]) for p in result["pictures"]]
+    table(["picture", "sheet", "page", "film"], rows)
+    for skipped in result["skipped"]:
+        say(f"skipped: {skipped['image']}: {skipped['reason']}")
+
+
+@app.command("score")
+def score(
+    trained: Trained,
+    out: Out,
+    source: Annotated[
+        str, typer.Option("--source", help="Objects of the composites; default: the trained one's.", metavar="S")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", help="Held-out composites.", min=2)] = 200,
+    iterations: Iterations = 0,
+    threshold: Threshold = 0.9,
+    record: Annotated[str | None, typer.Option("--record", help="Also write the result here.", metavar="FILE")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Islands a level and ARI against parts and wholes on held-out composites, beside both baselines."""
+    from experiments.glom_score import ScoreSettings, run_score
+
+    settings = ScoreSettings(trained, source, limit, iterations, threshold, seed)
+    [*_, last] = show_stages(run_score(settings, Path(out), device, record), quiet)
+    result = last["result"]
+    if as_json:
+        emit_json(result)
+        return
+    score_table(result)
+    say(f"figure: {out}/levels.png; numbers: {out}/summary.json")
+
+
+def score_table(result: dict[str, Any]) -> None:
+    """A row a level, trained and untrained side by side, the pixels below, and the verdict in words."""
+
+    rows = []
+    for own, twin in zip(result["levels"], result["untrained"], strict=True):
+        low, high = own["ci95"]["islands"]
+        cells = [str(own["level"]), f"{own['islands']:.1f}", f"{low:.1f}-{high:.1f}", f"{twin['islands']:.1f}"]
+        for measure in ("ari_wholes", "ari_parts"):
+            cells += [f"{own[measure]:.3f}", f"{twin[measure]:.3f}"]
+        rows.append(cells)
+    pixels = result["pixels"]
+    rows.append(["pixels", "-", "-", "-", f"{pixels['ari_wholes']:.3f}", "-", f"{pixels['ari_parts']:.3f}", "-"])
+    heads = ["level", "islands", "95 %", "untr.", "ARI wholes", "untr.", "ARI parts", "untr."]
+    title = f"{result['trained']}: {result['n']} held-out composites; untr.: random weights"
+    table(heads, rows, title=title, right=range(1, 8))
+    for line in result["verdict"]:
+        say(line)

@@ -1,0 +1,117 @@
+"""A GLOM on disk: tensors alone, and what is needed to build it beside them.
+
+DIR/glom.safetensors   weights; its metadata holds the format, the settings, the objective and the step
+DIR/training.pt        the optimiser's state at the same step, tensors and numbers only
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from glom.artifacts import disk_error
+from glom.consensus.config import GlomConfig
+from glom.consensus.model import Glom
+from glom.errors import InputError
+from glom.weights import check_finite, check_state
+
+FORMAT = 1
+WEIGHTS, TRAINING = "glom.safetensors", "training.pt"
+
+
+def save_glom(folder: Path, glom: Glom, facts: Mapping[str, Any]) -> Path:
+    """Write the weights with their settings and `facts` (plain values); the old file stays until the new one is whole.
+
+    Raises:
+        InputError: weights that are not finite; nothing is written.
+        RunError: the disk is full or the file cannot be written.
+    """
+    path = folder / WEIGHTS
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in glom.state_dict().items()}
+    check_finite(state, path)
+    about = {"format": str(FORMAT), "config": json.dumps(glom.config.as_dict()), "facts": json.dumps(dict(facts))}
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file(state, temporary, metadata=about)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+    return path
+
+
+def load_glom(folder: str | Path) -> tuple[Glom, dict[str, Any]]:
+    """A trained GLOM, on the CPU and ready to look, and its facts.
+
+    Args:
+        folder: what `apm glom train --out` wrote, or the `.safetensors` file itself.
+
+    Raises:
+        InputError: nothing there, no GLOM, another format or version, damaged weights.
+    """
+    path = Path(folder)
+    path = path / WEIGHTS if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{folder} holds no trained GLOM (no {WEIGHTS}); give the --out of `apm glom train`")
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a safetensors file, or is truncated") from error
+    if "config" not in about or not about.get("format", "").isdigit():
+        raise InputError(f"{path} holds no GLOM: its settings are missing")
+    if int(about["format"]) != FORMAT:
+        raise InputError(f"{path} has format {about['format']}, this version reads format {FORMAT}; train it again")
+    try:
+        config, facts = json.loads(about["config"]), json.loads(about.get("facts", "{}"))
+    except ValueError as error:
+        raise InputError(f"{path} holds no GLOM: its settings cannot be read") from error
+    glom = Glom(GlomConfig.from_dict(config))
+    check_state(glom, state, path)
+    glom.load_state_dict(state)
+    return glom.eval(), facts
+
+
+def save_training(folder: Path, glom: Glom, optimiser: torch.optim.Optimizer, step: int) -> Path:
+    """Write what a training needs to go on from `step`: weights again, so that the two can never differ, and Adam's."""
+    path = folder / TRAINING
+    temporary = path.with_name(path.name + ".tmp")
+    state = {"format": FORMAT, "step": step, "model": glom.state_dict(), "optimiser": optimiser.state_dict()}
+    try:
+        torch.save(state, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error if isinstance(error, OSError) else OSError(str(error)), path) from error
+    return path
+
+
+def load_training(folder: Path, glom: Glom, optimiser: torch.optim.Optimizer) -> int:
+    """Put weights and optimiser back; the step they are at, 0 where there is nothing yet.
+
+    Raises:
+        InputError: a file that is no training of this GLOM.
+    """
+    path = folder / TRAINING
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["format"] != FORMAT:
+            raise InputError(f"{path} has format {state['format']}, this version reads format {FORMAT}")
+        check_state(glom, state["model"], path)
+        glom.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"])
+    except InputError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(f"{path} is no training that can go on ({reason}); move it away and start again") from error

@@ -1,0 +1,204 @@
+"""`apm glom` as a person types it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from PIL import Image
+
+import experiments.glom_train as training
+from commands.common import guard
+from commands.glom import app
+from glom.consensus.checkpoint import load_glom
+from tests.conftest import make_image
+
+SOURCE = ["--source", "fashion-mnist-sample"]
+SMALL = [
+    "--levels",
+    "3",
+    "--dim",
+    "16",
+    "--hidden",
+    "24",
+    "--size",
+    "16",
+    "--batch",
+    "4",
+    "--iterations",
+    "4",
+    "--quiet",
+]
+
+
+@pytest.fixture
+def call(capsys):
+    """Run `apm glom ...` in this process: (exit code, standard output, standard error)."""
+    root = typer.Typer()
+    root.add_typer(app, name="glom")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = guard(root, ["glom", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def trained(call, tmp_path) -> Path:
+    out = tmp_path / "trained"
+    assert call("train", "--objective", "mask", "--steps", 3, "--out", out, *SOURCE, *SMALL)[0] == 0
+    return out
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_glom(folder)[0].state_dict()
+
+
+@pytest.mark.parametrize("objective", ["denoise", "mask", "contrast", "forward-forward"])
+def test_every_objective_trains_and_says_what_it_learned(call, tmp_path, objective):
+    out = tmp_path / "run"
+    code, text, _ = call("train", "--objective", objective, "--steps", 2, "--out", out, "--json", *SOURCE, *SMALL)
+    result = json.loads(text)
+    assert code == 0 and (result["objective"], result["steps"]) == (objective, 2)
+    assert len(result["levels"]) == 3 and all(math.isfinite(v) for v in result["levels"])
+    glom, facts = load_glom(out)
+    assert facts["objective"] == objective and facts["step"] == 2 and glom.config.levels == 3
+    assert all("/" not in str(v) for v in facts.values())
+
+
+def test_a_killed_training_goes_on_bit_for_bit(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 2)
+    base = ["train", "--steps", 6, "--objective", "denoise", *SOURCE, *SMALL]
+    assert call(*base, "--out", tmp_path / "whole")[0] == 0
+    real, seen = training._check, []
+
+    def killed(*arguments):
+        seen.append(arguments[2])
+        if arguments[2] == 4:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    monkeypatch.setattr(training, "_check", killed)
+    code, _, error = call(*base, "--out", tmp_path / "cut")
+    assert code == 130 and "--resume" in error and load_glom(tmp_path / "cut")[1]["step"] == 2
+    monkeypatch.setattr(training, "_check", real)
+    assert call(*base, "--out", tmp_path / "cut")[0] == 2  # never without being asked to
+    code, _, error = call(*base, "--out", tmp_path / "cut", "--resume", "--lr", "0.5")
+    assert code == 2 and "lr: 0.002 -> 0.5" in error
+    assert call(*base, "--out", tmp_path / "cut", "--resume")[0] == 0
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    # A finished run asked to go on has nothing left to do, and still says what it came to.
+    code, text, _ = call(*base, "--out", tmp_path / "cut", "--resume", "--json")
+    assert code == 0 and json.loads(text)["loss"] is not None
+
+
+def test_a_loss_that_diverges_is_named_and_the_last_good_weights_stay(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 2)
+    out = tmp_path / "run"
+    code, _, error = call("train", "--steps", 40, "--lr", "1e30", "--out", out, *SOURCE, *SMALL)
+    assert code == 1 and "the mask loss diverged at step" in error and "checkpoint of step" in error
+    assert all(bool(torch.isfinite(v).all()) for v in weights(out).values())
+
+
+def test_folders_and_their_splits_are_data(call, image_folder, tmp_path):
+    out = tmp_path / "run"
+    code, text, _ = call("train", "--data", image_folder, "--steps", 1, "--out", out, "--json", *SMALL)
+    assert code == 0 and json.loads(text)["data"]["pictures"] == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--objective", "denoize"], "did you mean denoise"),
+        (["--radius=-1"], "radius"),
+        (["--radius", "near"], "--radius"),
+        (["--temperature", "0"], "temperature"),
+        (["--weights", "1,1"], "--weights"),
+        (["--steps", "0"], "--steps"),
+        (["--size", "18"], "multiple of the patch"),
+        (["--objective", "forward-forward", "--batch", "1"], "two pictures"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--source", "nothing"], "source of composites"),
+        (["--masked", "1"], "masked"),
+        (["--levels", "1"], "levels"),
+        (["--precision", "int8"], "precision"),
+    ],
+)
+def test_wrong_requests(call, tmp_path, options, says):
+    code, out, error = call("train", "--out", tmp_path / "run", *SMALL, *options)
+    assert (code, out) == (2, "") and says in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_score_gives_levels_baselines_and_a_verdict(call, trained, tmp_path):
+    out, record = tmp_path / "score", tmp_path / "record.json"
+    code, text, _ = call("score", trained, "--out", out, "--limit", 6, "--record", record, "--json", "--quiet")
+    assert code == 0
+    result = json.loads(text)
+    assert [r["level"] for r in result["levels"]] == [1, 2, 3] and result["n"] == 6
+    for row in [*result["levels"], *result["untrained"]]:
+        for measure in ("islands", "ari_wholes", "ari_parts"):
+            low, high = row["ci95"][measure]
+            assert low <= row[measure] <= high
+        assert 1 <= row["islands"] <= 16
+    assert len(result["differences"]["fall"]) == 2 and len(result["iterations"]) == 4
+    last = [row["islands"] for row in result["iterations"][-1]]
+    assert last == [row["islands"] for row in result["levels"]]
+    assert result["task"]["measure"] == "error" and len(result["task"]["untrained"]) == 3
+    assert (out / "levels.png").stat().st_size > 5000
+    assert json.loads(record.read_text())["levels"] == result["levels"] and str(tmp_path) not in record.read_text()
+    assert call("score", trained, "--out", out, "--limit", 6, "--quiet")[0] == 2  # never overwritten
+    code, text, error = call("score", trained, "--out", tmp_path / "again", "--limit", 6, "--quiet")
+    assert code == 0 and max(map(len, text.splitlines())) <= 80
+    assert "pixels" in text and "wholes: best level" in error
+    again = json.loads((tmp_path / "again" / "summary.json").read_text())
+    assert again["levels"] == result["levels"]
+
+
+def test_forward_forward_is_asked_what_it_goes_by(call, tmp_path):
+    out = tmp_path / "ff"
+    assert call("train", "--objective", "forward-forward", "--steps", 1, "--out", out, *SOURCE, *SMALL)[0] == 0
+    code, text, _ = call("score", out, "--out", tmp_path / "score", "--limit", 4, "--json", "--quiet")
+    task = json.loads(text)["task"]
+    assert code == 0 and task["measure"] == "goodness"
+    for which in ("trained", "untrained"):
+        told = task[f"{which}_told_apart"]
+        assert list(told) == ["hybrid", "hybrid_soft_seam", "own_top_moved"]
+        assert all(len(rates) == 3 and min(rates) >= 0 and max(rates) <= 1 for rates in told.values())
+
+
+def test_islands_writes_sheet_page_and_film(call, trained, tmp_path):
+    for i in range(2):
+        make_image(i, (40, 30)).save(tmp_path / f"{i} & $.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    paths = [tmp_path / n for n in ("0 & $.png", "dot.png", "1 & $.png", "bad.png")]
+    out = tmp_path / "out"
+    code, text, _ = call("islands", trained, *paths, "--size", 24, "--out", out, "--json", "--quiet")
+    result = json.loads(text)
+    assert code == 0 and len(result["pictures"]) == 2
+    assert "smaller than one patch" in result["skipped"][0]["reason"] and len(result["skipped"]) == 2
+    shown = result["pictures"][0]
+    assert len(shown["islands"]) == 4 and all(len(row) == 3 for row in shown["islands"])
+    with Image.open(out / shown["film"]) as film:
+        assert film.n_frames == 4
+    page = (out / shown["page"]).read_text()
+    start = page.index('id="data">') + len('id="data">')
+    steps = json.loads(page[start : page.index("</script>", start)])
+    assert [len(s) for s in steps] == [3] * 4 and (steps[0][0]["h"], steps[0][0]["w"]) == (6, 6)
+    assert "http" not in page.replace(str(tmp_path), "") and "NaN" not in page
+    assert call("islands", trained, paths[0], "--untrained", "--out", tmp_path / "u", "--quiet")[0] == 0
+    for options, says in ((["--size", "18"], "multiple of 4"), (["--threshold", "2"], "cosine")):
+        code, _, error = call("islands", trained, paths[0], "--out", tmp_path / "w", "--quiet", *options)
+        assert code == 2 and says in error
+    code, _, error = call("islands", trained, paths[1], "--out", tmp_path / "w", "--quiet")
+    assert code == 2 and "none of the 1 pictures" in error
+    code, _, error = call("islands", tmp_path, paths[0], "--out", tmp_path / "v", "--quiet")
+    assert code == 2 and "no trained GLOM" in error
