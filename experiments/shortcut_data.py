@@ -1,0 +1,142 @@
+"""What layer skipping is asked for, and the grids of a backbone's layers it learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from experiments.grid_data import PRECISIONS, runs
+from glom.datasets.base import ImageDataset
+from glom.errors import InputError, unknown
+from glom.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
+from glom.shortcuts import STUDENTS
+from glom.video import Backbone, clip_for, feature_grids, select_layers
+from glom.weights import state_sha256
+
+WRITE = 32  # pictures cached between two flushes
+
+
+@dataclass(frozen=True)
+class ShortcutSettings:
+    """What decides the figures.
+
+    Attributes:
+        data: a folder, a manifest or a registered name.
+        backbone: "" for the default.
+        early, late: layers, negative ones from the end.
+        matrix: every pair of `layers` instead of one.
+        layers: of the matrix: all, or numbers.
+        students: of `glom.shortcuts.STUDENTS`.
+        epochs, batch, lr: of their training.
+        partition: how islands are cut, see `probes.partition`.
+        size: side of the pictures; 0 for the backbone's.
+        limit, held_out: see `experiments.grid_data.split_data`.
+        cache_precision: "fp16" or "fp32" numbers of the cached grids.
+    """
+
+    data: str
+    backbone: str = ""
+    early: int = 0
+    late: int = -1
+    matrix: bool = False
+    layers: str = "all"
+    students: tuple[str, ...] = STUDENTS
+    epochs: int = 20
+    batch: int = 32
+    lr: float = 1e-3
+    partition: str = "kmeans:4"
+    size: int = 0
+    limit: int = 0
+    held_out: int = 0
+    cache_precision: str = "fp16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.students:
+            if name not in STUDENTS:
+                raise unknown("student", name, STUDENTS)
+        if self.epochs < 1 or self.batch < 1 or not self.lr > 0 or not self.students:
+            raise InputError("--epochs and --batch must be at least 1, --lr positive, --students not empty")
+        if self.cache_precision not in PRECISIONS:
+            raise unknown("cache precision", self.cache_precision, PRECISIONS)
+
+
+@dataclass(frozen=True)
+class Grids:
+    """One part's grids by layer, (n, h, w, D) float32, and its pictures, in the same order."""
+
+    layers: dict[int, Tensor]
+    samples: ImageDataset
+
+
+def layer_pair(backbone: Backbone, early: int, late: int) -> tuple[int, int]:
+    """Both layers as indices. Raises `InputError` for a layer that does not exist, or a pair that goes backwards."""
+    a, z = (select_layers(backbone, [layer])[0] for layer in (early, late))
+    if a >= z:
+        raise InputError(f"--from {early} --to {late} goes from layer {a} to {z}: a shortcut leads to a later layer")
+    return a, z
+
+
+def layer_grids(
+    backbone: Backbone,
+    data: ImageDataset,
+    layers: Sequence[int],
+    size: int,
+    settings: ShortcutSettings,
+    cache: Path | None,
+    use_cache: bool,
+) -> Iterator[tuple[int, int] | Grids]:
+    """Every picture's grids at some layers, time averaged: yields (done, total) and, last, `Grids`.
+
+    Unreadable pictures are left out.
+    """
+
+    def grids_of(index: int) -> dict[int, NDArray[Any]] | None:
+        try:
+            clip = clip_for(backbone, data.samples[index].image(), size=size)
+        except InputError:
+            return None
+        return {layer: g[0].numpy() for layer, g in feature_grids(backbone, clip, layers, time="mean").items()}
+
+    total = len(data)
+    first = next((g for i in range(total) if (g := grids_of(i)) is not None), None)
+    if first is None:
+        raise InputError(f"none of the {total} pictures of {data.name} could be read")
+    if not use_cache:
+        made = []
+        for index in range(total):
+            made.append(grids_of(index))
+            yield index + 1, total
+        good = [i for i, grids in enumerate(made) if grids is not None]
+        found = {layer: np.stack([grids[layer] for grids in made if grids is not None]) for layer in layers}
+    else:
+        identity = {
+            "backbone": backbone.name,
+            "fingerprint": state_sha256(backbone.model.state_dict(), backbone.what),
+            "frames": backbone.frames,
+            "size": size,
+            "layers": list(layers),
+            "data": data.fingerprint(),
+        }
+        fields = {f"layer-{i}": Field(g.shape, PRECISIONS[settings.cache_precision]) for i, g in first.items()}
+        store = GridCache(cache or default_root(), identity, fields, total)
+        missing = store.missing()
+        if len(missing):
+            with store:
+                for start in range(0, len(missing), WRITE):
+                    for block in runs(missing[start : start + WRITE]):
+                        rows = [grids_of(int(index)) for index in block]
+                        values = {f"layer-{i}": np.stack([(row or first)[i] for row in rows]) for i in layers}
+                        store.write(int(block[0]), values, [SKIPPED if row is None else WRITTEN for row in rows])
+                    yield total - len(missing) + min(start + WRITE, len(missing)), total
+        good = store.written().tolist()
+        found = {layer: store.read(f"layer-{layer}")[good].astype(np.float32) for layer in layers}
+    kept = data.select([data.samples[i].id for i in good])
+    yield Grids({layer: torch.from_numpy(values) for layer, values in found.items()}, kept)
