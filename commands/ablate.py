@@ -1,0 +1,144 @@
+"""`apm ablate`: what each part of folding buys, and how much of a percept has to arrive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import (
+    Interrupted,
+    Json,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    emit_json,
+    for_adaptation,
+    say,
+    table,
+)
+from commands.grid_fields import Record, follow, record_result
+
+app = typer.Typer(help="Ablations: what each part of folding buys.", no_args_is_help=True)
+
+Data = Annotated[str, typer.Argument(help="A data set, or pictures with outlines.")]
+Teacher = Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")]
+
+
+@app.command("folding")
+def folding(
+    out: Out,
+    data: Data = "cifar10-sample",
+    axis: Annotated[str, typer.Option("--axis", help="Comma-separated, or all; see docs/ablation.md.")] = "all",
+    product: Annotated[bool, typer.Option("--product", help="Every combination of the axes' values.")] = False,
+    teacher: Teacher = "glom-tiny",
+    apm: Annotated[str, typer.Option("--apm", help="Preset of the base machine.", metavar="PRESET")] = "apm-tiny",
+    limit: Annotated[int, typer.Option("--limit", help="Pictures.", min=1)] = 50,
+    seeds: Annotated[int, typer.Option("--seeds", help="Random seeds for each picture.", min=1)] = 3,
+    iterations: Annotated[int, typer.Option("--iterations", help="Steps of each overfit.", min=1)] = 60,
+    partition: Annotated[str, typer.Option("--partition", help="How islands are cut.")] = "kmeans:4",
+    save: Record = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """One machine a setting, overfit on every picture; means, intervals and differences from the base."""
+    from experiments.folding import run_folding
+    from experiments.folding_settings import AXES, FoldingSettings
+    from glom.artifacts import command_line
+
+    for_adaptation()
+    axes = tuple(AXES) if axis == "all" else tuple(a.strip() for a in axis.split(","))
+    settings = FoldingSettings(
+        data, axes, product, teacher, apm, limit, seeds, iterations, partition=partition, seed=seed
+    )
+    again = command_line() if "--resume" in command_line() else f"{command_line()} --resume"
+    try:
+        result = follow(run_folding(settings, Path(out), resume), quiet)["summary"]
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"interrupted; everything so far is kept. To go on:\n  {again}") from stop
+    record_result(save, result)
+    if as_json:
+        emit_json(result)
+        return
+    folding_table(result)
+    say(f"differences from the base and intervals: {out}/summary.json; figure: {out}/folding.png")
+
+
+def folding_table(result: dict[str, Any]) -> None:
+    """A row a setting: means over pictures and seeds; * where the interval of the difference excludes zero."""
+    rows = []
+    for r in result["rows"]:
+        name = r["setting"] if r["axis"] in ("base", "product") else f"{r['axis']}: {r['setting']}"
+        m = r["measures"]
+        cells = [_cell(m["error"], 1, 1000)]
+        cells += [_cell(m[k], d) for k, d in (("grid_r2", 2), ("psnr", 1), ("islands_teacher", 2))]
+        right = [_cell(m[k], 0, 100) for k in ("agrees", "correct")]
+        size = f"{r['parameters'] / 1e6:.2f}"
+        time = "-" if r["seconds"] is None else f"{1000 * r['seconds'] / result['iterations']:.0f}"
+        rows.append((name, *cells, *right, size, time))
+    title = f"{result['pictures']} pictures, {result['seeds']} seeds, {result['iterations']} steps each"
+    heads = ["setting", "err", "R²", "PSNR", "ARI", "same", "top1", "par.", "ms"]
+    table(heads, rows, title=title, right=range(1, len(heads)))
+    say("err: of the token, relative, thousandths; R²: the grid's; ARI: islands, with the teacher's;")
+    say("same class as the teacher, top1: %; par.: millions; ms: a step;")
+    say("*: differs from the base, paired over pictures (95 %)")
+
+
+def _cell(found: dict[str, Any] | None, digits: int, scale: float = 1.0) -> str:
+    if found is None:
+        return "-"
+    gain = found["minus_base"]
+    star = "*" if gain is not None and (gain[1] > 0 or gain[2] < 0) else ""
+    return f"{scale * found['mean']:.{digits}f}{star}"
+
+
+@app.command("asynchrony")
+def asynchrony(
+    out: Out,
+    data: Annotated[str, typer.Argument(help="A data set with classes.")] = "cifar10-sample",
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", help="Ask this machine in one pass, without any overfitting.", metavar="C")
+    ] = "",
+    teacher: Teacher = "glom-tiny",
+    orders: Annotated[str, typer.Option("--orders", help="Of random,raster,centre,spread.")] = (
+        "random,raster,centre,spread"
+    ),
+    shares: Annotated[str, typer.Option("--shares", help="Shares of the columns, each above 0, up to 1.")] = (
+        "0.0156,0.031,0.0625,0.125,0.25,0.5,0.75,1"
+    ),
+    objective: Annotated[str, typer.Option("--objective", help="What each machine is overfit on.")] = "token-mse",
+    iterations: Annotated[int, typer.Option("--iterations", help="Steps of each overfit.", min=1)] = 60,
+    limit: Annotated[int, typer.Option("--limit", help="Pictures.", min=1)] = 200,
+    save: Record = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Columns that arrive in any order, stopped early: accuracy of the read-out against the share asked."""
+    from experiments.asynchrony import AsynchronySettings, run_asynchrony
+    from glom.errors import InputError
+
+    for_adaptation()
+    try:
+        parts = tuple(float(x) for x in shares.split(","))
+    except ValueError as error:
+        raise InputError(f"--shares takes comma-separated numbers: {error}") from error
+    names = tuple(x.strip() for x in orders.split(","))
+    settings = AsynchronySettings(data, checkpoint, teacher, names, parts, objective, iterations, limit, seed)
+    result = follow(run_asynchrony(settings, Path(out)), quiet)["summary"]
+    record_result(save, result)
+    if as_json:
+        emit_json(result)
+        return
+    rows = []
+    for i, count in enumerate(result["counts"]):
+        cells = [f"{100 * curve['accuracy'][i]:.1f}" for curve in result["curves"]]
+        rows.append((f"{count} of {result['locations']}", *cells))
+    heads = ["columns", *(curve["order"] for curve in result["curves"])]
+    title = f"{result['n']} pictures, top-1 (%); the teacher: {100 * result['teacher']:.1f}"
+    table(heads, rows, title=title, right=range(1, len(heads)))
+    say(f"as a curve: {out}/asynchrony.png")

@@ -1,0 +1,283 @@
+"""`apm grid decode`, `overfit`, `interpolate`, `upsample`: a percept asked for colours, islands, points between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from commands.common import (
+    Device,
+    Interrupted,
+    Json,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    emit_json,
+    for_adaptation,
+    progress,
+    say,
+    started,
+    table,
+)
+
+Images = Annotated[list[str], Argument(help="Pictures.", metavar="IMAGE...")]
+Checkpoint = Annotated[str, Option("--checkpoint", "-c", help="A machine of `apm grid train`.", metavar="C")]
+Overfit = Annotated[bool, Option("--overfit", help="Overfit a fresh machine instead.")]
+Record = Annotated[str | None, Option("--record", help="Also write the result here.", metavar="FILE")]
+Teacher = Annotated[str, Option("--teacher", "-t", help="See `apm teachers`; default: what suits.", metavar="T")]
+SHIPPED = "apm-cifar10"
+
+
+def decode(
+    images: Images,
+    out: Out,
+    checkpoint: Checkpoint = SHIPPED,
+    overfit: Overfit = False,
+    size: Annotated[str, Option("--size", help="Grid that is asked: height x width.", metavar="HxW")] = "64x64",
+    iterations: Annotated[int, Option("--iterations", help="Steps of an overfit.", min=1)] = 400,
+    lr: Annotated[float, Option("--lr", help="Of an overfit.")] = 3e-3,
+    channels: Annotated[int, Option("--channels", help="Numbers an overfit machine's fold keeps.", min=1)] = 1,
+    save: Record = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decode colours at any resolution: PSNR and SSIM against the picture resized to that grid."""
+    from experiments.grid_decode import DecodeSettings, run_decode
+    from experiments.percepts import parse_size
+
+    for_adaptation()
+    height, width = parse_size(size)
+    settings = DecodeSettings(
+        tuple(images), "" if overfit else checkpoint, height, width, iterations, lr, channels, seed=seed
+    )
+    result = follow(run_decode(settings, Path(out), device), quiet)["summary"]
+    record_result(save, result)
+    if as_json:
+        single = {k: result["images"][0][k] for k in ("psnr", "ssim", "seconds")} if len(images) == 1 else {}
+        emit_json({**result, **single})
+        return
+    rows = []
+    for r in result["images"]:
+        similar = "-" if r["ssim"] is None else f"{r['ssim']:.3f}"
+        rows.append((r["image"], f"{r['psnr']:.2f}", similar, f"{r['seconds']:.1f}"))
+    table(["picture", "PSNR (dB)", "SSIM", "seconds"], rows, title=f"decoded at {size}", right=(1, 2, 3))
+    say(f"pictures and sheets: {out}")
+
+
+def overfit(
+    image: Annotated[str, Argument(help="A picture, or for the study a folder with outlines.")],
+    out: Out,
+    iterations: Annotated[int, Option("--iterations", help="Optimiser steps.", metavar="N", min=1)] = 80,
+    targets: Annotated[
+        str, Option("--targets", "--target", help="Parts of token,rgb,grid,fine,patch joined by +; a study: several.")
+    ] = "",
+    truth: Annotated[str, Option("--truth", help="People's outlines, npz or mask.", metavar="FILE")] = "",
+    film: Annotated[bool, Option("--film", help="Also write film.gif.")] = False,
+    teacher: Teacher = "",
+    apm: Annotated[str, Option("--apm", help="The APM's preset.", metavar="PRESET")] = "apm-small",
+    points: Annotated[int, Option("--points", help="Locations a step, points x points.", min=1)] = 16,
+    lr: Annotated[float, Option("--lr", help="Learning rate.")] = 1e-3,
+    grid: Annotated[int, Option("--grid", help="Side of the grids looked at.", metavar="N")] = 32,
+    partition: Annotated[str, Option("--partition", help="How islands are cut.", metavar="P")] = "kmeans:6",
+    limit: Annotated[int | None, Option("--limit", help="Of the study: pictures; default 10.", min=1)] = None,
+    save: Record = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """One picture, one token, random weights: the islands that appear. A folder: whether they follow the picture."""
+    from glom.artifacts import command_line
+    from glom.errors import InputError
+
+    for_adaptation()
+    if Path(image).is_dir():
+        from experiments.overfit_study import CONDITIONS, StudySettings, run_study
+
+        if truth or film:
+            raise InputError("--truth and --film belong to one picture; a folder brings its own outlines")
+        names = tuple(x.strip() for x in (targets or CONDITIONS).split(","))
+        study = StudySettings(
+            image, names, teacher, apm, iterations, points, lr, grid, partition, limit or 10, seed=seed
+        )  # fmt: skip
+        again = command_line() if "--resume" in command_line() else f"{command_line()} --resume"
+        try:
+            result = follow(run_study(study, Path(out), resume, device), quiet)["summary"]
+        except KeyboardInterrupt as stop:
+            raise Interrupted(f"interrupted; whole pictures are kept. To go on:\n  {again}") from stop
+        record_result(save, result)
+        if as_json:
+            emit_json(result)
+        else:
+            study_table(result)
+            say(f"as a figure: {out}/study.png")
+        return
+    from experiments.grid_overfit import OverfitOne, run_overfit
+
+    if resume or limit is not None:
+        raise InputError("--resume and --limit belong to a study; give a folder with outlines")
+    one = OverfitOne(
+        image, targets or "token", truth, teacher, apm, iterations, points, lr, grid, partition, film, seed
+    )  # fmt: skip
+    result = follow(run_overfit(one, Path(out), device), quiet)["summary"]
+    record_result(save, result)
+    if as_json:
+        emit_json(result)
+        return
+    rows = []
+    for name, found in result["islands"].items():
+        cells = [f"{found[k]:.3f}" if k in found else "-" for k in ("ari", "nmi", "covering", "boundary_f")]
+        rows.append((name, *cells, f"{found['same_as_picture']:.3f}"))
+    heads = ["islands of", "ARI", "NMI", "cover", "bound F", "same as picture's"]
+    title = f"{result['image']}, {result['condition']}: cosine {result['cosine']:.4f}"
+    table(heads, rows, title=title, right=range(1, 6))
+    say(f"sheet: {out}/sheet.png, curve: {out}/curve.png" + (f", film: {out}/film.gif" if film else ""))
+
+
+def study_table(result: dict[str, Any]) -> None:
+    """A row a way of overfitting, then the baselines."""
+    rows = []
+    for r in result["rows"]:
+        noise = _number(r.get("same_as_noise", {}).get("mean"))
+        gain = "-"
+        if "minus_position_code" in r:
+            found = r["minus_position_code"]
+            gain = f"[{found['ci95'][0]:+.2f},{found['ci95'][1]:+.2f}]"
+        own, others = _number(r["specific"]["mean"]), _number(r["other_pictures"]["mean"])
+        cells = (_number(r["ari"]["mean"]), own, gain, noise, others)
+        rows.append((r["name"], *cells, r.get("follows") or ""))
+    heads = ["overfit on", "ARI", "own", "over position", "noise", "others", "follows"]
+    table(heads, rows, title=f"{result['n']} pictures, {result['skipped']} skipped", right=range(1, 6))
+    say("ARI: with people's outlines; own: minus that with other pictures' outlines;")
+    say("over position: 95 % of ARI minus position code's; noise, others: ARI with their islands")
+
+
+def interpolate(
+    first: Annotated[str, Argument(help="A picture.", metavar="IMAGE")],
+    last: Annotated[str, Argument(help="Another.", metavar="IMAGE")],
+    out: Out,
+    steps: Annotated[int, Option("--steps", help="Columns on the path, both ends included.", metavar="N")] = 9,
+    path: Annotated[str, Option("--path", help="linear or spherical.")] = "linear",
+    checkpoint: Checkpoint = SHIPPED,
+    overfit: Overfit = False,
+    teacher: Teacher = "",
+    classes: Annotated[str, Option("--classes-of", help="Data set whose classes are named.")] = "cifar10-sample",
+    size: Annotated[int, Option("--size", help="Side of the grid that is asked.", metavar="N")] = 64,
+    iterations: Annotated[int, Option("--iterations", help="Steps of an overfit.", min=1)] = 600,
+    resize: Annotated[bool, Option("--resize", help="Take pictures of different sizes.")] = False,
+    save: Record = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Between two pictures: their columns interpolated, unfolded at each step, as a strip, films and numbers."""
+    from experiments.grid_interpolate import InterpolateSettings, run_interpolate
+
+    for_adaptation()
+    settings = InterpolateSettings(
+        first,
+        last,
+        steps,
+        path,
+        "" if overfit else checkpoint,
+        teacher,
+        classes,
+        size,
+        iterations,
+        resize,
+        seed,
+    )
+    result = follow(run_interpolate(settings, Path(out), device), quiet)["summary"]
+    record_result(save, result)
+    if as_json:
+        emit_json(result)
+        return
+    rows = []
+    for i in range(result["steps"]):
+        apart = (result["from_first"][i], result["from_last"][i])
+        said = f"{result['classes'][i]}, {100 * result['probabilities'][i]:.0f} %"
+        rows.append((f"{i / (result['steps'] - 1):.2f}", *(f"{d:.3f}" for d in apart), said))
+    title = f"{result['images'][0]} to {result['images'][1]}, {path}"
+    table(["t", "from first", "from last", "zero-shot class"], rows, title=title, right=(0, 1, 2))
+    say(f"Lipschitz estimate {_number(result['lipschitz'])}; length over distance {_number(result['length'])}")
+    say(f"strip: {out}/strip.png; films: {out}/colours.gif, {out}/features.gif; path: {out}/path.png")
+
+
+def upsample(
+    images: Images,
+    out: Out,
+    scale: Annotated[str, Option("--scale", help="How many times finer, comma-separated.")] = "2,4,8",
+    teacher: Teacher = "",
+    views: Annotated[int, Option("--views", help="Further crops to learn from; 0: the grid alone.")] = 48,
+    zoom: Annotated[float, Option("--zoom", help="Smallest crop's side, a share of the picture's.")] = 0.5,
+    patch: Annotated[int, Option("--patch", help="Side of the local patch in the column; 0: none.")] = 5,
+    iterations: Annotated[int, Option("--iterations", help="Steps of the fit.", min=1)] = 500,
+    save: Record = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Between locations: finer grids than the teacher's, against the teacher at that resolution, beside bilinear."""
+    from experiments.grid_upsample import UpsampleSettings, run_upsample
+    from glom.errors import InputError
+
+    for_adaptation()
+    parts = [x.strip() for x in scale.split(",")]
+    if not all(x.isdigit() for x in parts):
+        raise InputError(f"--scale takes whole numbers such as 2,4,8, got '{scale}'")
+    settings = UpsampleSettings(
+        tuple(images), tuple(int(x) for x in parts), teacher, views, zoom, patch, iterations, seed=seed
+    )
+    result = follow(run_upsample(settings, Path(out), device), quiet)["summary"]
+    record_result(save, result)
+    if as_json:
+        emit_json(result)
+        return
+    rows = []
+    for r in result["scales"]:
+        found = [_number(r[f"{m}{kind}"]) for kind in ("", "_bilinear", "_average") for m in ("cosine", "r2")]
+        grid = "x".join(map(str, r["grid"]))
+        rows.append((f"{r['scale']} ({grid})", *found, f"{r['minus_bilinear'][0]:+.3f}"))
+    heads = ["scale", "cosine", "R²", "bilin. cos", "R²", "average cos", "R²", "gain"]
+    title = f"{result['teacher']}, {result['n']} pictures, {result['views']} views"
+    table(heads, rows, title=title, right=range(1, len(heads)))
+    say(f"average: the same views, bilinear, averaged; gain: cosine over bilinear; sheets: {out}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def record_result(path: str | None, result: dict[str, Any]) -> None:
+    """Write a result for the records, where that is asked for."""
+    from experiments.percepts import record
+
+    if path is not None:
+        record(path, result)
+        say(f"recorded in {path}")
+
+
+def follow(events: Any, quiet: bool) -> dict[str, Any]:
+    """A bar a stage, messages above it; returns the last event."""
+    last: dict[str, Any] = {}
+    events = started(events)
+    with progress(quiet) as bar:
+        tasks: dict[str, Any] = {}
+        for event in events:
+            if event.get("message"):
+                bar.console.print(event["message"], markup=False, soft_wrap=True)
+            stage = event.get("stage")
+            if stage is not None:
+                if stage not in tasks:
+                    tasks[stage] = bar.add_task(f"{stage:<11}", total=event["total"])
+                bar.update(tasks[stage], completed=event["done"], total=event["total"])
+            last = event
+    return last

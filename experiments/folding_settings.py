@@ -1,0 +1,122 @@
+"""Axes and settings of the folding ablation: what is changed, and in which combinations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from glom.errors import InputError, unknown
+
+BASE = "base"
+Changes = Mapping[str, Any]
+# axis: {value: what changes}. Keys are settings of APMConfig, of VariantAPM or of OverfitSettings.
+AXES: dict[str, dict[str, Changes]] = {
+    "fold": {
+        "conv, 4 channels": {"channels": 4, "patch": 4},
+        "learned linear": {"fold": "linear"},
+        "teacher's token": {"fold": "token"},
+        "zeros": {"fold": "zeros"},
+    },
+    "code": {
+        "Fourier": {"location_code": "fourier"},
+        "learned": {"code": "learned"},
+        "none": {"location_code": "none"},
+    },
+    "patch": {"1x1": {"local_patch": 1}, "3x3": {"local_patch": 3}},
+    "column": {"64": {"patch": 4}, "16": {"patch": 8}},
+    "depth": {"1 layer": {"trunk": (512,)}, "4 layers": {"trunk": (512, 512, 256, 256)}},
+    "width": {"128, 64": {"trunk": (128, 64)}, "1024, 512": {"trunk": (1024, 512)}},
+    "activation": {"GELU": {"activation": "gelu"}, "sine": {"activation": "sine"}},
+    "readout": {"mean": {"readout": "mean"}, "one location": {"readout": "location"}},
+    "grid": {"4x4": {"cells": 4, "points": 4}, "16x16": {"cells": 16, "points": 16}},
+    "queries": {"8": {"subset": 8}, "all": {"subset": 0}},
+    "mlp": {
+        "shared, 64": {"trunk": (64, 64)},
+        "per location, 64": {"trunk": (64, 64), "shared": False},
+    },
+}
+VARIANT = ("fold", "code", "shared")
+OVERFIT = ("points", "subset")
+
+
+@dataclass(frozen=True)
+class FoldingSettings:
+    """What decides the ablation.
+
+    Attributes:
+        data: a data set (see `apm datasets`), or pictures with outlines as `apm islands score` reads them.
+        axes: of `AXES`.
+        product: every combination of the axes' values rather than one axis at a time.
+        teacher: see `apm teachers`; with a grid as wide as its token.
+        apm: preset of the base.
+        limit, seeds: pictures, and random seeds for each.
+        iterations, lr, points, subset: of the overfit; `points` x `points` locations, `subset` of them in a step.
+        partition: how islands are cut.
+    """
+
+    data: str = "cifar10-sample"
+    axes: tuple[str, ...] = tuple(AXES)
+    product: bool = False
+    teacher: str = "glom-tiny"
+    apm: str = "apm-tiny"
+    limit: int = 50
+    seeds: int = 3
+    iterations: int = 60
+    lr: float = 2e-3
+    points: int = 8
+    subset: int = 32
+    partition: str = "kmeans:4"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for axis in self.axes:
+            if axis not in AXES:
+                raise unknown("axis", axis, AXES)
+        if not self.axes or len(set(self.axes)) < len(self.axes):
+            raise InputError("name at least one axis, and each once")
+        if min(self.limit, self.seeds, self.iterations, self.points) < 1 or self.subset < 0:
+            raise InputError("pictures, seeds, iterations and points must be at least 1")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One machine of the ablation: its name, its axis, and what it changes."""
+
+    name: str
+    axis: str
+    changes: Changes = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """`axis=name`, unique in a run."""
+        return f"{self.axis}={self.name}"
+
+
+def settings_of(settings: FoldingSettings) -> list[Setting]:
+    """The base first, then every setting asked for.
+
+    Raises:
+        InputError: a product of axes that change the same thing.
+
+    Example:
+        >>> [s.name for s in settings_of(FoldingSettings(axes=("patch",)))]
+        ['base', '1x1', '3x3']
+    """
+    found = [Setting(BASE, BASE)]
+    if not settings.product:
+        return found + [
+            Setting(value, axis, changes) for axis in settings.axes for value, changes in AXES[axis].items()
+        ]
+    options = [[("", {}), *AXES[axis].items()] for axis in settings.axes]
+    for one, other in itertools.combinations(settings.axes, 2):
+        shared = {k for c in AXES[one].values() for k in c} & {k for c in AXES[other].values() for k in c}
+        if shared:
+            raise InputError(f"the axes {one} and {other} both change {', '.join(sorted(shared))}; take one of them")
+    for combination in itertools.product(*options):
+        parts = [f"{axis}={value}" for axis, (value, _) in zip(settings.axes, combination, strict=True) if value]
+        if parts:
+            merged = {k: v for _, changes in combination for k, v in changes.items()}
+            found.append(Setting("; ".join(parts), "product", merged))
+    return found

@@ -1,0 +1,120 @@
+"""What the commands that ask a percept share: pictures, the machine that is asked, sizes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from glom.apm import AsynchronousPerceptionMachine
+from glom.artifacts import machine, public_command, versions, write_json
+from glom.backbones.base import Backbone
+from glom.backbones.images import normalisation
+from glom.datasets.base import Sample
+from glom.datasets.registry import open_dataset
+from glom.datasets.segmentation import CompositePicture, SegmentedPicture, open_segmentation
+from glom.errors import InputError
+from glom.teachers.base import Teacher
+from glom.video import boring_video
+
+Array = NDArray[np.float32]
+LARGEST = 4096  # cells a side that may be asked for: beyond it a picture takes gigabytes
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a data set, with its label or with people's outlines where there are such."""
+
+    id: str
+    label: int | None
+    source: Sample | SegmentedPicture | CompositePicture
+
+    def read(self) -> tuple[Image.Image, Sequence[Any]]:
+        """The picture and its (H, W) label maps (none for a classified picture). Raises `InputError`."""
+        if isinstance(self.source, Sample):
+            return self.source.image(), []
+        image, maps = self.source.read()
+        return image, list(maps)
+
+
+def open_pictures(data: str, limit: int) -> tuple[list[Item], tuple[str, ...] | None, str, str]:
+    """Pictures of either kind of data set: (items, class names or None, the set's name, its fingerprint).
+
+    Raises:
+        InputError: nothing there, or a limit below 1.
+    """
+    root = Path(data).expanduser()
+    if root.is_dir() and (any(root.glob("*.npz")) or any(root.glob("*/*.npz")) or (root / "masks").is_dir()):
+        found = open_segmentation(root, "val", limit)
+        return [Item(p.id, None, p) for p in found.pictures], None, found.name, found.fingerprint()
+    dataset = open_dataset(data).limit(limit)
+    items = [Item(s.id, s.label, s) for s in dataset]
+    return items, dataset.classes, dataset.name, dataset.fingerprint()
+
+
+def squeezed(teacher: Teacher | Backbone, image: Image.Image, size: int = 0) -> torch.Tensor:
+    """(3, S, S): the whole picture squeezed onto the square the teacher reads, so that [0, 1]^2 covers all of it.
+
+    A teacher's own preprocessing may crop; its grid would then lie over a part of the picture only.
+    """
+    mean, std = normalisation(teacher) if not isinstance(teacher, Backbone) else (teacher.mean, teacher.std)
+    side = size or (teacher.size if isinstance(teacher, Backbone) else teacher.image_size)
+    view = boring_video(image, 1, side, mean, std)[:, 0].contiguous()
+    return view.to(teacher.device)
+
+
+def area(image: Image.Image, height: int, width: int) -> Array:
+    """The picture resized by area means: (height, width, 3) float32 in [0, 1]."""
+    small = image.convert("RGB").resize((width, height), Image.Resampling.BOX)
+    return (np.asarray(small, dtype=np.float32) / 255).astype(np.float32)
+
+
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """`64x48` -> (height 64, width 48). Raises `InputError` for anything else, or for more than `LARGEST` a side."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise InputError(f"{option} must look like 64x64 (height x width), got '{text}'")
+    if max(int(height), int(width)) > LARGEST:
+        raise InputError(f"{option} {text}: at most {LARGEST} a side")
+    return int(height), int(width)
+
+
+def machine_from(checkpoint: str, device: torch.device) -> tuple[AsynchronousPerceptionMachine, dict[str, Any]]:
+    """A pre-trained machine with a colour head, and what is known about it. Raises `InputError`."""
+    from glom.checkpoints import load_apm
+
+    apm, meta = load_apm(checkpoint, device)
+    if apm.rgb_head is None:
+        raise InputError(f"{checkpoint} has no colour head: it cannot be decoded; train one with colours")
+    return apm.requires_grad_(False), meta
+
+
+def digest(paths: Sequence[str]) -> str:
+    """sha256 over the contents of some files: what a run over them must match. Raises `InputError` for a lost one."""
+    total = hashlib.sha256()
+    for path in paths:
+        try:
+            total.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return total.hexdigest()
+
+
+def every(iterations: int, frames: int) -> Iterator[int]:
+    """Which iterations are looked at: 0, the last, and about `frames` spread between, denser at the start."""
+    marks = {round(iterations * (i / max(frames - 1, 1)) ** 2) for i in range(frames)}
+    yield from sorted(marks | {0, iterations})
+
+
+def record(path: str, result: dict[str, Any]) -> None:
+    """Write a result with the command, machine and versions it belongs to."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(target, {"command": public_command(), "machine": machine(), "versions": versions(), **result})
