@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -19,6 +20,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fold": ("commands.fold:fold", "Fold one picture, overfit, unfold: features and colours at any grid."),
     "ttt": ("commands.ttt:app", "Test-time training: run, trace, report."),
     "islands": ("commands.islands:app", "Islands of agreement: show, score, compare."),
+    "glom": ("commands.glom:app", "Hinton's GLOM: train it, see its islands level by level."),
+    "grid": ("commands.grid:app", "Feature grids: layer skipping, pre-training, decoding, interpolation."),
+    "ff": ("commands.ff:app", "Forward-forward networks: train, eval, goodness maps."),
+    "benchmark": ("commands.benchmark:benchmark", "Methods side by side on the same pictures, paired."),
+    "methods": ("commands.methods:app", "Methods: what can be compared, and where each comes from."),
+    "ablate": ("commands.ablate:app", "Ablations: what each part of folding buys."),
     "teachers": ("commands.teachers:app", "Teachers: what can be named, and how good they are."),
     "datasets": ("commands.datasets:app", "Data sets: what can be named, and fetching them."),
     "train": ("commands.train:app", "Train what ships, from scratch."),
@@ -101,7 +108,12 @@ def main() -> None:
     # Threads that wait by spinning take the processor from whoever else uses it, and on a busy machine a step then
     # takes many times as long; sleeping costs a few per cent on a quiet one. Only read when the first library loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(guard(app, sys.argv[1:]))
+    # What torchrun sends when another rank died, and a cluster's scheduler before it takes the machine away: said and
+    # left as Ctrl-C is, with the line that goes on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    code = guard(app, sys.argv[1:])
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to say
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from commands.common import (
     started,
     table,
 )
+from commands.islands_emerge import emerge
 
 app = typer.Typer(help="Islands of agreement: shown, and measured against people's outlines.", no_args_is_help=True)
 
@@ -68,7 +69,7 @@ def show(
 
 @app.command("score")
 def score(
-    data: Annotated[str, typer.Argument(help="bsds500 folder, or a folder of pictures with masks.")],
+    data: Annotated[str, typer.Argument(help="bsds500 folder, pictures with masks, or composites[:SOURCE].")],
     out: Out,
     backbone: BackboneOption = "",
     layers: Layers = "all",
@@ -135,6 +136,9 @@ def _row(name: str, r: dict[str, Any]) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+app.command("emerge")(emerge)
 
 
 @app.command("compare")

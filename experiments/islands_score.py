@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from glom.artifacts import RunFolder, command_line, read_json, read_results, write_json
-from glom.datasets.segmentation import SegmentedPicture, open_segmentation
+from glom.datasets.segmentation import CompositePicture, SegmentedPicture, open_segmentation
 from glom.errors import GlomError, InputError, RunError
 from glom.statistics import bootstrap_ci
 from glom.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers, untrained
@@ -30,7 +30,7 @@ class ScoreSettings:
     """What decides the scores.
 
     Attributes:
-        data: bsds500 folder, or pictures with masks.
+        data: bsds500 folder, pictures with masks, or composites[:SOURCE].
         backbone: "" for the default.
         layers: `all`, `first,last`, or numbers.
         partition: see `probes.partition.parse_partition`.
@@ -63,7 +63,7 @@ def run_score(
         raise InputError(f"--grid must be at least 2, got {settings.grid}")
     how = parse_partition(settings.partition)
     name, note = (settings.backbone, "") if settings.backbone else default_backbone()
-    data = open_segmentation(settings.data, settings.split, settings.limit or None)
+    data = open_segmentation(settings.data, settings.split, settings.limit or None, settings.seed)
     backbone = load_backbone(name, device)
     layers = select_layers(backbone, settings.layers)
     frames, size = settings.frames or backbone.frames, settings.size or backbone.view
@@ -107,7 +107,7 @@ def run_score(
 
 
 def score_picture(
-    item: SegmentedPicture,
+    item: SegmentedPicture | CompositePicture,
     backbone: Backbone,
     twin: Backbone,
     layers: Sequence[int],

@@ -1,7 +1,8 @@
-"""Pictures with people's outlines: BSDS500's layout, or a folder of pictures with masks.
+"""Pictures with outlines: BSDS500's layout, a folder of pictures with masks, or composites.
 
     bsds500:   SPLIT/ID.jpg beside SPLIT/ID.npz with `segmentations` (annotators, H, W); give the folder above or SPLIT
     masks:     images/NAME.jpg and masks/NAME.png, or NAME.jpg beside NAME.png; 0 is the background
+    composites[:SOURCE[:ROOT]]: pictures made on the fly with their masks, see `glom.datasets.composites`
 
 BSDS500: Arbelaez, Maire, Fowlkes & Malik 2011.
 """
@@ -17,6 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from glom.datasets.composites import (
+    GARMENTS,
+    SAMPLE,
+    Composites,
+    CompositeSettings,
+    open_source,
+    resolve_source,
+)
 from glom.datasets.reading import SUFFIXES, one_line, read_image
 from glom.datasets.sources import FileSource
 from glom.errors import InputError
@@ -58,39 +67,69 @@ class SegmentedPicture:
             )
         return image, maps
 
+    def digest(self) -> str:
+        """Of both files' contents."""
+        return f"{FileSource(self.path).digest()}\0{FileSource(self.truth).digest()}"
+
+
+@dataclass(frozen=True)
+class CompositePicture:
+    """One composite and its mask; as `SegmentedPicture`, but made when it is read."""
+
+    id: str
+    number: int
+    made: Composites = field(repr=False, compare=False)
+    background: int | None = 0
+
+    def read(self) -> tuple[Image.Image, Maps]:
+        """The picture (RGB) and its mask (1, S, S), 0 the ground."""
+        batch = self.made.batch([self.number])
+        pixels = (batch.images[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        return Image.fromarray(pixels), batch.masks.numpy()
+
+    def digest(self) -> str:
+        """Its number and all that decides it."""
+        return f"{self.made.settings}\0{self.number}"
+
 
 @dataclass(frozen=True)
 class SegmentedSet:
     """Pictures in the order of their names, and what they are called together ("bsds500/val")."""
 
     name: str
-    pictures: tuple[SegmentedPicture, ...]
+    pictures: tuple[SegmentedPicture | CompositePicture, ...]
 
     def fingerprint(self) -> str:
         """sha256 over ids and contents of pictures and outlines."""
         digest = hashlib.sha256()
         for item in self.pictures:
-            parts = (item.id, FileSource(item.path).digest(), FileSource(item.truth).digest())
-            digest.update("\0".join(parts).encode() + b"\n")
+            digest.update(f"{item.id}\0{item.digest()}\n".encode())
         return digest.hexdigest()
 
 
-def open_segmentation(folder: str | Path, split: str = "val", limit: int | None = None) -> SegmentedSet:
-    """Open a folder in either layout. A picture or a mask without its other half is kept, and fails when it is read.
+def open_segmentation(folder: str | Path, split: str = "val", limit: int | None = None, seed: int = 0) -> SegmentedSet:
+    """Open a folder in either layout, or composites. A picture or a mask without its other half is kept, and fails when
+    it is read.
 
     Args:
         folder: see the module's text.
-        split: of a bsds500 folder that holds several.
-        limit: at most this many pictures, the first by name.
+        split: of a bsds500 folder that holds several; composites are made of the test objects unless it is "train".
+        limit: at most this many pictures, the first by name; of composites 100 if nothing is said.
+        seed: of composites.
 
     Raises:
         InputError: no such folder, no such split, or nothing in either layout.
     """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise InputError(f"{one_line(root)} is not a folder; give a bsds500 folder or one with pictures and masks")
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
+    word, _, source = str(folder).partition(":")
+    if word == "composites":
+        return _composites(source, "train" if split == "train" else "test", limit or 100, seed)
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise InputError(
+            f"{one_line(root)} is not a folder; give a bsds500 folder, one with pictures and masks, or 'composites'"
+        )
     inner = root / split
     splits = sorted(d.name for d in root.iterdir() if d.is_dir() and any(d.glob("*.npz")))
     if any(root.glob("*.npz")):
@@ -109,6 +148,20 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
             "or images/NAME.jpg and masks/NAME.png"
         )
     return SegmentedSet(name, tuple(pictures[:limit]))
+
+
+def _composites(source: str, split: str, count: int, seed: int) -> SegmentedSet:
+    """Two garments (or digits, or photographs) a picture, so that one number of clusters suits them all; as the recipe
+    `weave` of `apm islands emerge` has them."""
+    name, root, _ = resolve_source(source)
+    kind = "fashion-mnist" if name == SAMPLE else name
+    classes = GARMENTS if kind == "fashion-mnist" else ()
+    settings = CompositeSettings(
+        kind, objects=(2, 2), scale=(0.5, 0.65), texture=1.0, colour=0.3, fabrics=True, classes=classes, seed=seed
+    )
+    made = Composites(*open_source(name, root, split), settings)
+    pictures = tuple(CompositePicture(f"composite-{i:05d}", i, made) for i in range(count))
+    return SegmentedSet(f"composites of {name}/{split}", pictures)
 
 
 def _pairs(images: Path, truths: Path, ending: str, background: int | None) -> list[SegmentedPicture]:
