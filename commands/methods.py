@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from commands.common import Json, emit_json, table
@@ -19,7 +21,7 @@ def list_methods(as_json: Json = False) -> None:
     """Every method, what it needs and where its settings are from."""
     from experiments.methods import METHODS
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, make in METHODS.items():
         needs = [what for what, wanted in (("text", make.needs_text), ("labels", make.needs_shots)) if wanted]
         rows.append({"name": name, "what": make.what, "needs": needs, "stream": make.stateful, "source": make.source})
