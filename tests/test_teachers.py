@@ -233,7 +233,10 @@ VISION = {**LAYERS, "image_size": 32, "patch_size": 8}
 
 
 def _save_clip(folder: Path) -> None:
-    bytes_ = sorted(set(transformers.convert_slow_tokenizer.bytes_to_unicode().values()))
+    # From the module: as an attribute of the package its name may be a function of the same name.
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    bytes_ = sorted(set(bytes_to_unicode().values()))
     words = [*bytes_, *(b + "</w>" for b in bytes_), "<|startoftext|>", "<|endoftext|>"]
     vocab = {word: i for i, word in enumerate(words)}
     text = {**LAYERS, "vocab_size": len(vocab), "max_position_embeddings": 32}
