@@ -282,7 +282,9 @@ def published_against_folded(settings: ExecutionSettings) -> dict[str, list[floa
     rounds: list[tuple[Round, Round, Round]] = []
     arguments = (settings.apm, settings.features, settings.seed, torch.get_num_threads())
     # `apm` has waiting threads sleep, which slows short products; the release's wait as the library lets them.
-    apart = [Apart(make_published, *arguments, keep, without=("OMP_WAIT_POLICY",)) for keep in (False, True)]
+    apart = [
+        Apart(make_published, *arguments, keep, without=("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")) for keep in (False, True)
+    ]
     with apart[0] as as_it_comes, apart[1] as kept:
         for _ in range(settings.published_rounds):
             folded()
