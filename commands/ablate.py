@@ -8,18 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
-    Interrupted,
     Json,
     Out,
     Quiet,
+    Record,
     Resume,
     Seed,
     emit_json,
+    follow,
     for_adaptation,
+    resumable,
     say,
     table,
 )
-from commands.grid_fields import Record, follow, record_result
+from commands.grid_fields import record_result
 
 app = typer.Typer(help="Ablations: what each part of folding buys.", no_args_is_help=True)
 
@@ -48,18 +50,14 @@ def folding(
     """One machine a setting, overfit on every picture; means, intervals and differences from the base."""
     from experiments.folding import run_folding
     from experiments.folding_settings import AXES, FoldingSettings
-    from glom.artifacts import command_line
 
     for_adaptation()
     axes = tuple(AXES) if axis == "all" else tuple(a.strip() for a in axis.split(","))
     settings = FoldingSettings(
         data, axes, product, teacher, apm, limit, seeds, iterations, partition=partition, seed=seed
     )
-    again = command_line() if "--resume" in command_line() else f"{command_line()} --resume"
-    try:
+    with resumable("everything so far is kept"):
         result = follow(run_folding(settings, Path(out), resume), quiet)["summary"]
-    except KeyboardInterrupt as stop:
-        raise Interrupted(f"interrupted; everything so far is kept. To go on:\n  {again}") from stop
     record_result(save, result)
     if as_json:
         emit_json(result)

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Device, Json, Quiet, Resume, Seed, emit_json, say, show_stages, table
+from commands.common import (
+    Device,
+    Json,
+    Quiet,
+    Record,
+    Resume,
+    Seed,
+    emit_json,
+    say,
+    show_stages,
+    table,
+)
 
 WANTED = {"tsne_speedup": ">= 4", "trustworthiness": ">= next - 0.005", "hook_overhead": "<= 1.1"}
 NAMES = {
@@ -79,7 +90,7 @@ def islands_score(
     size: Annotated[int, typer.Option("--size", help="Side in pixels; 0: the backbone's.", min=0)] = 0,
     split: Annotated[str, typer.Option("--split", help="Split of a bsds500 folder.")] = "val",
     limit: Annotated[int, typer.Option("--limit", help="At most N pictures; 0: all.", min=0)] = 100,
-    save: Annotated[str | None, typer.Option("--record", help="Also write the table here.", metavar="FILE")] = None,
+    save: Record = None,
     seed: Seed = 0,
     device: Device = "auto",
     resume: Resume = False,

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Json, Quiet, Seed, emit_json, for_adaptation, progress, say, started, table
+from commands.common import (
+    Json,
+    Quiet,
+    Record,
+    Seed,
+    emit_json,
+    for_adaptation,
+    progress,
+    say,
+    started,
+    table,
+)
 
 
 def steps(
@@ -18,14 +29,14 @@ def steps(
     counts: Annotated[str, typer.Option("--steps", help="Comma-separated numbers of steps.")] = "15,30,60",
     queries: Annotated[str, typer.Option("--queries", help="Locations a step; 0 for all.")] = "0,32",
     limit: Annotated[int, typer.Option("--limit", help="Pictures.", min=1)] = 16,
-    save: Annotated[str | None, typer.Option("--record", help="Also write the table here.", metavar="FILE")] = None,
+    save: Record = None,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Rates, steps and query subsets against the cosine reached, and the closed form as baseline."""
     from experiments.bench.steps import StepsSettings, run_steps
-    from glom.artifacts import machine, public_command, versions, write_json
+    from glom.artifacts import write_record
     from glom.errors import InputError
 
     for_adaptation()
@@ -43,9 +54,7 @@ def steps(
             rows.append(row)
             bar.update(task, completed=len(rows))
     if save:
-        Path(save).parent.mkdir(parents=True, exist_ok=True)
-        found = {"command": public_command(), "machine": machine(), "versions": versions(), "rows": rows}
-        write_json(Path(save), found)
+        write_record(Path(save), {"rows": rows})
     if as_json:
         emit_json({"rows": rows})
         return

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Device, Json, Quiet, Seed, conditions_table, emit_json, for_adaptation, say, show_stages
+from commands.common import (
+    Device,
+    Json,
+    Quiet,
+    Record,
+    Seed,
+    conditions_table,
+    emit_json,
+    for_adaptation,
+    say,
+    show_stages,
+)
 
 
 def ttt(
@@ -19,7 +30,7 @@ def ttt(
     ] = "gaussian_noise:3,contrast:3,glass_blur:3",
     preset: Annotated[str, typer.Option("--preset", help="published, fast, or exact.")] = "fast",
     limit: Annotated[int | None, typer.Option("--limit", help="At most N samples.")] = None,
-    save: Annotated[str | None, typer.Option("--record", help="Also write the table here.", metavar="FILE")] = None,
+    save: Record = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,

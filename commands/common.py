@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -26,11 +28,29 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.", metavar="S
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", metavar="D")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Record = Annotated[
+    str | None, typer.Option("--record", help="Also write the result here, with command and machine.", metavar="FILE")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is chosen and why.")]
 
 
 class Interrupted(Exception):
     """Ctrl-C, after everything done so far was reported."""
+
+
+@contextmanager
+def resumable(kept: str = "everything above is kept", before: Callable[[], None] | None = None) -> Iterator[None]:
+    """Ctrl-C inside says what is kept and the command that goes on; `before` runs first, to report what there is."""
+    from glom.artifacts import command_line
+
+    command = command_line()
+    again = command if "--resume" in command else f"{command} --resume"
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if before is not None:
+            before()
+        raise Interrupted(f"interrupted; {kept}. To go on:\n  {again}") from stop
 
 
 def guard(app: typer.Typer, arguments: list[str]) -> int:
@@ -141,19 +161,35 @@ def started(events: Iterable[Event]) -> Iterator[Event]:
     return chain(first, iterator)
 
 
+def follow(events: Iterable[dict[str, Any]], quiet: bool, *fields: str) -> dict[str, Any]:
+    """A bar for each `stage` of `{"stage", "done", "total", "message", ...}` events, messages above; the last event.
+
+    `fields` are shown beside the bar, as last given by an event.
+    """
+    drawn = deque(_drawn(events, quiet, fields), maxlen=1)
+    return drawn[0] if drawn else {}
+
+
 def show_stages(events: Iterable[dict[str, Any]], quiet: bool) -> list[dict[str, Any]]:
-    """A bar for each `stage` of `{"stage", "done", "total", ...}` events; returns the last event of each stage."""
+    """As `follow`; returns the last event of each stage."""
+    return list({event["stage"]: event for event in _drawn(events, quiet, ())}.values())
+
+
+def _drawn(events: Iterable[dict[str, Any]], quiet: bool, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
     events = started(events)
-    last: dict[str, dict[str, Any]] = {}
-    with progress(quiet) as bar:
+    with progress(quiet, *fields) as bar:
         tasks: dict[str, Any] = {}
+        blank: dict[str, Any] = dict.fromkeys(fields, "")
         for event in events:
-            stage = event["stage"]
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(f"{stage:<18}", total=event["total"])
-            bar.update(tasks[stage], completed=event["done"], total=event["total"])
-            last[stage] = event
-    return list(last.values())
+            if event.get("message"):
+                bar.console.print(event["message"], markup=False, soft_wrap=True)
+            stage = event.get("stage")
+            if stage is not None:
+                if stage not in tasks:
+                    tasks[stage] = bar.add_task(f"{stage:<18}", total=event["total"], **blank)
+                given = {name: event[name] for name in fields if name in event}
+                bar.update(tasks[stage], completed=event["done"], total=event["total"], **given)
+            yield event
 
 
 def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -180,4 +216,9 @@ def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def percent(value: float | None) -> str:
     """68.4, or a dash."""
-    return "-" if value is None else f"{value:.1f}"
+    return number(value, 1)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """0.684, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"

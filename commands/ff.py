@@ -9,17 +9,18 @@ import typer
 
 from commands.common import (
     Device,
-    Interrupted,
     Json,
     Out,
     Quiet,
+    Record,
     Resume,
     Seed,
     emit_json,
+    follow,
     for_adaptation,
-    progress,
+    percent,
+    resumable,
     say,
-    started,
     table,
 )
 
@@ -34,7 +35,6 @@ DataRoot = Annotated[
 Data = Annotated[
     str, typer.Option("--data", "-d", help="mnist, fashion-mnist, cifar10, or a folder with train/ and test/.")
 ]
-Record = Annotated[str | None, typer.Option("--record", help="Also write settings, curve, result.", metavar="FILE")]
 
 
 def numbers(name: str, text: str | None) -> tuple[int, ...] | None:
@@ -118,7 +118,6 @@ def train(
 
     from experiments.ff_train import FFRequest
     from experiments.ff_train import train as run_training
-    from glom.artifacts import command_line
     from glom.errors import InputError
     from glom.forward_forward import preset as settings_of
 
@@ -140,12 +139,8 @@ def train(
     where = Path(data_root).expanduser() if data_root else None
     named = data or ("cifar10" if mode == "local" else "mnist")
     request = FFRequest(named, settings, limit, where, device, download)
-    command = command_line()
-    again = command if "--resume" in command else f"{command} --resume"
-    try:
-        result = follow(run_training(request, Path(out), resume), quiet)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(f"interrupted; complete epochs are kept. To go on:\n  {again}") from stop
+    with resumable("complete epochs are kept"):
+        result = follow(run_training(request, Path(out), resume), quiet, "note")["result"]
     finish(result, Path(out), record, as_json)
 
 
@@ -179,39 +174,16 @@ def finish(result: dict[str, Any], folder: Path, record: str | None, as_json: bo
         emit_json(result)
         return
     names = {"goodness": "goodness of every label", "softmax": "softmax in one pass"}
-    trained = result["epochs"], _seconds(result["seconds_per_epoch"])
+    trained = result["epochs"], percent(result["seconds_per_epoch"])
     rows = [(names[k], f"{v:.2f}", *trained) for k, v in result["readouts"].items()]
     if result["baseline_test_error"] is not None:
-        twin = result["baseline_epochs"], _seconds(result["baseline_seconds_per_epoch"])
+        twin = result["baseline_epochs"], percent(result["baseline_seconds_per_epoch"])
         rows.append(("backpropagation twin", f"{result['baseline_test_error']:.2f}", *twin))
     title = f"{folder}: {result['test_pictures']} test pictures"
     title += "" if result["complete"] else ", training not complete"
     table(["read-out", "error (%)", "epochs", "s an epoch"], rows, title=title, right=(1, 2, 3))
     if record:
         say(f"recorded in {record}")
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def follow(events: Any, quiet: bool) -> dict[str, Any]:
-    """A bar a stage, in epochs, with the error so far; returns the result."""
-    events = started(events)
-    result: dict[str, Any] = {}
-    with progress(quiet, "note") as bar:
-        tasks: dict[str, Any] = {}
-        for event in events:
-            if "result" in event:
-                result = event["result"]
-                continue
-            name = event["stage"]
-            if event.get("message"):
-                bar.console.print(event["message"], markup=False, soft_wrap=True)
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=event["total"], note="")
-            bar.update(tasks[name], completed=event["done"], note=event.get("note", ""))
-    return result
 
 
 @app.command("goodness")

@@ -9,17 +9,17 @@ import typer
 
 from commands.common import (
     Device,
-    Interrupted,
     Json,
     Out,
     Quiet,
+    Record,
     Resume,
     Seed,
     emit_json,
-    progress,
+    follow,
+    resumable,
     say,
     show_stages,
-    started,
     table,
 )
 
@@ -78,7 +78,6 @@ def train(
 ) -> None:
     """Train a GLOM; DIR then holds its weights, the log of the loss, and all that going on needs."""
     from experiments.glom_train import TrainSettings, run_train
-    from glom.artifacts import command_line
     from glom.consensus.config import GlomConfig, parse_radius, parse_weights
     from glom.consensus.objectives import ObjectiveSettings, objective_of
 
@@ -99,12 +98,9 @@ def train(
     settings = TrainSettings(
         objective, data, source, limit, size, steps, batch, lr, precision=precision, seed=seed, config=config, task=task
     )
-    folder, command = Path(out), command_line()
-    again = command if "--resume" in command else f"{command} --resume"
-    try:
-        result = _follow(run_train(settings, folder, resume, device), settings.steps, quiet)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(f"interrupted; the last checkpoint is kept. To go on:\n  {again}") from stop
+    with resumable("the last checkpoint is kept"):
+        events = run_train(settings, Path(out), resume, device)
+        result = follow((_training(event, settings.steps) for event in events), quiet, "note")["result"]
     if as_json:
         emit_json(result)
         return
@@ -121,19 +117,10 @@ MEASURES = {
 }
 
 
-def _follow(events: Any, total: int, quiet: bool) -> dict[str, Any]:
-    """A bar with loss and time left; returns the result."""
-    result: dict[str, Any] = {}
-    events = started(events)
-    with progress(quiet, "note") as bar:
-        task = bar.add_task("training", total=total, note="")
-        for event in events:
-            if event.get("message"):
-                bar.console.print(event["message"], markup=False, soft_wrap=True)
-            if "loss" in event:
-                bar.update(task, completed=event["step"], note=f"loss {event['loss']:.3f}")
-            result = event.get("result", result)
-    return result
+def _training(event: dict[str, Any], total: int) -> dict[str, Any]:
+    if "loss" not in event:
+        return event
+    return {**event, "stage": "training", "done": event["step"], "total": total, "note": f"loss {event['loss']:.3f}"}
 
 
 @app.command("islands")
@@ -174,7 +161,7 @@ def score(
     limit: Annotated[int, typer.Option("--limit", help="Held-out composites.", min=2)] = 200,
     iterations: Iterations = 0,
     threshold: Threshold = 0.9,
-    record: Annotated[str | None, typer.Option("--record", help="Also write the result here.", metavar="FILE")] = None,
+    record: Record = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,

@@ -9,24 +9,24 @@ from typer import Argument, Option
 
 from commands.common import (
     Device,
-    Interrupted,
     Json,
     Out,
     Quiet,
+    Record,
     Resume,
     Seed,
     emit_json,
+    follow,
     for_adaptation,
-    progress,
+    number,
+    resumable,
     say,
-    started,
     table,
 )
 
 Images = Annotated[list[str], Argument(help="Pictures.", metavar="IMAGE...")]
 Checkpoint = Annotated[str, Option("--checkpoint", "-c", help="A machine of `apm grid train`.", metavar="C")]
 Overfit = Annotated[bool, Option("--overfit", help="Overfit a fresh machine instead.")]
-Record = Annotated[str | None, Option("--record", help="Also write the result here.", metavar="FILE")]
 Teacher = Annotated[str, Option("--teacher", "-t", help="See `apm teachers`; default: what suits.", metavar="T")]
 SHIPPED = "apm-cifar10"
 
@@ -93,7 +93,6 @@ def overfit(
     quiet: Quiet = False,
 ) -> None:
     """One picture, one token, random weights: the islands that appear. A folder: whether they follow the picture."""
-    from glom.artifacts import command_line
     from glom.errors import InputError
 
     for_adaptation()
@@ -106,11 +105,8 @@ def overfit(
         study = StudySettings(
             image, names, teacher, apm, iterations, points, lr, grid, partition, limit or 10, seed=seed
         )  # fmt: skip
-        again = command_line() if "--resume" in command_line() else f"{command_line()} --resume"
-        try:
+        with resumable("whole pictures are kept"):
             result = follow(run_study(study, Path(out), resume, device), quiet)["summary"]
-        except KeyboardInterrupt as stop:
-            raise Interrupted(f"interrupted; whole pictures are kept. To go on:\n  {again}") from stop
         record_result(save, result)
         if as_json:
             emit_json(result)
@@ -144,13 +140,13 @@ def study_table(result: dict[str, Any]) -> None:
     """A row a way of overfitting, then the baselines."""
     rows = []
     for r in result["rows"]:
-        noise = _number(r.get("same_as_noise", {}).get("mean"))
+        noise = number(r.get("same_as_noise", {}).get("mean"))
         gain = "-"
         if "minus_position_code" in r:
             found = r["minus_position_code"]
             gain = f"[{found['ci95'][0]:+.2f},{found['ci95'][1]:+.2f}]"
-        own, others = _number(r["specific"]["mean"]), _number(r["other_pictures"]["mean"])
-        cells = (_number(r["ari"]["mean"]), own, gain, noise, others)
+        own, others = number(r["specific"]["mean"]), number(r["other_pictures"]["mean"])
+        cells = (number(r["ari"]["mean"]), own, gain, noise, others)
         rows.append((r["name"], *cells, r.get("follows") or ""))
     heads = ["overfit on", "ARI", "own", "over position", "noise", "others", "follows"]
     table(heads, rows, title=f"{result['n']} pictures, {result['skipped']} skipped", right=range(1, 6))
@@ -206,7 +202,7 @@ def interpolate(
         rows.append((f"{i / (result['steps'] - 1):.2f}", *(f"{d:.3f}" for d in apart), said))
     title = f"{result['images'][0]} to {result['images'][1]}, {path}"
     table(["t", "from first", "from last", "zero-shot class"], rows, title=title, right=(0, 1, 2))
-    say(f"Lipschitz estimate {_number(result['lipschitz'])}; length over distance {_number(result['length'])}")
+    say(f"Lipschitz estimate {number(result['lipschitz'])}; length over distance {number(result['length'])}")
     say(f"strip: {out}/strip.png; films: {out}/colours.gif, {out}/features.gif; path: {out}/path.png")
 
 
@@ -243,7 +239,7 @@ def upsample(
         return
     rows = []
     for r in result["scales"]:
-        found = [_number(r[f"{m}{kind}"]) for kind in ("", "_bilinear", "_average") for m in ("cosine", "r2")]
+        found = [number(r[f"{m}{kind}"]) for kind in ("", "_bilinear", "_average") for m in ("cosine", "r2")]
         grid = "x".join(map(str, r["grid"]))
         rows.append((f"{r['scale']} ({grid})", *found, f"{r['minus_bilinear'][0]:+.3f}"))
     heads = ["scale", "cosine", "R²", "bilin. cos", "R²", "average cos", "R²", "gain"]
@@ -252,32 +248,10 @@ def upsample(
     say(f"average: the same views, bilinear, averaged; gain: cosine over bilinear; sheets: {out}")
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 def record_result(path: str | None, result: dict[str, Any]) -> None:
     """Write a result for the records, where that is asked for."""
-    from experiments.percepts import record
+    from glom.artifacts import write_record
 
     if path is not None:
-        record(path, result)
+        write_record(Path(path), result)
         say(f"recorded in {path}")
-
-
-def follow(events: Any, quiet: bool) -> dict[str, Any]:
-    """A bar a stage, messages above it; returns the last event."""
-    last: dict[str, Any] = {}
-    events = started(events)
-    with progress(quiet) as bar:
-        tasks: dict[str, Any] = {}
-        for event in events:
-            if event.get("message"):
-                bar.console.print(event["message"], markup=False, soft_wrap=True)
-            stage = event.get("stage")
-            if stage is not None:
-                if stage not in tasks:
-                    tasks[stage] = bar.add_task(f"{stage:<11}", total=event["total"])
-                bar.update(tasks[stage], completed=event["done"], total=event["total"])
-            last = event
-    return last

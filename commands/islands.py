@@ -9,16 +9,16 @@ import typer
 
 from commands.common import (
     Device,
-    Interrupted,
     Json,
     Out,
     Quiet,
     Resume,
     Seed,
     emit_json,
-    progress,
+    follow,
+    number,
+    resumable,
     say,
-    started,
     table,
 )
 from commands.islands_emerge import emerge
@@ -59,7 +59,7 @@ def show(
     settings = ShowSettings(
         tuple(images), backbone, layers, reduce, joint, exact, frames, size, grid, save_grids, not no_cache, seed
     )
-    result = _follow(run_show(settings, Path(out), device), quiet)["result"]
+    result = follow(run_show(settings, Path(out), device), quiet)["result"]
     if as_json:
         emit_json(result)
         return
@@ -89,17 +89,16 @@ def score(
 ) -> None:
     """Islands of every layer against people's outlines, beside both baselines and the people themselves."""
     from experiments.islands_score import ScoreSettings, load_summary, run_score
-    from glom.artifacts import command_line
 
-    folder, command = Path(out), command_line()
+    folder = Path(out)
     settings = ScoreSettings(data, backbone, layers, partition, grid, frames, size, split, limit, seed)
-    again = command if "--resume" in command else f"{command} --resume"
-    try:
-        result = _follow(run_score(settings, folder, resume, device), quiet)["summary"]
-    except KeyboardInterrupt as stop:
+
+    def so_far() -> None:
         if (folder / "results.jsonl").is_file() and not as_json:
             score_table(load_summary(folder), folder)
-        raise Interrupted(f"interrupted; everything above is kept. To go on:\n  {again}") from stop
+
+    with resumable(before=so_far):
+        result = follow(run_score(settings, folder, resume, device), quiet)["summary"]
     if as_json:
         emit_json(result)
     else:
@@ -130,12 +129,8 @@ def _row(name: str, r: dict[str, Any]) -> tuple[str, ...]:
     interval = r["ci95"]["covering"]
     span = "-" if interval is None else f"{interval[0]:.2f}-{interval[1]:.2f}"
     count = "-" if r.get("islands") is None else f"{r['islands']:.0f}"
-    values = [_number(r[key]) for key in ("covering", "ari", "fg_ari", "nmi", "boundary_f")]
+    values = [number(r[key]) for key in ("covering", "ari", "fg_ari", "nmi", "boundary_f")]
     return name, values[0], span, *values[1:], count
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 app.command("emerge")(emerge)
@@ -160,27 +155,9 @@ def compare(
         if "minus_first" in r:
             gain, low, high = r["minus_first"][by]
             difference = f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]"
-        values = [_number(r[k]) for k in ("covering", "ari", "nmi", "boundary_f")]
+        values = [number(r[k]) for k in ("covering", "ari", "nmi", "boundary_f")]
         rows.append((r["folder"], r["backbone"], str(r["layer"]), *values, difference))
     heads = ["run", "backbone", "layer", "covering", "ARI", "NMI", "boundary F", f"{by} minus first [95 %]"]
     table(heads, rows, title=f"{result['n']} pictures, best layer by {by}", right=range(2, 8))
     if not result["same_data"]:
         say("the runs' data sets differ; only the pictures they share, by name, are compared")
-
-
-def _follow(events: Any, quiet: bool) -> dict[str, Any]:
-    """A bar a stage, messages above it; returns the last event."""
-    last: dict[str, Any] = {}
-    events = started(events)
-    with progress(quiet) as bar:
-        tasks: dict[str, Any] = {}
-        for event in events:
-            if event.get("message"):
-                bar.console.print(event["message"], markup=False, soft_wrap=True)
-            if "stage" in event:
-                name = event["stage"]
-                if name not in tasks:
-                    tasks[name] = bar.add_task(f"{name:<10}", total=event["total"])
-                bar.update(tasks[name], completed=event["done"], total=event["total"])
-            last = event
-    return last

@@ -9,7 +9,6 @@ import typer
 
 from commands.common import (
     Device,
-    Interrupted,
     Json,
     Out,
     Quiet,
@@ -17,9 +16,9 @@ from commands.common import (
     Seed,
     console,
     emit_json,
-    progress,
+    follow,
+    resumable,
     say,
-    started,
     table,
 )
 
@@ -54,19 +53,15 @@ def emerge(
     """Train from scratch with classification alone; score every layer's islands on the way; give a verdict."""
     from experiments.emerge_settings import EmergeSettings
     from experiments.islands_emerge import run_emerge, write_record
-    from glom.artifacts import command_line
     from glom.errors import InputError
 
     for name, value in (("--steps", steps), ("--every", every)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
-    folder, command = Path(out), command_line()
+    folder = Path(out)
     settings = EmergeSettings(data, source, recipe, steps or 0, every or 0, watch, images, film, seed)
-    again = command if "--resume" in command else f"{command} --resume"
-    try:
-        result = _follow(run_emerge(settings, folder, resume, device, download), quiet)["summary"]
-    except KeyboardInterrupt as stop:
-        raise Interrupted(f"interrupted; all up to the last look is kept. To go on:\n  {again}") from stop
+    with resumable("all up to the last look is kept"):
+        result = follow(run_emerge(settings, folder, resume, device, download), quiet, "note")["summary"]
     if record:
         write_record(folder, Path(record))
     if as_json:
@@ -124,22 +119,3 @@ def _best(rows: list[dict[str, Any]], measure: str) -> list[dict[str, Any]]:
         return []
     top = max(rows, key=lambda r: float(r[measure][0]))["layer"]
     return [r for r in rows if r["layer"] == top]
-
-
-def _follow(events: Any, quiet: bool) -> dict[str, Any]:
-    """A bar a stage with the last look's figures; returns the last event."""
-    last: dict[str, Any] = {}
-    events = started(events)
-    with progress(quiet, "note") as bar:
-        tasks: dict[str, Any] = {}
-        for event in events:
-            if event.get("message"):
-                bar.console.print(event["message"], markup=False, soft_wrap=True)
-            if "stage" in event:
-                name = event["stage"]
-                if name not in tasks:
-                    tasks[name] = bar.add_task(f"{name:<10}", total=event["total"], note="")
-                changes = {"note": event["note"]} if "note" in event else {}
-                bar.update(tasks[name], completed=event["done"], total=event["total"], **changes)
-            last = event
-    return last

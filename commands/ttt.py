@@ -9,7 +9,6 @@ import typer
 
 from commands.common import (
     Device,
-    Interrupted,
     Json,
     Out,
     Quiet,
@@ -20,6 +19,7 @@ from commands.common import (
     for_adaptation,
     percent,
     progress,
+    resumable,
     say,
     started,
     table,
@@ -134,16 +134,16 @@ def run(
     )
     if verbose:
         say(f"settings: {request.ttt}")
-    folder, command = Path(out), command_line()
+    folder = Path(out)
     first = ranks()[0] == 0
     quiet = quiet or not first
-    again = command if "--resume" in command else f"{command} --resume"
-    try:
-        follow(run_experiment(request, folder, resume, command), quiet)
-    except KeyboardInterrupt as stop_now:
+
+    def so_far() -> None:
         if first and list(folder.glob("results*.jsonl")):
             report_table(summary(folder), folder)
-        raise Interrupted(f"interrupted; everything above is kept. To go on:\n  {again}") from stop_now
+
+    with resumable(before=so_far):
+        follow(run_experiment(request, folder, resume, command_line()), quiet)
     if not first:
         return
     result = summary(folder)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from experiments.glom_data import HELD_OUT_SEED, composites
 from experiments.glom_train import new_glom
-from glom.artifacts import RunFolder, machine, public_command, read_json, versions, write_json
+from glom.artifacts import RunFolder, public_command, read_json, write_json, write_record
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.goodness import hybrids, level_goodness, moved_tops
 from glom.consensus.model import Glom
@@ -130,8 +130,7 @@ def run_score(
         levels_figure(result, out / "levels.png")
         folder.finish()
     if record:
-        about = {"command": public_command(), "machine": machine(), "versions": versions()}
-        write_json(Path(record), {**about, **result})
+        write_record(Path(record), result)
     yield {"stage": "scoring", "done": total, "total": total, "result": result}
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glom.apm import AsynchronousPerceptionMachine
-from glom.artifacts import machine, public_command, versions, write_json
 from glom.backbones.base import Backbone
 from glom.backbones.images import normalisation
 from glom.datasets.base import Sample
@@ -111,10 +110,3 @@ def every(iterations: int, frames: int) -> Iterator[int]:
     """Which iterations are looked at: 0, the last, and about `frames` spread between, denser at the start."""
     marks = {round(iterations * (i / max(frames - 1, 1)) ** 2) for i in range(frames)}
     yield from sorted(marks | {0, iterations})
-
-
-def record(path: str, result: dict[str, Any]) -> None:
-    """Write a result with the command, machine and versions it belongs to."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_json(target, {"command": public_command(), "machine": machine(), "versions": versions(), **result})

@@ -289,6 +289,19 @@ def command_line() -> str:
     return shlex.join([program, *sys.argv[1:]])
 
 
+def write_record(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result for `benchmarks/results`: the command that made it, machine and versions first.
+
+    Raises:
+        InputError: the folder cannot be made. RunError: the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
+    write_json(path, {"command": public_command(), "machine": machine(), "versions": versions(), **result})
+
+
 def public_command() -> str:
     """`command_line` for records that leave the machine: a file or folder goes by its last name alone."""
     import shlex
