@@ -10,17 +10,17 @@ import typer
 from commands import grid_fields
 from commands.common import (
     Device,
-    Interrupted,
     Json,
     Out,
     Quiet,
+    Record,
     Resume,
     Seed,
     emit_json,
+    follow,
     percent,
-    progress,
+    resumable,
     say,
-    started,
     table,
 )
 
@@ -33,8 +33,6 @@ app = typer.Typer(
 Cache = Annotated[str | None, typer.Option("--cache", help="Where grids are kept; default: the user's cache.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute grids when they are needed; keep none.")]
 Data = Annotated[str, typer.Argument(help="A folder, a manifest or a name: see `apm datasets`.")]
-
-Record = Annotated[str | None, typer.Option("--record", help="Also write settings and figures into one file.")]
 
 
 @app.command("train")
@@ -77,7 +75,6 @@ def train(
     from experiments.grid_run import run_grid_train
     from experiments.grid_settings import grid_settings
     from experiments.ttt_run import ranks
-    from glom.artifacts import command_line
 
     machine = {"patch": patch, "channels": channels, "local_patch": local_patch, "trunk": _widths(trunk)}
     settings = grid_settings(
@@ -101,13 +98,10 @@ def train(
         cache_precision=cache_precision,
         seed=seed,
     )
-    first, folder, command = ranks()[0] == 0, Path(out), command_line()
-    again = command if "--resume" in command else f"{command} --resume"
+    first, folder = ranks()[0] == 0, Path(out)
     events = run_grid_train(settings, folder, resume, device, Path(cache) if cache else None, not no_cache, half)
-    try:
-        result = follow(events, quiet or not first).get("summary")
-    except KeyboardInterrupt as stop:
-        raise Interrupted(f"interrupted; the last state is kept. To go on:\n  {again}") from stop
+    with resumable("the last state is kept"):
+        result = follow(map(_paced, events), quiet or not first, "note").get("summary")
     if not first or result is None:
         return
     keep_record(record, out)
@@ -141,6 +135,10 @@ def quality_table(result: dict[str, Any], title: str) -> None:
         bank = result["knn"]["bank"]
         rows.append((f"k-NN accuracy, teacher (%; {bank} pictures in the bank)", percent(result["knn"]["teacher"])))
         rows.append(("k-NN accuracy, APM (%)", percent(result["knn"]["apm"])))
+    colours = result["rgb"]
+    low, high = colours["psnr_ci95"]
+    rows.append(("PSNR of the colours (dB) [95 %]", f"{colours['psnr']:.1f} [{low:.1f}, {high:.1f}]"))
+    rows.append(("PSNR of each picture's mean colour (dB)", f"{colours['psnr_mean_colour']:.1f}"))
     table([f"{title}: {result['n']} held-out pictures", ""], rows, right=(1,))
 
 
@@ -159,6 +157,7 @@ def shortcut(
     lr: Annotated[float, typer.Option("--lr", help="AdamW's rate.")] = 1e-3,
     partition: Annotated[str, typer.Option("--partition", help="How islands are cut.")] = "kmeans:4",
     size: Annotated[int, typer.Option("--size", help="Side of the pictures; 0: the backbone's.", min=0)] = 0,
+    views: Annotated[int, typer.Option("--views", help="Random crops of each training picture and itself.")] = 1,
     limit: Annotated[int, typer.Option("--limit", help="Training pictures at most; 0: all.", min=0)] = 0,
     held_out: Annotated[int, typer.Option("--held-out", help="0: 1,000, or a fifth.", min=0)] = 0,
     cache: Cache = None,
@@ -186,6 +185,7 @@ def shortcut(
         lr,
         partition,
         size,
+        views,
         limit,
         held_out,
         cache_precision,
@@ -264,33 +264,18 @@ def evaluate(
     say(f"side by side: {out}/grids.png")
 
 
+def _paced(event: dict[str, Any]) -> dict[str, Any]:
+    if event.get("loss") is None:
+        return event
+    return {**event, "note": f"loss {event['loss']:.4f}  {event['pictures_per_second']:,.0f} pictures/s"}
+
+
 def keep_record(record: str | None, out: str) -> None:
     """Write the run's record where one was asked for."""
     if record is not None:
         from experiments.grid_record import record_run
 
         record_run(Path(out), Path(record))
-
-
-def follow(events: Any, quiet: bool) -> dict[str, Any]:
-    """Draw a bar a stage, print messages on standard error; returns the last event."""
-    last: dict[str, Any] = {}
-    events = started(events)
-    with progress(quiet, "note") as bar:
-        tasks: dict[str, Any] = {}
-        for event in events:
-            if event.get("message") and not quiet:
-                bar.console.print(event["message"], markup=False, soft_wrap=True)
-            stage = event.get("stage")
-            if stage is not None:
-                if stage not in tasks:
-                    tasks[stage] = bar.add_task(f"{stage:<14}", total=event["total"], note="")
-                note = ""
-                if event.get("loss") is not None:
-                    note = f"loss {event['loss']:.4f}  {event['pictures_per_second']:,.0f} pictures/s"
-                bar.update(tasks[stage], completed=event["done"], total=event["total"], note=note)
-            last = event
-    return last
 
 
 # A machine as a thing that is asked: a file of its own.

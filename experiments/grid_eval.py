@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.fold import psnr
 from experiments.grid_data import OnTheFly, Rows, Source, labels_of, split_data, to_input
 from experiments.grid_teacher import Encoder, grid_teacher
 from glom import execution
@@ -22,12 +23,15 @@ from glom.columns import grid_queries
 from glom.datasets.base import ImageDataset
 from glom.devices import resolve_device
 from glom.errors import InputError
+from glom.statistics import bootstrap_ci
 from probes.islands import pca_rgb
 
 BATCH = 64
+DECODE_BATCH = 16
 NEIGHBOURS = 20
 SHOWN = 6  # pictures in the figure
 RESAMPLES = 2000  # of the bootstrap over pictures
+DECODED = 200  # held-out pictures whose colours are compared
 FINE = 4  # how many times finer than the teacher's the figure's second APM grid is
 Grids = NDArray[np.float32]
 
@@ -77,6 +81,36 @@ def compare(teacher: Grids, apm: Grids) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
+def decoded(apm: AsynchronousPerceptionMachine, pictures: NDArray[Any]) -> dict[str, Any]:
+    """How well colours come back at the pictures' own size.
+
+    Args:
+        pictures: (n, S, S, 3) uint8.
+
+    Returns:
+        `psnr` in dB, averaged over pictures, with `psnr_ci95` (bootstrap over pictures); `psnr_mean_colour`, what
+        one colour for all of a picture would give; `n`.
+    """
+    device, side = apm.feature_head.weight.device, pictures.shape[1]
+    queries = grid_queries(side, side, device=device)
+    rows: list[tuple[float, float]] = []
+    for part in torch.from_numpy(pictures).split(DECODE_BATCH):
+        found = execution.run(apm, to_input(part).to(device), queries, ("rgb",)).rgb
+        assert found is not None
+        colours = found.float().cpu().unflatten(1, (side, side)).clamp(0, 1).numpy()
+        truth = part.numpy() / np.float32(255)
+        flat = np.broadcast_to(truth.mean((1, 2), keepdims=True), truth.shape)
+        rows += [(psnr(c, t), psnr(f, t)) for c, f, t in zip(colours, flat, truth, strict=True)]
+    own, plain = np.array(rows).T
+    return {
+        "psnr": float(own.mean()),
+        "psnr_ci95": list(bootstrap_ci(own)),
+        "psnr_mean_colour": float(plain.mean()),
+        "n": len(own),
+    }
+
+
 def mean_cosine(one: Grids, other: Grids) -> float:
     """Mean cosine over all locations of all pictures."""
     a, b = torch.from_numpy(np.ascontiguousarray(one)), torch.from_numpy(np.ascontiguousarray(other))
@@ -106,8 +140,8 @@ def measure(
     """All figures on the held-out rows; `most`: pictures in the bank of the k-NN classifier.
 
     Returns:
-        `n`, those of `compare`, `knn` = {"teacher", "apm", "bank"} in % or None without labels, and under "shown" a
-        few pictures' arrays for `panels`.
+        `n`, those of `compare`, `knn` = {"teacher", "apm", "bank"} in % or None without labels, `rgb` as `decoded` has
+        it, and under "shown" a few pictures' arrays for `panels`.
     """
     teacher, own, pictures = (np.concatenate(x) for x in zip(*collect(apm, held, held.usable()), strict=True))
     result: dict[str, Any] = {"n": len(teacher), **compare(teacher, own), "knn": None}
@@ -124,7 +158,8 @@ def measure(
             t = knn_accuracy(t_bank, known, teacher.mean((1, 2)), labels)
             a = knn_accuracy(a_bank, known, own.mean((1, 2)), labels)
             result["knn"] = {"teacher": t, "apm": a, "bank": len(known)}
-    shown = np.unique(np.linspace(0, len(teacher) - 1, SHOWN).astype(int))  # of several classes
+    some, shown = (np.unique(np.linspace(0, len(teacher) - 1, n).astype(int)) for n in (DECODED, SHOWN))
+    result["rgb"] = decoded(apm, pictures[some])  # of several classes
     result["shown"] = (pictures[shown], teacher[shown], own[shown])
     return result
 
@@ -157,15 +192,15 @@ def run_eval(
         raise InputError(f"{checkpoint} does not say whose grid it learnt; it cannot be compared with a teacher")
     split = split_data(data, 0, limit, seed)
     teacher = grid_teacher(meta["teacher"], size or int(meta.get("size", 0)), device)
+    encoder = Encoder(teacher, apm.config.image_size)
+    held, known = (OnTheFly(part, encoder, 1, seed) for part in (split.held_out, split.train))
+    if held.shape[2] != apm.config.features:
+        raise InputError(f"{meta['teacher']}'s grid is {held.shape[2]} wide, the APM's {apm.config.features}")
     settings = {"checkpoint": Path(checkpoint).name, "data": split.held_out.name, "limit": len(split.held_out)}
     settings |= {"bank": bank, "size": teacher.image_size, "seed": seed, "fingerprint": split.held_out.fingerprint()}
     with RunFolder(out, "grid-eval", settings, extra={"command": public_command()}) as folder:
         if meta.get("teacher_fingerprint") != teacher.fingerprint:
             yield {"message": f"{meta['teacher']} is not the model this checkpoint learnt from"}
-        encoder = Encoder(teacher, apm.config.image_size)
-        held, known = (OnTheFly(part, encoder, 1, seed) for part in (split.held_out, split.train))
-        if held.shape[2] != apm.config.features:
-            raise InputError(f"{meta['teacher']}'s grid is {held.shape[2]} wide, the APM's {apm.config.features}")
         yield {"message": f"{len(split.held_out)} pictures, {split.how}"}
         found = measure(apm, held, split.held_out, known, split.train, bank)
         grid_sheet(panels(apm, found.pop("shown")), out / "grids.png")

@@ -81,9 +81,9 @@ def run_shortcut(
         for note in notes:
             yield {"message": note}
         parts = []
-        for stage, data in (("train grids", split.train), ("held-out grids", split.held_out)):
+        for stage, data, views in (("train grids", split.train, settings.views), ("held-out grids", split.held_out, 1)):
             found: Grids | None = None
-            for made in layer_grids(backbone, data, layers, size, settings, cache, use_cache):
+            for made in layer_grids(backbone, data, layers, size, settings, cache, use_cache, views):
                 if isinstance(made, Grids):
                     found = made
                 else:
@@ -130,7 +130,13 @@ def measure_pair(task: Task, out: Path) -> Iterator[dict[str, Any]]:
 
     result: dict[str, Any] = {"from": a, "to": z, "backbone": backbone.name, "data": train.samples.name}
     result |= {"names": [backbone.layers[i][0] for i in (a, z)], "grids": [list(g.shape[1:]) for g in (early, late)]}
-    result |= {"n_train": len(early), "n": len(whole), "size": size, "head": why or ("labels" if labelled else "own")}
+    result |= {
+        "n_train": len(train.samples),
+        "views": settings.views,
+        "n": len(whole),
+        "size": size,
+        "head": why or ("labels" if labelled else "own"),
+    }
     result |= {"skipped_flops": skipped.flops, "skipped_seconds": skipped.seconds}
     result |= {"resampled": list(early.shape[1:3]) != list(late.shape[1:3])}
     mean = late.mean(0, keepdim=True).expand(len(whole), -1, -1, -1)
@@ -140,7 +146,7 @@ def measure_pair(task: Task, out: Path) -> Iterator[dict[str, Any]]:
     total = settings.epochs * len(settings.students)
     for number, name in enumerate(settings.students):
         student = build_student(task, name, early, late)
-        for step in fit(student, early, late, settings.epochs, settings.batch, settings.lr, settings.seed):
+        for step in fit(student, early, late, **settings.fitting):
             done = (number + 1 if name == "linear" else number) * settings.epochs + step["epoch"] * (name != "linear")
             yield {"stage": "students", "done": done, "total": total}
         row = figures(name, predict(student, held.layers[a]), student_cost(student, held.layers[a][:1]))
@@ -162,7 +168,7 @@ def measure_matrix(task: Task, out: Path) -> Iterator[dict[str, Any]]:
         for name in settings.students:
             early, late = train.layers[a], train.layers[z]
             student = build_student(task, name, early, late)
-            for _ in fit(student, early, late, settings.epochs, settings.batch, settings.lr, settings.seed):
+            for _ in fit(student, early, late, **settings.fitting):
                 pass
             found = compare(held.layers[z].numpy(), predict(student, held.layers[a]).numpy())
             row[name] = {"r2": found["r2"], "r2_ci95": found["r2_ci95"], "cosine": found["cosine"]}
@@ -175,7 +181,7 @@ def measure_matrix(task: Task, out: Path) -> Iterator[dict[str, Any]]:
         "layers": list(layers),
         "names": names,
     }
-    result |= {"n_train": len(train.samples), "n": len(held.samples), "size": size}
+    result |= {"n_train": len(train.samples), "views": settings.views, "n": len(held.samples), "size": size}
     result |= {"students": list(settings.students), "pairs": rows}
     matrix_figure(result, out / "matrix.png")
     yield {"summary": result}

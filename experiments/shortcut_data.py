@@ -10,17 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import functional as TF
 
 from experiments.grid_data import PRECISIONS, runs
 from glom.datasets.base import ImageDataset
 from glom.errors import InputError, unknown
 from glom.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
+from glom.seeds import sample_seed
 from glom.shortcuts import STUDENTS
 from glom.video import Backbone, clip_for, feature_grids, select_layers
 from glom.weights import state_sha256
 
 WRITE = 32  # pictures cached between two flushes
+LEAST = 0.35  # share of a picture's area that a view keeps
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class ShortcutSettings:
         epochs, batch, lr: of their training.
         partition: how islands are cut, see `probes.partition`.
         size: side of the pictures; 0 for the backbone's.
+        views: V versions of each training picture: itself and V - 1 random crops, see `crop_of`.
         limit, held_out: see `experiments.grid_data.split_data`.
         cache_precision: "fp16" or "fp32" numbers of the cached grids.
     """
@@ -53,6 +59,7 @@ class ShortcutSettings:
     lr: float = 1e-3
     partition: str = "kmeans:4"
     size: int = 0
+    views: int = 1
     limit: int = 0
     held_out: int = 0
     cache_precision: str = "fp16"
@@ -62,15 +69,20 @@ class ShortcutSettings:
         for name in self.students:
             if name not in STUDENTS:
                 raise unknown("student", name, STUDENTS)
-        if self.epochs < 1 or self.batch < 1 or not self.lr > 0 or not self.students:
-            raise InputError("--epochs and --batch must be at least 1, --lr positive, --students not empty")
+        if min(self.epochs, self.batch, self.views) < 1 or not self.lr > 0 or not self.students:
+            raise InputError("--epochs, --batch and --views must be at least 1, --lr positive, --students not empty")
         if self.cache_precision not in PRECISIONS:
             raise unknown("cache precision", self.cache_precision, PRECISIONS)
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """What `glom.shortcuts.fit` is asked for."""
+        return {name: getattr(self, name) for name in ("epochs", "batch", "lr", "seed", "views")}
 
 
 @dataclass(frozen=True)
 class Grids:
-    """One part's grids by layer, (n, h, w, D) float32, and its pictures, in the same order."""
+    """One part's grids by layer, (V n, h, w, D) float32, view after view, and its n pictures, in the same order."""
 
     layers: dict[int, Tensor]
     samples: ImageDataset
@@ -84,6 +96,20 @@ def layer_pair(backbone: Backbone, early: int, late: int) -> tuple[int, int]:
     return a, z
 
 
+def crop_of(image: Image.Image, view: int, seed: int, sample_id: str) -> Image.Image:
+    """View 0 is the picture; any other a crop of 0.35 to 1 of its area, flipped or not: seed, sample and view decide.
+
+    Crops are torchvision's random resized crops, not yet resized.
+    """
+    if view == 0:
+        return image
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(sample_seed(seed, sample_id, f"view {view}"))
+        box = RandomResizedCrop.get_params(image, [LEAST, 1.0], [3 / 4, 4 / 3])
+        cut = TF.crop(image, *box)
+        return TF.hflip(cut) if float(torch.rand(())) < 0.5 else cut
+
+
 def layer_grids(
     backbone: Backbone,
     data: ImageDataset,
@@ -92,23 +118,26 @@ def layer_grids(
     settings: ShortcutSettings,
     cache: Path | None,
     use_cache: bool,
+    views: int = 1,
 ) -> Iterator[tuple[int, int] | Grids]:
     """Every picture's grids at some layers, time averaged: yields (done, total) and, last, `Grids`.
 
-    Unreadable pictures are left out.
+    Unreadable pictures are left out, in all views.
     """
 
-    def grids_of(index: int) -> dict[int, NDArray[Any]] | None:
+    def grids_of(row: int) -> dict[int, NDArray[Any]] | None:
+        view, index = divmod(row, len(data))
+        sample = data.samples[index]
         try:
-            clip = clip_for(backbone, data.samples[index].image(), size=size)
+            clip = clip_for(backbone, crop_of(sample.image(), view, settings.seed, sample.id), size=size)
         except InputError:
             return None
         return {layer: g[0].numpy() for layer, g in feature_grids(backbone, clip, layers, time="mean").items()}
 
-    total = len(data)
-    first = next((g for i in range(total) if (g := grids_of(i)) is not None), None)
+    total = views * len(data)
+    first = next((g for i in range(len(data)) if (g := grids_of(i)) is not None), None)
     if first is None:
-        raise InputError(f"none of the {total} pictures of {data.name} could be read")
+        raise InputError(f"none of the {len(data)} pictures of {data.name} could be read")
     if not use_cache:
         made = []
         for index in range(total):
@@ -124,6 +153,7 @@ def layer_grids(
             "size": size,
             "layers": list(layers),
             "data": data.fingerprint(),
+            **({"views": views, "seed": settings.seed} if views > 1 else {}),
         }
         fields = {f"layer-{i}": Field(g.shape, PRECISIONS[settings.cache_precision]) for i, g in first.items()}
         store = GridCache(cache or default_root(), identity, fields, total)
@@ -138,5 +168,5 @@ def layer_grids(
                     yield total - len(missing) + min(start + WRITE, len(missing)), total
         good = store.written().tolist()
         found = {layer: store.read(f"layer-{layer}")[good].astype(np.float32) for layer in layers}
-    kept = data.select([data.samples[i].id for i in good])
+    kept = data.select([data.samples[i].id for i in good if i < len(data)])
     yield Grids({layer: torch.from_numpy(values) for layer, values in found.items()}, kept)

@@ -15,6 +15,7 @@ reads E bilinearly at the location, after the same means; `conv` strides and res
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -48,7 +49,7 @@ def resample(grids: Tensor, height: int, width: int) -> Tensor:
     return rearrange(x, "b d h w -> b h w d")
 
 
-class Student(nn.Module):
+class Student(nn.Module, ABC):
     """(B, h, w, D) early grids -> (B, h', w', F) later ones, both standardised channel by channel inside."""
 
     early_mean: Tensor
@@ -76,8 +77,9 @@ class Student(nn.Module):
         x = (early - self.early_mean) / self.early_std
         return self.student(x) * self.late_std + self.late_mean
 
+    @abstractmethod
     def student(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Standardised early grids (B, h, w, D) -> standardised late grids (B, h', w', F)."""
 
 
 class LinearStudent(Student):
@@ -198,7 +200,14 @@ def make_student(name: str, early: Shape, late: Shape, seed: int = 0) -> Student
 
 
 def fit(
-    student: Student, early: Tensor, late: Tensor, epochs: int = 30, batch: int = 32, lr: float = 1e-3, seed: int = 0
+    student: Student,
+    early: Tensor,
+    late: Tensor,
+    epochs: int = 30,
+    batch: int = 32,
+    lr: float = 1e-3,
+    seed: int = 0,
+    views: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Train a student in place by MSE, yielding `{"epoch", "loss", "check"}` after every epoch.
 
@@ -208,16 +217,20 @@ def fit(
     Args:
         early, late: (n, h, w, D) and (n, h', w', F) training grids; moved to the student's device batch by batch.
         epochs, batch, lr: of AdamW. batch in pictures.
+        views: V; the n rows are n / V pictures, then another view of each in the same order, and so on. An epoch shows
+            every picture once, in a view drawn at random; a picture that checks is trained on in no view.
 
     Yields:
         `loss` and `check` are mean squared errors over the training variance: 1 is the mean feature.
 
     Raises:
-        InputError: grids that do not belong together, fewer than 2 pictures.
+        InputError: grids that do not belong together, fewer than 2 pictures, rows that V does not divide.
         RunError: a loss that is not finite.
     """
     if len(early) != len(late) or len(early) < 2:
         raise InputError(f"a student needs as many early as late grids, at least 2, got {len(early)} and {len(late)}")
+    if views < 1 or len(early) % views or len(early) < 2 * views:
+        raise InputError(f"{len(early)} grids are not {views} views of two or more pictures")
     student.standardise(early, late)
     variance = float((late - student.late_mean.cpu()).square().mean())
     device = student.late_mean.device
@@ -227,7 +240,8 @@ def fit(
         yield {"epoch": 1, "loss": loss, "check": loss}
         return
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(early), generator=generator)
+    pictures = len(early) // views
+    order = torch.randperm(pictures, generator=generator)
     check, rows = order[: max(1, len(order) // 10)], order[max(1, len(order) // 10) :]
     optimiser = torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=0.05)
     steps = epochs * math.ceil(len(rows) / batch)
@@ -235,7 +249,10 @@ def fit(
     best, kept = float("inf"), {name: value.clone() for name, value in student.state_dict().items()}
     for epoch in range(epochs):
         total = 0.0
-        for part in rows[torch.randperm(len(rows), generator=generator)].split(batch):
+        shown = rows[torch.randperm(len(rows), generator=generator)]
+        if views > 1:
+            shown = shown + pictures * torch.randint(views, (len(rows),), generator=generator)
+        for part in shown.split(batch):
             error = F.mse_loss(student(early[part].to(device)), late[part].to(device)) / variance
             optimiser.zero_grad(set_to_none=True)
             error.backward()

@@ -10,6 +10,7 @@ import torch
 
 from commands.common import guard
 from experiments.shortcut import layer_pair
+from experiments.shortcut_data import crop_of
 from experiments.shortcut_model import class_head, mean_output, put, skipped_cost, student_cost, substitute
 from glom.columns import grid_queries
 from glom.datasets.registry import open_dataset
@@ -88,6 +89,27 @@ def test_training_is_seeded_and_keeps_the_best_epoch():
     variance = float((late - a.late_mean).square().mean())
     best = min(step["check"] for step in steps[0])
     assert mean_error(a, early[order], late[order]) / variance == pytest.approx(best, rel=1e-4)
+
+
+def test_a_picture_that_checks_is_trained_on_in_no_view():
+    """Twenty pictures in three views; each picture's target is unlike any other's, so that none can be guessed."""
+    early, late = grids(20).repeat(3, 1, 1, 1), grids(20, 3)[..., :2].repeat(3, 1, 1, 1)
+    early = early + 0.01 * grids(60, 5)
+    student = make_student("mlp", (8, 8, 6), (8, 8, 2))
+    seen: list[torch.Tensor] = []
+    student.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].clone()) if module.training else None
+    )
+    steps = list(fit(student, early, late, epochs=4, batch=6, lr=1e-3, seed=2, views=3))
+    checks = set(torch.randperm(20, generator=torch.Generator().manual_seed(2))[:2].tolist())
+    shown = [int((early - x).abs().amax((1, 2, 3)).argmin()) for part in seen for x in part]
+    trained = [row for row in shown if row % 20 not in checks]
+    # 18 pictures an epoch, each once, in views that differ; those that check are seen as they are (view 0) alone.
+    assert len(trained) == 4 * 18 and {row for row in shown if row % 20 in checks} == checks
+    assert all({r % 20 for r in trained[18 * e : 18 * (e + 1)]} == set(range(20)) - checks for e in range(4))
+    assert {row // 20 for row in trained} == {0, 1, 2} and len(steps) == 4
+    with pytest.raises(InputError, match="not 7 views"):
+        list(fit(student, early, late, views=7))
 
 
 def test_wrong_students():
@@ -216,6 +238,21 @@ def test_shortcut_says_everything_it_should(call, tmp_path):
     assert code == 2 and "already holds this run" in error
 
 
+def test_crops_are_the_pictures_own(call, tmp_path):
+    picture = make_image(3, (64, 48))
+    assert crop_of(picture, 0, 0, "a") is picture
+    one, again, other = (crop_of(picture, v, 0, "a") for v in (1, 1, 2))
+    assert one.tobytes() == again.tobytes() and (one.size, one.tobytes()) != (other.size, other.tobytes())
+    assert crop_of(picture, 1, 0, "b").tobytes() != one.tobytes()
+    options = [*BASE, "--from", 2, "--students", "linear", "--json"]
+    code, text, error = call(*options, "--views", 3, "--out", tmp_path / "three")
+    assert code == 0, error
+    result = json.loads(text)
+    assert (result["n_train"], result["views"], result["n"]) == (60, 3, 20)
+    plain = json.loads(call(*options, "--out", tmp_path / "one")[1])  # a cache of its own
+    assert plain["views"] == 1 and plain["students"][0]["r2"] < result["students"][0]["r2"]
+
+
 def test_matrix_has_every_pair(call, tmp_path):
     code, text, error = call(
         *BASE, "--matrix", "--layers", "1,2,3", "--students", "linear", "--json", "--out", tmp_path / "run"
@@ -235,6 +272,7 @@ def test_matrix_has_every_pair(call, tmp_path):
         (["--students", "cubic"], "unknown student"),
         (["--matrix", "--layers", "2"], "at least two layers"),
         (["--epochs", 0], "--epochs"),
+        (["--views", 0], "--views"),
         (["--cache-precision", "int8"], "cache precision"),
         (["--partition", "cut"], "--partition"),
         (["--held-out", 200], "cannot be held out"),
