@@ -60,6 +60,7 @@ def train(
     trunk: Annotated[str | None, typer.Option("--trunk", help="Widths of the shared MLP, e.g. 896,512.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Training pictures at most; 0: all.")] = None,
     held_out: Annotated[int | None, typer.Option("--held-out", help="Held-out pictures; 0: 1,000, or a fifth.")] = None,
+    init: Annotated[str, typer.Option("--init", help="Checkpoint whose weights are the start.", metavar="C")] = "",
     half: Annotated[bool, typer.Option("--half", help="Write the machine in float16, half the size.")] = False,
     cache: Cache = None,
     no_cache: NoCache = False,
@@ -97,6 +98,7 @@ def train(
         held_out=held_out,
         cache_precision=cache_precision,
         seed=seed,
+        init=init,
     )
     first, folder = ranks()[0] == 0, Path(out)
     events = run_grid_train(settings, folder, resume, device, Path(cache) if cache else None, not no_cache, half)

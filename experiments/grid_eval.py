@@ -23,6 +23,7 @@ from glom.columns import grid_queries
 from glom.datasets.base import ImageDataset
 from glom.devices import resolve_device
 from glom.errors import InputError
+from glom.overfit import to_pixels
 from glom.statistics import bootstrap_ci
 from probes.islands import pca_rgb
 
@@ -98,7 +99,7 @@ def decoded(apm: AsynchronousPerceptionMachine, pictures: NDArray[Any]) -> dict[
     for part in torch.from_numpy(pictures).split(DECODE_BATCH):
         found = execution.run(apm, to_input(part).to(device), queries, ("rgb",)).rgb
         assert found is not None
-        colours = found.float().cpu().unflatten(1, (side, side)).clamp(0, 1).numpy()
+        colours = to_pixels(found.float().cpu().unflatten(1, (side, side))).numpy()
         truth = part.numpy() / np.float32(255)
         flat = np.broadcast_to(truth.mean((1, 2), keepdims=True), truth.shape)
         rows += [(psnr(c, t), psnr(f, t)) for c, f, t in zip(colours, flat, truth, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from experiments.grid_settings import GridTrainSettings
 from experiments.grid_teacher import Encoder, grid_shape, grid_teacher
 from experiments.ttt_run import ranks
 from glom import execution
+from glom.checkpoints import find_checkpoint
 from glom.devices import native_bf16
 from glom.teachers.base import Teacher
 
@@ -88,4 +90,8 @@ def identity(ready: Prepared, cached: bool) -> dict[str, Any]:
     held["data_fingerprint"] = ready.split.train.fingerprint()
     held["held_out_fingerprint"] = ready.split.held_out.fingerprint()
     held["teacher_fingerprint"] = ready.teacher.fingerprint
+    init = held.pop("init")
+    if init:
+        file = find_checkpoint(init)
+        held["init"] = {"name": Path(init).name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     return held

@@ -105,6 +105,7 @@ def checkpoint_meta(ready: Prepared, result: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of itself; no path of this machine."""
     kept = asdict(replace(ready.settings, data=ready.split.train.name))
     kept.pop("apm")
+    kept["init"] = Path(kept["init"]).name
     return {
         "teacher": ready.teacher.name,
         "teacher_fingerprint": ready.teacher.fingerprint,

@@ -33,6 +33,7 @@ class GridTrainSettings:
         cache_precision: "fp32" or "fp16" numbers of the cached grids.
         limit, held_out: training and held-out pictures at most; 0 for all, and for 1,000 (a fifth of few).
         seed: of weights, order, locations and views.
+        init: a checkpoint whose weights are the start, see `glom.checkpoints.load_apm`; "" for random ones.
     """
 
     data: str
@@ -54,6 +55,7 @@ class GridTrainSettings:
     limit: int = 0
     held_out: int = 0
     seed: int = 0
+    init: str = ""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "views"):

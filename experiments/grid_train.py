@@ -15,6 +15,7 @@ import pickle
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from experiments.grid_settings import GridTrainSettings
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder
-from glom.checkpoints import write_whole
+from glom.checkpoints import load_apm, write_whole
 from glom.columns import grid_queries
 from glom.errors import InputError, RunError
 from glom.objectives import sample_at
@@ -103,22 +104,39 @@ def rate(step: int, total: int, settings: GridTrainSettings) -> float:
 
 
 def build(ready: Prepared, device: torch.device) -> tuple[Losses, torch.optim.Optimizer]:
-    """The machine at its start (it answers with the grids' mean feature everywhere) and its optimiser."""
+    """The machine at its start (`init`, or one that answers with the mean feature everywhere) and its optimiser."""
     settings = ready.settings
     rows = ready.train.usable()
     mean, variance = statistics(ready.train, rows[rows < len(ready.split.train)])
     if not variance > 0:
         raise InputError(f"{settings.teacher}'s grids do not vary over these pictures; there is nothing to learn")
-    apm = AsynchronousPerceptionMachine(settings.apm)
-    apm.reset(torch.Generator().manual_seed(sample_seed(settings.seed, "weights", "grid-train")), "default")
-    with torch.no_grad():
-        apm.feature_head.bias.copy_(mean)
+    if settings.init:
+        apm = warm_start(settings)
+    else:
+        apm = AsynchronousPerceptionMachine(settings.apm)
+        apm.reset(torch.Generator().manual_seed(sample_seed(settings.seed, "weights", "grid-train")), "default")
+        with torch.no_grad():
+            apm.feature_head.bias.copy_(mean)
     model = Losses(apm.to(device), variance, settings.rgb_weight, settings.precision == "bf16")
     groups = [
         {"params": [p for p in apm.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in apm.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return model, torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+
+
+def warm_start(settings: GridTrainSettings) -> AsynchronousPerceptionMachine:
+    """The machine of `init`, ready to go on learning.
+
+    Raises:
+        InputError: no such checkpoint, or a machine of another shape than asked for.
+    """
+    apm, _ = load_apm(settings.init)
+    wanted, found = asdict(settings.apm), asdict(apm.config)
+    other = [f"{name} {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
+    if other:
+        raise InputError(f"{settings.init} is another machine than asked for: {'; '.join(other)}")
+    return apm.train()
 
 
 def statistics(source: Source, rows: Rows) -> tuple[Tensor, float]:

@@ -106,6 +106,24 @@ def test_with_and_without_a_cache_the_steps_are_the_same(call, tmp_path):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
 
 
+def test_a_training_starts_where_another_ended(call, tmp_path):
+    base = ["cifar10-sample", "--limit", "32", *SMALL]
+    assert call("train", *base, "--out", tmp_path / "a")[0] == 0
+    slow = [*base, "--init", tmp_path / "a", "--lr", "1e-9", "--weight-decay", "0"]
+    assert call("train", *slow, "--out", tmp_path / "b")[0] == 0
+    (a, _), (b, meta) = load_apm(tmp_path / "a"), load_apm(tmp_path / "b")
+    for name, value in a.state_dict().items():
+        torch.testing.assert_close(b.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    assert meta["settings"]["init"] == "a"
+    code, _, error = call("train", *base, "--init", tmp_path / "a", "--trunk", "8", "--out", tmp_path / "c")
+    assert code == 2 and "trunk (24, 16), not (8,)" in error
+    # Another checkpoint of that name is another training.
+    assert call("train", *base, "--seed", 1, "--out", tmp_path / "d")[0] == 0
+    (tmp_path / "d" / "apm.safetensors").replace(tmp_path / "a" / "apm.safetensors")
+    code, _, error = call("train", *slow, "--out", tmp_path / "b", "--resume")
+    assert code == 2 and "init" in error
+
+
 # -- what is learnt ------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +146,8 @@ def test_a_trained_machine_beats_the_mean_grid_and_answers_for_itself(call, tmp_
     assert code == 0, error
     again = json.loads(text)
     assert again["r2"] == pytest.approx(result["r2"], abs=2e-3)
+    assert again["rgb"]["psnr"] == pytest.approx(result["rgb"]["psnr"], abs=0.05)
+    assert result["rgb"]["psnr"] > result["rgb"]["psnr_mean_colour"] + 1  # it sees a patch of 9 pixels at each place
     assert again["cosine"] == pytest.approx(result["cosine"], abs=2e-3)
     assert (tmp_path / "e" / "grids.png").stat().st_size > 5000
     assert call(*evaluate)[0] == 2
