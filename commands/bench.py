@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from commands.bench_common import OutFolder, Quick, Threads, hand_out, save_record, teller, use_threads
 from commands.bench_compute import compute
-from commands.bench_ff import ff, save_ff
-from commands.bench_islands import islands, islands_score, save_islands
+from commands.bench_ff import ff, measure_ff
+from commands.bench_islands import islands, islands_score, measure_islands
 from commands.bench_steps import steps
 from commands.bench_ttt import ttt
 from commands.common import Json, Quiet, emit_json, say, table
@@ -22,12 +23,6 @@ app.command("islands-score")(islands_score)
 app.command("steps")(steps)
 app.command("ttt")(ttt)
 
-OutFolder = Annotated[
-    str | None, typer.Option("--out", "-o", help="Where <bench>.json goes; replaced there.", metavar="DIR")
-]
-QuickOption = Annotated[bool, typer.Option("--quick", help="Fewer rounds and sizes, for a look.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="Of this process; PyTorch's choice otherwise.")]
-
 
 def measure(bench: str, quick: bool, threads: int | None, quiet: bool) -> dict[str, Any]:
     """Run one benchmark and return its record."""
@@ -37,17 +32,9 @@ def measure(bench: str, quick: bool, threads: int | None, quiet: bool) -> dict[s
 
     from experiments.bench import execution, memory, scaling
     from experiments.bench.timing import record
-    from glom.errors import InputError
 
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"--threads must be at least 1, got {threads}")
-        torch.set_num_threads(threads)
-
-    def tell(message: str) -> None:
-        if not quiet:
-            say(f"{bench}: {message}")
-
+    use_threads(threads)
+    tell = teller(bench, quiet)
     if bench == "execution":
         result = execution.run_execution(execution.QUICK if quick else execution.ExecutionSettings(), tell)
     elif bench == "memory":
@@ -61,18 +48,12 @@ def measure(bench: str, quick: bool, threads: int | None, quiet: bool) -> dict[s
 def report(bench: str, quick: bool, threads: int | None, out: str | None, as_json: bool, quiet: bool) -> None:
     """Measure, save where asked to, print."""
     from experiments.bench.report import figures
-    from experiments.bench.timing import save
 
-    value = measure(bench, quick, threads, quiet)
-    if out is not None:
-        path = save(Path(out), value)
-        if not quiet:
-            say(f"saved: {path}")
-    if as_json:
-        emit_json(value)
-        return
-    table(["what", "measured", "min to max", "wanted"], figures({bench: value}), right=(1,))
-    details(value)
+    def show(value: dict[str, Any]) -> None:
+        table(["what", "measured", "min to max", "wanted"], figures({bench: value}), right=(1,))
+        details(value)
+
+    hand_out(measure(bench, quick, threads, quiet), out, as_json, quiet, show)
 
 
 def details(value: dict[str, Any]) -> None:
@@ -121,7 +102,7 @@ def _speedups(row: dict[str, Any]) -> tuple[str, str]:
 @app.command("execution")
 def execution(
     out: OutFolder = None,
-    quick: QuickOption = False,
+    quick: Quick = False,
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -133,7 +114,7 @@ def execution(
 @app.command("memory")
 def memory(
     out: OutFolder = None,
-    quick: QuickOption = False,
+    quick: Quick = False,
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -145,7 +126,7 @@ def memory(
 @app.command("scaling")
 def scaling(
     out: OutFolder = None,
-    quick: QuickOption = False,
+    quick: Quick = False,
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -157,23 +138,20 @@ def scaling(
 @app.command("all")
 def everything(
     out: OutFolder = "benchmarks/results",
-    quick: QuickOption = False,
+    quick: Quick = False,
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """All but steps, ttt and islands-score, saved as JSON with a Markdown table; some 30 minutes on two cores."""
     from experiments.bench.report import BENCHES, figures, load, markdown
-    from experiments.bench.timing import save
 
     folder = Path(out or "benchmarks/results")
     for bench in BENCHES:
-        path = save(folder, measure(bench, quick, threads, quiet))
-        if not quiet:
-            say(f"saved: {path}")
+        save_record(folder, measure(bench, quick, threads, quiet), quiet)
     save_compute(folder, quick, quiet)
-    save_ff(folder, quick, quiet)
-    save_islands(folder, quick, quiet)
+    for value in (measure_ff(quick, quiet), measure_islands(quick, quiet)):
+        save_record(folder, value, quiet)
     records = load(folder)
     (folder / "table.md").write_text(markdown(records), encoding="utf-8")
     if as_json:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from commands.bench_common import OutFolder, Quick, figures_table, hand_out, teller
 from commands.common import (
     Device,
     Json,
@@ -15,18 +16,17 @@ from commands.common import (
     Resume,
     Seed,
     emit_json,
+    follow,
     say,
-    show_stages,
     table,
 )
 
-WANTED = {"tsne_speedup": ">= 4", "trustworthiness": ">= next - 0.005", "hook_overhead": "<= 1.1"}
-NAMES = {
-    "tsne_speedup": "3-D t-SNE, scikit-learn's / ours",
-    "trustworthiness": "trustworthiness (12), ours",
-    "trustworthiness_sklearn": "trustworthiness (12), scikit-learn",
-    "hook_overhead": "all blocks' grids / bare forward",
-}
+FIGURES = (
+    ("tsne_speedup", "3-D t-SNE, scikit-learn's / ours", 2, ">= 4"),
+    ("trustworthiness", "trustworthiness (12), ours", 3, ">= next - 0.005"),
+    ("trustworthiness_sklearn", "trustworthiness (12), scikit-learn", 3, ""),
+    ("hook_overhead", "all blocks' grids / bare forward", 3, "<= 1.1"),
+)
 
 
 def measure_islands(quick: bool, quiet: bool) -> dict[str, Any]:
@@ -34,49 +34,17 @@ def measure_islands(quick: bool, quiet: bool) -> dict[str, Any]:
     from experiments.bench.islands import QUICK, IslandsSettings, run_islands
     from experiments.bench.timing import record
 
-    def tell(message: str) -> None:
-        if not quiet:
-            say(f"islands: {message}")
-
-    result = run_islands(QUICK if quick else IslandsSettings(), tell)
+    result = run_islands(QUICK if quick else IslandsSettings(), teller("islands", quiet))
     return record("islands", result.pop("asked"), result)
 
 
-def save_islands(folder: Path, quick: bool, quiet: bool) -> None:
-    """islands.json into the folder, as `apm bench all` does."""
-    from experiments.bench.timing import save
-
-    path = save(folder, measure_islands(quick, quiet))
-    if not quiet:
-        say(f"saved: {path}")
-
-
-def islands(
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", help="Where islands.json goes; replaced there.", metavar="DIR")
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, for a look.")] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+def islands(out: OutFolder = None, quick: Quick = False, as_json: Json = False, quiet: Quiet = False) -> None:
     """Fast 3-D t-SNE beside scikit-learn's, and what reading all blocks costs a forward pass."""
-    from experiments.bench.timing import save
+    hand_out(measure_islands(quick, quiet), out, as_json, quiet, _show)
 
-    value = measure_islands(quick, quiet)
-    if out is not None:
-        path = save(Path(out), value)
-        if not quiet:
-            say(f"saved: {path}")
-    if as_json:
-        emit_json(value)
-        return
-    rows = []
-    for key, name in NAMES.items():
-        between = value["spread"].get(key)
-        about = f"{between['min']:.2f} to {between['max']:.2f}" if between else ""
-        digits = 2 if key == "tsne_speedup" else 3
-        rows.append((name, f"{value[key]:.{digits}f}", about, WANTED.get(key, "")))
-    table(["what", "measured", "min to max", "wanted"], rows, right=(1,))
+
+def _show(value: dict[str, Any]) -> None:
+    figures_table(value, FIGURES)
     print()
     seconds = [(k, *(f"{v[x]:.2f}" for x in ("median", "min", "max")), v["n"]) for k, v in value["seconds"].items()]
     table(["timed", "s", "min", "max", "rounds"], seconds, right=(1, 2, 3, 4))
@@ -104,18 +72,7 @@ def islands_score(
     from glom.artifacts import public_command, write_json
 
     settings = ScoreSettings(data, backbone, partition=partition, size=size, split=split, limit=limit, seed=seed)
-    found: dict[str, Any] = {}
-
-    def stages() -> Any:
-        for event in run_score(settings, Path(out), resume, device):
-            if event.get("message") and not quiet:
-                say(event["message"])
-            if "summary" in event:
-                found.update(event["summary"])
-            else:
-                yield event
-
-    show_stages(stages(), quiet)
+    found = follow(run_score(settings, Path(out), resume, device), quiet)["summary"]
     if save:
         target = Path(save)
         target.parent.mkdir(parents=True, exist_ok=True)

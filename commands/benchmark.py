@@ -9,19 +9,19 @@ import typer
 
 from commands.common import (
     Device,
-    Interrupted,
     Json,
     Out,
     Quiet,
+    Record,
     Resume,
     Seed,
     console,
     emit_json,
+    follow,
     for_adaptation,
     percent,
-    progress,
+    resumable,
     say,
-    started,
     table,
 )
 
@@ -39,8 +39,18 @@ def benchmark(
     split: Annotated[str, typer.Option("--split", help="Of the data sets.")] = "test",
     train: Annotated[str, typer.Option("--train", help="Data set with labelled pictures, for CoOp and its kin.")] = "",
     shots: Annotated[int, typer.Option("--shots", help="Labelled pictures a class.", min=1)] = 16,
+    mae: Annotated[
+        str,
+        typer.Option(
+            "--mae", help="Masked autoencoder: mae-tiny, a folder, hf:MODEL or hf:FOLDER.", metavar="NAME_OR_FOLDER"
+        ),
+    ] = "mae-tiny",
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Use prompts learned on --train's classes on other classes.")
+    ] = False,
+    preset: Annotated[str, typer.Option("--preset", help="Of the APM: fast or published.")] = "fast",
     limit: Annotated[int, typer.Option("--limit", help="Samples of each data set at most; 0: all.", min=0)] = 0,
-    record: Annotated[str | None, typer.Option("--record", help="Also write the table here.", metavar="FILE")] = None,
+    record: Record = None,
     seed: Seed = 0,
     device: Device = "auto",
     resume: Resume = False,
@@ -50,35 +60,20 @@ def benchmark(
     """Methods x data sets x samples: one paired table, resumable; under torchrun the samples are shared out."""
     from experiments.benchmark import BenchmarkSettings, run_benchmark
     from experiments.ttt_run import ranks
-    from glom.artifacts import command_line, write_json
+    from glom.artifacts import write_record
 
     for_adaptation()
     conditions = tuple("" if c == "clean" else c for c in _split(corruptions))
-    settings = BenchmarkSettings(_split(methods), _split(data), conditions, teacher, split, train, shots, limit, seed)
-    command = command_line()
+    settings = BenchmarkSettings(
+        _split(methods), _split(data), conditions, teacher, split, train, shots, limit, seed, mae, transfer, preset
+    )
     first = ranks()[0] == 0
-    result: dict[str, Any] = {}
-    try:
-        events = started(run_benchmark(settings, Path(out), resume, device))
-        with progress(quiet or not first) as bar:
-            tasks: dict[str, Any] = {}
-            for event in events:
-                if event.get("message"):
-                    bar.console.print(f"warning: {event['message']}", markup=False)
-                if "stage" in event:
-                    name = event["stage"]
-                    if name not in tasks:
-                        tasks[name] = bar.add_task(name, total=event["total"])
-                    bar.update(tasks[name], completed=event["done"])
-                result = event.get("table", result)
-    except KeyboardInterrupt as stop:
-        again = command if "--resume" in command else f"{command} --resume"
-        raise Interrupted(f"interrupted; everything computed is kept. To go on:\n  {again}") from stop
-    if not first:
+    with resumable("everything computed is kept"):
+        result = follow(run_benchmark(settings, Path(out), resume, device), quiet or not first).get("table")
+    if not first or result is None:
         return
     if record:
-        Path(record).parent.mkdir(parents=True, exist_ok=True)
-        write_json(Path(record), result)
+        write_record(Path(record), result)
     if as_json:
         emit_json(result)
         return

@@ -1,0 +1,63 @@
+"""What the benchmarks' commands share: options, where a record goes, how figures with a spread are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import emit_json, say, table
+
+OutFolder = Annotated[
+    str | None, typer.Option("--out", "-o", help="Where <bench>.json goes; replaced there.", metavar="DIR")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer rounds and sizes, for a look.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Of this process; PyTorch's choice otherwise.", min=1, metavar="N")
+]
+
+
+def use_threads(threads: int | None) -> None:
+    """PyTorch's threads, where a number was given."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def teller(bench: str, quiet: bool) -> Callable[[str], None]:
+    """Says what a benchmark is doing, unless quiet."""
+    return lambda message: None if quiet else say(f"{bench}: {message}")
+
+
+def save_record(folder: str | Path, value: dict[str, Any], quiet: bool) -> None:
+    """`<bench>.json` in the folder, replaced there."""
+    from experiments.bench.timing import save
+
+    path = save(Path(folder), value)
+    if not quiet:
+        say(f"saved: {path}")
+
+
+def hand_out(
+    value: dict[str, Any], out: str | None, as_json: bool, quiet: bool, show: Callable[[dict[str, Any]], None]
+) -> None:
+    """Save a record where asked to, then print it, as JSON or with `show`."""
+    if out is not None:
+        save_record(out, value, quiet)
+    if as_json:
+        emit_json(value)
+    else:
+        show(value)
+
+
+def figures_table(value: dict[str, Any], figures: Iterable[tuple[str, str, int, str]]) -> None:
+    """(key, what, digits, wanted) each: the median, the spread where there is one, and what was wanted."""
+    rows = []
+    for key, what, digits, wanted in figures:
+        between = value["spread"].get(key)
+        about = f"{between['min']:.2f} to {between['max']:.2f}" if between else ""
+        rows.append((what, f"{value[key]:.{digits}f}", about, wanted))
+    table(["what", "measured", "min to max", "wanted"], rows, right=(1,))
