@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from glom.artifacts import read_json, write_json
+from glom.artifacts import public_name, read_json, write_json
 from glom.errors import InputError
 
 
@@ -21,7 +21,7 @@ def record_run(folder: Path, target: Path) -> dict[str, Any]:
     name = "matrix.json" if manifest.get("kind") == "shortcut-matrix" else "summary.json"
     if manifest.get("status") != "complete":
         raise InputError(f"{folder} holds no finished run; nothing is recorded")
-    words = [Path(w).name if Path(w).is_absolute() else w for w in shlex.split(manifest["command"])]
+    words = [public_name(w) for w in shlex.split(manifest["command"])]
     kept = {key: manifest[key] for key in ("kind", "settings", "machine", "versions", "started") if key in manifest}
     record = {"command": shlex.join(words), **kept, "results": read_json(folder / name)}
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ import torch
 
 from glom.artifacts import RunFolder, read_json, read_results, read_timing
 from glom.columns import picture
+from glom.datasets.align import aligned_head
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, corrupt, parse_corruption
 from glom.datasets.registry import open_dataset
@@ -143,7 +144,8 @@ def make_head(teacher: Teacher, dataset: ImageDataset, request: TTTRun) -> ZeroS
     labels = [s.label for s in dataset.samples if s.label is not None]
     if labels and max(labels) >= len(classes):
         raise InputError(f"{dataset.name} has labels up to {max(labels)} but {len(classes)} class names")
-    return teacher.zero_shot_head(classes, choose_templates(request.templates))
+    templates = choose_templates(request.templates)
+    return aligned_head(teacher, dataset, templates) if dataset.classes else teacher.zero_shot_head(classes, templates)
 
 
 def identity(request: TTTRun, ready: Prepared) -> dict[str, Any]:

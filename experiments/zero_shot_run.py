@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from experiments.tiny_clip import TRAIN_TEMPLATES
+from glom.datasets.align import aligned_head
 from glom.datasets.corruptions import corrupt, parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
@@ -46,10 +47,7 @@ def score_teacher(
     if any(s.label is None for s in dataset.samples):
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
     teacher = load_teacher(teacher_name, str(device))
-    classes = dataset.classes or teacher.classes
-    if classes is None:
-        raise InputError(f"{dataset.name} has no class names")
-    heads = {name: teacher.zero_shot_head(classes, chosen) for name, chosen in sets.items()}
+    heads = {name: aligned_head(teacher, dataset, chosen) for name, chosen in sets.items()}
     tokens, labels, skipped = [], [], 0
     total = len(dataset)
     for start in range(0, total, BATCH):

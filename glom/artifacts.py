@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -303,8 +304,15 @@ def write_record(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def public_command() -> str:
-    """`command_line` for records that leave the machine: a file or folder goes by its last name alone."""
+    """`command_line` for records that leave the machine: see `public_name`."""
     import shlex
 
-    words = [Path(w).name if Path(w).is_absolute() else w for w in shlex.split(command_line())]
-    return shlex.join(words)
+    return shlex.join(public_name(word) for word in shlex.split(command_line()))
+
+
+def public_name(word: str) -> str:
+    """An argument whose files and folders go by their last names: "dtd:/a/b,mnist:/a" becomes "dtd:b,mnist:a"."""
+    if "://" in word:
+        return word
+    parts = re.split(r"([,:=])", word)
+    return "".join(Path(part).name if Path(part).is_absolute() else part for part in parts)

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from glom.artifacts import RunFolder, read_lines, read_results, read_timing, write_json
+from glom.artifacts import RunFolder, public_name, read_lines, read_results, read_timing, write_json
 from glom.errors import InputError, RunError
 
 SETTINGS = {"seed": 0, "lr": 1e-3, "widths": (1, 2)}
@@ -42,6 +42,22 @@ def test_damage_before_the_end_is_named(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"a": 1}\nnot json\n{"a": 2}\n')
     with pytest.raises(InputError, match="line 2"):
         read_lines(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("word", "public"),
+    [
+        ("/home/me/data", "data"),
+        ("dtd:/home/me/data,mnist:/srv/x/mnist", "dtd:data,mnist:mnist"),
+        ("--out=/home/me/run", "--out=run"),
+        ("imagenet-c/fog/5:/srv/x", "imagenet-c/fog/5:x"),
+        ("runs/a", "runs/a"),
+        ("gaussian_noise:3", "gaussian_noise:3"),
+        ("https://a.org/b/c", "https://a.org/b/c"),
+    ],
+)
+def test_records_do_not_say_where_things_lie(word, public):
+    assert public_name(word) == public
 
 
 def test_a_second_process_is_told(tmp_path):

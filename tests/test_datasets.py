@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glom.datasets import DatasetInfo, ImageDataset, Sample, dataset_names, open_dataset, register_dataset, registry
+from glom.datasets.catalogue import NAMED
 from glom.datasets.samples_build import build_sample
 from glom.datasets.sources import BytesSource, FileSource
 from glom.errors import InputError, RunError
@@ -175,7 +176,8 @@ def test_unknown_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_named_set_that_is_not_there_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for info in dataset_names():
         if not info.offline:
-            refused(f"{info.name}:{tmp_path}", info.name, "not there, looked for", str(tmp_path), f"'{info.name}:ROOT'")
+            spec = NAMED[info.name].example
+            refused(f"{spec}:{tmp_path}", info.name, "not there, looked for", str(tmp_path), f"'{spec}:ROOT'")
     refused("cifar10", str(tmp_path / "here"), root=tmp_path / "here")
     monkeypatch.setenv("APM_DATA", str(tmp_path / "there"))
     refused("cifar10", str(tmp_path / "there"))
@@ -625,9 +627,9 @@ def test_sets_of_files(tmp_path: Path) -> None:
     expected = {
         "imagenette": (("tench", "English springer"), "imagenette2/val/n01440764/a.JPEG"),
         "dtd": (("polka-dotted",), "dtd/dtd/images/polka-dotted/p.jpg"),
-        "oxford-pets": (("Great Dane",), "oxford-iiit-pet/images/great_dane_1.jpg"),
+        "oxford-pets": (("great dane",), "oxford-iiit-pet/images/great_dane_1.jpg"),
         "food101": (("apple pie",), "food-101/images/apple_pie/1.jpg"),
-        "eurosat": (("annual crop",), "eurosat/2750/AnnualCrop/AnnualCrop_1.jpg"),
+        "eurosat": (("annual crop land",), "eurosat/2750/AnnualCrop/AnnualCrop_1.jpg"),
     }
     for name, (classes, first) in expected.items():
         dataset = open_dataset(f"{name}:{tmp_path}")

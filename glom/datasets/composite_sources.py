@@ -52,9 +52,8 @@ def open_source(
         InputError: an unknown name or split, or nothing there; the message says what would be needed.
         RunError: the download failed.
     """
-    from glom.datasets.registry import data_root
+    from glom.datasets.registry import open_dataset
     from glom.datasets.sources import ArraySource
-    from glom.datasets.torchvision_sets import SETS, torchvision_dataset
 
     if name not in (*SOURCES, SAMPLE):
         raise unknown("source of composites", name, [*SOURCES, SAMPLE])
@@ -62,8 +61,7 @@ def open_source(
         raise unknown(f"split of {name}", split, ["train", "test"])
     if name == SAMPLE:
         return read_sample(split)
-    [kind] = [k for k in SETS if k.name == name]
-    dataset = torchvision_dataset(kind, root or data_root(), split, download)
+    dataset = open_dataset(name, root, split, download=download)
     first = dataset.samples[0].source
     assert isinstance(first, ArraySource)
     return first.array, np.array([sample.label for sample in dataset.samples], np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +9,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from glom.datasets.base import ImageDataset
+from glom.datasets.catalogue import NAMED
 from glom.datasets.classes import rename_classes
 from glom.datasets.folder import folder_dataset
+from glom.datasets.layouts import NamedSet, NotThereError, data_root
 from glom.datasets.manifest import manifest_dataset
+from glom.datasets.prepare import fetch, human_size
+from glom.datasets.prompts import TEMPLATES
 from glom.datasets.reading import one_line
 from glom.datasets.samples_build import read_sample
-from glom.datasets.torchvision_sets import SETS, SMALL, TorchvisionSet, torchvision_dataset
 from glom.errors import InputError, unknown
 
 Builder = Callable[[Path, str, bool], ImageDataset]
@@ -32,6 +34,11 @@ class DatasetInfo:
         licence: as its authors state it.
         source: where it comes from.
         offline: whether it opens on a machine that never had a network.
+        variant: what has to follow the name, such as `CORRUPTION/SEVERITY`, or "".
+        download: how much `apm datasets prepare` fetches, or "" where it has to be asked for.
+        terms: what to know before.
+        layout: how it may lie under a root, one path an entry.
+        tables: the poster's tables that need it.
     """
 
     name: str
@@ -40,8 +47,14 @@ class DatasetInfo:
     licence: str
     source: str
     offline: bool = False
+    variant: str = ""
+    download: str = ""
+    terms: str = ""
+    layout: tuple[str, ...] = ()
+    tables: tuple[int, ...] = ()
 
 
+# Added by the decorator; those with layouts are in `glom.datasets.catalogue`.
 _REGISTRY: dict[str, tuple[DatasetInfo, Builder]] = {}
 
 
@@ -58,7 +71,7 @@ def register_dataset(
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise InputError(f"'{name}' cannot name a data set: use lower case letters, digits and hyphens")
-    if name in _REGISTRY:
+    if name in _REGISTRY or name in NAMED:
         raise InputError(f"a data set called '{name}' is registered already")
 
     def keep(build: Builder) -> Builder:
@@ -70,15 +83,16 @@ def register_dataset(
 
 def dataset_names() -> list[DatasetInfo]:
     """Every registered data set, those that need no network first, then by name."""
-    return sorted((info for info, _ in _REGISTRY.values()), key=lambda info: (not info.offline, info.name))
+    found = [info for info, _ in _REGISTRY.values()] + [_info(named) for named in NAMED.values()]
+    return sorted(found, key=lambda info: (not info.offline, info.name))
 
 
-def data_root() -> Path:
-    """Where named data sets lie if nothing else is said: `$APM_DATA`, else `glom-apm/data` in the user's cache."""
-    if os.environ.get("APM_DATA"):
-        return Path(os.environ["APM_DATA"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "glom-apm" / "data"
+def _info(named: NamedSet) -> DatasetInfo:
+    layouts = named.layouts(named.variants[-1] if named.variants else "")
+    shape = tuple(line for layout in layouts for line in layout.shape)
+    fetched = human_size(named.download.size) if named.download else ""
+    parts = (named.name, named.what, named.size, named.licence, named.source, False, named.variant, fetched)
+    return DatasetInfo(*parts, named.terms, shape, named.tables)
 
 
 def open_dataset(
@@ -91,7 +105,8 @@ def open_dataset(
     """Open a data set.
 
     Args:
-        spec: a registered name (`cifar10-sample`), a name and the folder that holds it (`cifar10:DIR`), a folder of
+        spec: a registered name (`cifar10-sample`, `imagenet-c/fog/5`), a name and the folder that holds it
+            (`cifar10:DIR`) or a split file of CoOp's (`dtd:DIR/split_zhou_DescribableTextures.json`), a folder of
             images, or a `.csv` or `.tsv` manifest. A name goes before a folder of that name; `./cifar10` is the folder.
         root: the folder that holds a named data set (default: `data_root()`), or that `spec` is relative to.
         split: "train", "val" or "test", as far as there are such; ignored by manifests and undivided folders.
@@ -99,8 +114,9 @@ def open_dataset(
         download: fetch a named data set that is not there.
 
     Raises:
+        NotThereError: a named data set of which nothing was found; an `InputError`, as all of these.
         InputError: nothing of that name, an empty folder, a file that is no manifest, class names that do not fit, a
-            named data set that is not there.
+            named data set that is damaged, or lists pictures that are not there.
         RunError: a download failed.
 
     Example:
@@ -115,10 +131,21 @@ def open_dataset(
 def _open(spec: str, root: Path | None, split: str, renamed: bool, download: bool) -> ImageDataset:
     if not spec.strip():
         raise InputError("no data set named: give a folder, a manifest or a registered name")
-    name, colon, place = spec.partition(":")
-    if name in _REGISTRY and (place or not colon):
+    named, colon, place = spec.partition(":")
+    name, slash, variant = named.partition("/")
+    if place or not colon:
         where = Path(place).expanduser() if place else root or data_root()
-        return _REGISTRY[name][1](where, split, download)
+        if named in _REGISTRY:
+            return _REGISTRY[named][1](where, split, download)
+        if name in NAMED and bool(NAMED[name].variants) >= bool(slash):
+            if download and NAMED[name].find(where, variant) is None:
+                fetch(NAMED[name], where)
+            try:
+                return NAMED[name].open(where, split, variant)
+            except NotThereError as error:
+                if colon or not Path(spec).is_dir():
+                    raise
+                raise NotThereError(f"{error}; the folder of that name here is opened as ./{spec}") from None
     path = Path(spec).expanduser()
     if root is not None:
         path = root / path
@@ -130,16 +157,16 @@ def _open(spec: str, root: Path | None, split: str, renamed: bool, download: boo
         return folder_dataset(path, split, renamed)
     if is_there:
         return manifest_dataset(path, renamed)
-    if re.fullmatch(r"[\w-]+", name):
+    if re.fullmatch(r"[\w-]+", named):
         hint = f"and there is no file or folder of that name in {one_line(path.absolute().parent)}"
-        raise unknown("data set", name, _REGISTRY, "" if colon else hint)
+        raise unknown("data set", named, [*_REGISTRY, *NAMED], "" if colon else hint)
     raise InputError(f"{one_line(path)}: no such file or folder")
 
 
 @register_dataset(
     "cifar10-sample",
-    what="20 test images of each class of CIFAR-10, 32x32, shipped",
-    size="200 test",
+    what="CIFAR-10, 20 images a class",
+    size="200",
     licence="MIT",
     source="Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
     offline=True,
@@ -148,14 +175,4 @@ def _cifar10_sample(root: Path, split: str, download: bool) -> ImageDataset:
     if split != "test":
         raise unknown("split of cifar10-sample", split, ["test"])
     archive = files("glom.datasets") / "samples" / "cifar10-sample.zip"
-    return read_sample(archive.read_bytes(), "cifar10-sample", SMALL)
-
-
-def _register(kind: TorchvisionSet) -> None:
-    @register_dataset(kind.name, kind.what, kind.size, kind.licence, kind.origin)
-    def build(root: Path, split: str, download: bool) -> ImageDataset:
-        return torchvision_dataset(kind, root, split, download)
-
-
-for _kind in SETS:
-    _register(_kind)
+    return read_sample(archive.read_bytes(), "cifar10-sample", TEMPLATES["cifar10"])

@@ -1,6 +1,9 @@
-"""Pictures with outlines: BSDS500's layout, a folder of pictures with masks, or composites.
+"""Pictures with outlines: BSDS500, COCO, a folder of pictures with masks, or composites.
 
-    bsds500:   SPLIT/ID.jpg beside SPLIT/ID.npz with `segmentations` (annotators, H, W); give the folder above or SPLIT
+    bsds500[:ROOT], or the folder itself:
+               SPLIT/ID.jpg beside SPLIT/ID.npz with `segmentations` (annotators, H, W); give the folder above or SPLIT
+               or as published, BSR/BSDS500/data/{images,groundTruth}/SPLIT/ID.{jpg,mat}
+    coco[:ROOT]: coco/SPLIT2017/NUMBER.jpg and coco/annotations/instances_SPLIT2017.json, see `glom.datasets.coco`
     masks:     images/NAME.jpg and masks/NAME.png, or NAME.jpg beside NAME.png; 0 is the background
     composites[:SOURCE[:ROOT]]: pictures made on the fly with their masks, see `glom.datasets.composites`
 
@@ -10,14 +13,14 @@ BSDS500: Arbelaez, Maire, Fowlkes & Malik 2011.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from glom.datasets.coco import Annotation, label_map, read_instances
+from glom.datasets.coco import digest as outlines_digest
 from glom.datasets.composites import (
     GARMENTS,
     SAMPLE,
@@ -26,11 +29,12 @@ from glom.datasets.composites import (
     open_source,
     resolve_source,
 )
+from glom.datasets.label_maps import Maps, read_mask, read_mat, read_npz
+from glom.datasets.layouts import data_root
+from glom.datasets.picture_sets import bsds_own_folder, coco_folder
 from glom.datasets.reading import SUFFIXES, one_line, read_image
 from glom.datasets.sources import FileSource
-from glom.errors import InputError
-
-Maps = NDArray[np.int64]
+from glom.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class SegmentedPicture:
     Attributes:
         id: its name without an ending, unique in the data set.
         path: the picture.
-        truth: the `.npz` or `.png` with the outlines.
+        truth: the `.npz`, `.mat` or `.png` with the outlines.
         background: the label of what is no object, or None where every region is one.
     """
 
@@ -59,7 +63,7 @@ class SegmentedPicture:
             here, lost = (self.truth, "no picture") if self.truth.is_file() else (self.path, f"no {self.truth.name}")
             raise InputError(f"{one_line(here.name)}: {lost} beside it")
         image = read_image(self.path)
-        maps = read_npz(self.truth) if self.truth.suffix == ".npz" else read_mask(self.truth)[None]
+        maps = self.maps()
         if maps.shape[1:] != (image.height, image.width):
             h, w = maps.shape[1:]
             raise InputError(
@@ -67,9 +71,34 @@ class SegmentedPicture:
             )
         return image, maps
 
+    def maps(self) -> Maps:
+        """Its label maps alone (annotators, H, W). Raises `InputError` where they cannot be read."""
+        readers = {".npz": read_npz, ".mat": read_mat}
+        return readers[self.truth.suffix](self.truth) if self.truth.suffix in readers else read_mask(self.truth)[None]
+
     def digest(self) -> str:
         """Of both files' contents."""
         return f"{FileSource(self.path).digest()}\0{FileSource(self.truth).digest()}"
+
+
+@dataclass(frozen=True)
+class CocoPicture(SegmentedPicture):
+    """One picture of COCO; `truth` is the file that holds every picture's outlines, `annotations` are its own."""
+
+    annotations: tuple[Annotation, ...] = field(default=(), repr=False, compare=False)
+
+    def maps(self) -> Maps:
+        """(1, H, W): its instances on a ground of 0."""
+        try:
+            with Image.open(self.path) as image:
+                size = image.height, image.width
+            return label_map(self.annotations, *size)[None]
+        except InputError as error:
+            raise InputError(f"{one_line(self.path.name)}: {error}") from None
+
+    def digest(self) -> str:
+        """Of the picture and its own outlines."""
+        return f"{FileSource(self.path).digest()}\0{outlines_digest(self.annotations)}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +141,7 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
     it is read.
 
     Args:
-        folder: see the module's text.
+        folder: see the module's text. A folder called bsds500 or coco here is that folder.
         split: of a bsds500 folder that holds several; composites are made of the test objects unless it is "train".
         limit: at most this many pictures, the first by name; of composites 100 if nothing is said.
         seed: of composites.
@@ -125,6 +154,9 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
     word, _, source = str(folder).partition(":")
     if word == "composites":
         return _composites(source, "train" if split == "train" else "test", limit or 100, seed)
+    if word in ("bsds500", "coco") and not Path(folder).expanduser().is_dir():
+        named = _named(word, source, split)
+        return SegmentedSet(named.name, named.pictures[:limit])
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise InputError(
@@ -148,6 +180,39 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
             "or images/NAME.jpg and masks/NAME.png"
         )
     return SegmentedSet(name, tuple(pictures[:limit]))
+
+
+def _named(name: str, source: str, split: str) -> SegmentedSet:
+    """BSDS500 or COCO where they lie under `source`, or where named data sets lie."""
+    from glom.datasets.catalogue import NAMED
+
+    root = Path(source).expanduser() if source else data_root()
+    found = NAMED[name].find(root)
+    if found is None:
+        raise NAMED[name].not_there(root)
+    layout, place = found
+    if split not in layout.counts:
+        raise unknown(f"split of {name}", split, layout.counts)
+    if name == "coco":
+        return SegmentedSet(f"coco/{'train' if split == 'train' else 'val'}", _coco(coco_folder(place, split)))
+    if layout.title == "npz":
+        folder = bsds_own_folder(place, split)
+        return SegmentedSet(f"bsds500/{folder.name}", tuple(_pairs(folder, folder, ".npz", None)))
+    pictures = _pairs(place / split, place.parent / "groundTruth" / split, ".mat", None)
+    if not pictures:
+        raise InputError(f"bsds500: no pictures in {one_line(place / split)}")
+    return SegmentedSet(f"bsds500/{split}", tuple(pictures))
+
+
+def _coco(folder: Path) -> tuple[CocoPicture, ...]:
+    """The pictures that have outlines; COCO has some without."""
+    near = [folder.parent / "annotations", folder.parent.parent / "annotations"]
+    file = f"instances_{folder.name}.json"
+    path = next((place / file for place in near if (place / file).is_file()), near[0] / file)
+    instances = read_instances(path)
+    return tuple(
+        CocoPicture(Path(name).stem, folder / name, path, 0, tuple(instances[name])) for name in sorted(instances)
+    )
 
 
 def _composites(source: str, split: str, count: int, seed: int) -> SegmentedSet:
@@ -181,30 +246,3 @@ def _pairs(images: Path, truths: Path, ending: str, background: int | None) -> l
         SegmentedPicture(n, found.get(n, images / f"{n}.jpg"), masks.get(n, truths / f"{n}{ending}"), background)
         for n in names
     ]
-
-
-def read_npz(path: Path) -> Maps:
-    """`segmentations` (annotators, H, W) of integers. Raises `InputError` for anything else."""
-    where = one_line(path.name)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            maps = archive["segmentations"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{where}: holds no readable array `segmentations` ({one_line(error)})") from error
-    if maps.ndim != 3 or not maps.size or not np.issubdtype(maps.dtype, np.integer):
-        raise InputError(f"{where}: segmentations must be (annotators, H, W) integers, got {maps.dtype} {maps.shape}")
-    return maps.astype(np.int64)
-
-
-def read_mask(path: Path) -> Maps:
-    """A mask picture -> (H, W) labels: palette indices, grey values, or in colour one label a colour, black being 0.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    read_image(path)  # refuses what is damaged, too large or no picture, in one line
-    with Image.open(path) as image:
-        if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
-            return np.asarray(image).astype(np.int64)
-        colours = np.asarray(image.convert("RGB")).astype(np.int64)
-    return colours[..., 0] * 65536 + colours[..., 1] * 256 + colours[..., 2]

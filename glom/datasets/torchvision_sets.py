@@ -1,182 +1,222 @@
-"""torchvision's data sets by name: read where they lie, downloaded only on request."""
+"""torchvision's data sets by name: read where they lie, in torchvision's own layout, by torchvision's own classes."""
 
 from __future__ import annotations
 
-import contextlib
-import re
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from glom.datasets.base import ImageDataset, Sample
+from glom.datasets.layouts import Counts, Layout
+from glom.datasets.prompts import A_PHOTO, TEMPLATES
 from glom.datasets.reading import one_line
 from glom.datasets.sources import ArraySource, FileSource, Source
-from glom.errors import InputError, RunError, unknown
+from glom.errors import InputError
 
-TRAIN_TEST: Mapping[str, Mapping[str, object]] = {"test": {"train": False}, "train": {"train": True}}
+Splits = Mapping[str, Mapping[str, object]]
+TRAIN_TEST: Splits = {"test": {"train": False}, "train": {"train": True}}
+WHOLE: Splits = {"test": {}, "all": {}}
 
 
-def _by_split(**splits: str) -> dict[str, dict[str, object]]:
+def by_split(**splits: str) -> Splits:
+    """Our names of splits -> torchvision's."""
     return {ours: {"split": theirs} for ours, theirs in splits.items()}
+
+
+def plain(name: str) -> str:
+    """polka_dotted -> polka dotted"""
+    return name.replace("_", " ")
 
 
 @dataclass(frozen=True)
 class TorchvisionSet:
-    """One of torchvision's data sets: how it is called, how it is built, where its pictures and labels are kept.
+    """One of torchvision's data sets: how it is built, where its pictures and labels are kept.
 
     Attributes:
-        name: ours. `kind`: torchvision's class.
-        layout: the folder it must have under the root.
+        name: ours. kind: torchvision's class.
+        folder: what it must find under the root.
+        counts: split -> (images, classes), as published.
         splits: our split -> arguments of the class.
-        pictures, labels: its attributes; `labels` None where `pictures` holds (path, label) pairs.
-        templates: prompts for its classes, after those published for CLIP (Radford et al. 2021, section 3.1.4).
-        spell: turns its class names into words.
+        pictures: its attribute with an array or paths; or how they are told from the loaded object.
+        labels: its attribute; None where `pictures` holds (path, label) pairs. classes: its attribute.
+        spell: its class names -> words, as CLIP's authors spelled them (Radford et al. 2021) where they did.
     """
 
     name: str
     kind: str
-    what: str
-    size: str
-    licence: str
-    origin: str
-    layout: str
-    splits: Mapping[str, Mapping[str, object]]
-    pictures: str = "data"
+    folder: str
+    counts: Counts
+    splits: Splits
+    pictures: str | Callable[[Any], Sequence[Path]] = "data"
     labels: str | None = "targets"
-    templates: tuple[str, ...] = ("a photo of a {}.",)
-    spell: Callable[[str], str] = field(default=lambda name: name.replace("_", " "))
+    classes: str = "classes"
+    spell: Callable[[str], str] = plain
 
 
-def _camel(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+def torchvision_layout(kind: TorchvisionSet) -> Layout:
+    """Its layout, read by torchvision's class."""
 
+    def read(place: Path, root: Path, split: str) -> ImageDataset:
+        import torchvision.datasets
 
-SMALL = ("a photo of a {}.", "a low resolution photo of a {}.", "a blurry photo of a {}.", "a photo of the small {}.")
-CIFAR_SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-VGG_SITE = "https://www.robots.ox.ac.uk/~vgg/data"
-
-SETS: tuple[TorchvisionSet, ...] = (
-    TorchvisionSet(
-        "cifar10", "CIFAR10", "10 classes of small objects, 32x32", "10,000 test, 50,000 train", "MIT",
-        CIFAR_SITE, "cifar-10-batches-py", TRAIN_TEST, templates=SMALL,
-    ),
-    TorchvisionSet(
-        "cifar100", "CIFAR100", "100 classes of small objects, 32x32", "10,000 test, 50,000 train", "not stated",
-        CIFAR_SITE, "cifar-100-python", TRAIN_TEST, templates=SMALL,
-    ),
-    TorchvisionSet(
-        "imagenette", "Imagenette", "10 easy classes of ImageNet", "3,925 val, 9,469 train",
-        "ImageNet's terms: research use", "https://github.com/fastai/imagenette", "imagenette2",
-        _by_split(test="val", val="val", train="train"), "_samples", None,
-    ),
-    TorchvisionSet(
-        "mnist", "MNIST", "handwritten digits, 28x28 grey", "10,000 test, 60,000 train", "CC BY-SA 3.0",
-        "https://yann.lecun.com/exdb/mnist", "MNIST/raw", TRAIN_TEST,
-        templates=('a photo of the number: "{}".', "a handwritten digit {}."), spell=lambda name: name.split(" - ")[0],
-    ),
-    TorchvisionSet(
-        "fashion-mnist", "FashionMNIST", "10 kinds of clothing, 28x28 grey", "10,000 test, 60,000 train", "MIT",
-        "https://github.com/zalandoresearch/fashion-mnist", "FashionMNIST/raw", TRAIN_TEST,
-        templates=("a photo of a {}, a type of clothing.",),
-    ),
-    TorchvisionSet(
-        "flowers102", "Flowers102", "102 kinds of flowers", "6,149 test, 1,020 val, 1,020 train", "research use",
-        f"{VGG_SITE}/flowers/102", "flowers-102", _by_split(test="test", val="val", train="train"),
-        "_image_files", "_labels", ("a photo of a {}, a type of flower.",),
-    ),
-    TorchvisionSet(
-        "dtd", "DTD", "47 textures, first partition", "1,880 test, 1,880 val, 1,880 train", "research use",
-        f"{VGG_SITE}/dtd", "dtd/dtd", _by_split(test="test", val="val", train="train"), "_image_files", "_labels",
-        ("a photo of a {} texture.", "a photo of a {} pattern.", "a photo of a {} thing."),
-    ),
-    TorchvisionSet(
-        "oxford-pets", "OxfordIIITPet", "37 breeds of cats and dogs", "3,669 test, 3,680 train", "CC BY-SA 4.0",
-        f"{VGG_SITE}/pets", "oxford-iiit-pet", _by_split(test="test", train="trainval"), "_images", "_labels",
-        ("a photo of a {}, a type of pet.",),
-    ),
-    TorchvisionSet(
-        "food101", "Food101", "101 dishes", "25,250 test, 75,750 train", "research use",
-        "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101", "food-101",
-        _by_split(test="test", train="train"), "_image_files", "_labels", ("a photo of {}, a type of food.",),
-    ),
-    TorchvisionSet(
-        "eurosat", "EuroSAT", "10 kinds of land from a satellite, 64x64, no splits", "27,000", "MIT",
-        "https://github.com/phelber/eurosat", "eurosat/2750", {"test": {}, "all": {}}, "samples", None,
-        ("a satellite photo of {}.", "a centered satellite photo of {}."), _camel,
-    ),
-    TorchvisionSet(
-        "stl10", "STL10", "10 classes of objects, 96x96", "8,000 test, 5,000 train", "ImageNet's terms: research use",
-        "https://cs.stanford.edu/~acoates/stl10", "stl10_binary", _by_split(test="test", train="train"),
-        labels="labels",
-    ),
-)  # fmt: skip
-
-
-def torchvision_dataset(kind: TorchvisionSet, root: Path, split: str, download: bool = False) -> ImageDataset:
-    """One of `SETS`, read from `root` in torchvision's own layout.
-
-    Args:
-        root: the folder that `kind.layout` lies in.
-        split: one of `kind.splits`.
-        download: fetch it into `root` where it is not there.
-
-    Raises:
-        InputError: a split it does not have; not there, or damaged.
-        RunError: the download failed.
-    """
-    if split not in kind.splits:
-        raise unknown(f"split of {kind.name}", split, kind.splits)
-    import torchvision.datasets
-
-    build = getattr(torchvision.datasets, kind.kind)
-    arguments = dict(kind.splits[split])
-    place = one_line(root / kind.layout)
-    if download and not (root / kind.layout).is_dir():
+        if not place.is_dir():
+            raise InputError(f"{kind.name}: {one_line(place)} is not a folder")
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            # Standard output belongs to results; what a download reports is progress.
-            with contextlib.redirect_stdout(sys.stderr):
-                build(root=str(root), download=True, **arguments)
+            build = getattr(torchvision.datasets, kind.kind)
+            loaded = build(root=str(root), download=False, **kind.splits[split])
+            return _convert(kind, loaded, root, split)
+        except InputError:
+            raise
         except Exception as error:
-            raise RunError(f"{kind.name}: the download into {one_line(root)} failed ({one_line(error)})") from error
-    if not (root / kind.layout).is_dir():
-        raise InputError(
-            f"{kind.name}: not there, looked for {place}; name the folder that holds it as '{kind.name}:ROOT', or ask "
-            f"for the download (from {kind.origin}, {kind.size} images)"
-        )
-    try:
-        loaded = build(root=str(root), download=False, **arguments)
-    except Exception as error:
-        raise InputError(f"{kind.name}: incomplete or damaged in {place} ({one_line(error)})") from error
-    return _convert(kind, loaded, root, split)
+            raise InputError(f"{kind.name}: incomplete or damaged in {one_line(place)} ({one_line(error)})") from error
+
+    counts = {split: kind.counts[split] for split in kind.splits}
+    return Layout("torchvision", (kind.folder,), counts, read, (f"{kind.folder}/...",))
 
 
 def _convert(kind: TorchvisionSet, loaded: Any, root: Path, split: str) -> ImageDataset:
-    pictures = getattr(loaded, kind.pictures)
+    found = kind.pictures(loaded) if callable(kind.pictures) else getattr(loaded, kind.pictures)
     if kind.labels is None:
-        pictures, labels = zip(*pictures) if len(pictures) else ((), ())
+        found, labels = zip(*found) if len(found) else ((), ())
     else:
         labels = getattr(loaded, kind.labels)
-    names = getattr(loaded, "classes", None)
+    names = getattr(loaded, kind.classes, None)
     # Imagenette gives each class a tuple of synonyms, the usual name first.
     spelt = [kind.spell(name if isinstance(name, str) else name[0]) for name in names] if names is not None else None
-    samples = []
     sources: list[tuple[str, Source]]
     if kind.pictures == "data":
-        array = _channels_last(np.asarray(pictures))
+        array = _channels_last(np.asarray(found))
         sources = [(f"{split}/{index:06d}", ArraySource(array, index)) for index in range(len(array))]
     else:
-        paths = [Path(path) for path in pictures]
+        paths = [Path(path) for path in found]
         sources = [(path.relative_to(root).as_posix(), FileSource(path)) for path in paths]
-    for (name, source), label in zip(sources, labels, strict=True):
-        samples.append(Sample(name, int(label), source))
-    return ImageDataset(kind.name, tuple(samples), tuple(spelt) if spelt else None, kind.templates)
+    samples = [Sample(name, int(label), source) for (name, source), label in zip(sources, labels, strict=True)]
+    templates = TEMPLATES.get(kind.name, (A_PHOTO,))
+    return ImageDataset(kind.name, tuple(samples), tuple(spelt) if spelt else None, templates)
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
     """(N, 3, H, W), as STL-10 has them, -> (N, H, W, 3); others as they are."""
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 and array.shape[1] == 3 else array
+
+
+# -- how class names become CLIP's --------------------------------------------------------------------------------
+
+CATS = (
+    "Abyssinian", "Bengal", "Birman", "Bombay", "British Shorthair", "Egyptian Mau", "Maine Coon", "Persian",
+    "Ragdoll", "Russian Blue", "Siamese", "Sphynx",
+)  # fmt: skip
+FLOWERS = {"pink-yellow dahlia?": "pink and yellow dahlia", "ball moss": "air plant"}
+LAND = {
+    "AnnualCrop": "annual crop land",
+    "Forest": "forest",
+    "HerbaceousVegetation": "brushland or shrubland",
+    "Highway": "highway or road",
+    "Industrial": "industrial buildings or commercial buildings",
+    "Pasture": "pasture land",
+    "PermanentCrop": "permanent crop land",
+    "Residential": "residential buildings or homes or apartments",
+    "River": "river",
+    "SeaLake": "lake or sea",
+}
+THINGS = {
+    "Faces": "off-center face",
+    "Faces_easy": "centered face",
+    "Leopards": "leopard",
+    "Motorbikes": "motorbike",
+    "airplanes": "airplane",
+    "car_side": "side of a car",
+    "cougar_body": "body of a cougar cat",
+    "cougar_face": "face of a cougar cat",
+    "crocodile_head": "head of a crocodile",
+    "flamingo_head": "head of a flamingo",
+    "snoopy": "snoopy (cartoon beagle)",
+    "yin_yang": "yin and yang symbol",
+}
+
+
+def breed(name: str) -> str:
+    """Cats begin with capitals, dogs do not."""
+    return name if name in CATS else name.lower()
+
+
+def scene(name: str) -> str:
+    """apartment_building/outdoor -> apartment building outdoor"""
+    return plain(name).replace("/", " ")
+
+
+def digit(name: str) -> str:
+    """7 - seven -> 7"""
+    return name.split(" - ")[0]
+
+
+def spelled(table: Mapping[str, str]) -> Callable[[str], str]:
+    """By a table, and plainly where it says nothing."""
+    return lambda name: table.get(name, plain(name))
+
+
+def caltech_pictures(loaded: Any) -> list[Path]:
+    """torchvision keeps a class and a number for each picture, and counts files to know how many there are."""
+    folder = Path(loaded.root) / "101_ObjectCategories"
+    return [folder / loaded.categories[y] / f"image_{i:04d}.jpg" for y, i in zip(loaded.y, loaded.index)]
+
+
+SETS: dict[str, TorchvisionSet] = {
+    kind.name: kind
+    for kind in (
+        TorchvisionSet(
+            "cifar10", "CIFAR10", "cifar-10-batches-py", {"test": (10_000, 10), "train": (50_000, 10)}, TRAIN_TEST
+        ),
+        TorchvisionSet(
+            "cifar100", "CIFAR100", "cifar-100-python", {"test": (10_000, 100), "train": (50_000, 100)}, TRAIN_TEST
+        ),
+        TorchvisionSet(
+            "imagenette", "Imagenette", "imagenette2",
+            {"test": (3_925, 10), "val": (3_925, 10), "train": (9_469, 10)},
+            by_split(test="val", val="val", train="train"), "_samples", None,
+        ),
+        TorchvisionSet(
+            "mnist", "MNIST", "MNIST/raw", {"test": (10_000, 10), "train": (60_000, 10)}, TRAIN_TEST, spell=digit
+        ),
+        TorchvisionSet(
+            "fashion-mnist", "FashionMNIST", "FashionMNIST/raw", {"test": (10_000, 10), "train": (60_000, 10)},
+            TRAIN_TEST,
+        ),
+        TorchvisionSet(
+            "flowers102", "Flowers102", "flowers-102",
+            {"test": (6_149, 102), "val": (1_020, 102), "train": (1_020, 102)},
+            by_split(test="test", val="val", train="train"), "_image_files", "_labels", spell=spelled(FLOWERS),
+        ),
+        TorchvisionSet(
+            "dtd", "DTD", "dtd/dtd", {"test": (1_880, 47), "val": (1_880, 47), "train": (1_880, 47)},
+            by_split(test="test", val="val", train="train"), "_image_files", "_labels",
+        ),
+        TorchvisionSet(
+            "oxford-pets", "OxfordIIITPet", "oxford-iiit-pet", {"test": (3_669, 37), "train": (3_680, 37)},
+            by_split(test="test", train="trainval"), "_images", "_labels", spell=breed,
+        ),
+        TorchvisionSet(
+            "food101", "Food101", "food-101", {"test": (25_250, 101), "train": (75_750, 101)},
+            by_split(test="test", train="train"), "_image_files", "_labels",
+        ),
+        TorchvisionSet(
+            "eurosat", "EuroSAT", "eurosat/2750", {"test": (27_000, 10), "all": (27_000, 10)}, WHOLE, "samples", None,
+            spell=spelled(LAND),
+        ),
+        TorchvisionSet(
+            "stl10", "STL10", "stl10_binary", {"test": (8_000, 10), "train": (5_000, 10)},
+            by_split(test="test", train="train"), labels="labels",
+        ),
+        TorchvisionSet(
+            "caltech101", "Caltech101", "caltech101/101_ObjectCategories", {"test": (8_677, 101), "all": (8_677, 101)},
+            WHOLE, caltech_pictures, "y", "categories", spelled(THINGS),
+        ),
+        TorchvisionSet(
+            "sun397", "SUN397", "SUN397", {"test": (108_754, 397), "all": (108_754, 397)}, WHOLE, "_image_files",
+            "_labels", spell=scene,
+        ),
+    )
+}  # fmt: skip

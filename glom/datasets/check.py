@@ -1,0 +1,205 @@
+"""What is there of a data set and what is missing: counted against what was published, never changed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from glom.datasets.base import ImageDataset
+from glom.datasets.catalogue import NAMED
+from glom.datasets.layouts import NamedSet, NotThereError, data_root, plural
+from glom.datasets.reading import one_line
+from glom.datasets.registry import dataset_names, open_dataset
+from glom.datasets.sources import FileSource
+from glom.errors import InputError, unknown
+
+COMPLETE, INCOMPLETE, ABSENT = "complete", "incomplete", "absent"
+STEP = 500  # pictures between two events
+
+
+@dataclass(frozen=True)
+class SplitCheck:
+    """One split, or one variant of a corrupted set.
+
+    Attributes:
+        split: its name; of a variant `CORRUPTION/SEVERITY`.
+        images, classes: how many there are; classes that have images. None where it could not be opened.
+        expected_images, expected_classes: as published; None where nothing is.
+        unreadable: pictures that could not be read, or None where they were not opened.
+        problems: what is missing or wrong, one sentence each.
+    """
+
+    split: str
+    images: int | None = None
+    classes: int | None = None
+    expected_images: int | None = None
+    expected_classes: int | None = None
+    unreadable: int | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """A data set as it lies under a root: `state` is complete, incomplete or absent; `layout` says whose layout."""
+
+    name: str
+    root: Path
+    state: str
+    layout: str = ""
+    splits: tuple[SplitCheck, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was published is there."""
+        return self.state == COMPLETE
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        splits = [{**vars(split), "problems": list(split.problems)} for split in self.splits]
+        own = {"name": self.name, "root": str(self.root), "state": self.state, "layout": self.layout}
+        return {**own, "splits": splits, "problems": list(self.problems)}
+
+
+def check_dataset(
+    spec: str, root: Path | None = None, splits: Sequence[str] | None = None, read: bool = False
+) -> DatasetCheck:
+    """Count the images and classes of a named data set and compare them with what was published.
+
+    Args:
+        spec: a registered name, `NAME:ROOT`, or one variant of a corrupted set (`imagenet-c/fog/5`); of a corrupted
+            set without a variant all 75 are looked at.
+        root: the folder that holds it; default `data_root()`.
+        splits: which; default all that its layout offers.
+        read: whether to open every picture.
+
+    Raises:
+        InputError: no data set, or no split, of that name. A data set that is not there is no error, but `absent`.
+
+    Example:
+        >>> check_dataset("cifar10-sample").state
+        'complete'
+    """
+    found: DatasetCheck = deque(checking(spec, root, splits, read), maxlen=1)[0]["check"]
+    return found
+
+
+def checking(
+    spec: str, root: Path | None = None, splits: Sequence[str] | None = None, read: bool = False
+) -> Iterator[dict[str, Any]]:
+    """As `check_dataset`: events `{"stage", "done", "total"}` while pictures are read, last `{"check": ...}`."""
+    whole, _, place = spec.partition(":")
+    name, _, variant = whole.partition("/")
+    where = Path(place).expanduser() if place else root or data_root()
+    if name not in NAMED:
+        yield from _check_shipped(whole, where, read)
+        return
+    named = NAMED[name]
+    if variant:
+        named.layouts(variant)  # refuses what is none
+    variants = [variant] if variant else list(named.variants) or [""]
+    rows: list[SplitCheck] = []
+    seen: set[tuple[int, str, str]] = set()
+    found_any, layout = False, ""
+    for one in variants:
+        place_of = named.find(where, one)
+        if place_of is None:
+            rows.append(SplitCheck(one, problems=(f"{one} is not there",)))
+            continue
+        found_any = True
+        layout = place_of[0].title
+        for split in splits or list(place_of[0].counts):
+            row: SplitCheck | None = None
+            for event in _check_split(named, where, split, one, read, seen):
+                row = event.get("row")
+                if row is None:
+                    yield event
+            if row is not None and (row.images is not None or row.problems not in [r.problems for r in rows]):
+                rows.append(row)
+    if not found_any:
+        missing = str(named.not_there(where, variant or (named.variants[-1] if named.variants else "")))
+        yield {"check": DatasetCheck(whole, where, ABSENT, problems=(missing,))}
+        return
+    problems = tuple(problem for row in rows for problem in row.problems)
+    yield {"check": DatasetCheck(whole, where, INCOMPLETE if problems else COMPLETE, layout, tuple(rows), problems)}
+
+
+def _check_shipped(name: str, where: Path, read: bool) -> Iterator[dict[str, Any]]:
+    """What has no layouts: the sample that ships, and what a program registered itself."""
+    names = [info.name for info in dataset_names()]
+    if name not in names:
+        raise unknown("data set", name, names, "a folder or a manifest is opened, not checked")
+    try:
+        dataset = open_dataset(name, root=where)
+    except NotThereError as error:
+        yield {"check": DatasetCheck(name, where, ABSENT, problems=(str(error),))}
+        return
+    event: dict[str, Any] = {}
+    for event in _counted(dataset, SplitCheck("test"), read):
+        if "row" not in event:
+            yield event
+    row = event["row"]
+    state = INCOMPLETE if row.problems else COMPLETE
+    yield {"check": DatasetCheck(name, where, state, "shipped", (row,), row.problems)}
+
+
+def _check_split(
+    named: NamedSet, root: Path, split: str, variant: str, read: bool, seen: set[tuple[int, str, str]]
+) -> Iterator[dict[str, Any]]:
+    """Events, the last with the row; none where its files were `seen` as another split's already, as where a validation
+    set serves as the test set."""
+    found = named.find(root, variant)
+    counts = found[0].counts if found else {}
+    images, classes = counts.get(split, (None, None))
+    row = SplitCheck(variant or split, expected_images=images, expected_classes=classes)
+    try:
+        dataset = named.open(root, split, variant)
+    except InputError as error:
+        if split not in named.splits(variant):
+            raise
+        yield {"row": replace(row, problems=(str(error),))}
+        return
+    ends = dataset[0].source, dataset[len(dataset) - 1].source
+    if isinstance(ends[0], FileSource) and isinstance(ends[1], FileSource):
+        key = len(dataset), str(ends[0].path), str(ends[1].path)
+        if key in seen:
+            return
+        seen.add(key)
+    yield from _counted(dataset, row, read)
+
+
+def _counted(dataset: ImageDataset, row: SplitCheck, read: bool) -> Iterator[dict[str, Any]]:
+    problems = []
+    images, expected = len(dataset), row.expected_images
+    used = {sample.label for sample in dataset.samples if sample.label is not None}
+    classes = dataset.classes or ()
+    if expected is not None and images != expected:
+        problems.append(f"{row.split}: {plural(images, 'image')}, {expected:,} were published")
+    if row.expected_classes is not None and len(classes) != row.expected_classes:
+        problems.append(f"{row.split}: {plural(len(classes), 'class', 'classes')}, {row.expected_classes:,} published")
+    empty = [name for label, name in enumerate(dataset.keys or classes) if label not in used]
+    if empty:
+        shown = ", ".join(one_line(name) for name in empty[:4]) + (", ..." if len(empty) > 4 else "")
+        problems.append(f"{row.split}: {plural(len(empty), 'class has', 'classes have')} no image: {shown}")
+    lost = [s.source.path for s in dataset if isinstance(s.source, FileSource) and not s.source.path.is_file()]
+    if lost:
+        have = "is not there" if len(lost) == 1 else "are not there, the first of them"
+        problems.append(f"{row.split}: {plural(len(lost), 'listed file')} {have} {one_line(lost[0])}")
+    unreadable = None
+    if read:
+        unreadable, first = 0, ""
+        yield {"stage": row.split, "done": 0, "total": images}
+        for number, sample in enumerate(dataset, 1):
+            try:
+                sample.image()
+            except InputError as error:
+                unreadable, first = unreadable + 1, first or str(error)
+            if number % STEP == 0 or number == images:
+                yield {"stage": row.split, "done": number, "total": images}
+        if unreadable:
+            problems.append(f"{row.split}: {plural(unreadable, 'picture')} cannot be read, the first: {first}")
+    found = replace(row, images=images, classes=len(used), unreadable=unreadable, problems=tuple(problems))
+    yield {"row": found}
