@@ -48,7 +48,9 @@ def benchmark(
     transfer: Annotated[
         bool, typer.Option("--transfer", help="Use prompts learned on --train's classes on other classes.")
     ] = False,
-    preset: Annotated[str, typer.Option("--preset", help="Of the APM: fast or published.")] = "fast",
+    preset: Annotated[
+        str, typer.Option("--preset", help="Of the APM and of learned prompts: fast or published.")
+    ] = "fast",
     limit: Annotated[int, typer.Option("--limit", help="Samples of each data set at most; 0: all.", min=0)] = 0,
     record: Record = None,
     seed: Seed = 0,

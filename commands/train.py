@@ -7,7 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Interrupted, Json, Out, Quiet, Resume, Seed, emit_json, progress, say, started
+from commands.common import (
+    Device,
+    Interrupted,
+    Json,
+    Out,
+    Quiet,
+    Record,
+    Resume,
+    Seed,
+    emit_json,
+    follow,
+    progress,
+    resumable,
+    say,
+    started,
+    table,
+)
 
 app = typer.Typer(help="Train what ships, from scratch.", no_args_is_help=True, add_completion=False)
 
@@ -91,3 +107,50 @@ def mvit_v2_tiny(
     low, high = result["ci95"]
     print(f"test accuracy {result['test_accuracy']:.2f} % [{low:.2f}, {high:.2f}] on {result['n']:,} pictures")
     say(f"weights, configuration and model card in {out}; a backbone: mvit-v2-tiny@{out}")
+
+
+@app.command("mae-tiny")
+def mae_tiny(
+    out: Out,
+    data: Annotated[
+        str, typer.Argument(help="`cifar10` (torchvision), or a folder with train/CLASS and test/CLASS.")
+    ] = "cifar10",
+    stage: Annotated[
+        str, typer.Option("--stage", help="pretrain, probe, adapt, fine-tune, joint, or all.", metavar="STAGE")
+    ] = "all",
+    limit: Annotated[int, typer.Option("--limit", help="At most N pictures of either split; 0: all.", min=0)] = 0,
+    download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
+    record: Record = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the small masked autoencoder and its class heads, the corruption table's baselines; an hour on one core."""
+    from experiments.mae_run import run_training
+    from experiments.mae_settings import MAETinySettings
+    from glom.artifacts import write_record
+
+    settings = MAETinySettings(limit=limit, seed=seed)
+    with resumable("every finished epoch is kept"):
+        events = run_training(data, settings, Path(out), stage, resume, download, device)
+        result = follow(events, quiet, "loss", "accuracy")["result"]
+    if record:
+        write_record(Path(record), result)
+    if as_json:
+        emit_json(result)
+        return
+    show_stages_of_mae(result["stages"])
+    say(f"in {out}" + (f"; recorded in {record}" if record else "") + f"; to compare: apm benchmark --mae {out}")
+
+
+def show_stages_of_mae(stages: dict[str, Any]) -> None:
+    """A row a stage that is done."""
+    rows = []
+    for name, r in stages.items():
+        span = f"{r['ci95'][0]:.2f}-{r['ci95'][1]:.2f}" if "ci95" in r else ""
+        accuracy = f"{r['test_accuracy']:.2f}" if "test_accuracy" in r else ""
+        loss = f"{r['loss']:.3f}" if "loss" in r else ""
+        rows.append((name, loss, accuracy, span, r.get("n", ""), f"{r['seconds'] / 60:.1f}"))
+    table(["stage", "last loss", "test top-1", "95 %", "pictures", "minutes"], rows, right=range(1, 6))

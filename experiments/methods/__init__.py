@@ -3,7 +3,16 @@
 A new method is one class and one decorator; `apm methods list` shows them.
 """
 
-from experiments.methods import adapted, cache, prompts, tuned, voting, zero_shot  # noqa: F401  (each registers its own)
+from experiments.methods import (  # noqa: F401  (each registers its own)
+    adapted,
+    cache,
+    masked,
+    prompts,
+    trained,
+    tuned,
+    voting,
+    zero_shot,
+)
 from experiments.methods.base import METHODS, FewShot, Method, Task, make_method
 
 __all__ = ["METHODS", "FewShot", "Method", "Task", "make_method"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from experiments.methods.views import ViewCache, augmented
+from glom.datasets.align import aligned_head
+from glom.datasets.base import ImageDataset
 from glom.errors import InputError, unknown
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.frozen import FrozenTeacher
@@ -24,15 +29,25 @@ class Task:
         classes: C names.
         device: where everything runs.
         seed: of the run.
+        mae: the masked autoencoder of the methods that have one.
+        preset: of test-time training, for the APM: "fast" or "published".
+        dataset: where the pictures are from; a classifier's rows are matched to its classes. None: by name alone.
+        views: tokens of pictures' views, kept for the next method that asks for the same ones.
     """
 
     teacher: FrozenTeacher
     classes: tuple[str, ...]
     device: torch.device
     seed: int = 0
+    mae: str = "mae-tiny"
+    preset: str = "fast"
+    dataset: ImageDataset | None = None
+    views: ViewCache = field(default_factory=ViewCache, repr=False, compare=False)
 
     def head(self, templates: str = "photo") -> ZeroShotHead:
         """The zero-shot head from a named set of templates; a classifier's own rows where there is no text encoder."""
+        if self.dataset is not None:
+            return aligned_head(self.teacher, self.dataset, choose_templates(templates))
         return self.teacher.zero_shot_head(self.classes, choose_templates(templates))
 
     def logits(self, tokens: Tensor, features: Tensor) -> Tensor:
@@ -41,6 +56,14 @@ class Task:
         scores = features @ tokens[..., None] if features.ndim == 3 else tokens @ features.T
         scores = self.teacher.scale * (scores.squeeze(-1) if features.ndim == 3 else scores)
         return scores if self.teacher.logit_bias is None else scores + self.teacher.logit_bias
+
+    def view_tokens(self, image: Image.Image, count: int, seed: int) -> Tensor:
+        """(count, F): the teacher's tokens of `augmented` views, the picture itself first."""
+
+        def make() -> Tensor:
+            return self.teacher.token(self.read(augmented(image, count, self.teacher.image_size, seed)))
+
+        return self.views.get((seed, count, image.size, image.mode, hash(image.tobytes())), make)
 
     def read(self, images: list[Image.Image]) -> Tensor:
         """(B, 3, S, S) on the device."""
@@ -56,13 +79,15 @@ class FewShot:
     pictures: tuple[Image.Image, ...]
 
 
-class Method:
+class Method(ABC):
     """One way to classify a test picture.
 
     Attributes:
         name: in tables and on the command line. what: in a few words, with the paper. source: where settings are from.
-        needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures.
+        needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures; `prepare` may find
+            out whether this task needs them. why_shots: what is said where they are missing.
         stateful: whether earlier test pictures change later answers; then order matters, and one process sees them all.
+        together: pictures that `predict_many` is best given at once.
         settings: what decides its answers, as recorded.
     """
 
@@ -70,8 +95,10 @@ class Method:
     what: ClassVar[str] = ""
     source: ClassVar[str] = ""
     needs_text: ClassVar[bool] = False
-    needs_shots: ClassVar[bool] = False
+    needs_shots: bool = False
+    why_shots: str = "learns from labelled pictures"
     stateful: ClassVar[bool] = False
+    together: int = 1
     settings: Any = None
 
     def prepare(self, task: Task) -> None:
@@ -82,9 +109,13 @@ class Method:
         """Learn from labelled pictures; the losses, step by step. Only called where `needs_shots`."""
         raise InputError(f"{self.name} does not learn from labelled pictures")
 
+    @abstractmethod
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         """(C,) logits of one picture. `seed` is the picture's own, so that order and sharding change nothing."""
-        raise NotImplementedError
+
+    def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
+        """`predict` of each picture; a method that is faster with several at once answers them together."""
+        return [self.predict(image, seed) for image, seed in zip(images, seeds, strict=True)]
 
     def state(self) -> dict[str, Tensor]:
         """What `fit` learned."""
@@ -92,6 +123,7 @@ class Method:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take what an earlier `fit` learned."""
+        del state
 
 
 METHODS: dict[str, type[Method]] = {}
@@ -114,7 +146,7 @@ def make_method(name: str, task: Task, shots: bool) -> Method:
     method = METHODS[name]()
     if method.needs_text and not task.teacher.has_text:
         raise InputError(f"{name} needs a teacher with a text encoder; {task.teacher.name}: {task.teacher.no_text}")
-    if method.needs_shots and not shots:
-        raise InputError(f"{name} learns from labelled pictures: name them with --train DATA and --shots K")
     method.prepare(task)
+    if method.needs_shots and not shots:
+        raise InputError(f"{name} {method.why_shots}: name them with --train DATA and --shots K")
     return method

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from experiments.methods.views import augmented
 from glom.seeds import sample_seed
 from glom.teachers.prompts import PromptedText
 
+READ = 64  # pictures read at once
+
 
 @dataclass(frozen=True)
 class PromptSettings:
@@ -23,8 +26,9 @@ class PromptSettings:
     Attributes:
         words: the context's first value, or how many vectors to draw.
         epochs: passes over the labelled pictures. batch: pictures a step.
-        lr: of SGD with momentum 0.9 and weight decay 5e-4, falling as a cosine after one epoch at 1e-5.
+        lr: falls as a cosine after one epoch at 1e-5.
         augment: random resized crops (at least 0.08 of the area) and flips, as published.
+        optimiser: "sgd", with momentum 0.9 and weight decay 5e-4 as published, or "adam".
     """
 
     words: str | int = "a photo of a"
@@ -32,6 +36,25 @@ class PromptSettings:
     batch: int = 32
     lr: float = 2e-3
     augment: bool = True
+    optimiser: str = "sgd"
+
+
+# Method -> preset -> settings. `published` is the papers'; `glom-tiny` is what that teacher needs, see docs/methods.md.
+PRESETS: dict[str, dict[str, PromptSettings]] = {
+    "coop": {
+        "published": PromptSettings(),
+        "glom-tiny": PromptSettings(16, epochs=160, lr=3e-3, augment=False, optimiser="adam"),
+    },
+    "cocoop": {
+        "published": PromptSettings(epochs=10, batch=1),
+        "glom-tiny": PromptSettings(epochs=40, lr=3e-3, augment=False, optimiser="adam"),
+    },
+}
+
+
+def prompt_preset(method: str, teacher: str, preset: str) -> PromptSettings:
+    """The settings a run takes: the papers' for preset `published`, else the teacher's own where it has any."""
+    return PRESETS[method].get(teacher if preset != "published" else preset, PRESETS[method]["published"])
 
 
 class Learned(Method):
@@ -41,23 +64,34 @@ class Learned(Method):
     needs_shots = True
     settings: PromptSettings
 
+    def __init__(self, settings: PromptSettings | None = None) -> None:
+        """`settings`: None for the preset that `prepare` finds."""
+        self._given = settings
+
+    @abstractmethod
     def parameters(self) -> list[Tensor]:
         """What learns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, tokens: Tensor) -> Tensor:
         """(B, F) -> (B, C), differentiable in the parameters."""
-        raise NotImplementedError
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)
+        self.settings = self._given or prompt_preset(self.name, task.teacher.name, task.preset)
         generator = torch.Generator().manual_seed(sample_seed(task.seed, "", self.name))
         self.prompt = PromptedText(task.teacher, task.classes, self.settings.words, generator)
         self.context = self.prompt.initial.clone().requires_grad_()
 
     def fit(self, shots: FewShot) -> list[float]:
         s, teacher = self.settings, self.task.teacher
-        optimiser = torch.optim.SGD(self.parameters(), lr=s.lr, momentum=0.9, weight_decay=5e-4)
+        optimiser: torch.optim.Optimizer
+        if s.optimiser == "adam":
+            optimiser = torch.optim.Adam(self.parameters(), lr=s.lr)
+        else:
+            optimiser = torch.optim.SGD(self.parameters(), lr=s.lr, momentum=0.9, weight_decay=5e-4)
+        # The teacher is frozen: pictures that never change are read once.
+        fixed = None if s.augment else torch.cat([teacher.token(part) for part in shots.images.split(READ)])
         losses = []
         for epoch in range(s.epochs):
             rate = 1e-5 if epoch == 0 else s.lr * 0.5 * (1 + math.cos(math.pi * epoch / s.epochs))
@@ -65,12 +99,12 @@ class Learned(Method):
                 group["lr"] = rate
             generator = torch.Generator().manual_seed(sample_seed(self.task.seed, str(epoch), "order"))
             for rows in torch.randperm(len(shots.labels), generator=generator).split(s.batch):
-                tokens = teacher.token(self._views(shots, rows.tolist(), epoch) if s.augment else shots.images[rows])
+                tokens = teacher.token(self._views(shots, rows.tolist(), epoch)) if fixed is None else fixed[rows]
                 loss = F.cross_entropy(self.scores(tokens), shots.labels[rows])
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
-                losses.append(float(loss))
+                losses.append(float(loss.detach()))
         return losses
 
     def _views(self, shots: FewShot, rows: list[int], epoch: int) -> Tensor:
@@ -91,10 +125,7 @@ class CoOp(Learned):
 
     name = "coop"
     what = "context vectors learned from labelled pictures"
-    source = "Zhou et al. 2022 (IJCV), section 4.1: SGD 0.002, cosine, 50 epochs, 'a photo of a'"
-
-    def __init__(self, settings: PromptSettings | None = None) -> None:
-        self.settings = settings or PromptSettings()
+    source = "Zhou et al. 2022 (IJCV), section 4.1: SGD 0.002, cosine, 50 epochs, 'a photo of a'; glom-tiny: its own"
 
     def parameters(self) -> list[Tensor]:
         return [self.context]
@@ -123,10 +154,7 @@ class CoCoOp(Learned):
 
     name = "cocoop"
     what = "CoOp with a context that depends on the picture"
-    source = "Zhou et al. 2022 (CVPR), section 4: SGD 0.002, batch 1, 10 epochs, 'a photo of a'"
-
-    def __init__(self, settings: PromptSettings | None = None) -> None:
-        self.settings = settings or PromptSettings(epochs=10, batch=1)
+    source = "Zhou et al. 2022 (CVPR), section 4: SGD 0.002, batch 1, 10 epochs, 'a photo of a'; glom-tiny: its own"
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from experiments.methods.base import FewShot, Method, Task, register
-from experiments.methods.prompts import CoCoOp, CoOp
+from experiments.methods.prompts import CoCoOp, CoOp, PromptSettings
 from experiments.methods.views import augmented, confident, marginal_entropy
 from glom.teachers.prompts import PromptedText
 
@@ -22,7 +22,7 @@ class TPTSettings:
     share: float = 0.1
     steps: int = 1
     lr: float = 5e-3
-    words: str = "a photo of a"
+    words: str | int = "a photo of a"
 
 
 @register
@@ -56,7 +56,7 @@ class TPT(Method):
     def tune(self, image: Image.Image, seed: int) -> tuple[Tensor, Tensor, list[float]]:
         """The tuned context (n, d), the views' tokens (V, F), the picture itself first, and the losses."""
         s, task = self.settings, self.task
-        tokens = task.teacher.token(task.read(augmented(image, s.views, task.teacher.image_size, seed)))
+        tokens = task.view_tokens(image, s.views, seed)
         context = self.start(tokens[0]).detach().clone().requires_grad_()
         optimiser = torch.optim.AdamW([context], lr=s.lr)
         chosen: Tensor | None = None
@@ -73,6 +73,13 @@ class TPT(Method):
         return context.detach(), tokens, losses
 
 
+@dataclass(frozen=True)
+class TunedFromSettings(TPTSettings):
+    """TPT's, and `context`: how what it starts from is learned (`words` is then that context's)."""
+
+    context: PromptSettings = field(default_factory=PromptSettings)
+
+
 class _TunedFrom(TPT):
     """TPT whose context starts from a learned one."""
 
@@ -83,6 +90,10 @@ class _TunedFrom(TPT):
         super().prepare(task)
         self.learner.prepare(task)
         self.prompt = self.learner.prompt
+        tpt = {f.name: getattr(self.settings, f.name) for f in fields(TPTSettings)}
+        self.settings = TunedFromSettings(
+            **tpt | {"words": self.learner.settings.words, "context": self.learner.settings}
+        )
 
     def fit(self, shots: FewShot) -> list[float]:
         return self.learner.fit(shots)

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
+
+
+class ViewCache:
+    """Tokens of views by key, the least recently used forgotten beyond `most` numbers: one GiB of float32."""
+
+    def __init__(self, most: int = 2**28) -> None:
+        self.most, self._size = most, 0
+        self._held: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """What is held under `key`, made where nothing is. Not to be changed in place."""
+        if key not in self._held:
+            self._held[key] = made = make()
+            self._size += made.numel()
+            while self._size > self.most and len(self._held) > 1:
+                self._size -= self._held.popitem(last=False)[1].numel()
+        self._held.move_to_end(key)
+        return self._held[key]
 
 
 def augmented(image: Image.Image, count: int, size: int, seed: int, least: float = 0.08) -> list[Image.Image]:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.methods.base import Method, Task, register
-from experiments.methods.views import augmented, confident
+from experiments.methods.views import confident
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class _Views(Method):
 
     def view_logits(self, image: Image.Image, seed: int) -> Tensor:
         """(V, C), the picture itself first."""
-        size = self.task.teacher.image_size
-        return self.head(self.task.teacher.token(self.task.read(augmented(image, self.settings.views, size, seed))))
+        return self.head(self.task.view_tokens(image, self.settings.views, seed))
 
 
 @register

@@ -1,0 +1,101 @@
+"""The paired table of a benchmark, from the lines of its folders alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glom.artifacts import read_json, read_results, read_timing
+from glom.statistics import bootstrap_ci, holm, mcnemar_exact
+
+
+def answers(out: Path, condition: str, methods: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """{method: {sample id: record}} of one condition."""
+    return {m: {r["id"]: r for r in read_results(out / condition / m)} for m in methods}
+
+
+def shared_samples(runs: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[str]:
+    """Ids of the pictures that every method answered."""
+    good = [{i for i, r in run.items() if r["status"] == "ok"} for run in runs.values()]
+    return sorted(set.intersection(*good)) if good else []
+
+
+def right(run: Mapping[str, dict[str, Any]], ids: Sequence[str]) -> NDArray[np.float64]:
+    """1 where the method's class is the label, else 0."""
+    return np.array([run[i]["class"] == run[i]["label"] for i in ids], dtype=float)
+
+
+def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]) -> dict[str, Any]:
+    """A row a method and condition, on the pictures all methods could read.
+
+    Args:
+        settings: a `BenchmarkSettings`, as a dictionary.
+
+    Returns:
+        {"rows": [{"method", "dataset", "measured", "ci95", "n", "skipped", "difference", "difference_ci95", "p",
+        "p_holm"}], "averages", "seconds", "warnings", "settings"}; accuracies and differences in points, `difference`
+        from the first method, `seconds` the median a picture.
+    """
+    methods = settings["methods"]
+    rows: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    seconds: dict[str, list[float]] = {m: [] for m in methods}
+    for condition in conditions:
+        runs = answers(out, condition, methods)
+        shared = shared_samples(runs)
+        base: NDArray[np.float64] | None = None
+        for method, run in runs.items():
+            found = right(run, shared)
+            base = found if base is None else base
+            rows.append({**row(method, condition, found, base), "skipped": len(run) - len(shared)})
+            place = out / condition / method
+            seconds[method] += read_timing(place).values()
+            said = read_json(place / "manifest.json").get("warnings", [])
+            warnings += [w for w in said if w not in warnings]
+    compared = [r for r in rows if "p" in r]
+    for r, p in zip(compared, holm([r["p"] for r in compared]), strict=True):
+        r["p_holm"] = p
+    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+    kept |= {"data": [Path(d).name for d in settings["data"]], "train": Path(settings["train"]).name}
+    mae = settings["mae"]
+    kept["mae"] = Path(mae).name if Path(mae).is_absolute() else mae
+    return {
+        "rows": rows,
+        "averages": averages(rows, methods),
+        "seconds": {m: round(float(np.median(s)), 4) if s else None for m, s in seconds.items()},
+        "warnings": warnings,
+        "settings": kept,
+    }
+
+
+def row(method: str, condition: str, found: NDArray[np.float64], base: NDArray[np.float64]) -> dict[str, Any]:
+    """Accuracy with its interval, and where `found` is not `base` itself the paired difference."""
+    low, high = bootstrap_ci(100 * found)
+    result: dict[str, Any] = {
+        "method": method,
+        "dataset": condition,
+        "measured": round(100 * float(found.mean()), 4) if len(found) else None,
+        "ci95": [round(low, 4), round(high, 4)] if len(found) else None,
+        "n": len(found),
+    }
+    if found is not base:
+        low, high = bootstrap_ci(100 * (found - base))
+        result |= {
+            "difference": round(100 * float((found - base).mean()), 4) if len(found) else None,
+            "difference_ci95": [round(low, 4), round(high, 4)] if len(found) else None,
+            "p": mcnemar_exact(found, base),
+        }
+    return result
+
+
+def averages(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> dict[str, float | None]:
+    """Each method's mean over the conditions, every condition counting alike."""
+    found: dict[str, float | None] = {}
+    for method in methods:
+        values = [r["measured"] for r in rows if r["method"] == method and r["measured"] is not None]
+        found[method] = round(float(np.mean(values)), 4) if values else None
+    return found
