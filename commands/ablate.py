@@ -22,8 +22,12 @@ from commands.common import (
     table,
 )
 from commands.grid_fields import record_result
+from commands.objective import app as objective_app
+from commands.objective import prompts
 
 app = typer.Typer(help="Ablations: what each part of folding buys.", no_args_is_help=True)
+app.add_typer(objective_app, name="objective")
+app.command("prompts")(prompts)
 
 Data = Annotated[str, typer.Argument(help="A data set, or pictures with outlines.")]
 Teacher = Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")]

@@ -1,0 +1,185 @@
+"""`apm ablate objective`: what could beat the teacher, chosen on one half, confirmed once on the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import (
+    Json,
+    Out,
+    Quiet,
+    Record,
+    Resume,
+    Seed,
+    console,
+    emit_json,
+    follow,
+    for_adaptation,
+    percent,
+    resumable,
+    say,
+    table,
+)
+
+app = typer.Typer(
+    help="Objectives that could beat the teacher: chosen on one half, confirmed once on the other.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.command("candidates")
+def candidates(as_json: Json = False) -> None:
+    """What is tried, and what each is measured against."""
+    from experiments.objective_candidates import CANDIDATES
+
+    rows = [
+        {"candidate": c.name, "kind": c.kind, "what": c.what, "controls": list(c.controls), "needs": c.needs}
+        for c in CANDIDATES.values()
+    ]
+    if as_json:
+        emit_json({"candidates": rows})
+        return
+    shown = [(r["candidate"], r["kind"], r["what"], ", ".join(r["controls"])) for r in rows]
+    table(["candidate", "kind", "what", "controls"], shown)
+    say("plain: nothing overfit; apm: an APM overfit; controls: plain uses of the same information")
+
+
+@app.command("select")
+def select(
+    out: Out,
+    data: Annotated[str, typer.Argument(help="A data set with labels.")] = "cifar10-sample",
+    teacher: Annotated[str, typer.Option("--teacher", "-t", help="With a grid; `apm teachers`.")] = "glom-tiny",
+    conditions: Annotated[
+        str, typer.Option("--conditions", help="Comma-separated: clean, corruption:severity; or the default 13.")
+    ] = "",
+    each: Annotated[int, typer.Option("--each", help="Conditions a picture is met under; 0: all.", min=0)] = 1,
+    limit: Annotated[int, typer.Option("--limit", help="Pictures of the half; 0: all.", min=0)] = 0,
+    views: Annotated[int, typer.Option("--views", help="Small crops a picture.", min=2)] = 32,
+    crops: Annotated[int, typer.Option("--crops", help="Large crops a picture.", min=2)] = 16,
+    iterations: Annotated[int, typer.Option("--iterations", help="Steps of an overfit.", min=4)] = 40,
+    trunk: Annotated[str, typer.Option("--trunk", help="Widths of the APM's trunk, e.g. 512,256.")] = "",
+    seed: Seed = 0,
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Every candidate on the selection half: differences from the teacher, corrected for how many were tried."""
+    from experiments.objective_settings import DEFAULT, ObjectiveSettings
+    from experiments.objective_study import run_select
+    from glom.errors import InputError
+
+    for_adaptation()
+    named = tuple(c.strip() for c in conditions.split(",") if c.strip()) or DEFAULT
+    parts = [w.strip() for w in trunk.split(",") if w.strip()]
+    if not all(w.isdigit() for w in parts):
+        raise InputError(f"--trunk takes whole numbers such as 512,256, got '{trunk}'")
+    widths = tuple(int(w) for w in parts)
+    settings = ObjectiveSettings(data, teacher, named, each, limit, views, crops, iterations, widths, seed)
+    with resumable("every picture so far is kept"):
+        result = follow(run_select(settings, Path(out), resume), quiet)["summary"]
+    if as_json:
+        emit_json(result)
+        return
+    show(result, "selection half")
+    if result["left_out"]:
+        say(f"not possible with this teacher and data: {', '.join(result['left_out'])}")
+    say(f"figure: {out}/select.png; the best, once, on the other half: apm ablate objective confirm {out}")
+
+
+@app.command("confirm")
+def confirm(
+    folder: Annotated[str, typer.Argument(help="Run folder of a complete selection.", metavar="DIR")],
+    top: Annotated[int, typer.Option("--top", help="Candidates of each kind to carry on.", min=1)] = 2,
+    limit: Annotated[int, typer.Option("--limit", help="Pictures of the other half; 0: all.", min=0)] = 0,
+    save: Record = None,
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The best candidates once on the other half. A folder is confirmed once; a second time is refused."""
+    from experiments.objective_study import run_confirm
+    from glom.artifacts import write_record
+
+    for_adaptation()
+    with resumable("every picture so far is kept"):
+        result = follow(run_confirm(Path(folder), top, limit, resume), quiet)["summary"]
+    if save:
+        write_record(Path(save), result)
+    if as_json:
+        emit_json(result)
+        return
+    found = result["confirmation"]
+    show(found, "the other half")
+    beats = [r["candidate"] for r in found["rows"] if r.get("holds")]
+    adds = [r["candidate"] for r in found["rows"] if r.get("apm_adds")]
+    say(f"above the teacher after correction: {', '.join(beats) or 'none'}")
+    say(f"where overfitting adds to the plain use of the same information: {', '.join(adds) or 'none'}")
+    say(f"figure: {folder}/confirm.png" + (f"; recorded in {save}" if save else ""))
+
+
+def prompts(
+    data: Annotated[str, typer.Argument(help="A data set; only its split `train` is read.")] = "fashion-mnist",
+    teacher: Annotated[str, typer.Option("--teacher", "-t", help="With a text encoder.")] = "glom-tiny",
+    shots: Annotated[int, typer.Option("--shots", help="Pictures a class to learn from.", min=1)] = 16,
+    held: Annotated[int, typer.Option("--held", help="Further pictures a class to score on.", min=1)] = 100,
+    save: Record = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """CoOp's length, optimiser, rate and epochs for a teacher, scored on training pictures it did not learn from."""
+    from experiments.objective_prompts import PromptChoice, run_choice
+    from glom.artifacts import write_record
+
+    result = follow(run_choice(PromptChoice(data, teacher, shots, held, seed=seed)), quiet)["summary"]
+    if save:
+        write_record(Path(save), result)
+    if as_json:
+        emit_json(result)
+        return
+    rows = []
+    for r in result["rows"]:
+        s = r["settings"]
+        mark = "<- preset" if s == result["preset"] else ""
+        low, high = r["ci95"]
+        cells = (s["optimiser"], f"{s['lr']:g}", s["epochs"], f"{r['loss']:.2f}", percent(r["top1"]))
+        rows.append((s["words"], *cells, f"{low:.1f}-{high:.1f}", mark))
+    title = f"{result['data']}: {result['held_out']} training pictures held out; zero-shot "
+    title += f"{percent(result['zero_shot']['top1'])} %"
+    table(["context", "optimiser", "rate", "epochs", "loss", "top-1", "95 %", ""], rows, title, right=(2, 3, 4, 5, 6))
+
+
+def show(result: dict[str, Any], what: str) -> None:
+    """A table of what overfits nothing and one of what does, the best first."""
+    about = f"{what}: {result['cases']} cases of {result['pictures']} pictures"
+    console().print(f"{about}; teacher {percent(result['teacher_top1'])} %\n")
+    for kind, name in (("plain", "not overfit"), ("apm", "an APM overfit")):
+        rows = sorted((r for r in result["rows"] if r["kind"] == kind), key=lambda r: -r["difference"])
+        shown = []
+        for r in rows:
+            p = "-" if "p_holm" not in r else "<0.001" if r["p_holm"] < 1e-3 else f"{r['p_holm']:.2g}"
+            low, high = r["ci95"]
+            cells = (percent(r["top1"]), f"{r['difference']:+.1f}", f"{low:+.1f} to {high:+.1f}", p)
+            shown.append((r["candidate"], *cells, _nearest(r)))
+        heads = [name, "top-1", "minus", "95 %", "p*", "minus control"]
+        table(heads, shown, right=(1, 2, 3, 4))
+        console().print()
+    own = result["apm"]
+    text = f"token distillation alone: {percent(own['top1'])} %, the teacher's class in "
+    text += f"{100 * own['same_as_teacher']:.1f} % of cases\n"
+    text += f"* exact McNemar, Holm's correction for {result['tried']} tried; minus: the teacher\n"
+    text += "minus control: over the best plain use of the same information, + where its 95 % is above 0"
+    console().print(text, style="dim")
+
+
+def _nearest(row: dict[str, Any]) -> str:
+    """The control a candidate gains least over."""
+    if not row["minus_controls"]:
+        return ""
+    name, least = min(row["minus_controls"].items(), key=lambda item: item[1]["difference"])
+    mark = "+" if least["ci95"][0] > 0 else "-" if least["ci95"][1] < 0 else " "
+    return f"{least['difference']:+5.1f}{mark} {name}"
