@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "grid": ("commands.grid:app", "Feature grids: layer skipping, pre-training, decoding, interpolation."),
     "ff": ("commands.ff:app", "Forward-forward networks: train, eval, goodness maps."),
     "benchmark": ("commands.benchmark:benchmark", "Methods side by side on the same pictures, paired."),
+    "reproduce": ("commands.reproduce:reproduce", "The poster's tables and figures: published beside measured."),
+    "claims": ("commands.claims:claims", "The poster's claims, each with a verdict from result files."),
     "methods": ("commands.methods:app", "Methods: what can be compared, and where each comes from."),
     "ablate": ("commands.ablate:app", "Ablations: what each part of folding buys."),
     "teachers": ("commands.teachers:app", "Teachers: what can be named, and how good they are."),

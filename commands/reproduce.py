@@ -1,0 +1,179 @@
+"""`apm reproduce`: a table or figure of the poster, published beside measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import (
+    Device,
+    Json,
+    Quiet,
+    Record,
+    Resume,
+    Seed,
+    console,
+    emit_json,
+    follow,
+    for_adaptation,
+    resumable,
+    say,
+    table,
+)
+
+
+def reproduce(
+    name: Annotated[
+        str, typer.Argument(help="table1 ... table4, figure-...; none: what there is.", metavar="NAME")
+    ] = "",
+    out: Annotated[str, typer.Option("--out", "-o", help="Run folder; never overwritten.", metavar="DIR")] = "",
+    scale: Annotated[str, typer.Option("--scale", help="home (what ships, minutes) or poster.")] = "home",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, and for how long; then stop.")
+    ] = False,
+    methods: Annotated[str, typer.Option("--methods", "-m", help="Comma-separated; default: the table's.")] = "",
+    limit: Annotated[int, typer.Option("--limit", help="Pictures of each data set; 0: the default.", min=0)] = 0,
+    root: Annotated[str, typer.Option("--data-root", help="Folder that holds data sets.", metavar="DIR")] = "",
+    severities: Annotated[str, typer.Option("--severities", help="Of table2 at home, such as 5,3.")] = "5",
+    shots: Annotated[int, typer.Option("--shots", help="Labelled pictures a class.", min=1)] = 16,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="For figures: of `apm grid train`.")] = "",
+    listing: Annotated[bool, typer.Option("--list", help="What can be reproduced.")] = False,
+    record: Record = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A table or figure of the poster: published, measured, difference, interval; JSON, CSV, Markdown, LaTeX, HTML."""
+    from experiments.reproduce import NAMES, Request, describe, run_reproduce
+    from experiments.ttt_run import ranks
+    from glom.artifacts import write_record
+    from glom.errors import InputError
+
+    if listing or not name:
+        if as_json:
+            emit_json({"names": NAMES})
+        else:
+            table(["name", "what"], list(NAMES.items()))
+        return
+    if not out and not dry_run:
+        raise InputError("--out DIR is needed (or --dry-run, to see the plan alone)")
+    wanted = tuple(m.strip() for m in methods.split(",") if m.strip())
+    request = Request(name, scale, wanted, limit, root, _numbers(severities), shots, checkpoint, seed)
+    for_adaptation()
+    first = ranks()[0] == 0
+    if dry_run or (first and not quiet and not as_json):
+        plan = describe(request, Path(out or "."), device)
+        if dry_run and as_json:
+            emit_json(plan)
+        else:
+            show_plan(plan, dry_run)
+        if dry_run:
+            return
+    with resumable("everything computed is kept"):
+        result = follow(run_reproduce(request, Path(out), resume, device), quiet or not first, "now").get("result")
+    if not first or result is None:
+        return
+    if record:
+        write_record(Path(record), result)
+    if as_json:
+        emit_json(result)
+        return
+    show(result)
+    say(
+        f"in {out}: table.html, table.md, table.csv, table.tex, table.json"
+        + (f"; recorded in {record}" if record else "")
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from glom.errors import InputError
+
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        raise InputError(f"--severities takes numbers such as 5,3, each once; got '{text}'")
+    return tuple(int(part) for part in parts)
+
+
+def show_plan(plan: dict[str, Any], alone: bool) -> None:
+    """What will run, what is missing, how long it takes. A plan asked for is a result; before a run it is progress."""
+    lines = [f"{plan['title']}", plan["caption"]]
+    for block in plan["blocks"]:
+        state = "" if block["runnable"] else " - cannot be run here"
+        lines.append(f"teacher {block['teacher']}{state}: {', '.join(block['methods']) or 'no method'}")
+        if block["data"]:
+            lines.append(f"  on {'; '.join(block['data'])}")
+        if plan["scale"] == "home":  # at poster scale this is among what is missing
+            lines += [f"  left out: {reason}" for reason in _merged(block["left_out"])]
+            lines += [f"  {block['missing']}"] if block["missing"] else []
+    lines += [f"missing: {note}" for note in plan["missing"]]
+    if plan.get("limit"):
+        lines.append(f"at most {plan['limit']} pictures of each data set (--limit)")
+    lines.append(f"about {duration(plan['minutes'])} here ({plan['how']})" if plan["how"] else "no time is known")
+    target = console(stderr=not alone)
+    for line in lines:
+        target.print(line, markup=False)
+    if alone and plan["costs"]:
+        rows = [
+            (c["block"], c["method"], f"{c['pictures']:,}", f"{c['seconds']:.3g}", duration(c["minutes"]))
+            for c in plan["costs"]
+        ]
+        table(["teacher", "method", "pictures", "s each", "time"], rows, right=(2, 3, 4))
+
+
+def _merged(reasons: list[str]) -> list[str]:
+    """Reasons that several methods share, said once."""
+    found: dict[str, list[str]] = {}
+    for reason in reasons:
+        method, _, why = reason.partition(": ")
+        found.setdefault(why, []).append(method)
+    return [f"{', '.join(methods)}: {why}" for why, methods in found.items()]
+
+
+def duration(minutes: float) -> str:
+    """Minutes as a person says them: 40 s, 12 min, 5.0 h, 210 days."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:,.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:,.0f} days"
+
+
+def show(result: dict[str, Any]) -> None:
+    """Averages where there are any, else every row; the rest is in the files."""
+    from experiments.reproduce_write import averages, gained, interval, quantity, shown
+
+    rows = averages(result)
+    for data, teacher in dict.fromkeys((r["dataset"], r["teacher"]) for r in rows):
+        own = [r for r in rows if (r["dataset"], r["teacher"]) == (data, teacher)]
+        if all(r["measured"] is None for r in own):
+            names = ", ".join(r["published_method"] or r["method"] for r in own)
+            console().print(f"{data}: {own[0]['note']} ({names})", markup=False)
+            console().print()
+            continue
+        cells = []
+        for r in own:
+            printed = (shown(r["published"]), shown(r["published_recomputed"]))
+            cells.append((r["method"], *printed, shown(r["measured"]), interval(r["ci95"]), gained(r, "measured")))
+        heads = ["method", "printed", "recomp.", "here", "95 %", f"over {own[0]['method']} [95 %]"]
+        count = max(r["n"] for r in own)
+        skipped = max(r["skipped"] for r in own)
+        title = f"{data}\n{teacher}: {count:,} answers a method, {skipped} skipped"
+        table(heads, cells, title=title, right=range(1, 6))
+        console().print()
+    if rows:
+        console().print("top-1 in %. printed, recomp.: the poster's average, and the mean of its own row.", style="dim")
+        if result["scale"] == "home":
+            console().print("They are of other data and networks: beside, never subtracted.", style="dim")
+        return
+    with_printed = any(r["published"] is not None for r in result["rows"])
+    lines: list[list[str]] = []
+    for r in result["rows"]:
+        unit = r["dataset"] if with_printed else f"{r['dataset']}: {r['unit']}"
+        beside = [quantity(r["published"]), quantity(r["difference"], True)] if with_printed else []
+        lines.append([r["method"], unit, quantity(r["measured"]), *beside])
+    heads = ["what", "of", "here", *(["printed", "difference"] if with_printed else [])]
+    table(heads, lines, title=result["title"], right=range(2, len(heads)))

@@ -1,0 +1,257 @@
+"""The poster's claims judged by result files: a verdict is computed from numbers, never typed in.
+
+A claim names its evidence: a result file, paths into it, and checks. All checks hold: *reproduced*, where the file
+is of the published setting, else *reproduced at home scale*. One fails: *not reproduced*, and the text says whether the
+published setting was run; where it was not, that is no refutation. No file, or nothing that decides: *could not be
+tested here*.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.published import TABLES, published_table
+from glom.artifacts import read_json
+from glom.errors import InputError
+
+REPRODUCED, HOME, NOT, UNTESTED = (
+    "reproduced",
+    "reproduced at home scale",
+    "not reproduced",
+    "could not be tested here",
+)
+VERDICTS = (REPRODUCED, HOME, NOT, UNTESTED)
+RELATIONS: dict[str, Callable[[float, float], bool]] = {
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+}
+PRINTED = "published:"  # a file of this name is a printed table and the arithmetic of its own rows
+
+
+@dataclass(frozen=True)
+class Check:
+    """`value` RELATION `factor` x `bound`; `bound` is a number or another value's name."""
+
+    value: str
+    relation: str
+    bound: float | str
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.relation not in RELATIONS:
+            raise InputError(f"unknown relation '{self.relation}' in a claim's check")
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether it does, for values by name."""
+        bound = values[self.bound] if isinstance(self.bound, str) else self.bound
+        return RELATIONS[self.relation](float(values[self.value]), self.factor * float(bound))
+
+    def __str__(self) -> str:
+        bound = self.bound if isinstance(self.bound, str) else f"{self.bound:g}"
+        times = f"{self.factor:g} x " if self.factor != 1 else ""
+        return f"{self.value.replace('_', ' ')} {self.relation} {times}{bound}".replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What decides a claim.
+
+    Attributes:
+        file: a result file's name, or `published:table2` for a printed table's own arithmetic.
+        values: name -> path into the file, `rows[name=token]/ari/ci95/0`; `OTHER.json#path` reads another file.
+        checks: all must hold; none: the figures are shown and decide nothing.
+        says: the figures, a format over `values`.
+        published: whether this is the published setting.
+        command: what makes the file; "" for the command recorded in it.
+    """
+
+    file: str
+    values: Mapping[str, str]
+    checks: tuple[Check, ...]
+    says: str
+    published: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, in our words. The first evidence whose file is there decides; `untested` says why if none is."""
+
+    place: str
+    claim: str
+    evidence: tuple[Evidence, ...] = ()
+    untested: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdict, the figures behind it, what decided, and the command."""
+
+    claim: Claim
+    verdict: str
+    figures: str = ""
+    checks: str = ""
+    command: str = ""
+    published: bool = False
+    file: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """As JSON."""
+        own = {"place": self.claim.place, "claim": self.claim.claim, "verdict": self.verdict, "figures": self.figures}
+        return {
+            **own,
+            "file": self.file,
+            "checks": self.checks,
+            "command": self.command,
+            "published_setting": self.published,
+        }
+
+
+@dataclass
+class Results:
+    """Result files by name: those of a folder, and tables of `apm reproduce` folders under their records' names."""
+
+    folder: Path
+    _held: dict[str, Any] = field(default_factory=dict)
+
+    def add_reproduced(self, folder: Path) -> None:
+        """Take a folder of `apm reproduce`. Raises `InputError` where it holds no finished table."""
+        table = read_json(folder / "table.json")
+        if not isinstance(table, dict) or not {"name", "scale", "rows"} <= set(table):
+            raise InputError(f"{folder} is no folder of `apm reproduce`")
+        self._held[reproduced(str(table["name"]), str(table["scale"]))] = table
+
+    def get(self, name: str) -> Any | None:
+        """A file's contents, None where it is not there. Raises `InputError` for a damaged one."""
+        if name not in self._held:
+            if name.startswith(PRINTED):
+                self._held[name] = printed_arithmetic(int(name[-1]))
+            else:
+                path = self.folder / name
+                self._held[name] = read_json(path) if path.is_file() else None
+        return self._held[name]
+
+
+def reproduced(name: str, scale: str) -> str:
+    """The record's name of a reproduced table.
+
+    Example:
+        >>> reproduced("table2", "home"), reproduced("table2", "poster")
+        ('reproduce-table2.json', 'reproduce-table2-poster.json')
+    """
+    return f"reproduce-{name}{'' if scale == 'home' else '-' + scale}.json"
+
+
+def look_up(data: Any, path: str) -> Any:
+    """A value by path: names and indices between slashes; `[key=value]` keeps such entries of a list, of which the
+    first is meant where a name follows; `*` counts them.
+
+    Raises:
+        KeyError: nothing there.
+
+    Example:
+        >>> look_up({"rows": [{"name": "a", "x": [1, 2]}, {"name": "b/c", "x": [3, 4]}]}, "rows[name=b/c]/x/1")
+        4
+    """
+    for part in re.findall(r"\[[^\]]*\]|[^/\[\]]+", path):
+        if part.startswith("["):
+            key, _, wanted = part[1:-1].partition("=")
+            if not isinstance(data, list):
+                raise KeyError(path)
+            data = [entry for entry in data if isinstance(entry, dict) and str(entry.get(key)) == wanted]
+            continue
+        if part == "*" and isinstance(data, list):
+            data = len(data)
+            continue
+        if isinstance(data, list) and not part.lstrip("-").isdigit():
+            data = data[0] if data else None
+        try:
+            data = data[int(part)] if isinstance(data, list) else data[part]
+        except (KeyError, IndexError, TypeError) as error:
+            raise KeyError(path) from error
+    if data is None:
+        raise KeyError(path)
+    return data
+
+
+def judge(claim: Claim, results: Results) -> Judged:
+    """The verdict on one claim.
+
+    Raises:
+        InputError: a file is damaged, or lacks what the claim asks of it.
+    """
+    shown: Judged | None = None
+    for evidence in claim.evidence:
+        data = results.get(evidence.file)
+        if data is None:
+            continue
+        try:
+            values = {name: _value(path, data, results) for name, path in evidence.values.items()}
+        except KeyError as error:
+            if evidence.file.startswith("reproduce-"):  # a table made with some of its methods, or without its data
+                continue
+            raise InputError(f"{evidence.file} has no {error} (asked by the claim '{claim.claim}')") from error
+        figures = evidence.says.format(**values)
+        command = evidence.command or str(data.get("command", "")).replace("python cli.py", "apm")
+        checks = "; ".join(map(str, evidence.checks))
+        if not evidence.checks:
+            shown = shown or Judged(claim, UNTESTED, figures, "", command, file=evidence.file)
+            continue
+        holds = all(check.holds(values) for check in evidence.checks)
+        verdict = (REPRODUCED if evidence.published else HOME) if holds else NOT
+        return Judged(claim, verdict, figures, checks, command, evidence.published, evidence.file)
+    if shown is not None:
+        figures = f"{shown.figures}; {claim.untested}" if claim.untested else shown.figures
+        return replace(shown, figures=figures)
+    wanted = [e for e in claim.evidence if not e.file.startswith(PRINTED)]
+    reason = claim.untested or f"no {wanted[-1].file} among the results"
+    return Judged(claim, UNTESTED, reason, "", wanted[-1].command if wanted else "")
+
+
+def _value(path: str, data: Any, results: Results) -> Any:
+    other, mark, inner = path.partition("#")
+    if not mark:
+        return look_up(data, path)
+    found = results.get(other)
+    if found is None:
+        raise KeyError(other)
+    return look_up(found, inner)
+
+
+def printed_arithmetic(number: int) -> dict[str, Any]:
+    """A printed table and the averages of its own rows: what the rows say beside what is printed.
+
+    Returns:
+        {"rows": [{"method", "printed", "recomputed", "off"}], "largest_off"}; for table 4 its rows alone.
+    """
+    if number not in TABLES:
+        raise InputError(f"there is no published table {number}")
+    table = published_table(number)
+    if number == 4:
+        return {"rows": table}
+    rows: list[dict[str, Any]] = []
+    for row in table:
+        values = [v for k, v in row.items() if isinstance(v, float) and "Average" not in k]
+        printed, recomputed = float(row["Average"]), float(np.mean(values))  # type: ignore[arg-type]
+        rows.append(
+            {"method": row["method"], "printed": printed, "recomputed": recomputed, "off": printed - recomputed}
+        )
+    return {"rows": rows, "largest_off": max(abs(r["off"]) for r in rows)}
+
+
+def judge_all(claims: Sequence[Claim], results: Results) -> list[Judged]:
+    """Every claim, in order."""
+    return [judge(claim, results) for claim in claims]
+
+
+def counts(judged: Sequence[Judged]) -> dict[str, int]:
+    """How many claims got each verdict."""
+    return {verdict: sum(j.verdict == verdict for j in judged) for verdict in VERDICTS}

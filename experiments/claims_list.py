@@ -1,0 +1,244 @@
+"""The poster's claims in its order: panels, each claim with what decides it, then the tables' rows."""
+
+from __future__ import annotations
+
+from experiments.claims import Check, Claim, Evidence
+from experiments.claims_percepts import fields, islands, machine
+from experiments.claims_tables import table_claims
+
+TTT, COMPUTE, FORWARD = "Test-time training", "Computation", "GLOM and forward-forward"
+
+
+def adaptation() -> list[Claim]:
+    """What the panel on test-time training says, beside its tables."""
+    file = "ttt-imagenet-sample.json"
+    names = ("clean", "gaussian_noise:3", "contrast:3", "glass_blur:3")
+    gains = {n.partition(":")[0]: f"rows[name={n}]/difference" for n in names}
+    lows = {f"{n.partition(':')[0]}_low": f"rows[name={n}]/ci95/0" for n in names}
+    oracle = {
+        "oracle": "rows[name=gaussian_noise:3]/oracle_top1",
+        "teacher": "rows[name=gaussian_noise:3]/teacher_top1",
+    }
+    return [
+        Claim(
+            TTT,
+            "Distilling the teacher's token once and overfitting it converges to the teacher's representation.",
+            (
+                Evidence(
+                    file,
+                    {n.partition(":")[0]: f"rows[name={n}]/agreement" for n in names},
+                    tuple(Check(n.partition(":")[0], ">=", 0.98) for n in names),
+                    "500 ImageNet pictures, same class as the teacher: {clean:.3f} clean, {gaussian_noise:.3f} under "
+                    "noise, {contrast:.3f} low contrast, {glass_blur:.3f} glass blur",
+                ),
+            ),
+        ),
+        Claim(
+            TTT,
+            "So overfit, the machine is more often right than its teacher.",
+            (
+                Evidence(
+                    file,
+                    {**gains, **lows, **oracle},
+                    tuple(Check(f"{n.partition(':')[0]}_low", ">", 0) for n in names[1:]),
+                    "paired difference from the teacher {clean:+.1f} clean, {gaussian_noise:+.1f} under noise, "
+                    "{contrast:+.1f} low contrast, {glass_blur:+.1f} glass blur; counting a picture as right if any "
+                    "iteration was (which no one can know) would give {oracle:.1f} for {teacher:.1f}",
+                ),
+            ),
+        ),
+    ]
+
+
+def objectives() -> list[Claim]:
+    """Whether anything else than token distillation makes the machine better than its teacher."""
+    confirmed = "confirmation/rows[kind={0}][{1}=True]/*"
+    return [
+        Claim(
+            TTT,
+            f"With another objective, chosen on other pictures, it beats its teacher and its control ({name}).",
+            (
+                Evidence(
+                    f"objective-{teacher}.json",
+                    {
+                        "tried": "selection/tried",
+                        "plain": confirmed.format("plain", "holds"),
+                        "apm": confirmed.format("apm", "holds"),
+                        "adds": confirmed.format("apm", "apm_adds"),
+                    },
+                    (Check("adds", ">=", 1),),
+                    "{tried} candidates tried; confirmed above the teacher: {plain} without a machine, {apm} with one; "
+                    "{adds} of these above the same views without it",
+                ),
+            ),
+        )
+        for teacher, name in (("glom-tiny", "CIFAR-10"), ("efficientnet-lite0", "ImageNet sample"))
+    ]
+
+
+def computation() -> list[Claim]:
+    """What the figure of computation says; random weights are the published setting, as cost depends on sizes alone."""
+    flops = "figure/gflops/"
+    counted = "apm bench compute --out DIR"
+    return [
+        Claim(
+            COMPUTE,
+            "The machine's GFLOPs stay flat as patches grow from 7 x 7 to 224 x 224.",
+            (
+                Evidence(
+                    "compute.json",
+                    {"at_224": flops + "apm_plain/5", "at_7": flops + "apm_plain/0"},
+                    (Check("at_224", "<=", "at_7", 2.0),),
+                    "one forward pass at the published widths: {at_7:.1f} GFLOPs at 7 x 7, {at_224:,.0f} at 224 x 224",
+                    True,
+                    counted,
+                ),
+            ),
+        ),
+        Claim(
+            COMPUTE,
+            "At every number of patches the machine's pass costs less than CLIP ViT-B/16's.",
+            (
+                Evidence(
+                    "compute.json",
+                    {f"apm_{i}": f"{flops}apm_plain/{i}" for i in range(6)}
+                    | {f"clip_{i}": f"{flops}clip/{i}" for i in range(6)},
+                    tuple(Check(f"apm_{i}", "<", f"clip_{i}") for i in range(6)),
+                    "GFLOPs at 7 x 7: {apm_0:.1f} for {clip_0:.1f}; at 56 x 56: {apm_3:.0f} for {clip_3:.0f}; at "
+                    "224 x 224: {apm_5:,.0f} for {clip_5:,.0f}",
+                    True,
+                    counted,
+                ),
+            ),
+        ),
+        Claim(
+            COMPUTE,
+            "Peak memory stays flat as patches grow.",
+            (
+                Evidence(
+                    "compute.json",
+                    {"at_224": "figure/memory_gb/apm/5", "at_7": "figure/memory_gb/apm/0"},
+                    (Check("at_224", "<=", "at_7", 2.0),),
+                    "streamed, one forward pass: {at_7:.2f} GB at 7 x 7, {at_224:.2f} GB at 224 x 224",
+                    True,
+                    counted,
+                ),
+            ),
+        ),
+        Claim(
+            COMPUTE,
+            "Twenty steps of the machine cost about half of twenty of CLIP's.",
+            (
+                Evidence(
+                    "compute.json",
+                    {
+                        "apm": "rows[model=APM peak use]/gmadds",
+                        "clip": "rows[model=CLIP ViT-B/16]/gmadds",
+                        "folded": "rows[model=APM peak use]/folded/gmadds",
+                    },
+                    (Check("apm", "<=", "clip", 0.6),),
+                    "G multiply-adds, released grid of 32 x 32 columns: {apm:.0f} for {clip:.0f}; {folded:.0f} in "
+                    "folded execution, which the released code does not have",
+                    True,
+                    counted,
+                ),
+            ),
+        ),
+    ]
+
+
+def networks() -> list[Claim]:
+    """What the panels on GLOM's levels and on forward-forward say (preliminary results)."""
+    return [
+        Claim(
+            FORWARD,
+            "Forward-forward learns MNIST without backpropagation (Hinton 2022, section 3.3: 4 x 2000, 1.36 % error).",
+            (
+                Evidence(
+                    "ff-supervised-paper.json",
+                    {"error": "result/test_error", "twin": "result/baseline_test_error", "epochs": "result/epochs"},
+                    (Check("error", "<=", 1.6),),
+                    "supervised 4 x 2000, {epochs} epochs: test error {error:.2f} %, the backpropagation twin "
+                    "{twin:.2f} %; 1.6 is the upper 95 % bound of 1.36 % on 10,000 pictures",
+                    True,
+                ),
+                Evidence(
+                    "ff-supervised-3x1000.json",
+                    {"error": "result/test_error", "twin": "result/baseline_test_error"},
+                    (Check("error", "<=", 1.7),),
+                    "supervised 3 x 1000: test error {error:.2f} %, the backpropagation twin {twin:.2f} %; 1.7 is the "
+                    "upper 95 % bound of 1.44 % on 10,000 pictures",
+                ),
+            ),
+        ),
+        Claim(
+            FORWARD,
+            "A recurrent forward-forward network that watches a picture as a motionless video learns to classify it.",
+            (
+                Evidence(
+                    "ff-recurrent-2x500.json",
+                    {"error": "result/test_error"},
+                    (Check("error", "<=", 2.5),),
+                    "2 x 500, 30 epochs, MNIST: test error {error:.2f} % (published for 2,000 units: 1.31 %)",
+                ),
+            ),
+        ),
+        Claim(
+            FORWARD,
+            "With local receptive fields on CIFAR-10, forward-forward comes near backpropagation (2 to 9 points).",
+            (
+                Evidence(
+                    "ff-local-4-epochs.json",
+                    {"error": "result/test_error", "twin": "result/baseline_test_error", "epochs": "result/epochs"},
+                    (),
+                    "{epochs} epochs: error {error:.1f} %, twin {twin:.1f} %",
+                ),
+            ),
+            "an unfinished training decides nothing",
+        ),
+        Claim(
+            FORWARD,
+            "In GLOM's hierarchy, higher levels have fewer, larger islands.",
+            (
+                Evidence(
+                    "glom-mask.json",
+                    {f"fall{i}": f"differences/fall/{i - 1}/islands/1" for i in (1, 2, 3)}
+                    | {f"level{i}": f"levels[level={i}]/islands" for i in (1, 2, 3, 4)},
+                    tuple(Check(f"fall{i}", ">", 0) for i in (1, 2, 3)),
+                    "GLOM trained on masked regions: {level1:.1f}, {level2:.1f}, {level3:.1f}, {level4:.1f} islands "
+                    "from level 1 to 4, every fall's 95 % interval above 0 (it depends on the threshold: docs/glom.md)",
+                ),
+            ),
+        ),
+        Claim(
+            FORWARD,
+            "Those islands are the parts and wholes of the picture.",
+            (
+                Evidence(
+                    "glom-mask.json",
+                    {
+                        "wholes": "levels[level=1]/ari_wholes",
+                        "wholes_low": "differences/pixels/0/ari_wholes/1",
+                        "parts_low": "differences/pixels/0/ari_parts/1",
+                    },
+                    (Check("wholes_low", ">", 0), Check("parts_low", ">", 0)),
+                    "level 1: ARI {wholes:.3f} with wholes; over colour + position from {wholes_low:+.3f} (wholes) and "
+                    "{parts_low:+.3f} (parts)",
+                ),
+            ),
+        ),
+    ]
+
+
+def all_claims() -> list[Claim]:
+    """Every claim, in the poster's order: panels, then tables."""
+    return [
+        *islands(),
+        *machine(),
+        *fields(),
+        *adaptation(),
+        *objectives(),
+        *computation(),
+        *networks(),
+        *table_claims(),
+    ]

@@ -1,0 +1,345 @@
+"""`apm reproduce`: published beside measured, subtracted only where both are of the same data."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import reproduce_compute, reproduce_poster
+from experiments.bench.compute_readings import gigabytes
+from experiments.reproduce import NAMES, describe, run_reproduce
+from experiments.reproduce_cost import madds
+from experiments.reproduce_home import HOME, table2
+from experiments.reproduce_plan import Block, Column, Line, Mean, Plan, Request
+from experiments.reproduce_rows import make_rows, stratified
+from experiments.reproduce_write import as_latex, escape, quantity, shown
+from glom.artifacts import read_json, write_json
+from glom.errors import InputError, RunError
+from glom.statistics import bootstrap_ci
+from tests.conftest import make_image
+
+ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "benchmarks" / "results"
+KEYS = {"method", "dataset", "published", "measured", "ci95", "n", "skipped"}
+
+
+@pytest.fixture
+def call(capsys, tmp_path, monkeypatch):
+    """Run the program in this process: (exit code, standard output, standard error). No data but what ships."""
+    from cli import app
+    from commands.common import guard
+
+    monkeypatch.setenv("APM_DATA", str(tmp_path / "no-data"))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = guard(app, [str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+# -- home --------------------------------------------------------------------------------------------------------
+
+
+def test_home_is_resumable_and_subtracts_nothing(call, tmp_path):
+    out = tmp_path / "run"
+    base = ["reproduce", "table2", "--methods", "zero-shot,tda", "--limit", "2", "--out", out, "--quiet", "--json"]
+    code, text, error = call(*base, "--record", tmp_path / "r.json")
+    assert code == 0, error
+    result = json.loads(text)
+    assert result["scale"] == "home"
+    assert len(result["rows"]) == 2 * 16
+    for row in result["rows"]:
+        assert set(row) >= KEYS
+        assert row["difference"] is None
+        assert row["dataset"].startswith("CIFAR-10")
+        assert (row["note"] == "other data") == (row["published"] is not None)
+        assert row["ci95"][0] <= row["measured"] <= row["ci95"][1]
+    first, second = (r for r in result["rows"] if r["kind"] == "average")
+    assert (first["method"], first["published"], first["n"]) == ("zero-shot", 42.1, 30)
+    assert first["published_recomputed"] == pytest.approx(44.2, abs=0.05)
+    assert (second["method"], second["published"]) == ("tda", None)
+    assert second["gain"]["over"] == "zero-shot"
+    assert second["gain"]["measured"] == pytest.approx(second["measured"] - first["measured"], abs=1e-3)
+    cells = [r["measured"] for r in result["rows"] if r["kind"] == "cell" and r["method"] == "tda"]
+    assert second["measured"] == pytest.approx(np.mean(cells), abs=1e-3)
+    assert read_json(tmp_path / "r.json")["rows"] == result["rows"]
+    assert str(tmp_path) not in (tmp_path / "r.json").read_text()
+    with (out / "table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [float(x["measured"]) for x in lines] == [r["measured"] for r in result["rows"]]
+    html = (out / "table.html").read_text()
+    assert "never to be subtracted" in html
+    assert "ImageNet-C, level 5: fog" in html
+    assert (
+        (out / "table.tex").read_text().count(r"\begin{longtable}")
+        == (out / "table.tex").read_text().count(r"\end{longtable}")
+        == 2
+    )
+    assert "| zero-shot (OpenCLIP ViT-L/14) | CIFAR-10, fog 5 | 58.3 (ImageNet-C" in (out / "table.md").read_text()
+
+    # Killed in the midst of a line, under other package versions: the same rows, and the change is said and kept.
+    assert call(*base)[0] == 2
+    [place] = (out / "runs").glob("*/cifar10-sample-fog-5/tda")
+    lines_file = place / "results.jsonl"
+    kept = lines_file.read_text().splitlines(keepends=True)
+    lines_file.write_text(kept[0] + kept[1][:30])
+    manifest = read_json(place / "manifest.json")
+    manifest["versions"]["torch"] = "0.1"
+    write_json(place / "manifest.json", manifest)
+    code, text, error = call(*(a for a in base if a != "--quiet"), "--resume")
+    assert code == 0
+    again = json.loads(text)
+    assert again["rows"] == result["rows"]
+    assert "package versions changed since this run began: torch: '0.1'" in " ".join(error.split())
+    assert any("torch: '0.1'" in w for w in again["warnings"])
+    assert "package versions changed" in (out / "table.md").read_text()
+    assert call(*base, "--resume", "--seed", "1")[0] == 2  # another run
+
+
+def test_stopped_by_hand_it_keeps_its_answers_and_goes_on(call, tmp_path):
+    base = ["reproduce", "table2", "--methods", "zero-shot,tda", "--limit", "2", "--quiet", "--json", "--out"]
+    command = [sys.executable, str(ROOT / "cli.py"), *base, str(tmp_path / "stopped")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "APM_DATA": str(tmp_path / "no-data")}
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any((tmp_path / "stopped").rglob("results.jsonl")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "everything computed is kept" in error
+    assert "--resume" in error
+    before = {p: p.read_text() for p in (tmp_path / "stopped").rglob("results.jsonl")}
+    code, text, error = call(*base, tmp_path / "stopped", "--resume")
+    assert code == 0, error
+    assert before
+    assert all(p.read_text().startswith(lines) for p, lines in before.items())
+    rows = json.loads(text)["rows"]
+    assert {(r["kind"], r["n"]) for r in rows} == {("cell", 2), ("average", 30)}
+
+
+def test_a_damaged_data_set_is_said_and_not_replaced(call, tmp_path):
+    (tmp_path / "cifar10" / "test" / "cat").mkdir(parents=True)
+    code, _, error = call("reproduce", "table2", "--data-root", tmp_path, "--out", tmp_path / "run", "--quiet")
+    assert (code, error.count("error:")) == (2, 1)
+    assert "cifar10" in error
+
+
+def test_severities_have_averages_of_their_own_and_only_five_is_printed():
+    plan = table2(Request("table2", severities=(5, 3), root="nowhere"))
+    [block] = plan.blocks
+    assert len(block.columns) == 30
+    assert [(m.published, len(m.columns)) for m in block.means] == [("Average", 15), ("", 15)]
+    assert {c.published for c in block.columns if c.corruption.endswith(":3")} == {""}
+    assert not any(c.same for c in block.columns)
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table3"])
+def test_every_published_row_has_a_line_at_both_scales(name):
+    for scale, make in (("home", HOME[name]), ("poster", reproduce_poster.POSTER[name])):
+        plan = make(Request(name, scale, root="nowhere"))
+        assert {line.published for block in plan.blocks for line in block.lines} >= set(plan.published)
+        if scale == "poster":
+            columns = {c.published for block in plan.blocks for c in block.columns}
+            printed = {k for k, v in next(iter(plan.published.values())).items() if isinstance(v, float)}
+            assert columns == {k for k in printed if "Average" not in k}
+
+
+def test_few_shot_lines_say_what_they_need(call, tmp_path):
+    plan = describe(Request("table3", methods=("zero-shot", "coop"), root=str(tmp_path)), tmp_path, timed=False)
+    [block] = plan["blocks"]
+    assert block["methods"] == ["zero-shot"]
+    assert "needs labelled pictures" in block["left_out"][0]
+
+
+# -- poster --------------------------------------------------------------------------------------------------------
+
+
+def test_poster_says_what_is_missing_and_how_long_it_would_take(call, tmp_path):
+    base = ["reproduce", "table2", "--scale", "poster", "--data-root", tmp_path, "--methods", "zero-shot,apm"]
+    code, text, _ = call(*base, "--dry-run", "--json")
+    assert code == 0
+    plan = json.loads(text)
+    assert not plan["runnable"]
+    said = " ".join(plan["missing"])
+    assert "data not under --data-root: imagenet-c (" in said
+    assert "open_clip:ViT-L-14@laion2b_s32b_b82k" in said
+    zero, apm = plan["costs"]
+    assert (zero["pictures"], apm["pictures"]) == (15 * 50_000, 15 * 50_000)
+    assert "from FLOPs" in zero["how"]
+    assert apm["minutes"] > 100 * zero["minutes"] > 0
+    code, _, error = call(*base, "--out", tmp_path / "run", "--quiet")
+    assert (code, error.count("error:")) == (1, 1)
+    assert "nothing of table2 can be run at poster scale here" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_on_the_published_data_the_difference_is_taken(tmp_path, monkeypatch):
+    """A data set and a teacher stand in for the published ones: what is there runs, the rest says why."""
+    for c, name in enumerate(("Forest", "River")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(2):
+            make_image(10 * c + i, (64, 64)).save(tmp_path / "data" / name / f"{i}.png")
+    (tmp_path / "data" / "River" / "broken.png").write_bytes(b"half")
+    monkeypatch.setattr(reproduce_poster, "NINE", {"EuroSAT": "eurosat", "DTD": "dtd"})
+    monkeypatch.setattr(reproduce_poster, "B16", "glom-tiny")
+    monkeypatch.setattr(reproduce_poster, "missing_weights", lambda teacher: "")
+    own = reproduce_poster.column
+
+    def column(title, name, request):
+        there = Column(str(tmp_path / "data"), title, published=title, same=True)
+        return there if title == "EuroSAT" else own(title, name, request)
+
+    monkeypatch.setattr(reproduce_poster, "column", column)
+    request = Request("table3", "poster", ("zero-shot", "views"), root=str(tmp_path))
+    events = list(run_reproduce(request, tmp_path / "run", device="cpu"))
+    rows = events[-1]["result"]["rows"]
+    zero = next(r for r in rows if (r["method"], r["dataset"]) == ("zero-shot", "EuroSAT"))
+    assert (zero["published"], zero["n"], zero["skipped"], zero["note"]) == (42.0, 4, 1, "")
+    assert zero["difference"] == pytest.approx(zero["measured"] - 42.0)
+    missing = next(r for r in rows if (r["method"], r["dataset"]) == ("views", "DTD"))
+    assert (missing["measured"], missing["n"], missing["note"]) == (None, 0, "dtd: not there")
+    average = next(r for r in rows if r["kind"] == "average")
+    assert (average["measured"], average["note"]) == (None, "some columns are missing")
+    assert any("broken.png" in e.get("message", "") for e in events)
+
+
+def test_a_block_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    from experiments import reproduce
+
+    def plan(request):
+        good, bad = (
+            Block(n, t, (Line("zero-shot"),), (Column("cifar10-sample", "here"),), (Mean("all", ("here",)),))
+            for n, t in (("good", "glom-tiny"), ("bad", "open_clip:ViT-B-32@nowhere.safetensors"))
+        )
+        return Plan(2, "t", "c", "d", (bad, good), 2)
+
+    monkeypatch.setitem(reproduce.HOME, "table2", plan)
+    result = list(run_reproduce(Request("table2"), tmp_path / "run"))[-1]["result"]
+    assert [r["n"] for r in result["rows"]] == [0, 0, 2, 2]
+    assert "nowhere.safetensors" in result["rows"][0]["note"]
+    monkeypatch.setitem(reproduce.HOME, "table2", lambda r: replace(plan(r), blocks=plan(r).blocks[:1]))
+    with pytest.raises(RunError, match="nothing of table2 could be run"):
+        list(run_reproduce(Request("table2"), tmp_path / "other"))
+
+
+# -- arithmetic --------------------------------------------------------------------------------------------------------
+
+
+def test_conditions_of_the_same_pictures_are_resampled_together():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 2, 50).astype(float), rng.integers(0, 2, 50).astype(float)
+    value, interval = stratified({"a": a, "b": b}, {"a": ("x",), "b": ("x",)})
+    assert value == pytest.approx(100 * (a.mean() + b.mean()) / 2, abs=1e-3)
+    assert interval == pytest.approx(bootstrap_ci(50 * (a + b)), abs=1e-3)
+    # The same answers under two corruptions are no more evidence than once; of other pictures they are.
+    together = stratified({"a": a, "b": a}, {"a": ("x",), "b": ("x",)})[1]
+    apart = stratified({"a": a, "b": a}, {"a": ("x",), "b": ("y",)})[1]
+    assert together[1] - together[0] > 1.25 * (apart[1] - apart[0])
+    assert stratified({"a": np.ones(3)}, {"a": ("x",)}) == (100.0, [100.0, 100.0])
+
+
+def test_more_views_and_steps_cost_more():
+    image, text = 20.0, 3.0
+    assert madds("zero-shot", image, text, 10) == image
+    assert madds("tpt", image, text, 10) == 64 * image + 3 * 10 * text
+    assert madds("apm", image, text, 10) > madds("apm", image, text, 10) - image > 1e12
+    assert madds("ttt-mae", image, text, 10) > 1000 * madds("vit-probe", image, text, 10)
+
+
+def test_table4_subtracts_what_is_counted(monkeypatch, tmp_path):
+    record = read_json(RECORDS / "compute.json")
+    monkeypatch.setattr(reproduce_compute, "computed", lambda *args: iter([{"found": record}]))
+    [result] = [e for e in reproduce_compute.table4(Request("table4"), tmp_path, "cpu") if "rows" in e]
+    assert len(result["rows"]) == 7 * 5
+    by = {(r["method"], r["dataset"]): r for r in result["rows"]}
+    swin = by["Swin-B, t = 1-20", "G, ideal"]
+    assert (swin["published"], swin["measured"], swin["difference"]) == (308.0, 308.6189, 0.6189)
+    apm = by["APM (s), t = 1", "memory, ideal, GB"]
+    assert apm["published"] == gigabytes("1.8 + 0.6") == pytest.approx(2.4)
+
+
+def test_nothing_is_measured_where_nothing_ran(tmp_path):
+    plan = table2(Request("table2", methods=("zero-shot",)))
+    plan = replace(plan, blocks=tuple(replace(b, why="no reason") for b in plan.blocks))
+    rows = make_rows(plan, Request("table2"), tmp_path)
+    assert {(r["measured"], r["n"], r["note"]) for r in rows} == {(None, 0, "no reason")}
+
+
+def test_latex_and_numbers_are_written_for_their_readers():
+    assert escape("a_b & 5 % of R²") == r"a\_b \& 5 \% of R$^2$"
+    assert [shown(x) for x in (None, 0.0, 12.34, -0.0123, 143129.4)] == ["-", "0.0", "12.3", "-0.012", "143,129"]
+    assert [quantity(x) for x in (None, 0.635, 1.714, 308.61, -1.0)] == ["-", "0.635", "1.71", "308.6", "-1.00"]
+    row = {"method": "x_1", "dataset": "d", "unit": "u", "published": 2.0, "measured": 1.0, "ci95": None, "n": 1}
+    row |= {"skipped": 0, "difference": -1.0, "note": ""}
+    text = as_latex({"title": "T", "source": "S", "rows": [row]})
+    assert r"x\_1 & d & 2.00 & 1.00 &  & -1.00 & 1 & 0 & u \\" in text
+
+
+# -- the command line ------------------------------------------------------------------------------------------
+
+
+def test_what_there_is_and_bad_requests(call, tmp_path):
+    code, text, _ = call("reproduce", "--json")
+    assert code == 0
+    assert json.loads(text)["names"] == NAMES
+    code, text, _ = call("reproduce", "--list")
+    assert code == 0
+    assert all(name in text for name in NAMES)
+    out = ["--out", tmp_path / "run"]
+    for arguments, said in (
+        (["tabel2", *out], "did you mean table2"),
+        (["table2"], "--out DIR is needed"),
+        (["table2", *out, "--scale", "house"], "unknown scale"),
+        (["table2", *out, "--methods", "zerro"], "did you mean zero"),
+        (["table2", *out, "--methods", "zero,zero"], "each method once"),
+        (["table2", *out, "--severities", "7"], "from 1 to 5"),
+        (["table2", *out, "--severities", "five"], "takes numbers"),
+        (["table1", *out, "--severities", "3"], "belongs to table2"),
+        (["table4", *out, "--methods", "zero"], "has its own"),
+        (["table2", *out, "--checkpoint", "x"], "belongs to the figures"),
+    ):
+        code, _, error = call("reproduce", *arguments)
+        assert (code, error.count("error:")) == (2, 1), arguments
+        assert said in " ".join(error.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_figure_is_a_page_with_its_numbers(call, tmp_path):
+    out = tmp_path / "figure"
+    code, text, error = call("reproduce", "figure-interpolation", "--out", out, "--quiet", "--json")
+    assert code == 0, error
+    result = json.loads(text)
+    assert {r["published"] for r in result["rows"]} == {None}
+    assert result["rows"][0]["measured"] > 1
+    assert all((out / path).is_file() for _, path in result["images"])
+    assert (out / "table.html").read_text().count("data:image/png") == 2
+    # Resumed, what is complete is read and not made again.
+    strip = out / result["images"][0][1]
+    before = strip.stat().st_mtime_ns
+    code, text, _ = call("reproduce", "figure-interpolation", "--out", out, "--quiet", "--json", "--resume")
+    assert code == 0
+    assert json.loads(text)["rows"] == result["rows"]
+    assert strip.stat().st_mtime_ns == before
+    code, _, error = call("reproduce", "figure-interpolation", "--scale", "poster", "--out", tmp_path / "p", "--quiet")
+    assert code == 1
+    assert "--checkpoint" in error
+
+
+def test_an_unknown_figure_is_no_table():
+    with pytest.raises(InputError):
+        list(run_reproduce(Request("figure-nothing"), Path("nowhere")))
