@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 # Before torch is loaded: small tensors gain nothing from threads that wait for one another, and lose much where others
@@ -30,6 +32,19 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no ../shared/data beside this checkout")
     return SHARED
+
+
+def start(command: list[str], **env: str) -> subprocess.Popen[str]:
+    """The program as a process of its own that heeds Ctrl-C, even where these tests run in a shell's background."""
+    return subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell's children ignore it
+    )
 
 
 def make_image(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:

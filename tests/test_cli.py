@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_image
+from tests.conftest import make_image, start
 from tests.helpers_images import png
 
 ROOT = Path(__file__).parents[1]
@@ -108,8 +108,7 @@ def test_interrupted_says_how_to_go_on(image_folder, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, str(ROOT / "cli.py"), "ttt", "run", str(image_folder), "--out", str(out)]
     command += ["--iterations", "3000", "--stack", "1", "--quiet"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = start(command)
     deadline = time.monotonic() + 120
     while not (out / "results.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -26,7 +24,7 @@ from experiments.reproduce_write import as_latex, escape, quantity, shown
 from glom.artifacts import read_json, write_json
 from glom.errors import InputError, RunError
 from glom.statistics import bootstrap_ci
-from tests.conftest import make_image
+from tests.conftest import make_image, start
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "results"
@@ -111,8 +109,7 @@ def test_home_is_resumable_and_subtracts_nothing(call, tmp_path):
 def test_stopped_by_hand_it_keeps_its_answers_and_goes_on(call, tmp_path):
     base = ["reproduce", "table2", "--methods", "zero-shot,tda", "--limit", "2", "--quiet", "--json", "--out"]
     command = [sys.executable, str(ROOT / "cli.py"), *base, str(tmp_path / "stopped")]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "APM_DATA": str(tmp_path / "no-data")}
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = start(command, APM_DATA=str(tmp_path / "no-data"))
     deadline = time.monotonic() + 120
     while not any((tmp_path / "stopped").rglob("results.jsonl")):
         assert process.poll() is None, process.communicate()[1]
