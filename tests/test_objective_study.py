@@ -17,9 +17,10 @@ from torch import nn
 
 from commands.ablate import app
 from commands.common import guard
+from experiments.benchmark import BenchmarkSettings, run_benchmark
 from experiments.methods import FewShot, Method, Task, make_method
 from experiments.methods.prompts import PRESETS, CoCoOp, CoOp, prompt_preset
-from experiments.methods.trained import TrainedSettings, adapt_trained
+from experiments.methods.trained import TrainedSettings, adapt_trained, trained_machine
 from experiments.methods.tuned import TPTSettings
 from experiments.methods.views import augmented, entropy
 from experiments.objective_candidates import CANDIDATES
@@ -385,6 +386,26 @@ def test_the_trained_machine_starts_as_it_is_and_moves_towards_the_teacher():
         torch.testing.assert_close(found.tokens[0], whole(folded, grid_queries(8, 8)).token, atol=1e-3, rtol=1e-3)
     assert bool((found.errors[5] < found.errors[0]).all())
     torch.testing.assert_close(method.head(found.token), torch.stack(said), atol=1e-3, rtol=1e-3)
+
+
+def test_a_run_begun_with_other_weights_of_the_trained_machine_is_refused(tmp_path, monkeypatch):
+    def run(resume: bool) -> None:
+        settings = BenchmarkSettings(("apm-trained",), ("cifar10-sample",), limit=10)
+        for _ in run_benchmark(settings, tmp_path / "out", resume):
+            pass
+
+    run(False)
+    run(True)
+
+    def changed(teacher):
+        machine = trained_machine(teacher)
+        with torch.no_grad():
+            next(machine.parameters()).add_(0.1)
+        return machine
+
+    monkeypatch.setattr("experiments.methods.trained.trained_machine", changed)
+    with pytest.raises(InputError, match="fingerprint"):
+        run(True)
 
 
 def test_without_a_machine_trained_on_this_teacher_there_is_no_method():

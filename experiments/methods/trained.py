@@ -23,14 +23,19 @@ from glom.teachers.base import ZeroShotHead
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.views import seen
 from glom.ttt_settings import ttt_preset
+from glom.weights import state_sha256
 
 
 @dataclass(frozen=True)
 class TrainedSettings:
-    """`steps` of Adam at a constant `lr` on the teacher's token and grid of the test picture."""
+    """`steps` of Adam at a constant `lr` on the teacher's token and grid of the test picture.
+
+    `fingerprint` is of the machine's weights, as recorded: a run begun with other weights is not gone on with.
+    """
 
     steps: int = 5
     lr: float = 1e-4
+    fingerprint: str = ""
 
 
 def trained_machine(teacher: FrozenTeacher) -> AsynchronousPerceptionMachine | None:
@@ -77,6 +82,8 @@ class TrainedAPM(Method):
         if machine is None:
             raise InputError(f"{self.name} needs an APM trained on the grids of {task.teacher.name}; none ships")
         self.machine, self.head = machine, task.head()
+        own = state_sha256(machine.state_dict(), "apm", "fp32")
+        self.settings = replace(self.settings, fingerprint=own)
 
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         return self.predict_many([image], [seed])[0]
