@@ -140,6 +140,8 @@ def run_benchmark(
                 elif message.startswith("package versions"):  # the same for every folder of the run
                     warned.add(message)
                 yield event
+        # Other pictures ask for other views; small blocks that live long split the heap for the large ones.
+        base.views.clear()
     if world > 1:
         torch.distributed.barrier()
     if rank == 0:

@@ -105,3 +105,5 @@ def test_views_are_encoded_once_for_all_methods_and_change_no_answer(monkeypatch
     assert made == [1, 2, 1, 1]
     assert small.get(1, lambda: torch.zeros(6))[0] == 1
     assert small.get(2, lambda: torch.zeros(6))[0] == 0  # forgotten, and made anew
+    small.clear()
+    assert small.get(1, lambda: torch.ones(6))[0] == 1  # what was held is gone

@@ -29,6 +29,11 @@ class ViewCache:
         self._held.move_to_end(key)
         return self._held[key]
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._held.clear()
+        self._size = 0
+
 
 def augmented(image: Image.Image, count: int, size: int, seed: int, least: float = 0.08) -> list[Image.Image]:
     """The picture itself and `count` - 1 random resized crops of it, each flipped half of the time.
