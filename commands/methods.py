@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import typer
@@ -28,5 +29,10 @@ def list_methods(as_json: Json = False) -> None:
     if as_json:
         emit_json({"methods": rows})
         return
-    shown = [(r["name"], r["what"], ", ".join(r["needs"]), r["source"]) for r in rows]
+    shown = [(r["name"], r["what"], ", ".join(r["needs"]), publication(r["source"])) for r in rows]
     table(["method", "what it does", "needs", "source"], shown)
+
+
+def publication(source: str) -> str:
+    """The publication alone; its sections and settings are in `--json` and docs/methods.md."""
+    return re.split(r" \(|[:;]|, (?=section|table|docs)", source)[0]
