@@ -69,6 +69,9 @@ def train(
     noise: Annotated[float, typer.Option("--noise", help="denoise: deviation, pixels in [0, 1].")] = 0.2,
     masked: Annotated[float, typer.Option("--masked", help="mask: share taken away.")] = 0.5,
     crop: Annotated[float, typer.Option("--crop", help="contrast: smallest side of a crop.")] = 0.6,
+    negatives: Annotated[
+        str, typer.Option("--negatives", help="forward-forward: half, faded or blobs.", metavar="K")
+    ] = "half",
     precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16 products.")] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
@@ -94,7 +97,7 @@ def train(
         attend_self=attend_self,
         weights=parse_weights(weights),
     )
-    task = ObjectiveSettings(noise=noise, masked=masked, crop=crop, agreement=agreement)
+    task = ObjectiveSettings(noise=noise, masked=masked, crop=crop, agreement=agreement, negatives=negatives)
     settings = TrainSettings(
         objective, data, source, limit, size, steps, batch, lr, precision=precision, seed=seed, config=config, task=task
     )

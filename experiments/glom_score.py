@@ -21,7 +21,7 @@ from experiments.glom_data import HELD_OUT_SEED, composites
 from experiments.glom_train import new_glom
 from glom.artifacts import RunFolder, public_command, read_json, write_json, write_record
 from glom.consensus.checkpoint import load_glom
-from glom.consensus.goodness import hybrids, level_goodness, moved_tops
+from glom.consensus.goodness import blended, hybrids, level_goodness, moved_tops
 from glom.consensus.model import Glom
 from glom.consensus.objectives import ObjectiveSettings, objective_of
 from glom.datasets.composites import CompositeBatch
@@ -36,7 +36,7 @@ from probes.partition import colour_position
 
 BATCH = 16
 OTHERS = (0.7, 0.8, 0.9, 0.95)  # thresholds the count is also given at
-FAKES = ("hybrid", "hybrid_soft_seam", "own_top_moved")
+FAKES = ("hybrid", "hybrid_soft_seam", "own_top_moved", "blobs")
 MEASURES = ("islands", "islands_raw", "neighbour_agreement", "ari_wholes", "ari_parts")
 
 
@@ -239,8 +239,8 @@ def _counts(flat: dict[str, Array], threshold: float) -> dict[str, list[float]]:
 def held_out_task(networks: dict[str, Glom], images: Tensor, facts: dict[str, Any], seed: int) -> dict[str, Any] | None:
     """The trained objective itself on the held-out pictures, a figure a level; None for a GLOM without an objective.
 
-    For forward-forward also the share of pictures whose goodness is above that of a fake with the same lower half: a
-    hybrid as in training, a hybrid without an edge, and the picture with its own top half moved.
+    For forward-forward also the share of pictures whose goodness is above that of a fake: a hybrid with another
+    picture's top half, one without an edge, the picture with its own top half moved, and a blend through soft blobs.
     """
     name = facts.get("objective")
     if not name:
@@ -268,6 +268,7 @@ def held_out_task(networks: dict[str, Glom], images: Tensor, facts: dict[str, An
 def told_apart(glom: Glom, images: Tensor, generator: torch.Generator) -> Tensor:
     """Whether each level finds real pictures better than their fakes: (B, 3, H, W) -> (fakes, L, B) booleans."""
     fakes = [hybrids(images, generator), hybrids(images, generator, images.shape[-2] // 3), moved_tops(images)]
+    fakes.append(blended(images, generator))
     real = level_goodness(glom, images)
     return torch.stack([real > level_goodness(glom, fake) for fake in fakes]).cpu()
 

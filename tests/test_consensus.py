@@ -17,7 +17,7 @@ from glom.consensus import Glom, GlomConfig
 from glom.consensus.attention import agreement_weights, allowed_pairs, consensus, prefers_windows, windowed_consensus
 from glom.consensus.checkpoint import load_glom, save_glom
 from glom.consensus.config import parse_radius, parse_weights
-from glom.consensus.goodness import hybrids, level_goodness, moved_tops
+from glom.consensus.goodness import hybrids, level_goodness, moved_tops, negatives
 from glom.consensus.objectives import (
     OBJECTIVES,
     ObjectiveSettings,
@@ -267,6 +267,26 @@ def test_hybrids_take_the_top_half_from_another_picture():
     assert torch.equal(moved_tops(x)[:, :, :4], x[:, :, :4].roll(2, -1))
     with pytest.raises(InputError, match="two pictures"):
         hybrids(images[:1], torch.Generator())
+
+
+def test_blobs_mix_two_pictures_without_an_edge():
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 48, 48)
+    made = negatives(images, torch.Generator().manual_seed(0), "blobs")
+    assert torch.equal(made, negatives(images, torch.Generator().manual_seed(0), "blobs"))
+    shares = []
+    for k, picture in enumerate(made[:, 0]):
+        values = picture.unique()
+        other = next(float(v) for v in (values.min(), values.max()) if float(v) != k)
+        own = (picture - other) / (k - other)
+        shares.append(float(own.mean()))
+        assert float(own.min()) < 0.2 and float(own.max()) > 0.8  # both pictures are there
+        steps = torch.cat([own.diff(dim=0).flatten(), own.diff(dim=1).flatten()]).abs()
+        assert float(steps.max()) < 0.35  # where half a picture is pasted it is 1
+    assert 0.3 < min(shares) and max(shares) < 0.7
+    half = negatives(images, torch.Generator().manual_seed(0), "half")
+    assert torch.equal(half, hybrids(images, torch.Generator().manual_seed(0)))
+    with pytest.raises(InputError, match="two pictures"):
+        negatives(images[:1], torch.Generator(), "blobs")
 
 
 def test_masks_take_their_share_in_squares():

@@ -127,6 +127,7 @@ def test_folders_and_their_splits_are_data(call, image_folder, tmp_path):
         (["--data", "nowhere"], "nowhere"),
         (["--source", "nothing"], "source of composites"),
         (["--masked", "1"], "masked"),
+        (["--negatives", "blob"], "did you mean blobs"),
         (["--levels", "1"], "levels"),
         (["--precision", "int8"], "precision"),
     ],
@@ -164,13 +165,14 @@ def test_score_gives_levels_baselines_and_a_verdict(call, trained, tmp_path):
 
 def test_forward_forward_is_asked_what_it_goes_by(call, tmp_path):
     out = tmp_path / "ff"
-    assert call("train", "--objective", "forward-forward", "--steps", 1, "--out", out, *SOURCE, *SMALL)[0] == 0
+    ask = ["--objective", "forward-forward", "--negatives", "blobs"]
+    assert call("train", *ask, "--steps", 1, "--out", out, *SOURCE, *SMALL)[0] == 0
     code, text, _ = call("score", out, "--out", tmp_path / "score", "--limit", 4, "--json", "--quiet")
     task = json.loads(text)["task"]
     assert code == 0 and task["measure"] == "goodness"
     for which in ("trained", "untrained"):
         told = task[f"{which}_told_apart"]
-        assert list(told) == ["hybrid", "hybrid_soft_seam", "own_top_moved"]
+        assert list(told) == ["hybrid", "hybrid_soft_seam", "own_top_moved", "blobs"]
         assert all(len(rates) == 3 and min(rates) >= 0 and max(rates) <= 1 for rates in told.values())
 
 

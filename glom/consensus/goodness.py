@@ -12,6 +12,20 @@ from torch import Tensor
 
 from glom.consensus.model import Contributions, Glom
 from glom.errors import InputError
+from glom.forward_forward.samples import blur_matrix
+
+NEGATIVES = ("half", "faded", "blobs")
+
+
+def negatives(images: Tensor, generator: torch.Generator, kind: str) -> Tensor:
+    """Negative data of a kind: (B, 3, H, W), at least two -> the same shape.
+
+    `half`: the top half is another picture's. `faded`: the same, one half fading into the other over a third of the
+    height. `blobs`: another picture shows through large soft blobs (`blended`), so that no edge gives it away.
+    """
+    if kind == "blobs":
+        return blended(images, generator)
+    return hybrids(images, generator, images.shape[-2] // 3 if kind == "faded" else 0)
 
 
 def hybrids(images: Tensor, generator: torch.Generator, seam: int = 0) -> Tensor:
@@ -26,13 +40,38 @@ def hybrids(images: Tensor, generator: torch.Generator, seam: int = 0) -> Tensor
     Raises:
         InputError: one picture alone, of which no hybrid can be made.
     """
+    other = partners(images, generator)
+    rows = torch.arange(images.shape[-2], device=images.device) + 0.5 - images.shape[-2] // 2
+    own = (rows / max(seam, 1e-3) + 0.5).clamp(0, 1)[:, None]
+    return own * images + (1 - own) * images[other]
+
+
+def partners(images: Tensor, generator: torch.Generator) -> Tensor:
+    """(B,): for each picture another one's number, round a random circle. Raises `InputError` for a batch of one."""
     if len(images) < 2:
-        raise InputError("forward-forward needs at least two pictures a batch: negatives are halves of two")
+        raise InputError("forward-forward needs at least two pictures a batch: negatives are made of two")
     order = torch.randperm(len(images), generator=generator).to(images.device)
     other = torch.empty_like(order)
     other[order] = order.roll(1)
-    rows = torch.arange(images.shape[-2], device=images.device) + 0.5 - images.shape[-2] // 2
-    own = (rows / max(seam, 1e-3) + 0.5).clamp(0, 1)[:, None]
+    return other
+
+
+def blended(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Negative data without an edge: each picture mixed with another through blobs a sixth of the picture wide.
+
+    The mask of Hinton 2022, section 3.2 (random bits, blurred), not cut at 1/2 there but faded around it, over three of its
+    own standard deviations.
+
+    Args:
+        images: (B, 3, H, W), at least two.
+        generator: of the partners and the masks.
+    """
+    b, _, h, w = images.shape
+    other = partners(images, generator)
+    # n passes of [1/4, 1/2, 1/4] are a Gaussian of variance n / 2.
+    rows, columns = (blur_matrix(n, max(1, round(2 * (n / 12) ** 2))) for n in (h, w))
+    mask = rows @ torch.randint(0, 2, (b, 1, h, w), generator=generator).float() @ columns.mT - 0.5
+    own = (mask / mask.std((2, 3), keepdim=True).clamp_min(1e-6) / 3 + 0.5).clamp(0, 1).to(images.device)
     return own * images + (1 - own) * images[other]
 
 

@@ -5,7 +5,8 @@
     contrast         the same places in two crops agree, others do not (Chen et al. 2020, SimCLR), plus agreement:
                      predictions with their consensus, and columns with those they attend to (sections 8 and 9)
     forward-forward  each level alone: its predictions agree with one another on a real boring video and disagree where
-                     the top half comes from another picture (Hinton 2022, arXiv 2212.13345, sections 3.4 and 3.5)
+                     the top half comes from another picture (Hinton 2022, arXiv 2212.13345, sections 3.4 and 3.5), or
+                     another picture shows through blobs (section 3.2)
 
 All random numbers come from the generator handed in, so that a step is a function of the weights, the pictures and it.
 """
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glom.consensus.attention import agreement_weights
-from glom.consensus.goodness import hybrids, level_goodness
+from glom.consensus.goodness import NEGATIVES, level_goodness, negatives
 from glom.consensus.model import Contributions, Glom, Places
 from glom.errors import InputError, unknown
 from glom.objectives import sample_at
@@ -39,6 +40,7 @@ class ObjectiveSettings:
         contrast_temperature: of the contrast's softmax.
         agreement: weight of the agreement terms; 0 leaves them out.
         threshold, sharpness: goodness g becomes the probability of being real as sigmoid(sharpness (g - threshold)).
+        negatives: what is not real, see `glom.consensus.goodness.negatives`.
     """
 
     noise: float = 0.2
@@ -50,6 +52,7 @@ class ObjectiveSettings:
     agreement: float = 0.2
     threshold: float = 0.5
     sharpness: float = 10.0
+    negatives: str = "half"
 
     def __post_init__(self) -> None:
         if not self.noise > 0:
@@ -64,6 +67,8 @@ class ObjectiveSettings:
             raise InputError("the contrast's temperature and the goodness's sharpness must be above 0")
         if self.agreement < 0:
             raise InputError(f"the agreement's weight must not be negative, got {self.agreement:g}")
+        if self.negatives not in NEGATIVES:
+            raise unknown("kind of negatives", self.negatives, NEGATIVES)
 
 
 @dataclass(frozen=True)
@@ -239,7 +244,7 @@ def _with_agreement(glom: Glom, loss: Tensor, state: Tensor, places: Places, set
 @objective("forward-forward")
 def forward_forward(glom: Glom, images: Tensor, generator: torch.Generator, settings: ObjectiveSettings) -> Loss:
     """Sum over levels of -log p(real is real) - log p(hybrid is hybrid), from each level's goodness alone."""
-    real_and_hybrid = torch.cat([images, hybrids(images, generator)])
+    real_and_hybrid = torch.cat([images, negatives(images, generator, settings.negatives)])
     goodness = level_goodness(glom, real_and_hybrid)
     real, hybrid = goodness.chunk(2, dim=-1)
     wrong = F.softplus(-settings.sharpness * (real - settings.threshold))
