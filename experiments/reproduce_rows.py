@@ -24,7 +24,8 @@ def make_rows(plan: Plan, request: Request, out: Path) -> list[dict[str, Any]]:
 
     Each row: method, teacher, dataset, kind ("cell" or "average"), published, published_method, published_dataset,
     published_recomputed (averages), measured, ci95, n, skipped, difference (measured minus published, on the same data
-    alone), gain (over the first method, published and measured), note.
+    alone), gain (over the first method, published and measured), note; averages also versus: the paired difference from
+    every other method of the block, with its interval.
     """
     return [row for block in plan.blocks for row in _block_rows(plan, block, request, out / "runs" / block.name)]
 
@@ -52,7 +53,18 @@ def _block_rows(plan: Plan, block: Block, request: Request, runs: Path) -> list[
             complete = len(conditions) == len(mean.columns)
             found = given.average(line, conditions) if given and complete and not line.why else None
             rows.append(_filled(row, found, block.why or line.why or ("" if complete else "some columns are missing")))
+            rows[-1]["versus"] = _versus(block, found)
     return rows
+
+
+def _versus(block: Block, found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """An average's paired differences, each with the other method's name and its published row's."""
+    published = {line.method: line.published for line in block.lines}
+    differences = found["versus"] if found else {}
+    return [
+        {"method": other, "published_method": published[other], "difference": value, "ci95": interval}
+        for other, (value, interval) in differences.items()
+    ]
 
 
 def _places(block: Block, request: Request, limit: int) -> dict[str, str]:
@@ -121,16 +133,20 @@ class Answers:
             self.skipped[condition] = len(found[self.methods[0]]) - len(ids)
 
     def average(self, line: Line, conditions: Sequence[str]) -> dict[str, Any] | None:
-        """A method's mean over conditions, each counting alike, and its paired difference from the first method's."""
+        """A method's mean over conditions, each counting alike, and its paired differences from the other methods'."""
         if not all(self.ids[c] for c in conditions):
             return None
         groups = {c: (self.specs[c], *self.ids[c]) for c in conditions}
         value, interval = stratified({c: self.right[c][line.method] for c in conditions}, groups)
         found: dict[str, Any] = {"measured": value, "ci95": interval}
         found |= {"n": sum(len(self.ids[c]) for c in conditions), "skipped": sum(self.skipped[c] for c in conditions)}
+        found["versus"] = versus = {}
+        for other in self.methods:
+            if other != line.method:
+                minus = {c: self.right[c][line.method] - self.right[c][other] for c in conditions}
+                versus[other] = stratified(minus, groups)
         if line.method != self.methods[0]:
-            minus = {c: self.right[c][line.method] - self.right[c][self.methods[0]] for c in conditions}
-            found["difference"], found["difference_ci95"] = stratified(minus, groups)
+            found["difference"], found["difference_ci95"] = versus[self.methods[0]]
         return found
 
 

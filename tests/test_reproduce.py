@@ -70,6 +70,10 @@ def test_home_is_resumable_and_subtracts_nothing(call, tmp_path):
     assert (second["method"], second["published"]) == ("tda", None)
     assert second["gain"]["over"] == "zero-shot"
     assert second["gain"]["measured"] == pytest.approx(second["measured"] - first["measured"], abs=1e-3)
+    [against] = second["versus"]
+    assert (against["method"], against["published_method"]) == ("zero-shot", "OpenCLIP ViT-L/14")
+    assert [against["difference"], against["ci95"]] == [second["gain"]["measured"], second["gain"]["ci95"]]
+    assert first["versus"][0]["difference"] == -against["difference"]
     cells = [r["measured"] for r in result["rows"] if r["kind"] == "cell" and r["method"] == "tda"]
     assert second["measured"] == pytest.approx(np.mean(cells), abs=1e-3)
     assert read_json(tmp_path / "r.json")["rows"] == result["rows"]
