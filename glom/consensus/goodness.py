@@ -59,8 +59,8 @@ def partners(images: Tensor, generator: torch.Generator) -> Tensor:
 def blended(images: Tensor, generator: torch.Generator) -> Tensor:
     """Negative data without an edge: each picture mixed with another through blobs a sixth of the picture wide.
 
-    The mask of Hinton 2022, section 3.2 (random bits, blurred), not cut at 1/2 there but faded around it, over three of its
-    own standard deviations.
+    The mask of Hinton 2022, section 3.2 (random bits, blurred), faded around 1/2 over three of its own standard
+    deviations instead of cut there.
 
     Args:
         images: (B, 3, H, W), at least two.
