@@ -91,7 +91,8 @@ class Learned(Method):
         else:
             optimiser = torch.optim.SGD(self.parameters(), lr=s.lr, momentum=0.9, weight_decay=5e-4)
         # The teacher is frozen: pictures that never change are read once.
-        fixed = None if s.augment else torch.cat([teacher.token(part) for part in shots.images.split(READ)])
+        parts = () if s.augment else torch.arange(len(shots.labels)).split(READ)
+        fixed = torch.cat([teacher.token(shots.read(self.task, part.tolist())) for part in parts]) if parts else None
         losses = []
         for epoch in range(s.epochs):
             rate = 1e-5 if epoch == 0 else s.lr * 0.5 * (1 + math.cos(math.pi * epoch / s.epochs))

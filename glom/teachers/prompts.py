@@ -10,7 +10,7 @@ sentence's features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,10 @@ from glom.teachers.frozen import FrozenTeacher
 from glom.zero_shot import check_classes
 
 PLACEHOLDER = "X"
+
+
+class _SeenError(Exception):
+    """The ids are known: the encoder may stop."""
 
 
 class PromptedText:
@@ -62,10 +66,12 @@ class PromptedText:
         self.length = end - self._start
         if self.length < 1 or (isinstance(words, int) and self.length != words):
             raise InputError(f"{teacher.name}: a context of {words!r} and a class name exceed its length of text")
-        ids = self._ids(self.sentences)
-        if bool((ids[:, :end] != first[:end]).any()) or len({tuple(row.tolist()) for row in ids}) < len(classes):
+        cut = self._cut(classes)
+        if cut:
+            more = f" (and {len(cut) - 1} more)" if len(cut) > 1 else ""
             raise InputError(
-                f"{teacher.name}: {self.length} context vectors and the class names exceed its text length"
+                f"{teacher.name}: {self.length} context vectors and the class name '{cut[0]}'{more} exceed its text "
+                "length"
             )
         self.width = self._table.embedding_dim
         if isinstance(words, int):
@@ -104,12 +110,32 @@ class PromptedText:
         finally:
             handle.remove()
 
+    def _cut(self, classes: Sequence[str]) -> list[str]:
+        """The names that are not whole behind the context, each once.
+
+        A sentence that is cut off may still end with the end-of-text token, and equal names have equal ids, so that
+        ids alone tell nothing. What follows the context is therefore compared with what follows a single word: the
+        name, its full stop and the end-of-text token must be there, and only padding may be missing.
+        """
+        rest = self._ids(self.sentences)[:, self._start + self.length :]
+        dog, cat = self._ids([f"{PLACEHOLDER} dog", f"{PLACEHOLDER} cat"])
+        whole = self._ids([f"{PLACEHOLDER} {name}." for name in classes])[:, _shared(dog, cat) :]
+        width = min(rest.shape[1], whole.shape[1])
+        padding = dog[-1]  # or the end-of-text token itself, where a tokenizer pads to the longest sentence alone
+        cut = (rest[:, :width] != whole[:, :width]).any(1) | (whole[:, width:] != padding).any(1)
+        return list(dict.fromkeys(name for name, is_cut in zip(classes, cut.tolist(), strict=True) if is_cut))
+
     def _ids(self, sentences: list[str]) -> Tensor:
-        """Token ids (N, L) as the encoder sees them."""
+        """Token ids (N, L) as the encoder sees them; what comes behind its table of words need not run."""
         seen: list[Tensor] = []
-        handle = self._table.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().cpu()))
+
+        def stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen.append(inputs[0].detach().cpu())
+            raise _SeenError
+
+        handle = self._table.register_forward_pre_hook(stop)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), suppress(_SeenError):
                 self._teacher._texts(sentences)
         finally:
             handle.remove()
