@@ -38,7 +38,9 @@ def benchmark(
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "glom-tiny",
     split: Annotated[str, typer.Option("--split", help="Of the data sets.")] = "test",
     train: Annotated[str, typer.Option("--train", help="Data set with labelled pictures, for CoOp and its kin.")] = "",
-    shots: Annotated[int, typer.Option("--shots", help="Labelled pictures a class.", min=1)] = 16,
+    shots: Annotated[
+        int | None, typer.Option("--shots", help="Labelled pictures a class of --train.", min=1, show_default="16")
+    ] = None,
     mae: Annotated[
         str,
         typer.Option(
@@ -63,11 +65,25 @@ def benchmark(
     from experiments.benchmark import BenchmarkSettings, run_benchmark
     from experiments.ttt_run import ranks
     from glom.artifacts import write_record
+    from glom.errors import InputError
 
+    if not train and (shots is not None or transfer):
+        raise InputError("--shots and --transfer say how labelled pictures are used; name these with --train DATA")
     for_adaptation()
     conditions = tuple("" if c == "clean" else c for c in _split(corruptions))
     settings = BenchmarkSettings(
-        _split(methods), _split(data), conditions, teacher, split, train, shots, limit, seed, mae, transfer, preset
+        _split(methods),
+        _split(data),
+        conditions,
+        teacher,
+        split,
+        train,
+        shots or 16,
+        limit,
+        seed,
+        mae,
+        transfer,
+        preset,
     )
     first = ranks()[0] == 0
     with resumable("everything computed is kept"):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,79 +21,37 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from experiments.benchmark_answers import answer_block
+from experiments.benchmark_conditions import (
+    BenchmarkSettings,
+    Condition,
+    class_names,
+    classes_of,
+    make_all,
+    open_conditions,
+    task_of,
+)
 from experiments.benchmark_table import averages, make_table
-from experiments.few_shot import Learning, check_classes, few_shot
+from experiments.few_shot import Learning
 from experiments.methods import METHODS, Method, Task, make_method
 from experiments.ttt_run import ranks
 from glom.artifacts import RunFolder, command_line, read_results, write_json
-from glom.datasets.base import ImageDataset
-from glom.datasets.corruptions import Corruption, parse_corruption
-from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
-from glom.errors import InputError, unknown
+from glom.errors import InputError
 from glom.execution import init_group
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 
-__all__ = ["TABLE", "BenchmarkSettings", "Condition", "averages", "open_conditions", "run_benchmark"]
+__all__ = [
+    "TABLE",
+    "BenchmarkSettings",
+    "Condition",
+    "averages",
+    "class_names",
+    "open_conditions",
+    "run_benchmark",
+]
 
 TABLE = "table.json"
-PRESETS = ("fast", "published")
-
-
-@dataclass(frozen=True)
-class BenchmarkSettings:
-    """What is compared.
-
-    Attributes:
-        methods: names in `METHODS`; differences are taken from the first.
-        data: data sets, each `NAME_OR_FOLDER`.
-        corruptions: "" for the pictures as they are, or `name:severity`; every data set is seen under each.
-        teacher: see `apm teachers`. split: of the data sets.
-        train, shots: where labelled pictures come from (split `train`), and how many a class.
-        limit: samples at most for each data set, spread evenly over the classes; 0 for all.
-        seed: of the run.
-        mae: the masked autoencoder of `joint-train`, `fine-tune`, `vit-probe` and `ttt-mae` (`glom.masked`).
-        transfer: prompts learned on `train`'s classes are used on data sets with other classes.
-        preset: of test-time training, for the APM: "fast" or "published".
-    """
-
-    methods: tuple[str, ...]
-    data: tuple[str, ...]
-    corruptions: tuple[str, ...] = ("",)
-    teacher: str = "glom-tiny"
-    split: str = "test"
-    train: str = ""
-    shots: int = 16
-    limit: int = 0
-    seed: int = 0
-    mae: str = "mae-tiny"
-    transfer: bool = False
-    preset: str = "fast"
-
-    def __post_init__(self) -> None:
-        for name in self.methods:
-            if name not in METHODS:
-                raise unknown("method", name, METHODS)
-        for what, values in (("methods", self.methods), ("data sets", self.data), ("corruptions", self.corruptions)):
-            if not values or len(set(values)) != len(values):
-                raise InputError(f"name at least one of the {what}, and each once; got {', '.join(values) or 'none'}")
-        for corruption in filter(None, self.corruptions):
-            parse_corruption(corruption)
-        if self.limit < 0 or self.shots < 1:
-            raise InputError(f"--limit must not be negative and --shots at least 1, got {self.limit} and {self.shots}")
-        if self.preset not in PRESETS:
-            raise unknown("preset", self.preset, PRESETS)
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One data set under one corruption; `spec` is what opened it."""
-
-    name: str
-    spec: str
-    dataset: ImageDataset
-    corruption: Corruption | None
 
 
 def run_benchmark(
@@ -104,7 +62,7 @@ def run_benchmark(
     Under torchrun the ranks share out the samples; a method whose answers depend on the stream is the first rank's.
 
     Raises:
-        InputError: a wrong request, or labelled pictures that are also test pictures.
+        InputError: a wrong request, or labelled pictures that are also test pictures; before the first answer.
     """
     rank, world = ranks()
     if world > 1:
@@ -118,21 +76,16 @@ def run_benchmark(
     loaded = load_teacher(settings.teacher, device=str(where))
     assert isinstance(loaded, FrozenTeacher)
     base = Task(loaded, (), where, settings.seed, settings.mae, settings.preset)
-    prepared: dict[tuple[Any, ...], Method] = {}
-    learning: Learning | None = None
+    made, learning = make_all(settings, conditions, base)
+    if settings.train and learning is None:
+        yield {"message": f"--train {settings.train} is not used: none of these methods learns from labelled pictures"}
     warned: set[str] = set()
-    for condition in conditions:
+    for number, condition in enumerate(conditions):
+        task, classes = task_of(condition, base), classes_of(condition, base)
         for name in settings.methods:
-            task = replace(base, classes=class_names(condition, loaded), dataset=condition.dataset)
-            key = (name, task.classes, condition.dataset.keys)
-            if key not in prepared or METHODS[name].stateful:
-                prepared[key] = make_method(name, task, bool(settings.train))
-            method = prepared[key]
-            if method.needs_shots:
-                learning = learning or few_shot(
-                    settings.train, settings.shots, task, [(c.dataset.name, c.dataset) for c in conditions]
-                )
-                check_classes(learning, method, condition.dataset.name, settings.transfer)
+            if (name, classes) not in made or METHODS[name].stateful:
+                made[name, classes] = make_method(name, task, bool(settings.train))
+            method = made[name, classes]
             for event in _run_one(settings, condition, method, out / condition.name / name, resume, learning):
                 message = event.get("message", "")
                 if message in warned:
@@ -142,42 +95,14 @@ def run_benchmark(
                 yield event
         # Other pictures ask for other views; small blocks that live long split the heap for the large ones.
         base.views.clear()
+        later = [classes_of(c, base) for c in conditions[number + 1 :]]
+        made = {key: method for key, method in made.items() if key[1] in later}
     if world > 1:
         torch.distributed.barrier()
     if rank == 0:
         table = make_table(out, asdict(settings), [c.name for c in conditions])
         write_json(out / TABLE, table)
         yield {"table": table}
-
-
-def open_conditions(settings: BenchmarkSettings) -> list[Condition]:
-    """Every data set under every corruption, opened before the first hour is spent.
-
-    Raises:
-        InputError: a data set that cannot be opened, or has no labels.
-    """
-    found = []
-    for spec in settings.data:
-        dataset = open_dataset(spec, split=settings.split)
-        if settings.limit:
-            dataset = dataset.limit(settings.limit)
-        if any(s.label is None for s in dataset.samples):
-            raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
-        for corruption in settings.corruptions:
-            place = "-".join(Path(dataset.name).parts[-2:])
-            name = f"{place}-{corruption.replace(':', '-')}" if corruption else place
-            found.append(Condition(name, spec, dataset, parse_corruption(corruption) if corruption else None))
-    if len({c.name for c in found}) < len(found):
-        raise InputError("two data sets have the same name; give their folders different ones")
-    return found
-
-
-def class_names(condition: Condition, teacher: FrozenTeacher) -> tuple[str, ...]:
-    """The data set's class names, or the classifier's own. Raises `InputError` where neither has any."""
-    classes = condition.dataset.classes or teacher.classes
-    if classes is None:
-        raise InputError(f"{condition.dataset.name} has no class names")
-    return tuple(classes)
 
 
 def _run_one(
@@ -207,9 +132,10 @@ def _run_one(
         "shots": settings.shots if method.needs_shots else 0,
         "seed": settings.seed,
     }
-    # Pictures that are answered together are neighbours in the data set, whatever was done before and on however many
-    # ranks: the very same sums are made.
-    numbered = list(enumerate(condition.dataset.samples))
+    # Pictures that are answered together are neighbours in the method's order, whatever was done before and on however
+    # many ranks: the very same sums are made. A record's index is the picture's place in the data set.
+    samples = condition.dataset.samples
+    numbered = [(i, samples[i]) for i in method.order([s.id for s in samples], settings.seed)]
     size = max(1, method.together)
     blocks = [numbered[i : i + size] for i in range(0, len(numbered), size)][rank::shares]
     total = sum(map(len, blocks))
@@ -227,7 +153,7 @@ def _run_one(
         if count < total and method.needs_shots:
             assert learning is not None
             _fit(method, learning, place)
-        for block in blocks:
+        for block in blocks if count < total else ():
             if all(s.id in done for _, s in block) and not method.stateful:
                 continue
             begun = time.perf_counter()

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import math
+import shutil
+import weakref
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 
 from experiments.benchmark import BenchmarkSettings, averages, run_benchmark
+from experiments.few_shot import few_shot
 from experiments.methods import METHODS, FewShot, Task, make_method
 from experiments.methods.cache import TDA, TDASettings
-from experiments.methods.prompts import CoCoOp, CoOp, PromptSettings
+from experiments.methods.prompts import PRESETS, CoCoOp, CoOp, PromptSettings
 from experiments.methods.tuned import MEMO, TPT, MEMOSettings, TPTSettings
 from experiments.methods.views import augmented, confident, entropy, marginal_entropy
 from experiments.methods.voting import VotingSettings, Zero
-from glom.artifacts import read_results
+from experiments.methods.zero_shot import ZeroShot
+from glom.artifacts import read_lines, read_results
+from glom.datasets.registry import open_dataset
 from glom.errors import InputError
-from glom.teachers.prompts import PromptedText
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image
 
@@ -47,53 +53,6 @@ def checksum(teacher) -> float:
     return float(sum(p.double().sum() for p in teacher._model.parameters()))
 
 
-# -- prompts -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_words_own_embeddings_give_the_plain_sentence(teacher):
-    prompt = PromptedText(teacher, CLASSES, "a photo of a")
-    assert (prompt.length, prompt.width) == (4, 64)
-    plain = teacher.encode_text([f"a photo of a {name}." for name in CLASSES])
-    torch.testing.assert_close(prompt(prompt.initial), plain, atol=1e-5, rtol=1e-5)
-    moved = prompt.initial + torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
-    both = prompt(torch.stack([prompt.initial, moved]))
-    torch.testing.assert_close(both[0], plain, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(both[1], prompt(moved), atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(both[1], plain, atol=1e-3)
-    # The hook is gone: sentences are sentences again.
-    torch.testing.assert_close(teacher.encode_text([f"a photo of a {CLASSES[0]}."]), plain[:1], atol=1e-6, rtol=1e-6)
-
-
-def test_a_drawn_context_has_as_many_vectors_as_asked(teacher):
-    generator = torch.Generator().manual_seed(0)
-    prompt = PromptedText(teacher, CLASSES, 5, generator)
-    assert prompt.initial.shape == (5, 64)
-    context = prompt.initial.clone().requires_grad_()
-    prompt(context).sum().backward()
-    assert context.grad is not None
-    assert bool((context.grad.abs().sum(1) > 0).all())
-
-
-def test_a_prompt_that_does_not_fit_is_refused(teacher):
-    with pytest.raises(InputError, match="exceed its length"):
-        PromptedText(teacher, CLASSES, 40)
-    with pytest.raises(InputError, match="at least one context vector"):
-        PromptedText(teacher, CLASSES, 0)
-    with pytest.raises(InputError, match="text encoder"):
-        PromptedText(load_teacher("timm:test_vit@random", "cpu"), CLASSES)
-
-
-@pytest.mark.parametrize("name", ["open_clip:ViT-B-32@random", "open_clip:ViT-B-16-SigLIP@random"])
-def test_prompts_work_on_open_clips_two_kinds(name):
-    try:
-        other = load_teacher(name, "cpu")
-        plain = other.encode_text(["a photo of a cat.", "a photo of a dog."])
-    except InputError as error:
-        pytest.skip(str(error))  # a tokenizer from a hub that is out of reach
-    prompt = PromptedText(other, ("cat", "dog"))
-    torch.testing.assert_close(prompt(prompt.initial), plain, atol=1e-4, rtol=1e-4)
-
-
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 
 
@@ -106,17 +65,17 @@ def test_zero_shot_and_ensemble_equal_open_clips_recipe(task):
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{GLOM_TINY}")
     model.eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{GLOM_TINY}")
-    image = make_image(3)
-    with torch.no_grad():
-        token = F.normalize(model.encode_image(transform(image)[None]), dim=-1)
-        for name, templates in (
-            ("zero-shot", (lambda c: f"a photo of a {c}.",)),
-            ("ensemble", open_clip.OPENAI_IMAGENET_TEMPLATES),
-        ):
+    for name, templates in (
+        ("zero-shot", (lambda c: f"a photo of a {c}.",)),
+        ("ensemble", open_clip.OPENAI_IMAGENET_TEMPLATES),
+    ):
+        method = make_method(name, task, False)
+        with torch.no_grad():
             weights = open_clip.build_zero_shot_classifier(model, tokenizer, CLASSES, templates, None, "cpu")
-            expected = model.logit_scale.exp() * token @ weights
-            found = make_method(name, task, False).predict(image, 0)
-            torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=1e-5)
+            for image in (make_image(3), make_image(4, (60, 40))):
+                token = F.normalize(model.encode_image(transform(image)[None]), dim=-1)
+                expected = model.logit_scale.exp() * token @ weights
+                torch.testing.assert_close(method.predict(image, 0), expected[0], atol=1e-5, rtol=0)
 
 
 def test_entropies_have_their_known_values():
@@ -237,6 +196,34 @@ def test_tda_keeps_the_surest_and_answers_by_likeness(task):
         assert [e[0] for e in queue] == sorted(e[0] for e in queue)
 
 
+def test_tda_takes_entropies_as_its_release_does(task):
+    """In nats over log2(C): the same thresholds let in pictures that a share of the largest entropy would keep out."""
+    image = make_image(1)
+    h = float(entropy(make_method("zero-shot", task, False).predict(image, 0)))
+    released, share = h / math.log2(3), h / math.log(3)
+    for normalised, kept in (("nats/log2", 1), ("nats/ln", 0)):
+        method = TDA(TDASettings(unsure=(0.0, (released + share) / 2), entropy=normalised))
+        method.prepare(task)
+        method.predict(image, 0)
+        assert sum(map(len, method.doubtful.values())) == kept
+    assert asdict(TDASettings())["entropy"] == "nats/log2" and asdict(TDASettings())["order"] == "shuffled"
+    with pytest.raises(InputError, match="unknown order of the stream"):
+        TDASettings(order="sorted")
+
+
+def test_the_stream_is_shuffled_by_the_seed_and_a_part_of_it_keeps_its_order():
+    ids = [f"{c}/{i}.png" for c in ("cat", "ship") for i in range(20)]
+    method = METHODS["tda"]()
+    order = method.order(ids, 0)
+    assert sorted(order) == list(range(40)) != order
+    assert order != method.order(ids, 1)
+    assert {ids[i][:3] for i in order[:10]} == {"cat", "shi"}  # classes are mixed
+    part = [i for i in ids if i[-5] in "02468"]
+    assert [part[i] for i in method.order(part, 0)] == [ids[i] for i in order if ids[i] in part]
+    assert METHODS["zero-shot"]().order(ids, 0) == list(range(40))
+    assert TDA(TDASettings(order="data set")).order(ids, 0) == list(range(40))
+
+
 def test_every_method_says_where_it_is_from():
     assert {
         "zero-shot",
@@ -303,6 +290,22 @@ def test_a_resumed_benchmark_is_the_whole_one(image_folder, tmp_path):
     assert mean == pytest.approx(sum(own) / 2)
 
 
+def test_a_stream_is_answered_in_its_own_order_and_recorded_in_the_data_sets(image_folder, tmp_path, teacher):
+    asked = settings(image_folder, methods=("zero-shot", "tda"), corruptions=("",), seed=3)
+    last(run_benchmark(asked, tmp_path / "run", device="cpu"))
+    [place] = (tmp_path / "run").glob("*/tda")
+    samples = open_dataset(str(image_folder)).samples
+    method = make_method("tda", Task(teacher, ("cat", "ship"), torch.device("cpu"), seed=3), False)
+    order = method.order([s.id for s in samples], 3)
+    expected = {samples[i].id: int(method.predict(samples[i].image(), 0).argmax()) for i in order}
+    assert [r["id"] for r in read_lines(place / "results.jsonl")] == [samples[i].id for i in order]
+    assert [(r["index"], r["id"]) for r in read_results(place)] == [(i, s.id) for i, s in enumerate(samples)]
+    assert {r["id"]: r["class"] for r in read_results(place)} == expected
+    # Another part of the data set, asked for later, and another seed are other runs.
+    with pytest.raises(InputError, match="another run"):
+        last(run_benchmark(replace(asked, seed=4), tmp_path / "run", resume=True, device="cpu"))
+
+
 def test_unreadable_pictures_are_counted_and_left_out_for_all(image_folder, tmp_path):
     (image_folder / "cat" / "broken.png").write_bytes(b"no picture")
     table = last(run_benchmark(settings(image_folder, corruptions=("",)), tmp_path / "run", device="cpu"))
@@ -315,6 +318,100 @@ def test_labelled_pictures_that_are_tested_are_refused(image_folder, tmp_path):
         list(run_benchmark(asked, tmp_path / "run", device="cpu"))
     with pytest.raises(InputError, match="fewer than --shots 50"):
         list(run_benchmark(replace(asked, shots=50), tmp_path / "b", device="cpu"))
+
+
+@pytest.fixture
+def labelled(tmp_path) -> Path:
+    """Three pictures of each of two classes, none of them in `image_folder`."""
+    for label, name in enumerate(("cat", "ship")):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for i in range(3):
+            make_image(200 + 10 * label + i).save(tmp_path / "train" / name / f"{i}.png")
+    return tmp_path / "train"
+
+
+def test_wrong_requests_are_refused_before_the_first_answer(image_folder, labelled, tmp_path):
+    other = tmp_path / "other"
+    for name in ("dog", "frog"):
+        shutil.copytree(image_folder / "cat", other / name)
+    broken = tmp_path / "broken"
+    shutil.copytree(labelled, broken)
+    for path in (broken / "ship").iterdir():
+        path.write_bytes(b"no picture")
+    train = {"train": str(labelled), "shots": 2}
+    both = (str(image_folder), str(other))
+    for changes, said in (
+        ({"methods": ("zero-shot", "coop")}, "--train DATA"),
+        ({"methods": ("zero-shot", "coop"), **train, "train": str(image_folder)}, "also test pictures"),
+        ({"methods": ("zero-shot", "coop"), **train, "data": both}, "same classes in the same order"),
+        ({"methods": ("zero-shot", "coop"), **train, "train": str(broken)}, "not an image"),
+        ({"methods": ("zero-shot", "vit-probe"), "mae": "nope"}, "unknown masked autoencoder"),
+        ({"methods": ("zero-shot", "vit-probe"), "mae": "mae-tiny", "data": both}, "needs labelled pictures"),
+    ):
+        with pytest.raises(InputError, match=said):
+            list(run_benchmark(settings(image_folder, **changes), tmp_path / "run", device="cpu"))
+        assert not (tmp_path / "run").exists()
+
+
+def test_labelled_pictures_that_nobody_needs_are_told(image_folder, labelled, tmp_path, call_cli):
+    asked = settings(image_folder, methods=("zero-shot",), corruptions=("",), train=str(labelled))
+    first = next(iter(run_benchmark(asked, tmp_path / "run", device="cpu")))
+    assert "is not used: none of these methods learns" in first["message"]
+    for options in (("--shots", "4"), ("--transfer",)):
+        code, _, err = call_cli("benchmark", "-m", "zero-shot", *options, "--out", tmp_path / "x")
+        assert (code, err.count("error:")) == (2, 1) and "--train DATA" in err
+
+
+def test_methods_of_one_set_of_classes_are_held_at_a_time(image_folder, tmp_path, monkeypatch):
+    made: list[weakref.ref] = []
+    prepare = ZeroShot.prepare
+    monkeypatch.setattr(ZeroShot, "prepare", lambda self, task: made.append(weakref.ref(self)) or prepare(self, task))
+    for name in ("dog", "frog"):
+        shutil.copytree(image_folder / "cat", tmp_path / "other" / name)
+    data = (str(image_folder), str(tmp_path / "other"))
+    asked = settings(image_folder, methods=("zero-shot",), corruptions=("", "contrast:2"), data=data)
+    held = [sum(one() is not None for one in made) for _ in run_benchmark(asked, tmp_path / "run", device="cpu")]
+    assert max(held[:-1]) == 1
+    assert len(made) == 3  # the first set's, the second's to find out whether it can be made, and when its turn comes
+
+
+def test_what_one_method_learned_another_starts_from(image_folder, labelled, tmp_path, monkeypatch):
+    fits: list[str] = []
+    fit = CoOp.fit
+    monkeypatch.setattr(CoOp, "fit", lambda self, shots: fits.append(self.name) or fit(self, shots))
+    small = PromptSettings(2, epochs=2, augment=False)
+    monkeypatch.setitem(PRESETS["coop"], "glom-tiny", small)
+    asked = settings(image_folder, methods=("zero-shot", "coop", "tpt+coop"), train=str(labelled), shots=2, limit=2)
+    last(run_benchmark(asked, tmp_path / "run", device="cpu"))
+    assert fits == ["coop"]  # once for two methods and two corruptions
+    states = [load_file(p) for p in (tmp_path / "run").glob("*/*/fit.safetensors")]
+    assert len(states) == 4
+    assert all(torch.equal(states[0]["context"], s["context"]) for s in states)
+    alone = settings(
+        image_folder, methods=("zero-shot", "tpt+coop"), train=str(labelled), shots=2, limit=2, corruptions=("",)
+    )
+    last(run_benchmark(alone, tmp_path / "alone", device="cpu"))
+    [place] = (tmp_path / "alone").glob("*/tpt+coop")
+    assert torch.equal(load_file(place / "fit.safetensors")["context"], states[0]["context"])
+
+
+def test_labelled_pictures_are_decoded_when_they_are_needed(task, labelled):
+    learning = few_shot(str(labelled), 2, task, [])
+    assert learning.shots.images is None and len(learning.shots.pictures) == 4
+    rows = [3, 0]
+    expected = task.read([learning.shots.pictures[i] for i in rows])
+    assert torch.equal(learning.shots.read(task, rows), expected)
+    held = FewShot(task.read(list(learning.shots.pictures)), learning.shots.labels, ())
+    assert torch.equal(held.read(task, rows), expected)
+    assert [p.size for p in learning.shots.pictures[1:]] == [(32, 32)] * 3
+    two = replace(task, classes=("cat", "ship"))
+    contexts = []
+    for shots_ in (learning.shots, replace(held, pictures=tuple(learning.shots.pictures))):
+        method = CoOp(PromptSettings(2, epochs=2, augment=False))
+        method.prepare(two)
+        method.fit(shots_)
+        contexts.append(method.context)
+    assert torch.equal(*contexts)
 
 
 def test_the_command_line_compares(call_cli, image_folder, tmp_path):

@@ -72,11 +72,24 @@ class Task:
 
 @dataclass(frozen=True)
 class FewShot:
-    """Labelled pictures of the task's training split: (n, 3, S, S) preprocessed, (n,) labels, and the pictures."""
+    """Labelled pictures of the task's training split.
 
-    images: Tensor
+    Attributes:
+        images: (n, 3, S, S) preprocessed, or None where they are to be read as they are needed: 16 a class of
+            ImageNet's are ten GB.
+        labels: (n,) on the task's device.
+        pictures: n pictures; a sequence that decodes them when asked holds none of them.
+    """
+
+    images: Tensor | None
     labels: Tensor
-    pictures: tuple[Image.Image, ...]
+    pictures: Sequence[Image.Image]
+
+    def read(self, task: Task, rows: Sequence[int]) -> Tensor:
+        """(len(rows), 3, S, S) preprocessed, on the task's device."""
+        if self.images is not None:
+            return self.images[list(rows)]
+        return task.read([self.pictures[row] for row in rows])
 
 
 class Method(ABC):
@@ -86,7 +99,8 @@ class Method(ABC):
         name: in tables and on the command line. what: in a few words, with the paper. source: where settings are from.
         needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures; `prepare` may find
             out whether this task needs them. why_shots: what is said where they are missing.
-        stateful: whether earlier test pictures change later answers; then order matters, and one process sees them all.
+        stateful: whether earlier test pictures change later answers; then order matters, and one process sees them all
+            in the order of `order`.
         together: pictures that `predict_many` is best given at once.
         settings: what decides its answers, as recorded.
     """
@@ -116,6 +130,15 @@ class Method(ABC):
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
         """`predict` of each picture; a method that is faster with several at once answers them together."""
         return [self.predict(image, seed) for image, seed in zip(images, seeds, strict=True)]
+
+    def order(self, ids: Sequence[str], seed: int) -> list[int]:
+        """Indices of the pictures of a data set with these `ids` in the order in which they are to be given."""
+        del seed
+        return list(range(len(ids)))
+
+    def learner(self) -> Method:
+        """The method whose `fit` this one takes: itself, or the one it starts from."""
+        return self
 
     def state(self) -> dict[str, Tensor]:
         """What `fit` learned."""

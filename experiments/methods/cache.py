@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,11 @@ from torch import Tensor
 
 from experiments.methods.base import Method, Task, register
 from experiments.methods.views import entropy
+from glom.errors import unknown
+from glom.seeds import sample_seed
+
+LOGARITHMS = {"nats/log2": math.log2, "nats/ln": math.log}
+ORDERS = ("shuffled", "data set")
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,9 @@ class TDASettings:
         positive, negative: entries a class. alpha, beta: weight and sharpness of the positive cache, then the negative.
         unsure: (low, high) normalised entropies between which a picture enters the negative cache.
         mask: (low, high) probabilities between which a class counts as negative.
+        entropy: "nats/log2": normalised as the released `get_entropy` does it, in nats over the binary logarithm of the
+            number of classes, so that no picture is above 0.69; "nats/ln": a share of the largest.
+        order: "shuffled" by the run's seed, as the release's loaders do; "data set", where a class follows the other.
     """
 
     positive: int = 3
@@ -30,14 +39,22 @@ class TDASettings:
     beta: tuple[float, float] = (5.0, 1.0)
     unsure: tuple[float, float] = (0.2, 0.5)
     mask: tuple[float, float] = (0.03, 1.0)
+    entropy: str = "nats/log2"
+    order: str = "shuffled"
+
+    def __post_init__(self) -> None:
+        if self.entropy not in LOGARITHMS:
+            raise unknown("normalisation of the entropy", self.entropy, LOGARITHMS)
+        if self.order not in ORDERS:
+            raise unknown("order of the stream", self.order, ORDERS)
 
 
 @register
 class TDA(Method):
     """logits + A(f Q_p^T) L_p - A(f Q_n^T) L_n, with A(z) = alpha exp(-beta (1 - z)); queues keep the surest entries.
 
-    Every test picture may enter the caches, so the answers depend on those before it: pictures are seen in the data
-    set's order by one process, unlike in every other method here.
+    Every test picture may enter the caches, so the answers depend on those before it: one process sees them all, in an
+    order drawn from the run's seed and the pictures' ids, unlike in every other method here.
     """
 
     name = "tda"
@@ -56,13 +73,19 @@ class TDA(Method):
         self.sure: dict[int, list[tuple[float, Tensor, Tensor]]] = {}
         self.doubtful: dict[int, list[tuple[float, Tensor, Tensor]]] = {}
 
+    def order(self, ids: Sequence[str], seed: int) -> list[int]:
+        """The stream's: two pictures come in the same order whatever others are among them."""
+        if self.settings.order == "data set":
+            return super().order(ids, seed)
+        return sorted(range(len(ids)), key=lambda i: sample_seed(seed, ids[i], "stream"))
+
     @torch.no_grad()
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         s = self.settings
         feature = F.normalize(self.task.teacher.token(self.task.read([image]))[0], dim=-1)
         logits = self.head(feature)
         p, h = logits.softmax(-1), float(entropy(logits))
-        share = h / math.log(max(2, len(p)))
+        share = h / LOGARITHMS[s.entropy](max(2, len(p)))
         entry = (h, feature, p)
         guess = int(p.argmax())
         _keep(self.sure, guess, entry, s.positive)

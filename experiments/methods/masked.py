@@ -91,7 +91,6 @@ class MaskedMethod(Method):
 
     def fit(self, shots: FewShot) -> list[float]:
         s, generator = self.fit_settings, torch.Generator().manual_seed(sample_seed(self.task.seed, self.part, "fit"))
-        images = torch.stack([self.masked.view(p) for p in shots.pictures])
         labels = shots.labels.cpu()
         learning = {n: p for n, p in self.model.named_parameters() if n.startswith(PARTS[self.part])}
         fixed = ("position_embeddings", "decoder_pos_embed")
@@ -99,11 +98,13 @@ class MaskedMethod(Method):
         trunk = [p.requires_grad_(True) for n, p in learning.items() if n.startswith("mae.") and not n.endswith(fixed)]
         groups: list[dict[str, Any]] = [{"params": head, "lr": s.lr}, {"params": trunk, "lr": s.lr_trunk}]
         optimiser = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=s.weight_decay)
-        batches = math.ceil(len(images) / s.batch)
+        batches = math.ceil(len(labels) / s.batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, s.epochs * batches)
         losses = []
-        for index in _batches(len(images), s, generator):
-            batch = augment(images[index], generator, self.masked.view.size // 8, 0).to(self.task.device)
+        for index in _batches(len(labels), s, generator):
+            # A batch at a time: 16 pictures a class of ImageNet's are ten GB.
+            images = torch.stack([self.masked.view(shots.pictures[i]) for i in index.tolist()])
+            batch = augment(images, generator, self.masked.view.size // 8, 0).to(self.task.device)
             loss = self.loss(batch, labels[index].to(self.task.device), generator)
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):

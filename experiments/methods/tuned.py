@@ -81,28 +81,29 @@ class TunedFromSettings(TPTSettings):
 
 
 class _TunedFrom(TPT):
-    """TPT whose context starts from a learned one."""
+    """TPT whose context starts from a learned one, `first`'s."""
 
     needs_shots = True
-    learner: CoOp | CoCoOp
+    first: CoOp | CoCoOp
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)
-        self.learner.prepare(task)
-        self.prompt = self.learner.prompt
+        self.first.prepare(task)
+        self.prompt = self.first.prompt
         tpt = {f.name: getattr(self.settings, f.name) for f in fields(TPTSettings)}
-        self.settings = TunedFromSettings(
-            **tpt | {"words": self.learner.settings.words, "context": self.learner.settings}
-        )
+        self.settings = TunedFromSettings(**tpt | {"words": self.first.settings.words, "context": self.first.settings})
+
+    def learner(self) -> Method:
+        return self.first
 
     def fit(self, shots: FewShot) -> list[float]:
-        return self.learner.fit(shots)
+        return self.first.fit(shots)
 
     def state(self) -> dict[str, Tensor]:
-        return self.learner.state()
+        return self.first.state()
 
     def load(self, state: dict[str, Tensor]) -> None:
-        self.learner.load(state)
+        self.first.load(state)
 
 
 @register
@@ -115,10 +116,10 @@ class TPTCoOp(_TunedFrom):
 
     def __init__(self) -> None:
         super().__init__()
-        self.learner = CoOp()
+        self.first = CoOp()
 
     def start(self, token: Tensor) -> Tensor:
-        return self.learner.context
+        return self.first.context
 
 
 @register
@@ -131,12 +132,12 @@ class TPTCoCoOp(_TunedFrom):
 
     def __init__(self) -> None:
         super().__init__()
-        self.learner = CoCoOp()
+        self.first = CoCoOp()
 
     def start(self, token: Tensor) -> Tensor:
-        assert isinstance(self.learner, CoCoOp)
+        assert isinstance(self.first, CoCoOp)
         with torch.no_grad():
-            return self.learner.contexts(token[None])[0]
+            return self.first.contexts(token[None])[0]
 
 
 @dataclass(frozen=True)
