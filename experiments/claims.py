@@ -2,15 +2,16 @@
 
 A claim names its evidence: a result file, paths into it, and checks. All checks hold: *reproduced*, where the file
 is of the published setting, else *reproduced at home scale*. One fails: *not reproduced*, and the text says whether the
-published setting was run; where it was not, that is no refutation. No file, or nothing that decides: *could not be
-tested here*.
+published setting was run; where it was not, that is no refutation. Where the evidence also names what would contradict
+the claim, a failed check alone is not enough: an interval that holds both nothing and the published gain decides
+nothing. No file, or nothing that decides: *could not be tested here*.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ class Evidence:
         says: the figures, a format over `values`.
         published: whether this is the published setting.
         command: what makes the file; "" for the command recorded in it.
+        against: one of them must hold for *not reproduced*; none: a check that fails is enough.
+        undecided: what is said where neither `checks` nor `against` hold.
+        needs: must hold for the file to decide anything. unfit: what is said where they do not.
+        lacking: what is said of a file without these values; "" where that is an error.
     """
 
     file: str
@@ -79,11 +84,28 @@ class Evidence:
     says: str
     published: bool = False
     command: str = ""
+    against: tuple[Check, ...] = ()
+    undecided: str = ""
+    needs: tuple[Check, ...] = ()
+    unfit: str = ""
+    lacking: str = ""
+
+    def verdict(self, values: Mapping[str, Any]) -> tuple[str, str]:
+        """The verdict on these values, and why where there is none."""
+        if not all(check.holds(values) for check in self.needs):
+            return UNTESTED, self.unfit
+        if not self.checks:
+            return UNTESTED, ""
+        if all(check.holds(values) for check in self.checks):
+            return (REPRODUCED if self.published else HOME), ""
+        if not self.against or any(check.holds(values) for check in self.against):
+            return NOT, ""
+        return UNTESTED, self.undecided
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, in our words. The first evidence whose file is there decides; `untested` says why if none is."""
+    """One claim, in our words. The first evidence that decides does; `untested` says why if none is there."""
 
     place: str
     claim: str
@@ -188,29 +210,33 @@ def judge(claim: Claim, results: Results) -> Judged:
     Raises:
         InputError: a file is damaged, or lacks what the claim asks of it.
     """
-    shown: Judged | None = None
+    shown: Judged | None = None  # figures that decide nothing
+    lacking: Judged | None = None
     for evidence in claim.evidence:
         data = results.get(evidence.file)
         if data is None:
             continue
+        command = evidence.command or str(data.get("command", "")).replace("python cli.py", "apm")
         try:
             values = {name: _value(path, data, results) for name, path in evidence.values.items()}
         except KeyError as error:
-            if evidence.file.startswith("reproduce-"):  # a table made with some of its methods, or without its data
-                continue
-            raise InputError(f"{evidence.file} has no {error} (asked by the claim '{claim.claim}')") from error
-        figures = evidence.says.format(**values)
-        command = evidence.command or str(data.get("command", "")).replace("python cli.py", "apm")
-        checks = "; ".join(map(str, evidence.checks))
-        if not evidence.checks:
-            shown = shown or Judged(claim, UNTESTED, figures, "", command, file=evidence.file)
+            if not evidence.lacking:
+                raise InputError(f"{evidence.file} has no {error} (asked by the claim '{claim.claim}')") from error
+            said = f"{evidence.file} {evidence.lacking}"
+            lacking = lacking or Judged(claim, UNTESTED, said, "", command, file=evidence.file)
             continue
-        holds = all(check.holds(values) for check in evidence.checks)
-        verdict = (REPRODUCED if evidence.published else HOME) if holds else NOT
+        figures = evidence.says.format(**values)
+        verdict, why = evidence.verdict(values)
+        if verdict == UNTESTED:
+            reason = why or claim.untested
+            figures = f"{figures}; {reason}" if reason else figures
+            shown = shown or Judged(claim, UNTESTED, figures, "", command, evidence.published, evidence.file)
+            continue
+        checks = "; ".join(map(str, evidence.checks))
         return Judged(claim, verdict, figures, checks, command, evidence.published, evidence.file)
-    if shown is not None:
-        figures = f"{shown.figures}; {claim.untested}" if claim.untested else shown.figures
-        return replace(shown, figures=figures)
+    found = shown or lacking
+    if found is not None:
+        return found
     wanted = [e for e in claim.evidence if not e.file.startswith(PRINTED)]
     reason = claim.untested or f"no {wanted[-1].file} among the results"
     return Judged(claim, UNTESTED, reason, "", wanted[-1].command if wanted else "")

@@ -16,6 +16,7 @@ from experiments.claims import (
     Check,
     Claim,
     Evidence,
+    Judged,
     Results,
     judge,
     judge_all,
@@ -23,6 +24,7 @@ from experiments.claims import (
     printed_arithmetic,
 )
 from experiments.claims_list import all_claims
+from experiments.claims_tables import gain_checks
 from experiments.claims_write import as_markdown
 from glom.errors import InputError
 
@@ -125,7 +127,7 @@ def test_every_row_of_every_table_is_a_claim():
     for c in claims:
         assert c.evidence or c.untested
         for evidence in c.evidence:
-            for check in evidence.checks:
+            for check in (*evidence.checks, *evidence.against, *evidence.needs):
                 assert check.value in evidence.values
                 assert not isinstance(check.bound, str) or check.bound in evidence.values
 
@@ -141,32 +143,127 @@ def test_a_number_in_a_record_turns_its_verdict(tmp_path):
     assert judge(first, Results(tmp_path)).verdict == NOT
 
 
-def table(scale: str, measured: float, low: float, high: float, gain: list[float]) -> dict:
-    base = {"kind": "average", "measured": 40.0, "ci95": [39.0, 41.0], "n": 9, "gain": None}
-    apm = {"kind": "average", "measured": measured, "ci95": [low, high], "n": 9}
+def table(scale: str, measured: float, low: float, high: float, gain: list[float], limit: int = 0) -> dict:
+    """A record of table 2 with the teacher at 44.2 +- 0.5, as printed, and the APM as given."""
+    apm = {"kind": "average", "measured": measured, "ci95": [low, high], "n": 9, "published_method": "APM"}
+    base = {**apm, "measured": 44.2, "ci95": [43.7, 44.7], "gain": None, "published_method": "OpenCLIP ViT-L/14"}
     apm["gain"] = {"measured": gain[0], "ci95": gain[1:]}
-    rows = [{**base, "published_method": "OpenCLIP ViT-L/14"}, {**apm, "published_method": "APM"}]
-    return {"name": "table2", "scale": scale, "rows": rows, "command": "apm reproduce table2"}
+    rows = [{**row, "difference": None if scale == "home" else 0.0} for row in (base, apm)]
+    return {"name": "table2", "scale": scale, "rows": rows, "limit": limit, "command": "apm reproduce table2"}
 
 
-def apm_row(tmp_path: Path, content: dict) -> tuple[str, str]:
-    folder = tmp_path / content["scale"]
-    folder.mkdir(exist_ok=True)
-    (folder / "table.json").write_text(json.dumps(content))
+def judged_rows(tmp_path: Path, *contents: dict) -> dict[str, Judged]:
+    """The verdicts on table 2's claims by their beginning, from records of these contents."""
     results = Results(tmp_path)
-    results.add_reproduced(folder)
-    claims = [c for c in all_claims() if c.place == "Table 2" and ": average" in c.claim]
-    by = {c.claim.partition(":")[0]: judge(c, results) for c in claims}
-    return by["APM"].verdict, by["OpenCLIP ViT-L/14"].verdict
+    for content in contents:
+        folder = tmp_path / content["scale"]
+        folder.mkdir(exist_ok=True)
+        (folder / "table.json").write_text(json.dumps(content))
+        results.add_reproduced(folder)
+    return {c.claim.partition(":")[0]: judge(c, results) for c in all_claims() if c.place == "Table 2"}
+
+
+def apm_row(tmp_path: Path, *contents: dict) -> tuple[str, str]:
+    found = judged_rows(tmp_path, *contents)
+    return found["APM"].verdict, found["OpenCLIP ViT-L/14"].verdict
 
 
 def test_a_reproduced_table_decides_its_rows(tmp_path):
-    # At home scale other data: a gain over the teacher decides, a number alone nothing.
+    # At home scale other data: a gain over the teacher decides, a number alone nothing. The printed gain is 5.5.
     assert apm_row(tmp_path, table("home", 45, 43, 47, [5.0, 3.0, 7.0])) == (HOME, UNTESTED)
-    assert apm_row(tmp_path, table("home", 40, 39, 41, [0.0, -1.0, 1.0])) == (NOT, UNTESTED)
+    assert apm_row(tmp_path, table("home", 45, 43, 47, [1.0, 0.5, 1.5])) == (HOME, UNTESTED)
     # In the published setting the number itself does: 49.7 by the printed row's own columns, 44.2 for the teacher.
-    assert apm_row(tmp_path, table("poster", 49.9, 49.4, 50.4, [5, 4, 6])) == (REPRODUCED, NOT)
-    assert apm_row(tmp_path, table("poster", 46.0, 45.5, 46.5, [2, 1, 3])) == (NOT, NOT)
+    assert apm_row(tmp_path, table("poster", 49.9, 49.4, 50.4, [5.7, 5.2, 6.2])) == (REPRODUCED, REPRODUCED)
+    assert apm_row(tmp_path, table("poster", 46.0, 45.5, 46.5, [2, 1, 3])) == (NOT, REPRODUCED)
+
+
+def test_an_interval_that_holds_nothing_and_the_published_gain_decides_nothing(tmp_path):
+    for gain, verdict in (
+        ([0.0, -1.0, 1.0], NOT),  # below the published 5.5, as sure as the pictures make it
+        ([-3.0, -12.0, 0.0], NOT),  # no gain at all
+        ([2.0, -3.0, 7.0], UNTESTED),
+        ([2.0, -3.0, 5.6], UNTESTED),
+        ([2.0, -3.0, 5.4], NOT),
+    ):
+        found = judged_rows(tmp_path, table("home", 45, 43, 47, gain))["APM"]
+        assert found.verdict == verdict, gain
+        assert ("too few pictures" in found.figures) == (verdict == UNTESTED)
+    assert (
+        "undecided: the interval holds both no gain and the published +5.5"
+        in judged_rows(tmp_path, table("home", 45, 43, 47, [2.0, -3.0, 7.0]))["APM"].figures
+    )
+
+
+def test_a_claimed_loss_is_judged_as_its_mirror():
+    def verdict(low: float, high: float) -> str:
+        shows, against = gain_checks(-2.0, "low", "high")
+        evidence = Evidence("x.json", {}, (shows,), "", against=against)
+        return evidence.verdict({"low": low, "high": high})[0]
+
+    assert verdict(-3.0, -0.5) == HOME
+    assert [verdict(-1.0, 1.0), verdict(0.0, 4.0)] == [NOT, NOT]
+    assert [verdict(-3.0, 1.0), verdict(-9.0, 0.0)] == [UNTESTED, UNTESTED]
+
+
+def test_in_the_published_setting_the_gain_counts_beside_the_average(tmp_path):
+    fine = (49.7, 49.2, 50.2)
+    for gain, verdict in (
+        ([5.5, 5.0, 6.0], REPRODUCED),
+        ([2.0, 1.5, 2.5], NOT),  # the average by a better teacher, not by a gain of 5.5
+        ([0.0, -0.5, 0.5], NOT),
+        ([3.0, -1.0, 7.0], UNTESTED),
+    ):
+        assert apm_row(tmp_path, table("poster", *fine, gain))[0] == verdict, gain
+
+
+def test_a_part_of_the_published_data_decides_nothing(tmp_path):
+    part = table("poster", 30.0, 29.0, 31.0, [-9.0, -10.0, -8.0], limit=100)
+    found = judged_rows(tmp_path, part)["APM"]
+    assert found.verdict == UNTESTED
+    assert "measured 30.0" in found.figures and "--limit" in found.figures
+    # What is there at home scale is judged all the same.
+    home = table("home", 45, 43, 47, [5.0, 3.0, 7.0])
+    assert apm_row(tmp_path, part, home)[0] == HOME
+    # Nor do averages over other splits, from which nothing is subtracted.
+    other = table("poster", 30.0, 29.0, 31.0, [-9.0, -10.0, -8.0])
+    other["rows"][1]["difference"] = None
+    found = judged_rows(tmp_path, other)["APM"]
+    assert (found.verdict, found.file) == (UNTESTED, "reproduce-table2-poster.json")
+    assert found.figures == "reproduce-table2-poster.json has no average of APM on all of the published data"
+
+
+def test_a_record_without_the_method_is_told_from_no_record(tmp_path):
+    home = table("home", 45, 43, 47, [5.0, 3.0, 7.0])
+    above = "The machine, without training on the task, is above TTT-MAE, which has it."
+    found = judged_rows(tmp_path, home)
+    assert found["TTT-MAE"].figures == "reproduce-table2.json has no measured average of TTT-MAE"
+    assert found[above].figures == "reproduce-table2.json has no paired difference of APM and TTT-MAE"
+    assert "could not be had" in judged_rows(tmp_path)["TTT-MAE"].figures
+    versus = [{"published_method": "TTT-MAE", "difference": 3.0, "ci95": [1.0, 5.0]}]
+    home["rows"][1]["versus"] = versus
+    home["rows"].append({**home["rows"][1], "published_method": "TTT-MAE", "measured": 42.0, "versus": []})
+    assert judged_rows(tmp_path, home)[above].verdict == HOME
+    versus[0]["ci95"] = [-5.0, 7.0]  # the printed rows differ by 6.4
+    assert judged_rows(tmp_path, home)[above].verdict == UNTESTED
+    versus[0]["ci95"] = [-5.0, 5.0]
+    assert judged_rows(tmp_path, home)[above].verdict == NOT
+
+
+def test_prompts_learned_here_are_evidence_for_those_of_table_1(tmp_path):
+    for name in ("few-shot-glom-tiny.json", "few-shot-glom-tiny-cifar10.json"):
+        shutil.copy(RECORDS / name, tmp_path / name)
+
+    def verdict() -> Judged:
+        claims = [c for c in all_claims() if c.place == "Table 1" and c.claim.startswith("CoOp: average")]
+        return judge(claims[0], Results(tmp_path))
+
+    found = verdict()
+    assert (found.verdict, found.file) == (HOME, "few-shot-glom-tiny.json")
+    assert "+20.3" in found.figures and "on CIFAR-10, which it was trained on, +0.0" in found.figures
+    record = json.loads((tmp_path / "few-shot-glom-tiny.json").read_text())
+    next(r for r in record["rows"] if r["method"] == "coop")["difference_ci95"] = [-1.0, 1.0]
+    (tmp_path / "few-shot-glom-tiny.json").write_text(json.dumps(record))
+    assert verdict().verdict == NOT
 
 
 def test_the_page_is_what_the_records_give(call, tmp_path):
