@@ -110,6 +110,7 @@ def show_plan(plan: dict[str, Any], alone: bool) -> None:
             lines += [f"  left out: {reason}" for reason in _merged(block["left_out"])]
             lines += [f"  {block['missing']}"] if block["missing"] else []
     lines += [f"missing: {note}" for note in plan["missing"]]
+    lines += [f"note: {remark}" for remark in plan["remarks"]]
     if plan.get("limit"):
         lines.append(f"at most {plan['limit']} pictures of each data set (--limit)")
     lines.append(f"about {duration(plan['minutes'])} here ({plan['how']})" if plan["how"] else "no time is known")

@@ -43,6 +43,7 @@ FIGURES = {
     ),
     **reproduce_figures.FIGURES,
 }
+LABELLESS = ("table2", "home")  # its networks ship fitted
 NAMES = {
     "table1": "ImageNet and its natural shifts, twelve methods",
     "table2": "ImageNet-C, six methods",
@@ -61,6 +62,10 @@ def check(request: Request) -> None:
         raise InputError("--severities belongs to table2 at home scale")
     if request.checkpoint and not request.name.startswith("figure-"):
         raise InputError("--checkpoint belongs to the figures")
+    if request.shots != Request.shots and (request.name not in HOME or (request.name, request.scale) == LABELLESS):
+        raise InputError("--shots belongs to tables with labelled pictures: table1, table3, and table2 at poster scale")
+    if request.root and not Path(request.root).expanduser().is_dir():
+        raise InputError(f"{request.root}: no such folder; --data-root names the folder that holds the data sets")
 
 
 def make_plan(request: Request) -> Plan:
@@ -78,7 +83,7 @@ def describe(request: Request, out: Path, device: str = "auto", timed: bool = Tr
         why = reproduce_figures.missing(request.name, request) if request.name.startswith("figure-") else ""
         why = "" if request.name == "figure-compute" else why
         shown |= {"title": spec.title, "caption": spec.home if request.scale == "home" else spec.poster}
-        shown |= {"blocks": [], "missing": [why] if why else [], "runnable": not why, "costs": []}
+        shown |= {"blocks": [], "missing": [why] if why else [], "remarks": [], "runnable": not why, "costs": []}
         home = request.scale == "home"
         return shown | {"minutes": spec.minutes if home else 0.0, "how": "by runs on two cores" if home else ""}
     plan = make_plan(request)
@@ -97,7 +102,8 @@ def describe(request: Request, out: Path, device: str = "auto", timed: bool = Tr
         for block in plan.blocks
     ]
     shown |= {"title": plan.title, "caption": plan.caption, "blocks": blocks, "limit": plan.limit}
-    shown |= {"missing": list(plan.notes), "runnable": bool(plan.runnable), "costs": [c.row() for c in costs]}
+    shown |= {"missing": list(plan.notes), "remarks": list(plan.remarks), "runnable": bool(plan.runnable)}
+    shown["costs"] = [c.row() for c in costs]
     return shown | {"minutes": round(total_minutes(costs), 2), "how": _how(costs)}
 
 
@@ -161,12 +167,12 @@ def _without_paths(value: Any, root: str) -> Any:
 
 
 def _left_out(plan: Plan) -> list[str]:
-    """What is missing, and which methods were left out for which reason, each reason once."""
+    """What is missing or to be known, and which methods were left out for which reason, each reason once."""
     reasons: dict[str, list[str]] = {}
     for line in (line for block in plan.blocks for line in block.lines if line.why):
         reasons.setdefault(line.why, []).append(line.method)
     found = [f"{', '.join(dict.fromkeys(methods))}: {why}" for why, methods in reasons.items()]
-    return list(dict.fromkeys([*plan.notes, *found]))
+    return list(dict.fromkeys([*plan.notes, *plan.remarks, *found]))
 
 
 def _caption(request: Request) -> str:

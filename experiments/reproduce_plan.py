@@ -61,18 +61,24 @@ class Request:
 
 @dataclass(frozen=True)
 class Line:
-    """A row: a method here, and the published row it answers to. `why`: why it cannot be run, or ""."""
+    """A row: a method here, and the published row it answers to.
+
+    `why`: why it cannot be run, or "". `other`: how it differs from the published one so much that nothing may be
+    subtracted, or "".
+    """
 
     method: str
     published: str = ""
     why: str = ""
+    other: str = ""
 
 
 @dataclass(frozen=True)
 class Column:
     """A column: a data set under a corruption, and the published column it answers to.
 
-    `same`: it is that very data set. `why`: why it cannot be opened, or "".
+    `same`: it is that very data set. `why`: why it cannot be opened, or "". `other`: what it is where it is not quite
+    the published one, or "".
     """
 
     spec: str
@@ -81,6 +87,7 @@ class Column:
     published: str = ""
     same: bool = False
     why: str = ""
+    other: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,7 @@ class Plan:
         data: what the published columns are of.
         limit: pictures of each data set; 0 for all.
         notes: what is missing here and what to do about it.
+        remarks: what to know beside that; it keeps nothing from running.
     """
 
     number: int
@@ -154,6 +162,7 @@ class Plan:
     blocks: tuple[Block, ...]
     limit: int
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     published: dict[str, dict[str, float | str | None]] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:

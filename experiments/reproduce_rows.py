@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiments.benchmark import TABLE, open_conditions
-from experiments.benchmark_table import answers, right, shared_samples
-from experiments.reproduce_plan import Block, Line, Mean, Plan, Request
+from experiments.reproduce_averages import Answers
+from experiments.reproduce_plan import Block, Column, Line, Mean, Plan, Request
 from glom.artifacts import read_json
-from glom.statistics import bootstrap_ci
+from glom.statistics import holm
 
 OTHER = "other data"
-RESAMPLES = 10_000
 
 
 def make_rows(plan: Plan, request: Request, out: Path) -> list[dict[str, Any]]:
@@ -24,8 +22,9 @@ def make_rows(plan: Plan, request: Request, out: Path) -> list[dict[str, Any]]:
 
     Each row: method, teacher, dataset, kind ("cell" or "average"), published, published_method, published_dataset,
     published_recomputed (averages), measured, ci95, n, skipped, difference (measured minus published, on the same data
-    alone), gain (over the first method, published and measured), note; averages also versus: the paired difference from
-    every other method of the block, with its interval.
+    alone), gain (over the first method, published and measured, with `p_holm`: of a cell corrected for all comparisons
+    of its benchmark, of an average for the block's other methods), note; averages also versus: the paired difference
+    from every other method of the block, with its interval.
     """
     return [row for block in plan.blocks for row in _block_rows(plan, block, request, out / "runs" / block.name)]
 
@@ -38,12 +37,13 @@ def _block_rows(plan: Plan, block: Block, request: Request, runs: Path) -> list[
     for line in block.lines:
         base = block.lines[0] if line is not block.lines[0] else None
         for column in block.columns:
-            row = _published(plan, block, line, column.title, column.published, column.same, base)
+            row = _published(plan, block, line, column.title, column.published, base)
+            row["other"] = _other(line, [column])
             found = _cell(table, line, places.get(column.title, ""))
             rows.append(_filled(row, found, block.why or line.why or column.why))
         for mean in block.means:
-            same = all(c.same for c in block.columns if c.title in mean.columns)
-            row = _published(plan, block, line, mean.title, mean.published, same, base)
+            row = _published(plan, block, line, mean.title, mean.published, base)
+            row["other"] = _other(line, [c for c in block.columns if c.title in mean.columns])
             row |= {"kind": "average", "published_recomputed": _recomputed(plan, line, block, mean)}
             if row["gain"] is not None and base is not None:
                 own, teacher = row["published_recomputed"], _recomputed(plan, base, block, mean)
@@ -54,7 +54,22 @@ def _block_rows(plan: Plan, block: Block, request: Request, runs: Path) -> list[
             found = given.average(line, conditions) if given and complete and not line.why else None
             rows.append(_filled(row, found, block.why or line.why or ("" if complete else "some columns are missing")))
             rows[-1]["versus"] = _versus(block, found)
+    for mean in block.means:
+        gains = [r["gain"] for r in rows if r["kind"] == "average" and r["dataset"] == mean.title and r["gain"]]
+        gains = [gain for gain in gains if gain["p"] is not None]
+        for gain, p in zip(gains, holm([gain["p"] for gain in gains]), strict=True):
+            gain["p_holm"] = p
     return rows
+
+
+def _other(line: Line, columns: Sequence[Column]) -> str:
+    """Why nothing is subtracted from a row's measured value: other data, or a method fitted to other data; else ""."""
+    if all(column.same for column in columns):
+        return line.other
+    told = [column.title for column in columns if column.other]
+    if not told or any(not column.same and not column.other for column in columns):
+        return OTHER
+    return columns[0].other if len(columns) == 1 else f"of other splits than the published: {', '.join(told)}"
 
 
 def _versus(block: Block, found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -73,15 +88,13 @@ def _places(block: Block, request: Request, limit: int) -> dict[str, str]:
     return {c.title: names[c.spec, c.corruption] for c in block.open_columns}
 
 
-def _published(
-    plan: Plan, block: Block, line: Line, title: str, published: str, same: bool, base: Line | None
-) -> dict[str, Any]:
+def _published(plan: Plan, block: Block, line: Line, title: str, published: str, base: Line | None) -> dict[str, Any]:
     value = _printed(plan, line, published)
     gain = None
     if base is not None:
         teacher = _printed(plan, base, published)
         gain = {"over": base.method, "published": None if None in (value, teacher) else round(value - teacher, 4)}  # type: ignore[operator]
-        gain |= {"published_recomputed": None, "measured": None, "ci95": None, "p_holm": None}
+        gain |= {"published_recomputed": None, "measured": None, "ci95": None, "p": None, "p_holm": None}
     return {
         "method": line.method,
         "teacher": block.teacher,
@@ -91,7 +104,6 @@ def _published(
         "published_method": line.published,
         "published_dataset": f"{plan.data}: {published}" if value is not None else "",
         "published_recomputed": None,
-        "same_data": same,
         "gain": gain,
     }
 
@@ -117,68 +129,9 @@ def _cell(table: Mapping[str, Any] | None, line: Line, condition: str) -> dict[s
     return next((r for r in table["rows"] if (r["method"], r["dataset"]) == (line.method, condition)), None)
 
 
-class Answers:
-    """What every method of a block answered, read once: {condition: (ids, {method: 1 where right})}."""
-
-    def __init__(self, block: Block, places: Mapping[str, str], runs: Path) -> None:
-        self.methods = [line.method for line in block.open_lines]
-        self.specs = {places[c.title]: c.spec for c in block.open_columns if c.title in places}
-        self.right: dict[str, dict[str, NDArray[np.float64]]] = {}
-        self.ids: dict[str, list[str]] = {}
-        self.skipped: dict[str, int] = {}
-        for condition in self.specs:
-            found = answers(runs, condition, self.methods)
-            self.ids[condition] = ids = shared_samples(found)
-            self.right[condition] = {m: right(run, ids) for m, run in found.items()}
-            self.skipped[condition] = len(found[self.methods[0]]) - len(ids)
-
-    def average(self, line: Line, conditions: Sequence[str]) -> dict[str, Any] | None:
-        """A method's mean over conditions, each counting alike, and its paired differences from the other methods'."""
-        if not all(self.ids[c] for c in conditions):
-            return None
-        groups = {c: (self.specs[c], *self.ids[c]) for c in conditions}
-        value, interval = stratified({c: self.right[c][line.method] for c in conditions}, groups)
-        found: dict[str, Any] = {"measured": value, "ci95": interval}
-        found |= {"n": sum(len(self.ids[c]) for c in conditions), "skipped": sum(self.skipped[c] for c in conditions)}
-        found["versus"] = versus = {}
-        for other in self.methods:
-            if other != line.method:
-                minus = {c: self.right[c][line.method] - self.right[c][other] for c in conditions}
-                versus[other] = stratified(minus, groups)
-        if line.method != self.methods[0]:
-            found["difference"], found["difference_ci95"] = versus[self.methods[0]]
-        return found
-
-
-def stratified(
-    values: Mapping[str, NDArray[np.float64]], pictures: Mapping[str, tuple[str, ...]]
-) -> tuple[float, list[float]]:
-    """The mean of the conditions' means in percent, and its 95 % bootstrap interval.
-
-    Conditions of the same `pictures` (one data set under many corruptions) are resampled together, picture by picture;
-    conditions of different pictures apart.
-    """
-    groups: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
-    for condition, found in values.items():
-        groups.setdefault(pictures[condition], []).append(100 * found)
-    value = float(np.mean([x.mean() for columns in groups.values() for x in columns]))
-    if len(groups) == 1:
-        [columns] = groups.values()
-        low, high = bootstrap_ci(np.mean(columns, axis=0), resamples=RESAMPLES)
-    else:
-        rng = np.random.default_rng(0)
-        total = sum(len(columns) for columns in groups.values())
-        means = np.zeros(RESAMPLES)
-        for columns in groups.values():
-            x = np.mean(columns, axis=0)
-            means += [x[rng.integers(0, len(x), len(x))].mean() * len(columns) / total for _ in range(RESAMPLES)]
-        low, high = np.quantile(means, [0.025, 0.975])
-    return round(value, 4), [round(float(low), 4), round(float(high), 4)]
-
-
 def _filled(row: dict[str, Any], found: Mapping[str, Any] | None, why: str) -> dict[str, Any]:
     """The row with what was measured, and the note that says what may be compared."""
-    same = row.pop("same_data")
+    other = row.pop("other")
     measured = found["measured"] if found else None
     row |= {
         "measured": measured,
@@ -190,10 +143,10 @@ def _filled(row: dict[str, Any], found: Mapping[str, Any] | None, why: str) -> d
     }
     if found and row["gain"] is not None:
         row["gain"] |= {"measured": found.get("difference"), "ci95": found.get("difference_ci95")}
-        row["gain"]["p_holm"] = found.get("p_holm")
+        row["gain"] |= {"p": found.get("p"), "p_holm": found.get("p_holm")}
     if measured is not None and row["published"] is not None:
-        if same:
-            row["difference"] = round(measured - row["published"], 4)
+        if other:
+            row["note"] = other
         else:
-            row["note"] = OTHER
+            row["difference"] = round(measured - row["published"], 4)
     return row

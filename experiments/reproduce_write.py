@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 FIELDS = (
     "method", "teacher", "dataset", "unit", "published", "published_recomputed", "published_method",
     "published_dataset", "measured", "low", "high", "difference", "n", "skipped", "gain_over", "gain_published",
-    "gain_measured", "gain_low", "gain_high", "note",
+    "gain_measured", "gain_low", "gain_high", "gain_p_holm", "note",
 )  # fmt: skip
 
 
@@ -104,6 +104,7 @@ def as_csv(result: Mapping[str, Any]) -> str:
         below, above = gain.get("ci95") or (None, None)
         more = {"gain_over": gain.get("over"), "gain_published": gain.get("published")}
         more |= {"gain_measured": gain.get("measured"), "gain_low": below, "gain_high": above}
+        more["gain_p_holm"] = gain.get("p_holm")
         writer.writerow({**row, "low": low, "high": high, **more})
     return buffer.getvalue()
 
@@ -146,7 +147,10 @@ def _unit(row: Row) -> str:
 
 
 def average_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """(heads, cells) of printed, recomputed from the printed rows, measured, and the gains over the base."""
+    """(heads, cells) of printed, recomputed from the printed rows, measured, and the gains over the base.
+
+    Beside a measured gain stands its p-value, corrected for the number of the block's other methods.
+    """
     heads = ["method", "average over", "printed", "recomputed", "measured", "95 %", "n"]
     heads += ["gain, printed", "gain, recomputed", "gain, measured"]
     cells = []
@@ -154,6 +158,8 @@ def average_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
         printed = [shown(row["published"]), shown(row["published_recomputed"])]
         here = [shown(row["measured"]), interval(row["ci95"]), f"{row['n']:,}"]
         gains = [gained(row, which) for which in ("published", "published_recomputed", "measured")]
+        p = (row.get("gain") or {}).get("p_holm")
+        gains[-1] += "" if p is None else f", p {p:.2g} (Holm)"
         cells.append([named(row), str(row["dataset"]), *printed, *here, *gains])
     return heads, cells
 

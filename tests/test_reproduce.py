@@ -15,16 +15,21 @@ import pytest
 
 from experiments import reproduce_compute, reproduce_poster
 from experiments.bench.compute_readings import gigabytes
+from experiments.benchmark import run_benchmark
 from experiments.reproduce import NAMES, describe, run_reproduce
+from experiments.reproduce_averages import sign_flip, stratified
 from experiments.reproduce_cost import madds
 from experiments.reproduce_home import HOME, table2
 from experiments.reproduce_plan import Block, Column, Line, Mean, Plan, Request
-from experiments.reproduce_rows import make_rows, stratified
+from experiments.reproduce_rows import make_rows
 from experiments.reproduce_write import as_latex, escape, quantity, shown
 from glom.artifacts import read_json, write_json
+from glom.datasets.catalogue import NAMED
 from glom.errors import InputError, RunError
-from glom.statistics import bootstrap_ci
+from glom.statistics import bootstrap_ci, holm, mcnemar_exact
 from tests.conftest import make_image, start
+from tests.test_dataset_check import published
+from tests.test_dataset_layouts import save
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "results"
@@ -186,6 +191,7 @@ def test_poster_says_what_is_missing_and_how_long_it_would_take(call, tmp_path):
     code, _, error = call(*base, "--out", tmp_path / "run", "--quiet")
     assert (code, error.count("error:")) == (1, 1)
     assert "nothing of table2 can be run at poster scale here" in error
+    assert "GPU" not in error and "processor" not in error  # slow is no reason
     assert not (tmp_path / "run").exists()
 
 
@@ -217,6 +223,77 @@ def test_on_the_published_data_the_difference_is_taken(tmp_path, monkeypatch):
     average = next(r for r in rows if r["kind"] == "average")
     assert (average["measured"], average["note"]) == (None, "some columns are missing")
     assert any("broken.png" in e.get("message", "") for e in events)
+
+
+def test_published_numbers_are_subtracted_on_coops_split_alone(tmp_path, monkeypatch):
+    """EuroSAT as torchvision has it is all pictures; the published numbers are of 8,100 that CoOp's authors drew."""
+    for name in ("Forest", "River"):
+        for i in range(2):
+            save(tmp_path / "eurosat" / "2750" / name / f"{i}.jpg", i)
+    published(monkeypatch, "eurosat", test=(4, 2))
+    monkeypatch.setattr(reproduce_poster, "NINE", {"EuroSAT": "eurosat"})
+    monkeypatch.setattr(reproduce_poster, "B16", "glom-tiny")
+    monkeypatch.setattr(reproduce_poster, "missing_weights", lambda teacher: "")
+    request = Request("table3", "poster", ("zero-shot", "views"), root=str(tmp_path))
+    plan = reproduce_poster.POSTER["table3"](request)
+    [remark] = [r for r in plan.remarks if r.startswith("EuroSAT")]
+    assert "torchvision's test pictures (4)" in remark and "CoOp's split (8,100)" in remark
+    assert "eurosat/split_zhou_EuroSAT.json" in remark
+    assert not any("EuroSAT" in note for note in plan.notes)  # it runs
+    result = list(run_reproduce(request, tmp_path / "run", device="cpu"))[-1]["result"]
+    for row in result["rows"]:
+        assert (row["n"], row["difference"]) == (4, None)
+        assert "CoOp's split (8,100)" in row["note"] or row["published"] is None
+    assert any("CoOp's split" in note for note in result["missing"])
+
+    split = {p: [[f"{c}/{i}.jpg", y, c]] for p, c, y, i in (("train", "Forest", 0, 0), ("val", "River", 1, 0))}
+    split["test"] = [["Forest/1.jpg", 0, "Forest"], ["River/1.jpg", 1, "River"]]
+    (tmp_path / "eurosat" / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
+    published(monkeypatch, "eurosat", test=(2, 2))
+    result = list(run_reproduce(request, tmp_path / "coop", device="cpu"))[-1]["result"]
+    zero = next(r for r in result["rows"] if (r["method"], r["kind"]) == ("zero-shot", "cell"))
+    assert zero["difference"] == pytest.approx(zero["measured"] - 42.0)
+    assert zero["note"] == ""
+
+
+@pytest.mark.parametrize("name", ["oxford-pets", "ucf101", "fgvc-aircraft"])
+def test_where_coop_took_the_authors_own_list_any_layout_will_do(name, tmp_path):
+    layout = NAMED[name].layouts("")[-1]
+    (tmp_path / layout.places[0]).mkdir(parents=True)
+    assert NAMED[name].find(tmp_path)[0].title == layout.title
+    assert reproduce_poster.other_split(f"{name}:{tmp_path}") == ""
+    assert reproduce_poster.other_split(f"imagenet:{tmp_path}") == ""
+
+
+def test_methods_fitted_to_a_few_pictures_are_not_subtracted(tmp_path, monkeypatch):
+    """Table 2's masked autoencoders learn from 16 pictures a class here, the published ones from all of ImageNet."""
+    monkeypatch.setattr(reproduce_poster, "absent", lambda where, split: "")
+    monkeypatch.setattr(reproduce_poster, "missing_weights", lambda teacher: "")
+    plan = reproduce_poster.POSTER["table2"](Request("table2", "poster", root=str(tmp_path)))
+    [block] = plan.blocks
+    assert {c.same for c in block.columns} == {True}
+    assert "fitted to 16 pictures a class of ImageNet, the published to all of it" in plan.caption
+    told = {line.method: line.other for line in block.lines}
+    assert {m for m, other in told.items() if other} == {"joint-train", "fine-tune", "vit-probe", "ttt-mae"}
+    # On answers: a difference for the teacher, none for what was fitted; its gain over the teacher all the same.
+    column = Column("cifar10-sample", "fog", "fog:5", "fog", same=True)
+    lines = tuple(line for line in block.lines if line.method in ("zero-shot", "vit-probe"))
+    mean = Mean("Average", ("fog",), "Average")
+    small = replace(block, teacher="glom-tiny", lines=lines, columns=(column,), means=(mean,), train="", mae="mae-tiny")
+    request = Request("table2", "poster", limit=4)
+    monkeypatch.setitem(reproduce_poster.POSTER, "table2", lambda r: replace(plan, blocks=(small,), limit=4))
+    rows = list(run_reproduce(request, tmp_path / "run", device="cpu"))[-1]["result"]["rows"]
+    assert [r["difference"] is None for r in rows] == [False, False, True, True]
+    assert {r["note"] for r in rows if r["method"] == "vit-probe"} == {told["vit-probe"]}
+    assert all(r["gain"]["measured"] is not None for r in rows if r["method"] == "vit-probe")
+
+
+def test_prompts_learned_from_another_number_of_pictures_are_not_subtracted():
+    for shots, other in ((16, ""), (4, "learned from 4 pictures a class, the published from 16")):
+        for name in ("table1", "table3"):
+            block = reproduce_poster.POSTER[name](Request(name, "poster", root="nowhere", shots=shots)).blocks[0]
+            assert {line.other for line in block.lines if "coop" in line.method} == {other}
+            assert {line.other for line in block.lines if "coop" not in line.method} == {""}
 
 
 def test_a_block_that_fails_leaves_the_others(tmp_path, monkeypatch):
@@ -252,6 +329,41 @@ def test_conditions_of_the_same_pictures_are_resampled_together():
     apart = stratified({"a": a, "b": a}, {"a": ("x",), "b": ("y",)})[1]
     assert together[1] - together[0] > 1.25 * (apart[1] - apart[0])
     assert stratified({"a": np.ones(3)}, {"a": ("x",)}) == (100.0, [100.0, 100.0])
+
+
+def test_signs_are_flipped_picture_by_picture():
+    ones = np.ones(6)
+    # All six differences of one sign: two of the 2^6 assignments of signs are as large.
+    assert sign_flip({"a": ones}, {"a": ("x",)}) == pytest.approx(2 / 64, rel=0.1)
+    # The same answers under a second corruption are no more evidence; those of other pictures are.
+    assert sign_flip({"a": ones, "b": ones}, {"a": ("x",), "b": ("x",)}) == pytest.approx(2 / 64, rel=0.1)
+    apart = sign_flip({"a": ones, "b": ones}, {"a": ("x",), "b": ("y",)})
+    assert apart == pytest.approx(2 / 4096, rel=0.5)
+    assert sign_flip({"a": np.zeros(5)}, {"a": ("x",)}) == 1.0
+    assert sign_flip({"a": np.array([1.0, -1, 0])}, {"a": ("x",)}) == 1.0
+    # Of one condition it is McNemar's exact test.
+    first, second = np.array([1.0] * 9 + [0] * 3 + [1] * 20), np.array([0.0] * 9 + [1] * 3 + [1] * 20)
+    assert sign_flip({"a": first - second}, {"a": ("x",)}) == pytest.approx(mcnemar_exact(first, second), rel=0.05)
+
+
+def test_averages_are_corrected_for_the_number_of_methods(tmp_path):
+    request = Request("table2", methods=("zero-shot", "ensemble", "tda"), limit=20)
+    plan = table2(request)
+    [block] = plan.blocks
+    column, mean = block.columns[0], Mean("both", ("clean", "contrast"), "Average")
+    there = (("clean", "", "of another split"), ("contrast", "contrast:5", ""))
+    columns = tuple(replace(column, title=t, corruption=c, other=o, same=not o) for t, c, o in there)
+    plan = replace(plan, blocks=(replace(block, columns=columns, means=(mean,)),))
+    for event in run_benchmark(plan.blocks[0].settings(request, 20), tmp_path / "runs" / block.name, device="cpu"):
+        assert event
+    averages = [r for r in make_rows(plan, request, tmp_path) if r["kind"] == "average"]
+    assert averages[0]["note"] == "of other splits than the published: clean"
+    gains = [r["gain"] for r in averages if r["gain"]]
+    assert len(gains) == 2
+    assert [g["p_holm"] for g in gains] == holm([g["p"] for g in gains])
+    assert all(0 < g["p"] <= g["p_holm"] <= 1 for g in gains)
+    result = {"title": "T", "source": "S", "rows": make_rows(plan, request, tmp_path)}
+    assert f"p {gains[1]['p_holm']:.2g} (Holm)" in as_latex(result)
 
 
 def test_more_views_and_steps_cost_more():
@@ -313,6 +425,12 @@ def test_what_there_is_and_bad_requests(call, tmp_path):
         (["table1", *out, "--severities", "3"], "belongs to table2"),
         (["table4", *out, "--methods", "zero"], "has its own"),
         (["table2", *out, "--checkpoint", "x"], "belongs to the figures"),
+        (["table2", *out, "--data-root", tmp_path / "nowhere"], "no such folder; --data-root names"),
+        (["table1", *out, "--scale", "poster", "--data-root", tmp_path / "nowhere"], "no such folder"),
+        (["figure-order", *out, "--data-root", tmp_path / "nowhere"], "no such folder"),
+        (["table2", "--dry-run", "--data-root", tmp_path / "nowhere"], "no such folder"),
+        (["table2", *out, "--shots", "4"], "belongs to tables with labelled pictures"),
+        (["table4", *out, "--shots", "4"], "belongs to tables with labelled pictures"),
     ):
         code, _, error = call("reproduce", *arguments)
         assert (code, error.count("error:")) == (2, 1), arguments

@@ -22,7 +22,7 @@ def published_table(number: int) -> list[dict[str, Value]]:
     """The rows of one table, in the printed order.
 
     Args:
-        number: 1 (ImageNet and its shifts), 2 (ImageNet-C), 3 (ten data sets): top-1 in percent; 4 (computation):
+        number: 1 (ImageNet and its shifts), 2 (ImageNet-C), 3 (nine data sets): top-1 in percent; 4 (computation):
             millions of parameters, GB, GFLOPs.
 
     Raises:
