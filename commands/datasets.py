@@ -116,7 +116,7 @@ def show_one(found: DatasetCheck) -> None:
         console().print(f"- {problem}", markup=False)
     if len(found.problems) > 20:
         print(f"- and {len(found.problems) - 20} more; --json lists all")
-    print(f"{found.name}: {found.state}")
+    print(f"{found.name}: {found.state}" + (f" in this layout: {found.part}" if found.part else ""))
 
 
 def show_all(found: list[DatasetCheck]) -> None:
@@ -125,7 +125,7 @@ def show_all(found: list[DatasetCheck]) -> None:
     for one in found:
         images = sum(row.images or 0 for row in one.splits)
         more = f" (and {len(one.problems) - 1} more)" if len(one.problems) > 1 else ""
-        said = "" if one.state == "absent" else "".join(one.problems[:1]) + more
+        said = "" if one.state == "absent" else "".join(one.problems[:1]) + more or one.part
         rows.append((one.name, MARKS[one.state], f"{images:,}" if images else "-", said))
     table(["name", "state", "images", "what is wrong"], rows, title=f"in {found[0].root}", right=(2,))
 

@@ -57,7 +57,8 @@ def published(monkeypatch: pytest.MonkeyPatch, name: str, **counts: tuple[int, i
     def layouts(variant: str) -> tuple[Layout, ...]:
         return tuple(replace(layout, counts=counts) for layout in named.layouts(variant))
 
-    monkeypatch.setitem(NAMED, name, replace(named, layouts=layouts))
+    whole = f"{sum(images for images, _ in counts.values()):,}"
+    monkeypatch.setitem(NAMED, name, replace(named, layouts=layouts, size=whole))
 
 
 def listing(root: Path) -> list[tuple[str, int, int]]:
@@ -183,6 +184,36 @@ def test_checking_what_is_not_there(tmp_path: Path, call: Any) -> None:
     save(tmp_path / "coco" / "val2017" / "1.jpg")
     code, _, err = call("check", "coco", "--root", tmp_path, "--split", "tset")
     assert code == 2 and "unknown split of coco 'tset'; did you mean test" in err
+
+
+def test_a_layout_that_holds_a_part_says_which(tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split, count in (("val", 1), ("train", 2)):
+        for number in range(count):
+            save(tmp_path / "bsds500" / split / f"{number}.jpg", number)
+            write(tmp_path / "bsds500" / split / f"{number}.npz", "outlines")
+    published(monkeypatch, "bsds500", val=(1, 0), train=(2, 0), test=(1, 0))
+    monkeypatch.setitem(NAMED, "bsds500", replace(NAMED["bsds500"], size="1,500"))
+    code, out, _ = call("check", "bsds500", "--root", tmp_path)
+    assert code == 0
+    assert " ".join(out.split()).endswith(
+        "bsds500: complete in this layout: 3 of the 1,500 images published (val, train)"
+    )
+    code, out, _ = call("check", "bsds500", "--root", tmp_path, "--json")
+    assert json.loads(out)["datasets"][0]["part"] == "3 of the 1,500 images published (val, train)"
+    assert check_dataset("bsds500", tmp_path, splits=["val"]).part == ""  # no more was asked for
+    monkeypatch.setitem(NAMED, "bsds500", replace(NAMED["bsds500"], size="3"))
+    assert check_dataset("bsds500", tmp_path).part == ""
+
+
+def test_a_folder_of_pictures_in_its_place_is_told(tmp_path: Path, call: Any) -> None:
+    for name in ("cat", "ship"):
+        save(tmp_path / "cifar10" / "test" / name / "1.png")
+        save(tmp_path / "cifar10" / "train" / name / "2.png")
+    code, _, err = call("check", "cifar10", "--root", tmp_path)
+    assert code == 2 and len(err.splitlines()) == 1
+    assert f"{tmp_path / 'cifar10'} is a folder of pictures (2 to test on), not checked" in err
+    (tmp_path / "mnist").mkdir()
+    assert "folder of pictures" not in call("check", "mnist", "--root", tmp_path)[2]
 
 
 def test_what_ships_is_complete(call: Any) -> None:

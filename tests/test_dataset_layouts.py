@@ -199,7 +199,7 @@ def test_cifar_c(name: str, folder: str, classes: int, tmp_path: Path) -> None:
     np.save(place / "snow.npy", np.array([{"a": 1}], object))
     refused(f"{name}/snow/2:{tmp_path}", "cannot be read", "Python objects")
     write(place / "snow.npy", "half a file")
-    refused(f"{name}/snow/2:{tmp_path}", "cannot be read")
+    refused(f"{name}/snow/2:{tmp_path}", "cannot be read (damaged, or not an array of numbers)")
 
 
 def test_names_of_cifar100_are_torchvisions() -> None:

@@ -43,7 +43,14 @@ class SplitCheck:
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """A data set as it lies under a root: `state` is complete, incomplete or absent; `layout` says whose layout."""
+    """A data set as it lies under a root.
+
+    Attributes:
+        state: complete, incomplete or absent; complete is what holds all that its layout should.
+        layout: whose layout it is.
+        part: how much of what was published such a layout holds, "" where that is everything or only some splits were
+            asked for.
+    """
 
     name: str
     root: Path
@@ -51,17 +58,18 @@ class DatasetCheck:
     layout: str = ""
     splits: tuple[SplitCheck, ...] = ()
     problems: tuple[str, ...] = ()
+    part: str = ""
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was published is there."""
+        """Whether everything is there that was published in this layout."""
         return self.state == COMPLETE
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         splits = [{**vars(split), "problems": list(split.problems)} for split in self.splits]
         own = {"name": self.name, "root": str(self.root), "state": self.state, "layout": self.layout}
-        return {**own, "splits": splits, "problems": list(self.problems)}
+        return {**own, "splits": splits, "problems": list(self.problems), "part": self.part}
 
 
 def check_dataset(
@@ -121,10 +129,30 @@ def checking(
                 rows.append(row)
     if not found_any:
         missing = str(named.not_there(where, variant or (named.variants[-1] if named.variants else "")))
-        yield {"check": DatasetCheck(whole, where, ABSENT, problems=(missing,))}
+        yield {"check": DatasetCheck(whole, where, ABSENT, problems=(missing + _plain_folder(where / name),))}
         return
     problems = tuple(problem for row in rows for problem in row.problems)
-    yield {"check": DatasetCheck(whole, where, INCOMPLETE if problems else COMPLETE, layout, tuple(rows), problems)}
+    state, part = INCOMPLETE if problems else COMPLETE, "" if splits or variant or problems else _part(named, rows)
+    yield {"check": DatasetCheck(whole, where, state, layout, tuple(rows), problems, part)}
+
+
+def _plain_folder(folder: Path) -> str:
+    """What to add where the data set is there as a folder of pictures, which commands open by its path."""
+    try:
+        count = len(open_dataset(str(folder.absolute()))) if folder.is_dir() else 0
+    except InputError:
+        count = 0
+    here = f"{one_line(folder)} is a folder of pictures ({count:,} to test on), not checked: its path opens it as data"
+    return f"; {here}" if count else ""
+
+
+def _part(named: NamedSet, rows: Sequence[SplitCheck]) -> str:
+    """ "300 of the 500 images published (val, train)" where the layout's splits are not all that was published."""
+    size = named.size.replace(",", "")
+    found = sum(row.images or 0 for row in rows)
+    if not size.isdigit() or found >= int(size):
+        return ""
+    return f"{found:,} of the {named.size} images published ({', '.join(row.split for row in rows)})"
 
 
 def _check_shipped(name: str, where: Path, read: bool) -> Iterator[dict[str, Any]]:

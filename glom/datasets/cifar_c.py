@@ -15,7 +15,7 @@ from glom.datasets.corruptions import SEVERITIES
 from glom.datasets.imagenet_sets import parse_variant
 from glom.datasets.layouts import Layout
 from glom.datasets.prompts import clip_templates
-from glom.datasets.reading import one_line
+from glom.datasets.reading import array_trouble, one_line
 from glom.datasets.sources import ArraySource
 from glom.errors import InputError
 
@@ -67,4 +67,4 @@ def _array(name: str, path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{name}: {path.name} is not in {one_line(path.parent)}") from None
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{name}: {one_line(path)} cannot be read ({one_line(error)[:120]})") from error
+        raise InputError(f"{name}: {one_line(path)} cannot be read ({array_trouble(error)})") from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glom.datasets.reading import one_line, read_image
+from glom.datasets.reading import array_trouble, one_line, read_image
 from glom.errors import InputError
 
 Maps = NDArray[np.int64]
@@ -22,7 +22,7 @@ def read_npz(path: Path) -> Maps:
         with np.load(path, allow_pickle=False) as archive:
             maps = archive["segmentations"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{where}: holds no readable array `segmentations` ({one_line(error)})") from error
+        raise InputError(f"{where}: holds no readable array `segmentations` ({array_trouble(error)})") from error
     if maps.ndim != 3 or not maps.size or not np.issubdtype(maps.dtype, np.integer):
         raise InputError(f"{where}: segmentations must be (annotators, H, W) integers, got {maps.dtype} {maps.shape}")
     return maps.astype(np.int64)

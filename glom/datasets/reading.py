@@ -88,6 +88,17 @@ def one_line(text: object) -> str:
     return re.sub(r"[\x00-\x1f\x7f]+", " ", str(text)).strip()
 
 
+def array_trouble(error: Exception) -> str:
+    """Why numpy could not load an array, in one line. Its advice to unpickle the file is left out: nothing here is.
+
+    Example:
+        >>> array_trouble(ValueError("Object arrays cannot be loaded when allow_pickle=False"))
+        'damaged, or not an array of numbers'
+    """
+    said = one_line(error)
+    return "damaged, or not an array of numbers" if "pickle" in said else said[:120]
+
+
 def _read(file: IO[bytes], where: str, max_pixels: int, background: tuple[int, int, int]) -> Image.Image:
     image = _open(file, where, max_pixels)
     with image:
