@@ -21,11 +21,13 @@ from commands.common import (
     percent,
     resumable,
     say,
+    show_stages,
     table,
 )
+from commands.glom import Images, SheetsOut, Source, Threshold, refuse_idle, score_table, show_sheets
 
 app = typer.Typer(
-    help="Forward-forward networks: train, eval, goodness maps.", no_args_is_help=True, add_completion=False
+    help="Forward-forward networks: train, eval, goodness maps, islands.", no_args_is_help=True, add_completion=False
 )
 
 DataRoot = Annotated[
@@ -58,15 +60,6 @@ ONLY: dict[str, tuple[str, ...]] = {
     "damping": ("recurrent", "local"),
     "read": ("recurrent", "local"),
 }
-
-
-def refuse_idle(mode: str, given: dict[str, Any]) -> None:
-    """Raise `InputError` for an option that would do nothing in this mode."""
-    from glom.errors import InputError
-
-    for name, modes in ONLY.items():
-        if given.get(name) is not None and mode not in modes:
-            raise InputError(f"--{name} does nothing in {mode} mode; it is for {' and '.join(modes)}")
 
 
 @app.command("train")
@@ -116,6 +109,7 @@ def train(
     """Train layers by their own goodness; errors on the test set are the last thing computed."""
     import torch
 
+    from experiments.ff_eval import check_target
     from experiments.ff_train import FFRequest
     from experiments.ff_train import train as run_training
     from glom.errors import InputError
@@ -135,7 +129,9 @@ def train(
         "holdout": holdout,
     }  # fmt: skip
     settings = settings_of(mode, preset, seed=seed, baseline=baseline, **changes)
-    refuse_idle(mode, changes)
+    refuse_idle(f"{mode} mode", mode, ONLY, changes)
+    if record:
+        check_target(Path(record), "--record")
     where = Path(data_root).expanduser() if data_root else None
     named = data or ("cifar10" if mode == "local" else "mnist")
     request = FFRequest(named, settings, limit, where, device, download)
@@ -155,12 +151,14 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Errors on the test set of what a run folder holds, also in the middle of a training."""
-    from experiments.ff_eval import data_of
+    from experiments.ff_eval import check_target, data_of
     from experiments.ff_eval import evaluate as run_evaluation
 
     path = Path(folder)
     where = Path(data_root).expanduser() if data_root else None
-    result = run_evaluation(path, data or data_of(path), where, device, limit)
+    if record:
+        check_target(Path(record), "--record")
+    result = run_evaluation(path, data or data_of(path, where), where, device, limit)
     finish(result, path, record, as_json)
 
 
@@ -191,7 +189,8 @@ def goodness(
     folder: Annotated[str, typer.Argument(help="A run folder.", metavar="DIR")],
     image: Annotated[str, typer.Argument(help="A picture.", metavar="IMAGE")],
     out: Annotated[
-        str | None, typer.Option("--out", "-o", help="The figure; goodness-NAME.png in DIR otherwise.", metavar="FILE")
+        str | None,
+        typer.Option("--out", "-o", help="A figure or a folder; goodness-NAME.png in DIR otherwise.", metavar="FILE"),
     ] = None,
     patch: Annotated[int, typer.Option("--patch", help="Side of the patches blanked, in pixels.")] = 4,
     device: Device = "auto",
@@ -210,3 +209,57 @@ def goodness(
     heads = ["label", *(f"layer {k + 1}" for k in range(layers))]
     table(heads, rows, title=f"{image}: read as {found['class']}", right=range(1, layers + 1))
     say(f"figure: {found['figure']}; numbers: {found['numbers']}")
+
+
+Local = Annotated[str, typer.Argument(help="A run folder of --mode local.", metavar="DIR")]
+
+
+@app.command("islands")
+def islands(
+    folder: Local,
+    images: Images,
+    out: SheetsOut = None,
+    threshold: Threshold = 0.9,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A sheet of layers by iterations for each picture: a local network's states as colours, its islands counted."""
+    from experiments.ff_islands import run_islands
+    from experiments.glom_sheets import islands_folder
+
+    run = Path(out) if out else islands_folder(Path(folder), images)
+    [*_, last] = show_stages(run_islands(Path(folder), images, run, device, threshold), quiet)
+    show_sheets(last["result"], run, ("sheet",), as_json)
+
+
+@app.command("score")
+def score(
+    folder: Local,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Run folder; a new score in DIR otherwise.", metavar="DIR")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Held-out composites.", min=2)] = 200,
+    source: Source = "",
+    threshold: Threshold = 0.9,
+    record: Record = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A local network's islands a layer and ARI against parts and wholes on held-out composites, beside baselines."""
+    from experiments.ff_eval import check_target
+    from experiments.ff_islands import run_score
+    from experiments.glom_sheets import untaken
+
+    if record:
+        check_target(Path(record), "--record")
+    run = Path(out) if out else untaken(Path(folder) / "score")
+    events = run_score(Path(folder), run, limit, source, threshold, seed, device, record)
+    [*_, last] = show_stages(events, quiet)
+    if as_json:
+        emit_json(last["result"])
+        return
+    score_table(last["result"], "layer")
+    say(f"figure: {run}/layers.png; numbers: {run}/summary.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,42 @@ app = typer.Typer(
 
 Trained = Annotated[str, typer.Argument(help="The --out of `apm glom train`.", metavar="DIR")]
 Threshold = Annotated[float, typer.Option("--threshold", help="Cosine from which neighbours are one island.")]
+Images = Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...")]
+SheetsOut = Annotated[
+    str | None, typer.Option("--out", "-o", help="Run folder; a new islands-NAME in DIR otherwise.", metavar="DIR")
+]
+Source = Annotated[
+    str, typer.Option("--source", help="Objects of the composites, e.g. fashion-mnist:ROOT.", metavar="S")
+]
 Iterations = Annotated[int, typer.Option("--iterations", help="Updates; 0: as trained.", min=0)]
+
+# Options that mean something for some objectives only.
+ONLY: dict[str, tuple[str, ...]] = {
+    "noise": ("denoise",),
+    "masked": ("mask",),
+    "crop": ("contrast",),
+    "agreement": ("denoise", "mask", "contrast"),
+    "negatives": ("forward-forward",),
+}
+
+
+def refuse_idle(where: str, chosen: str, only: Mapping[str, tuple[str, ...]], given: Mapping[str, Any]) -> None:
+    """Refuse an option that would do nothing.
+
+    Args:
+        where: what it does nothing in, for the message.
+        chosen: the mode or objective asked for.
+        only: the modes or objectives that an option is for, by its name.
+        given: what was given for each option; None for nothing.
+
+    Raises:
+        InputError: the first such option.
+    """
+    from glom.errors import InputError
+
+    for name, uses in only.items():
+        if given.get(name) is not None and chosen not in uses:
+            raise InputError(f"--{name} does nothing in {where}; it is for {' and '.join(uses)}")
 
 
 @app.command("train")
@@ -41,9 +77,7 @@ def train(
     data: Annotated[
         str, typer.Option("--data", help="composites, fashion-mnist, cifar10, NAME:ROOT, or a folder.", metavar="D")
     ] = "composites",
-    source: Annotated[
-        str, typer.Option("--source", help="Objects of the composites, e.g. fashion-mnist:ROOT.", metavar="S")
-    ] = "",
+    source: Source = "",
     limit: Annotated[int, typer.Option("--limit", help="At most N pictures of a data set; 0: 20,000.", min=0)] = 0,
     size: Annotated[int, typer.Option("--size", help="Side of the pictures in pixels.")] = 48,
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.")] = 1500,
@@ -64,14 +98,16 @@ def train(
         str, typer.Option("--weights", help="Of bottom-up, top-down, previous, consensus.", metavar="W")
     ] = "1,1,1,1",
     agreement: Annotated[
-        float, typer.Option("--agreement", help="Weight of the agreement terms (not in forward-forward).")
-    ] = 0.2,
-    noise: Annotated[float, typer.Option("--noise", help="denoise: deviation, pixels in [0, 1].")] = 0.2,
-    masked: Annotated[float, typer.Option("--masked", help="mask: share taken away.")] = 0.5,
-    crop: Annotated[float, typer.Option("--crop", help="contrast: smallest side of a crop.")] = 0.6,
+        float | None, typer.Option("--agreement", help="Weight of the agreement terms: 0.2; not in forward-forward.")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option("--noise", help="denoise: deviation, pixels in [0, 1]; 0.2.", metavar="S")
+    ] = None,
+    masked: Annotated[float | None, typer.Option("--masked", help="mask: share taken away; 0.5.")] = None,
+    crop: Annotated[float | None, typer.Option("--crop", help="contrast: smallest side of a crop; 0.6.")] = None,
     negatives: Annotated[
-        str, typer.Option("--negatives", help="forward-forward: half, faded or blobs.", metavar="K")
-    ] = "half",
+        str | None, typer.Option("--negatives", help="forward-forward: half, faded or blobs; half.", metavar="K")
+    ] = None,
     precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16 products.")] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
@@ -85,6 +121,15 @@ def train(
     from glom.consensus.objectives import ObjectiveSettings, objective_of
 
     objective_of(objective)
+    given: dict[str, Any] = {
+        "agreement": agreement,
+        "noise": noise,
+        "masked": masked,
+        "crop": crop,
+        "negatives": negatives,
+    }
+    task = ObjectiveSettings(**{k: v for k, v in given.items() if v is not None})
+    refuse_idle(f"the objective {objective}", objective, ONLY, given)
     config = GlomConfig(
         levels=levels,
         dim=dim,
@@ -97,7 +142,6 @@ def train(
         attend_self=attend_self,
         weights=parse_weights(weights),
     )
-    task = ObjectiveSettings(noise=noise, masked=masked, crop=crop, agreement=agreement, negatives=negatives)
     settings = TrainSettings(
         objective, data, source, limit, size, steps, batch, lr, precision=precision, seed=seed, config=config, task=task
     )
@@ -110,7 +154,7 @@ def train(
     rows = [(f"{i + 1}", f"{value:.3f}") for i, value in enumerate(result["levels"])]
     title = f"{result['objective']}, {result['steps']} steps, {result['parameters']:,} parameters"
     table(["level", MEASURES[result["measure"]]], rows, title=title, right=(1,))
-    say(f"in {out}; next: apm glom score {out} --out DIR, apm glom islands {out} IMAGE --out DIR")
+    say(f"in {out}; next: apm glom score {out} --out DIR, apm glom islands {out} IMAGE")
 
 
 MEASURES = {
@@ -129,8 +173,8 @@ def _training(event: dict[str, Any], total: int) -> dict[str, Any]:
 @app.command("islands")
 def islands(
     trained: Trained,
-    images: Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...")],
-    out: Out,
+    images: Images,
+    out: SheetsOut = None,
     size: Annotated[int, typer.Option("--size", help="Side of what is seen, pixels; 0: as trained.", min=0)] = 0,
     iterations: Iterations = 0,
     threshold: Threshold = 0.9,
@@ -141,15 +185,21 @@ def islands(
 ) -> None:
     """A sheet of levels by iterations, a page to explore and a film of the islands forming, for each picture."""
     from experiments.glom_islands import IslandSettings, run_islands
+    from experiments.glom_sheets import islands_folder
 
     settings = IslandSettings(trained, tuple(images), size, iterations, threshold, untrained)
-    [*_, last] = show_stages(run_islands(settings, Path(out), device), quiet)
-    result = last["result"]
+    folder = Path(out) if out else islands_folder(Path(trained), images)
+    [*_, last] = show_stages(run_islands(settings, folder, device), quiet)
+    show_sheets(last["result"], folder, ("sheet", "page", "film"), as_json)
+
+
+def show_sheets(result: dict[str, Any], folder: Path, kinds: tuple[str, ...], as_json: bool) -> None:
+    """What was drawn of each picture and where it lies, and the pictures that were skipped."""
     if as_json:
-        emit_json(result)
+        emit_json({**result, "folder": str(folder)})
         return
-    rows = [(p["image"], p["sheet"], p["page"], p["film"]) for p in result["pictures"]]
-    table(["picture", "sheet", "page", "film"], rows)
+    table(["picture", *kinds], [(p["image"], *(p[kind] for kind in kinds)) for p in result["pictures"]])
+    say(f"in {folder}")
     for skipped in result["skipped"]:
         say(f"skipped: {skipped['image']}: {skipped['reason']}")
 
@@ -183,9 +233,9 @@ def score(
     say(f"figure: {out}/levels.png; numbers: {out}/summary.json")
 
 
-def score_table(result: dict[str, Any]) -> None:
-    """A row a level, trained and untrained side by side, the pixels below, and the verdict in words."""
-
+def score_table(result: dict[str, Any], word: str = "level") -> None:
+    """A row a level (or whatever `word` a network has for it), trained and untrained side by side, the pixels below,
+    and the verdict in words."""
     rows = []
     for own, twin in zip(result["levels"], result["untrained"], strict=True):
         low, high = own["ci95"]["islands"]
@@ -195,7 +245,7 @@ def score_table(result: dict[str, Any]) -> None:
         rows.append(cells)
     pixels = result["pixels"]
     rows.append(["pixels", "-", "-", "-", f"{pixels['ari_wholes']:.3f}", "-", f"{pixels['ari_parts']:.3f}", "-"])
-    heads = ["level", "islands", "95 %", "untr.", "ARI wholes", "untr.", "ARI parts", "untr."]
+    heads = [word, "islands", "95 %", "untr.", "ARI wholes", "untr.", "ARI parts", "untr."]
     title = f"{result['trained']}: {result['n']} held-out composites; untr.: random weights"
     table(heads, rows, title=title, right=range(1, 8))
     for line in result["verdict"]:

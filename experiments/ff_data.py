@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glom.datasets.registry import data_root, open_dataset
-from glom.datasets.sources import ArraySource
+from glom.datasets.sources import ArraySource, FileSource
 from glom.errors import InputError
 from glom.forward_forward.samples import check_labels
 
@@ -24,12 +26,14 @@ class Pictures:
         images: (N, C, H, W) uint8. labels: (N,) int64.
         classes: names of the classes.
         name: of the data set.
+        files: where the pictures lie, where each is a file of its own.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     name: str
+    files: frozenset[Path] = frozenset()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -104,7 +108,30 @@ def read_pictures(
     images = stacked[:, None] if stacked.dim() == 3 else stacked.permute(0, 3, 1, 2).contiguous()
     labels = torch.tensor([sample.label for sample in dataset.samples], dtype=torch.long)
     check_labels(labels, len(dataset.classes))
-    return Pictures(images, labels, dataset.classes, data if root is None else Path(data).name)
+    files = frozenset(s.path for s in sources if isinstance(s, FileSource))
+    return Pictures(images, labels, dataset.classes, data if root is None else Path(data).name, files)
+
+
+def check_fit(pictures: Pictures, shape: Sequence[int], classes: Sequence[str], trained: str) -> None:
+    """See that a network of this shape (C, H, W) and these classes can be asked about these pictures.
+
+    Args:
+        trained: how the message begins, such as "DIR was trained on".
+
+    Raises:
+        InputError: pictures of another shape or other classes; the first difference is named.
+    """
+    if list(pictures.shape) != list(shape):
+        raise InputError(f"{trained} pictures {list(shape)} (C, H, W), these are {list(pictures.shape)}")
+    here, there = list(pictures.classes), list(classes)
+    if here == there:
+        return
+    pairs = zip_longest(there, here, fillvalue="none")
+    number, (old, new) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+    raise InputError(
+        f"{trained} {len(there)} classes, here are {len(here)}; the first that differs is class {number}: "
+        f"'{old}' there, '{new}' here"
+    )
 
 
 def _same_size(pictures: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.ff_data import Pictures, Scaling, read_pictures
+from experiments.ff_data import Scaling, check_fit, read_pictures
 from glom.artifacts import read_json, write_json
+from glom.datasets.registry import dataset_names
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import FFSettings, Learner
@@ -79,7 +81,7 @@ def evaluate(
     place = resolve_device(device)
     learner, twin, state = restore(folder, place)
     pictures = read_pictures(data, "test", data_root, limit=limit)
-    _fits(pictures, state, folder)
+    check_fit(pictures, state["shape"], state["classes"], f"{folder} was trained on")
     scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
     images, labels = scaling(pictures.images, learner.dtype, place), pictures.labels.to(place)
     errors = error_rates(learner, images, labels)
@@ -105,20 +107,40 @@ def _mean(values: list[float]) -> float | None:
     return round(sum(values) / len(values), 3) if values else None
 
 
-def _fits(pictures: Pictures, state: dict[str, Any], folder: Path) -> None:
-    shape, classes = list(pictures.shape), list(pictures.classes)
-    if shape != state["shape"]:
-        raise InputError(f"{folder} was trained on pictures {state['shape']} (C, H, W), these are {shape}")
-    if classes != state["classes"]:
-        raise InputError(f"{folder} was trained on classes {state['classes'][:3]}..., these are {classes[:3]}...")
+def data_of(folder: Path, data_root: Path | None = None) -> str:
+    """The name of the data a run folder was trained on.
 
+    Of a folder of pictures the last name alone is kept, since records leave the machine: it is found again in
+    `data_root`, or where the program is run.
 
-def data_of(folder: Path) -> str:
-    """The name of the data a run folder was trained on. Raises `InputError` where it holds no run."""
+    Raises:
+        InputError: `folder` holds no run, or one on a folder that is not found so.
+    """
     held = read_json(folder / "manifest.json").get("settings", {})
     if "data" not in held:
         raise InputError(f"{folder} is no run of apm ff train")
-    return str(held["data"])
+    name = str(held["data"])
+    known = name in {info.name for info in dataset_names()}
+    if data_root is None and not known and not Path(name).is_dir():
+        raise InputError(f"{folder} was trained on a folder '{name}', whose place is not kept; name it: --data FOLDER")
+    return name
+
+
+def check_target(path: Path, option: str) -> None:
+    """See that a file can be written, before the work that it is to hold. Makes nothing.
+
+    Args:
+        option: what named it, for the message.
+
+    Raises:
+        InputError: a folder of that name, or no folder to write in.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder; name a file in it")
+    above = next(p for p in path.absolute().parents if p.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "is not writable" if above.is_dir() else "is a file"
+        raise InputError(f"{option} {path}: {above} {why}; name a file in a folder that can be written")
 
 
 def write_record(folder: Path, result: dict[str, Any], path: Path) -> None:

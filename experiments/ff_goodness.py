@@ -11,20 +11,20 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.ff_data import Scaling
-from experiments.ff_eval import restore
-from glom.artifacts import write_json
+from experiments.ff_eval import check_target, restore
+from glom.artifacts import disk_error, write_json
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import Learner
 from glom.forward_forward.recurrent import Recurrent
-from probes.goodness import goodness_figure
+from probes.goodness import figure_endings, goodness_figure
 
 
 def run_goodness(
     folder: Path, image: Path, out: Path | None = None, device: str = "auto", patch: int = 4
 ) -> dict[str, Any]:
-    """Draw `goodness-NAME.png` into the run folder, or to `out`, with the numbers beside it as JSON.
+    """Draw a picture's goodness, with the numbers beside the figure as JSON.
 
     Three readings of "where": a local network's layers are maps, so their squared states are shown at their places, an
     iteration a column. The units of a fully connected layer have no place; there a patch of the picture is blanked, and
@@ -33,13 +33,16 @@ def run_goodness(
     Args:
         folder: of `apm ff train`.
         image: any picture file; squeezed to the network's size, grey where the network is.
+        out: see `figure_path`.
         patch: side of the blanked patches in pixels; every second pixel is a centre.
 
     Raises:
-        InputError: no network there, no picture there, a patch below 1.
+        InputError: no network there, no picture there, a patch below 1, or nowhere to write.
+        RunError: the figure could not be written.
     """
     if patch < 1:
         raise InputError(f"--patch must be at least 1, got {patch}")
+    path = figure_path(folder, image, out)
     place = resolve_device(device)
     learner, _, state = restore(folder, place)
     pixels = fit(read_image(image), learner.shape)
@@ -52,8 +55,10 @@ def run_goodness(
         "picture": (pixels.permute(1, 2, 0).squeeze(-1).float() / 255).tolist(),
         "title": f"{image.name}, {learner.settings.mode}, epoch {state['epoch']}",
     }
-    path = out or folder / f"goodness-{image.stem}.png"
-    goodness_figure(found, path)
+    try:
+        goodness_figure(found, path)
+    except OSError as error:
+        raise disk_error(error, path) from error
     write_json(path.with_suffix(".json"), found)
     return {
         "figure": str(path),
@@ -61,6 +66,28 @@ def run_goodness(
         "class": state["classes"][found["guess"]],
         **{k: found[k] for k in ("guess", "goodness", "by_iteration", "readouts")},
     }
+
+
+def figure_path(folder: Path, image: Path, out: Path | None = None) -> Path:
+    """Where the figure of a picture goes.
+
+    Args:
+        folder: the run folder: `goodness-NAME.png` in it, where `out` is None.
+        out: a figure, its format known by its ending, or a folder for `goodness-NAME.png`.
+
+    Raises:
+        InputError: an ending that is no figure's, a figure or numbers that are there already, or no folder to write in.
+    """
+    path = (out or folder) / f"goodness-{image.stem}.png"
+    if out is not None and not out.is_dir():
+        path, endings = out, figure_endings()
+        if path.suffix.lower() not in endings:
+            raise InputError(f"--out {out}: name a figure ({', '.join(endings)}) or a folder that is there")
+        check_target(path, "--out")
+    for taken in (path, path.with_suffix(".json")):
+        if taken.exists():
+            raise InputError(f"{taken} is there already and is not overwritten; move it away or choose another --out")
+    return path
 
 
 def fit(picture: Image.Image, shape: tuple[int, int, int]) -> Tensor:
@@ -109,14 +136,8 @@ def read_goodness(learner: Learner, x: Tensor, patch: int) -> dict[str, Any]:
 
 def _places(network: Recurrent, x: Tensor, label: int) -> Tensor:
     """(iterations, layers, H, W): mean square over a location's units, with the label that was read."""
-    height, width = x.shape[-2:]
-    drive, states, normal = network.rise(x.flatten(1))
-    labels = torch.tensor([label], device=x.device)
-    maps = [
-        torch.stack([s.float().view(-1, height, width).square().mean(0) for s in now])
-        for _, now, _ in network.settle(drive, labels, states, normal)
-    ]
-    return torch.stack(maps)
+    found = network.located(x.flatten(1), torch.tensor([label], device=x.device))
+    return torch.stack([torch.stack([s[0].float().square().mean(-1) for s in layers]) for layers in found])
 
 
 def _blanked(learner: Learner, x: Tensor, label: int, patch: int) -> Tensor:

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.ff_data import Scaling, read_pictures
+from experiments.ff_data import Scaling, check_fit, read_pictures
 from experiments.ff_eval import CHECKPOINT, error_rates, evaluate, load_checkpoint
-from glom.artifacts import RunFolder, disk_error, public_command, write_json
+from glom.artifacts import RunFolder, disk_error, public_command, read_json, write_json
 from glom.devices import resolve_device
 from glom.errors import InputError, RunError
 from glom.forward_forward import Diverged, FFSettings, Learner
 from glom.forward_forward.twin import Twin
 from glom.seeds import sample_seed
 
+TWIN = ("baseline_epochs", "baseline_lr")  # settings of the twin alone
 Step = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
 
 
@@ -44,7 +45,7 @@ class FFRequest:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Training pictures ready to learn from, and those held out."""
+    """Training pictures ready to learn from, and those held out; the whole split's names, files and fingerprint."""
 
     images: Tensor
     labels: Tensor
@@ -52,15 +53,22 @@ class Loaded:
     held_labels: Tensor
     scaling: Scaling
     classes: tuple[str, ...]
+    files: frozenset[Path]
     fingerprint: str
 
 
 def load(request: FFRequest, device: torch.device) -> Loaded:
-    """Read the training split onto the device; the last `holdout` of a shuffle by the seed are kept out."""
+    """Read the training split onto the device; the last `holdout` of a shuffle by the seed are kept out.
+
+    Raises:
+        InputError: no such data, or too few pictures to learn from.
+    """
     pictures = read_pictures(request.data, "train", request.data_root, request.download, request.limit)
     settings = request.settings
     if settings.holdout >= len(pictures.images):
         raise InputError(f"holdout {settings.holdout} leaves none of the {len(pictures.images)} training pictures")
+    if settings.mode == "unsupervised" and len(pictures.images) - settings.holdout < 2:
+        raise InputError("unsupervised negatives are made of two pictures; only one is left to train on")
     scaling = Scaling.of(pictures.images)
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     images, labels = scaling(pictures.images, dtype, device), pictures.labels.to(device)
@@ -68,8 +76,30 @@ def load(request: FFRequest, device: torch.device) -> Loaded:
     kept = order[: len(order) - settings.holdout] if settings.holdout else slice(None)
     out = order[len(order) - settings.holdout :]
     return Loaded(
-        images[kept], labels[kept], images[out], labels[out], scaling, pictures.classes, pictures.fingerprint()
+        images[kept],
+        labels[kept],
+        images[out],
+        labels[out],
+        scaling,
+        pictures.classes,
+        pictures.files,
+        pictures.fingerprint(),
     )
+
+
+def check_test_split(request: FFRequest, data: Loaded) -> None:
+    """See before the training that the test set, which is read last, is there and can be asked about.
+
+    Raises:
+        InputError: no test split, one of other classes or another size, or one with pictures that are trained on.
+    """
+    pictures = read_pictures(request.data, "test", request.data_root, request.download)
+    shared = pictures.files & data.files
+    if shared:
+        raise InputError(
+            f"{request.data}: {len(shared)} of the test pictures are training pictures; a folder needs train/ and test/"
+        )
+    check_fit(pictures, data.images.shape[1:], data.classes, "test split: the training split has")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -102,9 +132,8 @@ def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[
     data = load(request, device)
     shape = tuple(data.images.shape[1:])
     learner = Learner((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
-    held = {"data": Path(request.data).name, **asdict(settings), "limit": request.limit}
-    held["data_sha256"] = data.fingerprint
-    del held["baseline"]  # a stage that may follow later, and changes nothing before it
+    check_test_split(request, data)
+    held = _held(request, data, out, resume)
     with RunFolder(out, "ff", held, resume, {"command": public_command(), "classes": list(data.classes)}) as folder:
         state = _begin(out, settings, data)
         if state["network"] is not None:
@@ -121,6 +150,8 @@ def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[
             twin = Twin((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
             if state["twin"] is not None:
                 twin.load(state["twin"])
+            else:
+                _settle_twin(folder, state, settings)
 
             def back(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
                 return twin.learn(x, y, twin.share(state["twin_epoch"]), g), None
@@ -130,6 +161,32 @@ def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[
         write_json(out / "result.json", result)
         folder.finish(result={k: result[k] for k in ("test_error", "baseline_test_error", "epochs")})
         yield {"result": result}
+
+
+def _held(request: FFRequest, data: Loaded, out: Path, resume: bool) -> dict[str, Any]:
+    """What must match for `out` to be gone on with.
+
+    The twin is a stage that may follow later and changes nothing before it. So whether there is to be one never
+    counts, and its own settings only where it is asked for and there is one already; until then, those that a folder
+    may hold match themselves.
+    """
+    held = {"data": Path(request.data).name, **asdict(request.settings), "limit": request.limit}
+    held["data_sha256"] = data.fingerprint
+    del held["baseline"]
+    checkpoint, manifest = out / CHECKPOINT, out / "manifest.json"
+    asked = resume and request.settings.baseline and checkpoint.is_file()
+    if asked and load_checkpoint(checkpoint)["twin"] is not None:
+        return held
+    written = read_json(manifest).get("settings", {}) if manifest.is_file() else {}
+    return {k: v for k, v in held.items() if k not in TWIN} | {k: written[k] for k in TWIN if k in written}
+
+
+def _settle_twin(folder: RunFolder, state: dict[str, Any], settings: FFSettings) -> None:
+    """Write down, before its first epoch, what the twin is trained with."""
+    chosen = {k: v for k, v in asdict(settings).items() if k in TWIN}
+    state["settings"] |= chosen | {"baseline": True}
+    folder.manifest["settings"] |= chosen
+    folder.finish("running")  # on the disk now: a kill may come before the end
 
 
 def _begin(out: Path, settings: FFSettings, data: Loaded) -> dict[str, Any]:
@@ -170,7 +227,10 @@ def _epochs(
     total, key, part = (
         (settings.baseline_epochs, "twin_epoch", "twin") if twin else (settings.epochs, "epoch", "network")
     )
-    steps = -(-len(data.labels) // settings.batch)
+    count = len(data.labels)
+    steps = -(-count // settings.batch)
+    if settings.mode == "unsupervised" and count % settings.batch == 1:
+        steps -= 1  # one picture alone makes no negative: it joins the batch before
     for epoch in range(state[key], total):
         begun = time.perf_counter()
         generator = torch.Generator(data.images.device)
@@ -179,14 +239,18 @@ def _epochs(
         wrong = torch.zeros((), dtype=torch.long, device=data.images.device)
         squares: Tensor | None = None
         for number in range(steps):
-            index = order[number * settings.batch : (number + 1) * settings.batch]
+            last = number + 1 == steps
+            index = order[number * settings.batch : None if last else (number + 1) * settings.batch]
             labels = data.labels[index]
             try:
                 logits, squares = step(data.images[index], labels, generator)
+                if last:
+                    learner.check(data.images[index])
             except Diverged as error:
                 kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no epoch was complete"
+                advice = "" if twin else "; use a lower --lr"
                 raise RunError(
-                    f"{error} at step {epoch * steps + number + 1} (epoch {epoch + 1}); {kept}; use a lower --lr"
+                    f"{error} at step {epoch * steps + number + 1} (epoch {epoch + 1}); {kept}{advice}"
                 ) from error
             wrong += (logits.argmax(1) != labels).sum()
             if number % 20 == 19:

@@ -56,9 +56,11 @@ def batches(data: str, source: str, size: int, limit: int, seed: int) -> tuple[B
         `draw(count, generator) -> (count, 3, size, size)` in [0, 1]; what the data are; notes.
 
     Raises:
-        InputError: no such data, or not one picture that can be read.
+        InputError: no such data, not one picture that can be read, or a limit or a source that would do nothing.
     """
     if data == "composites":
+        if limit:
+            raise InputError("--limit is for a data set: composites are made as they are asked for, and never repeat")
         made, name, note = composites(source, size, "train", seed)
 
         def draw_composites(count: int, generator: torch.Generator) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,18 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.glom_data import picture
+from experiments.glom_sheets import Looked, islands_of, look_at
 from experiments.glom_train import new_glom
 from glom.artifacts import RunFolder, command_line, disk_error, write_json
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.model import Glom
 from glom.devices import resolve_device
-from glom.errors import GlomError, InputError
+from glom.errors import InputError
 from probes.figures import png_data
 from probes.film import write_film
 from probes.island_figures import page_layer
 from probes.level_figures import film_frame, level_sheet
-from probes.levels import centred, check_threshold, island_counts
-from probes.reduction import reduce_rgb
+from probes.levels import check_threshold
 
 PAGE_BYTES = 2_400_000  # of quantised embeddings a page
 DECODES = ("denoise", "mask")  # objectives that train the way back to pixels
@@ -55,17 +54,6 @@ class IslandSettings:
     untrained: bool = False
 
 
-@dataclass
-class Looked:
-    """One picture: its name in the folder, pixels, states (T, h, w, L, d), and each level's words as pixels or None."""
-
-    path: str
-    stem: str
-    image: Image.Image
-    states: NDArray[np.float32]
-    decoded: NDArray[np.float32] | None
-
-
 def run_islands(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
     """Show every picture, yielding `{"stage", "done", "total"}` and, last, the same with `"result"`.
 
@@ -87,27 +75,18 @@ def run_islands(settings: IslandSettings, out: Path, device: str = "auto") -> It
         "images": [Path(p).name for p in settings.images],
         "trained": Path(settings.trained).name,
     }
-    shown: list[Looked] = []
-    failed: list[dict[str, str]] = []
+    decodes = facts.get("objective") in DECODES and not settings.untrained
+
+    def see(path: str) -> tuple[Image.Image, NDArray[np.float32], NDArray[np.float32] | None]:
+        image, pixels = picture(path, size, patch)
+        return image, *look(glom, pixels.to(where), count, decodes)
+
     with RunFolder(out, "glom-islands", held, extra={"command": command_line()}) as folder:
-        for done, path in enumerate(settings.images, 1):
-            try:
-                image, pixels = picture(path, size, patch)
-                decodes = facts.get("objective") in DECODES and not settings.untrained
-                states, decoded = look(glom, pixels.to(where), count, decodes)
-                shown.append(Looked(path, _stem(path, [s.stem for s in shown]), image, states, decoded))
-            except GlomError as error:
-                failed.append({"image": path, "reason": str(error)})
-            yield {"stage": "looking", "done": done, "total": len(settings.images)}
-        if not shown:
-            raise InputError(f"none of the {len(failed)} pictures could be shown ({failed[0]['reason']})")
-        colours = colour_states([s.states for s in shown])
-        flat = [centred(np.stack(steps)) for steps in zip(*(s.states for s in shown), strict=True)]
+        shown, failed = yield from look_at(settings.images, see)
         pictures = []
-        for number, item in enumerate(shown):
-            own = np.stack([step[number] for step in flat])
-            pictures.append(write_picture(item, own, colours[number], glom, facts, settings, out))
-            yield {"stage": "drawing", "done": number + 1, "total": len(shown)}
+        for item, flat, colours, counts in islands_of(shown, settings.threshold):
+            pictures.append(write_picture(item, flat, colours, counts, facts, settings, out))
+            yield {"stage": "drawing", "done": len(pictures), "total": len(shown)}
         result = {"trained": held["trained"], "objective": facts.get("objective"), "iterations": count, "size": size,
                   "pictures": pictures, "skipped": failed}  # fmt: skip
         write_json(out / "islands.json", result)
@@ -130,31 +109,17 @@ def look(
     return np.stack(grids), decoded
 
 
-def colour_states(states: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """Joint PCA colours, one code a level for all iterations and pictures: (T, h, w, L, d) each -> (T, h, w, L, 3)."""
-    levels = states[0].shape[3]
-    coloured = [np.empty((*s.shape[:4], 3), np.float32) for s in states]
-    for level in range(levels):
-        grids = [step[:, :, level] for s in states for step in s]
-        found = iter(reduce_rgb(grids, "pca", joint=True))
-        for item in coloured:
-            for step in item:
-                step[:, :, level] = next(found)
-    return coloured
-
-
 def write_picture(
     item: Looked,
     flat: NDArray[np.float32],
     colours: NDArray[np.float32],
-    glom: Glom,
+    counts: NDArray[np.int64],
     facts: dict[str, Any],
     settings: IslandSettings,
     out: Path,
 ) -> dict[str, Any]:
-    """Sheet, page and film of one picture; returns their names and the islands, (T, L), as lists."""
+    """Sheet, page and film of one picture of `islands_of`; returns their names and the islands, (T, L), as lists."""
     steps, h, w, levels, _ = flat.shape
-    counts = np.stack([island_counts(np.moveaxis(s, 2, 0), settings.threshold) for s in flat])
     name = Path(item.path).name
     sheet, page, film = (out / f"{item.stem}.{ending}" for ending in ("png", "html", "gif"))
     width = max(2, min(32, PAGE_BYTES // (steps * levels * h * w)))
@@ -188,8 +153,3 @@ def write_picture(
     write_film([film_frame(item.image, colours[t], counts[t], t + 1) for t in range(steps)], film, fps=2)
     found = {"image": item.path, "sheet": sheet.name, "page": page.name, "film": film.name}
     return {**found, "islands": counts.tolist()}
-
-
-def _stem(path: str, taken: Sequence[str]) -> str:
-    stem = Path(path).stem
-    return stem if stem not in taken else f"{stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"

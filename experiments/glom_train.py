@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from experiments.glom_data import batches
-from glom.artifacts import RunFolder, public_command
+from glom.artifacts import RunFolder, public_command, read_json
 from glom.consensus.checkpoint import load_training, save_glom, save_training
 from glom.consensus.config import GlomConfig
 from glom.consensus.model import Glom
@@ -27,6 +27,7 @@ from glom.errors import InputError, RunError
 from glom.seeds import sample_seed
 
 SAVE_EVERY = 100
+LIMIT = 1e4  # a weight beyond this is a divergence: they begin around 1 / sqrt(width), and nets read at unit scale
 LOG_EVERY = 20
 
 
@@ -95,7 +96,7 @@ def run_train(
 
     Raises:
         InputError: the request is wrong, `out` holds another run, or this one without `resume`.
-        RunError: the loss is no number any more; the last good checkpoint stays.
+        RunError: the loss or the weights are no sensible numbers any more; the last good checkpoint stays.
     """
     where = resolve_device(device)
     precision = settings.precision
@@ -104,6 +105,7 @@ def run_train(
     resolve_precision(precision, where)
     draw, facts, notes = batches(settings.data, settings.source, settings.size, settings.limit, settings.seed)
     held = {**asdict(settings), **facts, "config": settings.config.as_dict(), "precision": precision}
+    held["task"] = _task(settings.task, out)
     loss_of = objective_of(settings.objective)
     glom = new_glom(settings.config, settings.seed).to(where)
     optimiser = torch.optim.AdamW(glom.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
@@ -131,6 +133,7 @@ def run_train(
                 torch.nn.utils.clip_grad_norm_(glom.parameters(), 1.0)
             optimiser.step()
             done = step + 1
+            _check_weights(glom, done, out)
             event = _record(done, loss)
             if done % LOG_EVERY == 0 or done in (1, settings.steps):
                 folder.append(event)
@@ -163,13 +166,39 @@ def _check(loss: Loss, glom: Glom, step: int, name: str, out: Path) -> None:
     norms: list[Tensor] = [p.grad.norm() for p in glom.parameters() if p.grad is not None]
     if bool(torch.isfinite(loss.total.detach())) and bool(torch.isfinite(torch.stack(norms)).all()):
         return
-    kept = (step - 1) // SAVE_EVERY * SAVE_EVERY
     level = next((i + 1 for i, v in enumerate(loss.levels.tolist()) if not math.isfinite(v)), None)
     where = f", first on level {level}" if level else ""
-    raise RunError(
-        f"the {name} loss diverged at step {step}{where}; the checkpoint of step {kept} is kept in {out}; "
-        "try a lower --lr"
-    )
+    raise _diverged(f"the {name} loss diverged at step {step}{where}", step, out)
+
+
+def _check_weights(glom: Glom, step: int, out: Path) -> None:
+    """Raise `RunError` for weights that a step left infinite, no number or beyond all measure, before they are kept."""
+    for name, weights in glom.named_parameters():
+        # The nets of all levels lie side by side: net k of those going up and of those going down speaks to level k.
+        by_level = name.startswith(("up.", "down."))
+        largest = weights.detach().abs().flatten(1 if by_level else 0).amax(-1)
+        for level, value in enumerate(largest.reshape(-1).tolist(), 1):
+            if not value < LIMIT:
+                where = f"the weights of level {level}" if by_level else "the weights"
+                raise _diverged(f"{where} ({name}) diverged at step {step}", step, out)
+
+
+def _diverged(what: str, step: int, out: Path) -> RunError:
+    kept = (step - 1) // SAVE_EVERY * SAVE_EVERY
+    return RunError(f"{what}; the checkpoint of step {kept} is kept in {out}; try a lower --lr")
+
+
+def _task(task: ObjectiveSettings, out: Path) -> dict[str, Any]:
+    """The objective's settings as the run folder `out` holds them.
+
+    Runs made before negatives could be chosen hold none of them and had the kind that is the default. They go on, and
+    so do later ones, which hold it.
+    """
+    held, manifest = asdict(task), out / "manifest.json"
+    there = read_json(manifest).get("settings", {}).get("task", {}) if manifest.is_file() else {}
+    if task.negatives == ObjectiveSettings.negatives and "negatives" not in there:
+        del held["negatives"]
+    return held
 
 
 def _save(out: Path, glom: Glom, optimiser: torch.optim.Optimizer, step: int, about: dict[str, Any]) -> None:

@@ -10,6 +10,14 @@ import numpy as np
 from probes.figures import APM, GREY, TEACHER, new_figure, save
 
 
+def figure_endings() -> list[str]:
+    """What the name of a figure may end with: `.png` first, then what else matplotlib writes without a TeX system."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    others = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"png", "pgf"})
+    return [f".{name}" for name in ("png", *others)]
+
+
 def goodness_figure(found: dict[str, Any], path: Path) -> Path:
     """The sheet of one picture.
 

@@ -14,8 +14,13 @@ from probes.figures import APM, GREY, TEACHER, new_figure, save, to_image
 FRAME = 144  # side of a film's panels, pixels
 
 
-def levels_figure(result: dict[str, Any], path: Path) -> Path:
-    """Islands and ARI by level beside the baselines, islands by iteration, from `summary.json` of `apm glom score`."""
+def levels_figure(result: dict[str, Any], path: Path, word: str = "level") -> Path:
+    """Islands and ARI by level beside the baselines, and islands by iteration.
+
+    Args:
+        result: `summary.json` of `apm glom score` or `apm ff score`.
+        word: what a level is called.
+    """
     figure, axes = new_figure(10.6, 6.4, 2, 2)
     levels = [row["level"] for row in result["levels"]]
     panels = [
@@ -38,7 +43,7 @@ def levels_figure(result: dict[str, Any], path: Path) -> Path:
         else:
             _counting(axis)
         axis.set_xticks(levels)
-        axis.set_xlabel("level")
+        axis.set_xlabel(word)
         axis.set_ylabel(label)
     axes[0, 0].legend(frameon=False, fontsize=9)
     axes[1, 0].legend(frameon=False, fontsize=9)
@@ -49,7 +54,7 @@ def levels_figure(result: dict[str, Any], path: Path) -> Path:
         x = range(1, len(rows) + 1)
         counts = [r["islands"] for r in rows]
         low, high = np.array([r["ci95"] for r in rows]).T
-        axis.plot(x, counts, color=APM, alpha=shades[position], lw=1 + position / 2, label=f"level {level}")
+        axis.plot(x, counts, color=APM, alpha=shades[position], lw=1 + position / 2, label=f"{word} {level}")
         axis.fill_between(x, low, high, color=APM, alpha=0.15, lw=0)
     _counting(axis)
     axis.set_xlabel("iteration")
@@ -76,14 +81,18 @@ def level_sheet(
     decoded: NDArray[np.float32] | None,
     path: Path,
     title: str = "",
+    word: str = "level",
 ) -> Path:
-    """A row a level, the top first, a column an iteration; the picture at the left, at the right what a level says.
+    """A row a level, the top first, a column an iteration, the number of islands under each panel.
+
+    The picture is at the left, at the right what a level says.
 
     Args:
         image: the picture.
         colours: (T, h, w, L, 3) in [0, 1].
         counts: (T, L) islands.
-        decoded: (L, H, W, 3) in [0, 1], or None for a GLOM whose way back to pixels was not trained.
+        decoded: (L, H, W, 3) in [0, 1], or None for a network with no way back to pixels, or none that was trained.
+        word: what a level is called.
     """
     steps, _, _, levels = colours.shape[:4]
     across = 1 + steps + (decoded is not None)
@@ -92,24 +101,26 @@ def level_sheet(
     height = 1.55 * min(small.height / small.width, 2.0)
     figure, axes = new_figure(1.55 * across, (height + 0.3) * levels + 0.5, levels, across)
     extent = (0, small.width, small.height, 0)
+    below: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8}
     for row, level in enumerate(reversed(range(levels))):
         for t in range(steps):
             axis = axes[row, 1 + t]
             axis.imshow(colours[t, :, :, level], interpolation="nearest", extent=extent)
-            top = f"iteration {t + 1}\n" if row == 0 else ""
+            if row == 0:
+                axis.set_title(f"iteration {t + 1}", fontsize=8)
             many = "island" if counts[t, level] == 1 else "islands"
-            axis.set_title(f"{top}{counts[t, level]} {many}", fontsize=8)
+            axis.text(0.5, -0.03, f"{counts[t, level]} {many}", **below, transform=axis.transAxes)
         if decoded is not None:
             axes[row, -1].imshow(decoded[level], interpolation="nearest", extent=extent)
             axes[row, -1].set_title("it says", fontsize=8)
         left = axes[row, 0]
         if row == 0:
             left.imshow(np.asarray(small))
-            left.set_title(f"picture\nlevel {level + 1} \u2192", fontsize=8)
+            left.set_title("picture", fontsize=8)
+            left.text(0.5, -0.03, f"{word} {level + 1} \u2192", **below, transform=left.transAxes)
         else:
-            left.text(
-                1.0, 0.5, f"level {level + 1} \u2192", ha="right", va="center", fontsize=8, transform=left.transAxes
-            )
+            name = f"{word} {level + 1} \u2192"
+            left.text(1.0, 0.5, name, ha="right", va="center", fontsize=8, transform=left.transAxes)
     for axis in axes.ravel():
         axis.set_axis_off()
     if title:

@@ -76,6 +76,14 @@ def cut_score(grid: Array, truth: Map, seed: int = 0, cosine: bool = True) -> fl
     return adjusted_rand(truth, enlarge(labels, *truth.shape))
 
 
+def both_ari(grid: Array, wholes: Map, parts: Map, seed: int, cosine: bool = True) -> dict[str, float]:
+    """`cut_score` of one grid (h, w, F) against the masks (H, W) of wholes and of parts."""
+    return {
+        "ari_wholes": cut_score(grid, wholes, seed, cosine),
+        "ari_parts": cut_score(grid, parts, seed, cosine),
+    }
+
+
 def centred(states: Array) -> Array:
     """Embeddings without each level's mean: (N, h, w, L, F) -> the same."""
     return (states - states.mean((0, 1, 2), keepdims=True)).astype(np.float32)

@@ -237,8 +237,9 @@ def test_a_few_steps_lower_the_loss(name):
     assert np.mean(values[-5:]) < 0.9 * np.mean(values[:5])
 
 
-def test_forward_forward_sends_no_gradient_across_levels():
-    glom, images = Glom(SMALL), pictures(4, 16, 16)
+def test_forward_forward_sends_no_gradient_across_levels_or_time():
+    # Two iterations that learn: with one alone there is no earlier state for a gradient to reach.
+    glom, images = Glom(replace(SMALL, iterations=SMALL.levels + 2)), pictures(4, 16, 16)
     for level in range(3):
         glom.zero_grad(set_to_none=True)
         level_goodness(glom, images)[level].sum().backward()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -57,12 +58,12 @@ def digits(n: int, seed: int, side: int = 8) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def raw_mnist(root: Path, train: int = 200, test: int = 60, folder: str = "MNIST") -> Path:
+def raw_mnist(root: Path, train: int = 200, test: int = 60, folder: str = "MNIST", side: int = 8) -> Path:
     """MNIST's files as torchvision unpacks them: a big-endian header (magic number, sizes), then bytes."""
     raw = root / folder / "raw"
     raw.mkdir(parents=True)
     for name, n, seed in (("train", train, 1), ("t10k", test, 2)):
-        images, labels = digits(n, seed)
+        images, labels = digits(n, seed, side)
         (raw / f"{name}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, *images.shape) + images.tobytes())
         (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, n) + labels.tobytes())
     return root
@@ -182,8 +183,39 @@ def test_other_settings_are_refused_and_a_baseline_may_follow(call, tmp_path):
     other = raw_mnist(tmp_path / "other", 150)
     code, _, error = call(*train(other, out, "--resume"))
     assert code == 2 and "data_sha256" in error
-    code, text, _ = call(*train(data, out, "--resume", "--baseline", "--baseline-epochs", 20, "--json"))
-    assert code == 0 and json.loads(text)["baseline_test_error"] is not None and json.loads(text)["epochs"] == 2
+    # How long a twin would be trained counts for nothing until there is one.
+    assert call(*train(data, out, "--resume", "--baseline-epochs", 7))[0] == 0
+    assert "baseline_epochs" not in json.loads((out / "manifest.json").read_text())["settings"]
+    code, text, _ = call(*train(data, out, "--resume", "--baseline", "--baseline-epochs", 2, "--json"))
+    assert code == 0 and json.loads(text)["baseline_test_error"] is not None
+    assert (json.loads(text)["epochs"], json.loads(text)["baseline_epochs"]) == (2, 2)
+    code, _, error = call(*train(data, out, "--resume", "--baseline", "--baseline-epochs", 3))
+    assert code == 2 and "baseline_epochs: 2 -> 3" in error
+    assert json.loads((out / "manifest.json").read_text())["settings"]["baseline_epochs"] == 2
+    assert call(*train(data, out, "--resume"))[0] == 0
+
+
+@pytest.mark.parametrize("with_twin", [False, True])
+def test_folders_that_hold_a_twins_settings_from_the_start_go_on(call, tmp_path, with_twin):
+    """As those did that were made before a twin's settings waited for the twin."""
+    data, out = raw_mnist(tmp_path / "data"), tmp_path / "run"
+    asked = ["--baseline", "--baseline-epochs", 2] if with_twin else []
+    assert call(*train(data, out, *asked))[0] == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["settings"] |= {"baseline_epochs": 2 if with_twin else 20, "baseline_lr": 0.001}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    code, _, error = call(*train(data, out, "--resume", "--baseline", "--baseline-epochs", 3))
+    assert code == (2 if with_twin else 0), error
+    assert ("baseline_epochs: 2 -> 3" in error) == with_twin
+
+
+def test_the_twin_does_not_depend_on_how_long_the_other_was_trained(call, tmp_path):
+    data, found = raw_mnist(tmp_path / "data"), []
+    for epochs in (1, 3):
+        out = tmp_path / f"run {epochs}"
+        assert call(*train(data, out, "--baseline", "--baseline-epochs", 2, mode="recurrent", epochs=epochs))[0] == 0
+        found.append(torch.load(out / "checkpoint.pt", weights_only=True))
+    assert same(found[0]["twin"], found[1]["twin"]) and not same(found[0]["network"], found[1]["network"])
 
 
 def test_divergence_names_layer_and_step_and_keeps_the_last_good_epoch(call, tmp_path, monkeypatch):
@@ -191,6 +223,11 @@ def test_divergence_names_layer_and_step_and_keeps_the_last_good_epoch(call, tmp
     code, text, error = call(*train(data, tmp_path / "a", "--json", "--lr", 1e30))
     assert (code, text) == (1, "") and error.count("\n") == 1
     assert "goodness of layer 1 diverged at step 2 (epoch 1); no epoch was complete" in error
+    # The step that ends an epoch is looked at before it is kept: nothing comes after it that would notice.
+    code, text, error = call(*train(data, tmp_path / "one", "--json", "--lr", 1e30, "--batch", 100, epochs=1))
+    assert (code, text) == (1, "") and error.count("\n") == 1
+    assert "weights of layer 1 diverged at step 1 (epoch 1); no epoch was complete" in error
+    assert not (tmp_path / "one" / "checkpoint.pt").exists()
     learn, calls = Learner.learn, iter(range(1000))
 
     def bursts(self: Learner, *arguments: Any) -> Any:
@@ -204,6 +241,40 @@ def test_divergence_names_layer_and_step_and_keeps_the_last_good_epoch(call, tmp
     assert torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)["epoch"] == 1
     code, text, _ = call("eval", tmp_path / "b", "--data-root", data)
     assert code == 0 and "training not complete" in text
+    monkeypatch.undo()
+    step = Learner.learn
+
+    def ruined(self: Learner, *arguments: Any) -> Any:
+        found = step(self, *arguments)
+        if next(calls) > 18:  # the last of the second epoch's five
+            self.network.layers[1].bias.value.fill_(float("nan"))
+        return found
+
+    calls = iter(range(10, 1000))
+    monkeypatch.setattr(Learner, "learn", ruined)
+    code, _, error = call(*train(data, tmp_path / "c"))
+    assert code == 1 and "weights of layer 2 diverged at step 10 (epoch 2); the checkpoint of epoch 1 is kept" in error
+    kept = torch.load(tmp_path / "c" / "checkpoint.pt", weights_only=True)
+    assert kept["epoch"] == 1 and all(layer["bias"]["value"].isfinite().all() for layer in kept["network"]["layers"])
+
+
+def test_unsupervised_pictures_are_never_mixed_with_themselves(call, tmp_path, monkeypatch):
+    data = raw_mnist(tmp_path / "data", 41)
+    sizes: list[int] = []
+    learn = Learner.learn
+
+    def counted(self: Learner, images: torch.Tensor, *arguments: Any) -> Any:
+        sizes.append(len(images))
+        return learn(self, images, *arguments)
+
+    monkeypatch.setattr(Learner, "learn", counted)
+    for mode, wanted in (("unsupervised", [20, 21]), ("supervised", [20, 20, 1])):
+        sizes.clear()
+        assert call(*train(data, tmp_path / mode, mode=mode, epochs=1))[0] == 0
+        assert sizes == wanted
+    for more in (["--batch", 1], ["--limit", 1], ["--holdout", 40]):
+        code, text, error = call(*train(data, tmp_path / "run", *more, mode="unsupervised"))
+        assert (code, text) == (2, "") and "made of two pictures" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -215,6 +286,8 @@ def test_divergence_names_layer_and_step_and_keeps_the_last_good_epoch(call, tmp
         (["--widths", "10,x"], "--widths"),
         (["--read", "3"], "--read"),
         (["--mode", "recurrent", "--read", "9,12"], "iterations 1 to 8"),
+        (["--mode", "recurrent", "--iterations", "4", "--read", "3,5"], "iterations 1 to 4"),
+        (["--lr", "inf"], "lr must be above 0 and finite"),
         (["--damping", "0.5"], "does nothing in supervised mode"),
         (["--mode", "unsupervised", "--negatives", "hard"], "does nothing in unsupervised mode"),
         (["--negatives", "kind"], "negatives"),
@@ -256,6 +329,59 @@ def test_colour_pictures_from_a_folder(call, tmp_path, mode):
     assert code == 2 and "trained on pictures [3, 6, 6]" in error
 
 
+def test_other_classes_are_named_where_they_begin_to_differ(call, tmp_path):
+    data, out = colour_folder(tmp_path / "data"), tmp_path / "run"
+    assert call(*train(data, out))[0] == 0
+    other = colour_folder(tmp_path / "other")
+    (other / "test" / "red").rename(other / "test" / "violet")
+    code, _, error = call("eval", out, "--data", other)
+    assert code == 2 and "3 classes, here are 3; the first that differs is class 3: 'red' there, 'violet' here" in error
+    shutil.rmtree(other / "test" / "violet")
+    code, _, error = call("eval", out, "--data", other)
+    assert code == 2 and "3 classes, here are 2; the first that differs is class 3: 'red' there, 'none' here" in error
+
+
+def test_a_folder_is_found_again_or_asked_for(call, tmp_path, monkeypatch):
+    data, out, record = colour_folder(tmp_path / "data" / "small"), tmp_path / "run", tmp_path / "record.json"
+    code, _, error = call("train", "--data", data, "--out", out, "--epochs", 1, "--widths", "9", "--record", record)
+    assert code == 0, error
+    assert str(tmp_path) not in record.read_text()
+    code, text, error = call("eval", out)
+    assert (code, text) == (2, "") and "trained on a folder 'small'" in error and "--data FOLDER" in error
+    assert error.count("\n") == 1
+    assert call("eval", out, "--data", data)[0] == 0
+    monkeypatch.chdir(data.parent)
+    assert call("eval", out)[0] == 0
+
+
+def test_the_test_set_is_looked_at_before_the_training(call, tmp_path):
+    def refused(says: str, data: Path, *more: object) -> None:
+        code, text, error = call(*train(data, tmp_path / "run", *more))
+        assert (code, text) == (2, "") and says in error and error.count("\n") == 1, error
+        assert not (tmp_path / "run").exists()
+
+    data = colour_folder(tmp_path / "missing")
+    shutil.rmtree(data / "test")
+    refused("no 'test' split", data)
+    undivided = colour_folder(tmp_path / "undivided") / "train"
+    refused("test pictures are training pictures", tmp_path, "--data", undivided)
+    data = colour_folder(tmp_path / "classes")
+    shutil.rmtree(data / "test" / "red")
+    refused("the training split has 3 classes, here are 2", data)
+    data = colour_folder(tmp_path / "sizes")
+    for path in (data / "test").rglob("*.png"):
+        Image.new("RGB", (7, 6)).save(path)
+    refused("the training split has pictures [3, 6, 6] (C, H, W), these are [3, 6, 7]", data)
+    data = raw_mnist(tmp_path / "labels")
+    labels = data / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + bytes([12]))
+    refused("label 12, but there are 10 classes", data)
+    (tmp_path / "file").write_text("")
+    good = raw_mnist(tmp_path / "good")
+    refused("is a folder; name a file in it", good, "--record", tmp_path)
+    refused("is a file; name a file in a folder", good, "--record", tmp_path / "file" / "record.json")
+
+
 @pytest.mark.parametrize("mode", list(TINY))
 def test_goodness_of_a_picture_as_figure_and_numbers(call, tmp_path, mode):
     data, out, picture = raw_mnist(tmp_path / "data", 60), tmp_path / "run", tmp_path / "a seven.png"
@@ -284,8 +410,37 @@ def test_goodness_of_a_picture_as_figure_and_numbers(call, tmp_path, mode):
         assert np.allclose(maps.sum((2, 3))[:, 0] * 2, steps[found["guess"], :, 0], rtol=1e-3)
     code, text, error = call("goodness", out, picture, "--out", tmp_path / "b.png")
     assert code == 0 and "layer 2" in text and (tmp_path / "b.png").exists() and "figure: " in error
+    assert (tmp_path / "b.json").exists()
     assert call("goodness", out, tmp_path / "gone.png")[0] == 2
     assert call("goodness", out, picture, "--patch", 0)[0] == 2
+
+
+def test_goodness_is_written_where_it_was_asked_for_and_never_over_anything(call, tmp_path):
+    data, out, picture = raw_mnist(tmp_path / "data", 60), tmp_path / "run", tmp_path / "seven.png"
+    assert call(*train(data, out, epochs=1))[0] == 0
+    Image.fromarray(digits(1, 5)[0][0]).save(picture)
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    for to, wanted in ((None, out / "goodness-seven.png"), (folder, folder / "goodness-seven.png"),
+                       (folder / "a.pdf", folder / "a.pdf"), (tmp_path / "new" / "a.PNG", None)):  # fmt: skip
+        code, text, error = call("goodness", out, picture, "--json", *(["--out", to] if to else []))
+        assert code == 0, error
+        figure = Path(json.loads(text)["figure"])
+        assert figure == (wanted or to) and figure.stat().st_size > 1000
+        before = figure.read_bytes()
+        code, _, error = call("goodness", out, picture, *(["--out", to] if to else []))
+        assert code == 2 and "not overwritten" in error and error.count("\n") == 1
+        assert figure.read_bytes() == before
+    (folder / "b.json").write_text("mine")
+    for to, says in (
+        (folder / "b.png", "b.json is there already"),
+        (folder / "g.json", "name a figure (.png"),
+        (folder / "g", "name a figure (.png"),
+        (picture / "g.png", "is a file"),
+    ):
+        code, _, error = call("goodness", out, picture, "--out", to)
+        assert code == 2 and says in error and error.count("\n") == 1, error
+    assert (folder / "b.json").read_text() == "mine" and not (folder / "g.png").exists()
 
 
 def test_folders_that_hold_no_training(call, tmp_path):

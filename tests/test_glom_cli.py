@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from PIL import Image
 import experiments.glom_train as training
 from commands.common import guard
 from commands.glom import app
+from glom.consensus import GlomConfig
 from glom.consensus.checkpoint import load_glom
+from glom.consensus.objectives import Loss, objective_of
+from glom.errors import RunError
 from tests.conftest import make_image
 
 SOURCE = ["--source", "fashion-mnist-sample"]
@@ -101,10 +105,62 @@ def test_a_killed_training_goes_on_bit_for_bit(call, tmp_path, monkeypatch):
 
 def test_a_loss_that_diverges_is_named_and_the_last_good_weights_stay(call, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", 2)
+    mask, steps = objective_of("mask"), iter(range(1, 100))
+
+    def breaks(*arguments) -> Loss:
+        loss = mask(*arguments)
+        return replace(loss, total=loss.total * math.nan) if next(steps) == 4 else loss
+
+    monkeypatch.setattr(training, "objective_of", lambda name: breaks)
     out = tmp_path / "run"
-    code, _, error = call("train", "--steps", 40, "--lr", "1e30", "--out", out, *SOURCE, *SMALL)
-    assert code == 1 and "the mask loss diverged at step" in error and "checkpoint of step" in error
-    assert all(bool(torch.isfinite(v).all()) for v in weights(out).values())
+    code, _, error = call("train", "--steps", 40, "--out", out, *SOURCE, *SMALL)
+    assert code == 1 and "the mask loss diverged at step 4; the checkpoint of step 2 is kept" in error
+    assert error.count("\n") == 1 and load_glom(out)[1]["step"] == 2
+
+
+@pytest.mark.parametrize("objective", ["mask", "forward-forward"])
+@pytest.mark.parametrize("steps", [1, 40])
+def test_weights_beyond_all_measure_are_named_and_never_kept(call, tmp_path, objective, steps):
+    """Also those of the last step, after which no loss would tell."""
+    out = tmp_path / "run"
+    options = ["--objective", objective, "--steps", steps, "--lr", "1e30"]
+    code, text, error = call("train", *options, "--out", out, *SOURCE, *SMALL)
+    assert (code, text) == (1, "") and error.count("\n") == 1
+    assert "diverged at step 1; the checkpoint of step 0 is kept" in error and "--lr" in error
+    assert load_glom(out)[1]["step"] == 0
+    assert all(float(v.abs().max()) < 10 for v in weights(out).values())
+
+
+def test_the_level_whose_weights_diverge_is_named(tmp_path):
+    for name, group, says in (("up.second", 2, "of level 3 (up.second)"), ("down.first", 0, "of level 1 (down.first)"),
+                              ("eye.bias", 0, "the weights (eye.bias)")):  # fmt: skip
+        glom = training.new_glom(GlomConfig(levels=3, dim=16), 0)
+        training._check_weights(glom, 5, tmp_path)
+        with torch.no_grad():
+            glom.get_parameter(name)[group].fill_(math.nan)
+        with pytest.raises(RunError, match="step 5") as caught:
+            training._check_weights(glom, 5, tmp_path)
+        assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("objective", ["mask", "forward-forward"])
+def test_runs_from_before_negatives_were_a_setting_go_on(call, tmp_path, monkeypatch, objective):
+    base = ["train", "--objective", objective, "--steps", 2, *SOURCE, *SMALL]
+    assert call(*base, "--out", tmp_path / "new")[0] == 0
+    manifest = json.loads((tmp_path / "new" / "manifest.json").read_text())
+    assert "negatives" not in manifest["settings"]["task"]
+    # One such run, and one from the time in between that wrote the default down.
+    for name, task in (("old", {}), ("between", {"negatives": "half"})):
+        out = tmp_path / name
+        assert call(*base, "--out", out)[0] == 0
+        held = json.loads((out / "manifest.json").read_text())
+        held["settings"]["task"] |= task
+        (out / "manifest.json").write_text(json.dumps(held))
+        assert call(*base, "--out", out, "--resume")[0] == 0, name
+        if objective == "forward-forward":
+            code, _, error = call(*base, "--out", out, "--resume", "--negatives", "blobs")
+            assert code == 2 and "'negatives': 'blobs'" in error
+    assert call("score", tmp_path / "old", "--out", tmp_path / "score", "--limit", 2, "--quiet")[0] == 0
 
 
 def test_folders_and_their_splits_are_data(call, image_folder, tmp_path):
@@ -127,7 +183,15 @@ def test_folders_and_their_splits_are_data(call, image_folder, tmp_path):
         (["--data", "nowhere"], "nowhere"),
         (["--source", "nothing"], "source of composites"),
         (["--masked", "1"], "masked"),
-        (["--negatives", "blob"], "did you mean blobs"),
+        (["--objective", "forward-forward", "--negatives", "blob"], "did you mean blobs"),
+        (["--negatives", "blobs"], "--negatives does nothing in the objective mask; it is for forward-forward"),
+        (["--noise", "0.1"], "--noise does nothing"),
+        (["--crop", "0.7"], "--crop does nothing"),
+        (["--objective", "denoise", "--masked", "0.4"], "--masked does nothing"),
+        (["--objective", "forward-forward", "--agreement", "0.2"], "--agreement does nothing"),
+        (["--objective", "denoise", "--noise", "inf"], "noise must be above 0 and finite"),
+        (["--agreement", "nan"], "agreement"),
+        (["--limit", "10"], "--limit is for a data set"),
         (["--levels", "1"], "levels"),
         (["--precision", "int8"], "precision"),
     ],
@@ -197,6 +261,14 @@ def test_islands_writes_sheet_page_and_film(call, trained, tmp_path):
     assert [len(s) for s in steps] == [3] * 4 and (steps[0][0]["h"], steps[0][0]["w"]) == (6, 6)
     assert "http" not in page.replace(str(tmp_path), "") and "NaN" not in page
     assert call("islands", trained, paths[0], "--untrained", "--out", tmp_path / "u", "--quiet")[0] == 0
+    # Nowhere named: beside the weights, after the pictures, and never over what is there.
+    code, text, _ = call("islands", trained, paths[0], "--json", "--quiet")
+    folder = trained / "islands-0 & $"
+    assert code == 0 and json.loads(text)["folder"] == str(folder) and (folder / "0 & $.png").exists()
+    code, _, error = call("islands", trained / "glom.safetensors", paths[0], "--quiet")
+    assert code == 2 and "not overwritten" in error and error.count("\n") == 1
+    code, _, error = call("islands", trained, *paths, "--quiet")
+    assert code == 0 and f"in {trained / 'islands-0 & $-and-3-more'}" in error
     for options, says in ((["--size", "18"], "multiple of 4"), (["--threshold", "2"], "cosine")):
         code, _, error = call("islands", trained, paths[0], "--out", tmp_path / "w", "--quiet", *options)
         assert code == 2 and says in error

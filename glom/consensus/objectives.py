@@ -13,6 +13,7 @@ All random numbers come from the generator handed in, so that a step is a functi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,18 +56,18 @@ class ObjectiveSettings:
     negatives: str = "half"
 
     def __post_init__(self) -> None:
-        if not self.noise > 0:
-            raise InputError(f"the noise must be above 0, got {self.noise:g}")
+        if not 0 < self.noise < math.inf:
+            raise InputError(f"the noise must be above 0 and finite, got {self.noise:g}")
         if not 0 < self.masked < 1:
             raise InputError(f"the masked share must lie between 0 and 1, got {self.masked:g}")
         if self.block < 1 or self.points < 1:
             raise InputError("block and points must be at least 1")
         if not 0.5 < self.crop <= 1:
             raise InputError(f"the smallest crop must be above 0.5 and at most 1, got {self.crop:g}")
-        if not self.contrast_temperature > 0 or not self.sharpness > 0:
-            raise InputError("the contrast's temperature and the goodness's sharpness must be above 0")
-        if self.agreement < 0:
-            raise InputError(f"the agreement's weight must not be negative, got {self.agreement:g}")
+        if not (0 < self.contrast_temperature < math.inf and 0 < self.sharpness < math.inf):
+            raise InputError("the contrast's temperature and the goodness's sharpness must be above 0 and finite")
+        if not 0 <= self.agreement < math.inf:
+            raise InputError(f"the agreement's weight must be 0 or more and finite, got {self.agreement:g}")
         if self.negatives not in NEGATIVES:
             raise unknown("kind of negatives", self.negatives, NEGATIVES)
 

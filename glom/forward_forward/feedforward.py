@@ -147,7 +147,7 @@ class FeedForward:
         return logits, found
 
     def _errors(self, states: list[Tensor], squares: list[Tensor], b: int) -> list[Tensor]:
-        """-dloss/da (2B, n) of each layer, negative rows first, and its sum into the bias."""
+        """`Layer.error` (2B, n) of each layer, negative rows first, and its sum into the bias."""
         keep, scale = self.settings.momentum, (1 - self.settings.momentum) / b
         errors = []
         for k, layer in enumerate(self.layers):

@@ -59,9 +59,14 @@ class Rule:
         side = torch.sigmoid(-z) if positive else -torch.sigmoid(z)
         return side * (2 * self.sign * c / self.temperature)
 
-    def rate(self, units: int) -> float:
-        """What a learning rate is multiplied by, so that mean and sum begin with equal steps."""
-        return 1.0 if self.goodness == "sum" else float(units)
+    def push(self, squares: Tensor, units: int, positive: bool) -> Tensor:
+        """What a step multiplies the states by: the slope, without the 1/n of a mean.
+
+        Mean and sum then begin with equal steps. Weight cost and peer normalisation have no 1/n to take away, so it is
+        taken from the slope and not made up for in the learning rate, which multiplies all three.
+        """
+        slope = self.slope(squares, units, positive)
+        return slope if self.goodness == "sum" else slope * units
 
 
 def length_scale(squares: Tensor, units: int) -> Tensor:

@@ -32,11 +32,12 @@ class Layer:
         return squares
 
     def error(self, states: Tensor, squares: Tensor, positive: bool, out: Tensor) -> Tensor:
-        """-dloss/da of rows that are all positive or all negative, (R, n); peer normalisation included where positive.
+        """What rows (R, n) that are all positive or all negative ask of the total input a, (R, n).
 
-        Where a unit is off its state is zero, so the rectifier's derivative needs no mask.
+        That is -dloss/da (n times as much for a mean, see `Rule.push`), and peer normalisation where positive. Where a
+        unit is off its state is zero, so the rectifier's derivative needs no mask.
         """
-        torch.mul(states, self.rule.slope(squares, self.units, positive)[:, None].to(out.dtype), out=out)
+        torch.mul(states, self.rule.push(squares, self.units, positive)[:, None].to(out.dtype), out=out)
         if positive and self.rule.peer:
             self.mean.mul_(0.9).add_(states.mean(0, dtype=self.mean.dtype), alpha=0.1)
             out += peer_pull(self.mean, self.rule.peer).to(out.dtype)
@@ -44,7 +45,6 @@ class Layer:
 
     def step(self, rate: float) -> None:
         """Move all parameters along their smoothed gradients."""
-        rate *= self.rule.rate(self.units)
         for one in self.maps:
             one.weights.step(rate)
         self.bias.step(rate)

@@ -18,14 +18,14 @@ LIMIT = 1e8  # mean squares above this are a divergence, long before float32 end
 
 
 class Diverged(ArithmeticError):
-    """A layer's goodness is no finite, sensible number any more.
+    """A layer's goodness, or what it is made of, is no finite, sensible number any more.
 
     Attributes:
         layer: which, counted from 1.
     """
 
-    def __init__(self, layer: int) -> None:
-        super().__init__(f"the goodness of layer {layer} diverged")
+    def __init__(self, layer: int, what: str = "goodness") -> None:
+        super().__init__(f"the {what} of layer {layer} diverged")
         self.layer = layer
 
 
@@ -91,6 +91,30 @@ class Learner:
             if not (right < LIMIT and wrong_ones < LIMIT):
                 raise Diverged(layer)
         return logits, means
+
+    def check(self, images: Tensor) -> None:
+        """See that what the last step left is fit to be kept.
+
+        `learn` looks at the goodness that a step begins with, so nothing has looked at a step's result before the next
+        one. Draws no random numbers.
+
+        Args:
+            images: (B, C, H, W) in the network's dtype, a batch to look at.
+
+        Raises:
+            Diverged: weights or goodness that are infinite, not a number or beyond all measure.
+        """
+        for number, layer in enumerate(self.network.layers, 1):
+            for weights in (*(one.weights for one in layer.maps), layer.bias):
+                # Inputs have a mean square of 1, so this is about the mean square that a random one calls forth.
+                if not float(weights.value.square().sum()) / layer.units < LIMIT:
+                    raise Diverged(number, "weights")
+        means = self.goodness(images).abs().mean(0).amax(0)
+        if self.settings.goodness == "sum":
+            means = means / self._units[:, 0]
+        for number, mean in enumerate(means.tolist(), 1):
+            if not mean < LIMIT:
+                raise Diverged(number)
 
     def _blank(self, images: Tensor) -> Tensor:
         x = images.flatten(1).clone()

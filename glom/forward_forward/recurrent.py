@@ -31,6 +31,9 @@ class Recurrent:
     Args:
         shape: of the picture. classes: how many labels.
         generator: draws the initial weights; its device is the network's.
+
+    Attributes:
+        grids: where each hidden layer's units are; one place where they are fully connected.
     """
 
     def __init__(self, shape: Grid, classes: int, settings: FFSettings, generator: torch.Generator) -> None:
@@ -38,7 +41,8 @@ class Recurrent:
         self.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.get_default_dtype()
         device = generator.device
         local = settings.mode == "local"
-        grids = [shape, *(Grid(c, shape.height, shape.width) if local else Grid(c, 1, 1) for c in settings.widths)]
+        self.grids = [Grid(c, shape.height, shape.width) if local else Grid(c, 1, 1) for c in settings.widths]
+        grids = [shape, *self.grids]
 
         def connect(source: Grid, target: Grid) -> LinearMap:
             if local:
@@ -138,16 +142,19 @@ class Recurrent:
         return logits, found
 
     def _error(self, layer: Layer, fresh: Tensor, now: Tensor, squares: Tensor, out: Tensor) -> None:
-        """-dloss/da at one iteration (2B, n), negative rows first; the damped state follows `a` by 1 - damping."""
+        """What one iteration asks of `a` (2B, n), negative rows first, as in `Layer.error`; peer normalisation follows.
+
+        The damped state follows `a` by 1 - damping.
+        """
         b = len(now) // 2
-        slope = torch.cat(
+        push = torch.cat(
             [
-                layer.rule.slope(squares[:b], layer.units, False),
-                layer.rule.slope(squares[b:], layer.units, True),
+                layer.rule.push(squares[:b], layer.units, False),
+                layer.rule.push(squares[b:], layer.units, True),
             ]
         )
         # Unlike a fresh state, a damped one may be positive where the unit is off.
-        torch.mul(now, (slope * (1 - self.settings.damping))[:, None].to(out.dtype), out=out)
+        torch.mul(now, (push * (1 - self.settings.damping))[:, None].to(out.dtype), out=out)
         out.mul_(fresh > 0)
 
     def _accumulate(self, x: Tensor, seen: list[Tensor], errors: list[Tensor], labels: Tensor) -> None:
@@ -186,6 +193,19 @@ class Recurrent:
                 by_iteration.append(rule.sign * torch.stack(values, -1))
             tables.append(torch.stack(by_iteration, 1))
         return torch.stack(tables, 1)
+
+    def located(self, x: Tensor, labels: Tensor) -> Iterator[list[Tensor]]:
+        """States at their places, for pictures (R, inputs) and the labels (R,) they are watched with.
+
+        Yields:
+            every layer's (R, H, W, units at a location), after each iteration. A fully connected layer has one place.
+        """
+        drive, states, normal = self.rise(x.to(self.dtype))
+        for _, now, _ in self.settle(drive, labels, states, normal):
+            yield [
+                s.unflatten(1, (g.channels, g.height, g.width)).permute(0, 2, 3, 1)
+                for s, g in zip(now, self.grids, strict=True)
+            ]
 
     def goodness(self, x: Tensor) -> Tensor:
         """(R, classes, layers): the mean over the iterations that are read, the 3rd to the 5th as published."""

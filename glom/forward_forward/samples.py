@@ -63,11 +63,15 @@ def hybrid(images: Tensor, blur: tuple[Tensor, Tensor], generator: torch.Generat
     A random bit image is blurred and thresholded at 1/2; the picture shows where the mask is 1, another where it is 0.
 
     Args:
-        images: (B, C, H, W). The other picture is the batch's next one in a random circle, so a batch of one mixes a
-            picture with itself.
+        images: (B, C, H, W), at least two. The other picture is the batch's next one in a random circle.
         blur: `blur_matrix` of the height and of the width.
+
+    Raises:
+        InputError: one picture alone, which mixed with itself is no negative.
     """
     b, _, h, w = images.shape
+    if b < 2:
+        raise InputError("unsupervised negatives are made of two pictures; a batch of one has none")
     bits = torch.randint(0, 2, (b, 1, h, w), generator=generator, device=images.device).to(blur[0].dtype)
     mask = (blur[0] @ bits @ blur[1].T) > 0.5
     circle = torch.randperm(b, generator=generator, device=images.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -26,9 +27,10 @@ class FFSettings:
         mode: `supervised` (label in the first pixels), `unsupervised` (hybrid negatives), `recurrent` (boring video,
             label at the top), `local` (the same with local receptive fields).
         widths: units of each hidden layer; in `local` mode units at each location.
-        epochs, batch: passes over the pictures, and pictures a step.
+        epochs, batch: passes over the pictures, and pictures a step (two or more where negatives are hybrids).
         lr: learning rate: constant for half of the epochs, then linearly down. Multiplies the exact gradient, which is
-            twice what the program published with the paper calls gradient.
+            twice what the program published with the paper calls gradient. Peer normalisation and weight cost are no
+            part of that gradient: at the program's 0.03 and 0.001 they act half as strongly here as there.
         momentum: smoothing of the gradient over steps. decay: weight cost.
         goodness, sign, threshold, temperature, peer: see `glom.forward_forward.goodness.Rule`.
         negatives: how wrong labels are drawn.
@@ -81,14 +83,16 @@ class FFSettings:
             if getattr(self, name) < 1:
                 raise InputError(f"{name.replace('_', ' ')} must be at least 1, got {getattr(self, name)}")
         for name in ("lr", "temperature", "threshold", "baseline_lr", "readout_lr"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name.replace('_', ' ')} must be above 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name.replace('_', ' ')} must be above 0 and finite, got {getattr(self, name)}")
         for name in ("jitter", "blur", "holdout", "decay", "readout_decay", "peer"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name.replace('_', ' ')} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name.replace('_', ' ')} must be 0 or more and finite, got {getattr(self, name)}")
         for name in ("momentum", "damping"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if self.mode == "unsupervised" and self.batch < 2:
+            raise InputError("unsupervised needs a batch of 2 or more: its negatives are made of two pictures")
         first, last = self.read
         if not 1 <= first <= last <= self.iterations:
             raise InputError(f"read must lie within iterations 1 to {self.iterations}, got {first} to {last}")
@@ -122,6 +126,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
 def preset(mode: str, name: str = "paper", **changes: Any) -> FFSettings:
     """A preset's settings with changes; None means unchanged.
 
+    Where `iterations` is given and `read` is not, what is read of fewer iterations ends with the last of them.
+
     Raises:
         InputError: an unknown mode, preset or setting, or a value out of range.
     """
@@ -136,6 +142,9 @@ def preset(mode: str, name: str = "paper", **changes: Any) -> FFSettings:
     wanted = {**PRESETS[mode, name], **{k: v for k, v in changes.items() if v is not None}}
     if "lr" not in wanted:
         wanted["lr"] = rate_for(tuple(wanted.get("widths", FFSettings.widths)))
+    if "iterations" in wanted and "read" not in wanted:
+        first, last = FFSettings.read
+        wanted["read"] = (min(first, wanted["iterations"]), min(last, wanted["iterations"]))
     return replace(FFSettings(mode=mode), **wanted)
 
 

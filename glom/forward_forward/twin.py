@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glom.forward_forward.learner import Diverged
 from glom.forward_forward.maps import Dense, Grid, LinearMap, Local
 from glom.forward_forward.samples import shift
 from glom.forward_forward.settings import FFSettings
@@ -71,6 +72,20 @@ class Twin(nn.Module):
         F.cross_entropy(logits, labels).backward()
         self.optimizer.step()
         return logits.detach()
+
+    def check(self, images: Tensor) -> None:
+        """See that the last step left weights that are numbers, and gives some to pictures (B, C, H, W).
+
+        Raises:
+            Diverged: it did not; the softmax counts as the last layer.
+        """
+        with torch.no_grad():
+            logits = self(images)
+        for number, parameters in enumerate(zip(self.weights, self.biases, strict=True), 1):
+            if not all(bool(torch.isfinite(p).all()) for p in parameters):
+                raise Diverged(number, "twin's weights")
+        if not bool(torch.isfinite(logits).all()):
+            raise Diverged(len(self.weights), "twin's answer")
 
     def state(self) -> dict[str, Any]:
         """Parameters and optimiser."""
