@@ -8,12 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
+    Device,
     Json,
     Out,
     Quiet,
     Record,
     Resume,
     Seed,
+    caption,
+    counted,
     emit_json,
     follow,
     for_adaptation,
@@ -47,6 +50,7 @@ def folding(
     partition: Annotated[str, typer.Option("--partition", help="How islands are cut.")] = "kmeans:4",
     save: Record = None,
     seed: Seed = 0,
+    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -54,14 +58,16 @@ def folding(
     """One machine a setting, overfit on every picture; means, intervals and differences from the base."""
     from experiments.folding import run_folding
     from experiments.folding_settings import AXES, FoldingSettings
+    from glom.artifacts import check_record
 
+    check_record(save)
     for_adaptation()
     axes = tuple(AXES) if axis == "all" else tuple(a.strip() for a in axis.split(","))
     settings = FoldingSettings(
         data, axes, product, teacher, apm, limit, seeds, iterations, partition=partition, seed=seed
     )
     with resumable("everything so far is kept"):
-        result = follow(run_folding(settings, Path(out), resume), quiet)["summary"]
+        result = follow(run_folding(settings, Path(out), resume, device), quiet)["summary"]
     record_result(save, result)
     if as_json:
         emit_json(result)
@@ -71,30 +77,39 @@ def folding(
 
 
 def folding_table(result: dict[str, Any]) -> None:
-    """A row a setting: means over pictures and seeds; * where the interval of the difference excludes zero."""
-    rows = []
+    """A row a setting: means over pictures and seeds; * where the interval of the difference excludes zero.
+
+    Of fewer than `FEW` pictures there is no star: a bootstrap over one is a point, and excludes everything else.
+    """
+    rows, starred = [], result["pictures"] >= FEW
     for r in result["rows"]:
         name = r["setting"] if r["axis"] in ("base", "product") else f"{r['axis']}: {r['setting']}"
         m = r["measures"]
-        cells = [_cell(m["error"], 1, 1000)]
-        cells += [_cell(m[k], d) for k, d in (("grid_r2", 2), ("psnr", 1), ("islands_teacher", 2))]
-        right = [_cell(m[k], 0, 100) for k in ("agrees", "correct")]
+        cells = [_cell(m["error"], starred, 1, 1000)]
+        cells += [_cell(m[k], starred, d) for k, d in (("grid_r2", 2), ("psnr", 1), ("islands_teacher", 2))]
+        right = [_cell(m[k], starred, 0, 100) for k in ("agrees", "correct")]
         size = f"{r['parameters'] / 1e6:.2f}"
         time = "-" if r["seconds"] is None else f"{1000 * r['seconds'] / result['iterations']:.0f}"
         rows.append((name, *cells, *right, size, time))
-    title = f"{result['pictures']} pictures, {result['seeds']} seeds, {result['iterations']} steps each"
+    title = ", ".join(counted(result[key], key[:-1]) for key in ("pictures", "seeds"))
+    title += f", {counted(result['iterations'], 'step')} each"
     heads = ["setting", "err", "R²", "PSNR", "ARI", "same", "top1", "par.", "ms"]
     table(heads, rows, title=title, right=range(1, len(heads)))
-    say("err: of the token, relative, thousandths; R²: the grid's; ARI: islands, with the teacher's;")
-    say("same class as the teacher, top1: %; par.: millions; ms: a step;")
-    say("*: differs from the base, paired over pictures (95 %)")
+    star = "differs from the base, paired over pictures (95 %)" if starred else f"not said of fewer than {FEW} pictures"
+    caption(
+        "err: of the token, relative, thousandths; R²: the grid's; ARI: islands, with the teacher's; same class as the "
+        f"teacher, top1: %; par.: millions; ms: a step; *: {star}"
+    )
 
 
-def _cell(found: dict[str, Any] | None, digits: int, scale: float = 1.0) -> str:
+FEW = 5  # pictures below which no difference is starred
+
+
+def _cell(found: dict[str, Any] | None, starred: bool, digits: int, scale: float = 1.0) -> str:
     if found is None:
         return "-"
     gain = found["minus_base"]
-    star = "*" if gain is not None and (gain[1] > 0 or gain[2] < 0) else ""
+    star = "*" if starred and gain is not None and (gain[1] > 0 or gain[2] < 0) else ""
     return f"{scale * found['mean']:.{digits}f}{star}"
 
 
@@ -117,13 +132,16 @@ def asynchrony(
     limit: Annotated[int, typer.Option("--limit", help="Pictures.", min=1)] = 200,
     save: Record = None,
     seed: Seed = 0,
+    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Columns that arrive in any order, stopped early: accuracy of the read-out against the share asked."""
     from experiments.asynchrony import AsynchronySettings, run_asynchrony
+    from glom.artifacts import check_record
     from glom.errors import InputError
 
+    check_record(save)
     for_adaptation()
     try:
         parts = tuple(float(x) for x in shares.split(","))
@@ -131,7 +149,7 @@ def asynchrony(
         raise InputError(f"--shares takes comma-separated numbers: {error}") from error
     names = tuple(x.strip() for x in orders.split(","))
     settings = AsynchronySettings(data, checkpoint, teacher, names, parts, objective, iterations, limit, seed)
-    result = follow(run_asynchrony(settings, Path(out)), quiet)["summary"]
+    result = follow(run_asynchrony(settings, Path(out), device), quiet)["summary"]
     record_result(save, result)
     if as_json:
         emit_json(result)
@@ -141,6 +159,6 @@ def asynchrony(
         cells = [f"{100 * curve['accuracy'][i]:.1f}" for curve in result["curves"]]
         rows.append((f"{count} of {result['locations']}", *cells))
     heads = ["columns", *(curve["order"] for curve in result["curves"])]
-    title = f"{result['n']} pictures, top-1 (%); the teacher: {100 * result['teacher']:.1f}"
+    title = f"{counted(result['n'], 'picture')}, top-1 (%); the teacher: {100 * result['teacher']:.1f}"
     table(heads, rows, title=title, right=range(1, len(heads)))
     say(f"as a curve: {out}/asynchrony.png")

@@ -113,36 +113,80 @@ def console(stderr: bool = False) -> Console:
 
 
 def say(message: str) -> None:
-    """A line of progress or warning, on standard error."""
+    """A line of progress or warning, on standard error; never broken, so that a path in it can be copied."""
     console(stderr=True).print(message, markup=False, soft_wrap=True)
+
+
+def caption(text: str) -> None:
+    """What a table's heads mean, on standard error, wrapped between words."""
+    console(stderr=True).print(text, markup=False)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 picture`, `2 pictures`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
     """One object on standard output. NaN becomes null: JSON has no other word for it."""
+    from glom.artifacts import finite
 
-    def clean(x: Any) -> Any:
-        if isinstance(x, float) and x != x:
-            return None
-        if isinstance(x, Mapping):
-            return {k: clean(v) for k, v in x.items()}
-        if isinstance(x, list | tuple):
-            return [clean(v) for v in x]
-        return x
-
-    print(json.dumps(clean(value), ensure_ascii=False))
+    print(json.dumps(finite(value), ensure_ascii=False, allow_nan=False))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "", right: Sequence[int] = ()) -> None:
-    """A plain table on standard output; columns listed in `right` are aligned right."""
-    from rich import box
-    from rich.table import Table
+    """A plain table on standard output; columns listed in `right` are aligned right, and their cells never broken.
 
-    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, name in enumerate(columns):
-        grid.add_column(name, justify="right" if number in right else "left", overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        grid.add_row(*[str(cell) for cell in row])
-    console().print(grid)
+    Where it is too wide, the other columns wrap between words, and what does not fit then either follows as further
+    blocks of columns, each with the first column beside it. Cells and titles are shown as they are, without markup.
+    """
+    from rich import box
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    screen = console()
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, [head, *(row[n] for row in cells)])) for n, head in enumerate(columns)]
+    heading = Text(title, style="italic") if title else None
+    for number, (shown, first) in enumerate(_blocks(widths, set(right), screen.width)):
+        if number:
+            screen.print()
+        grid = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        heading = None
+        for n in shown:
+            grid.add_column(
+                Text(columns[n]),
+                justify="right" if n in right else "left",
+                overflow="fold",
+                no_wrap=n in right or (n == 0 and first == widths[0]),
+                max_width=first if n == 0 else None,
+            )
+        for row in cells:
+            grid.add_row(*[Text(row[n]) for n in shown])
+        screen.print(grid)
+
+
+GAP = 3  # characters between two columns
+NAMES, WORDS = 16, 24  # characters that the first column and others of words keep where a table is too wide
+
+
+def _blocks(widths: Sequence[int], right: set[int], screen: int) -> list[tuple[list[int], int]]:
+    """Columns that are shown together, and how wide the first one is, which every block begins with.
+
+    Args:
+        widths: of the columns as they are. right: those that cannot be broken.
+        screen: how wide a block may be.
+    """
+    least = [w if n in right else min(w, WORDS if n else NAMES) for n, w in enumerate(widths)]
+    blocks: list[list[int]] = [[0]]
+    for n in range(1, len(widths)):
+        if sum(least[i] + GAP for i in blocks[-1]) + least[n] > screen and len(blocks[-1]) > 1:
+            blocks.append([0])
+        blocks[-1].append(n)
+    # What a block leaves over is the first column's; all blocks give it the same.
+    spare = min(screen - sum(least[i] + GAP for i in block[1:]) for block in blocks)
+    return [(block, min(widths[0], max(spare, least[0]))) for block in blocks]
 
 
 def progress(quiet: bool, *fields: str) -> Progress:

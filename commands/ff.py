@@ -109,9 +109,9 @@ def train(
     """Train layers by their own goodness; errors on the test set are the last thing computed."""
     import torch
 
-    from experiments.ff_eval import check_target
     from experiments.ff_train import FFRequest
     from experiments.ff_train import train as run_training
+    from glom.artifacts import check_record
     from glom.errors import InputError
     from glom.forward_forward import preset as settings_of
 
@@ -130,8 +130,7 @@ def train(
     }  # fmt: skip
     settings = settings_of(mode, preset, seed=seed, baseline=baseline, **changes)
     refuse_idle(f"{mode} mode", mode, ONLY, changes)
-    if record:
-        check_target(Path(record), "--record")
+    check_record(record)
     where = Path(data_root).expanduser() if data_root else None
     named = data or ("cifar10" if mode == "local" else "mnist")
     request = FFRequest(named, settings, limit, where, device, download)
@@ -151,13 +150,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Errors on the test set of what a run folder holds, also in the middle of a training."""
-    from experiments.ff_eval import check_target, data_of
+    from experiments.ff_eval import data_of
     from experiments.ff_eval import evaluate as run_evaluation
+    from glom.artifacts import check_record
 
     path = Path(folder)
     where = Path(data_root).expanduser() if data_root else None
-    if record:
-        check_target(Path(record), "--record")
+    check_record(record)
     result = run_evaluation(path, data or data_of(path, where), where, device, limit)
     finish(result, path, record, as_json)
 
@@ -249,12 +248,11 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """A local network's islands a layer and ARI against parts and wholes on held-out composites, beside baselines."""
-    from experiments.ff_eval import check_target
     from experiments.ff_islands import run_score
     from experiments.glom_sheets import untaken
+    from glom.artifacts import check_record
 
-    if record:
-        check_target(Path(record), "--record")
+    check_record(record)
     run = Path(out) if out else untaken(Path(folder) / "score")
     events = run_score(Path(folder), run, limit, source, threshold, seed, device, record)
     [*_, last] = show_stages(events, quiet)

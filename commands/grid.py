@@ -16,6 +16,8 @@ from commands.common import (
     Record,
     Resume,
     Seed,
+    caption,
+    counted,
     emit_json,
     follow,
     percent,
@@ -76,7 +78,10 @@ def train(
     from experiments.grid_run import run_grid_train
     from experiments.grid_settings import grid_settings
     from experiments.ttt_run import ranks
+    from glom.artifacts import check_record
 
+    check_record(record)
+    check_cache(cache, no_cache)
     machine = {"patch": patch, "channels": channels, "local_patch": local_patch, "trunk": _widths(trunk)}
     settings = grid_settings(
         preset,
@@ -114,13 +119,21 @@ def train(
     say(f"the machine: {out}/apm.safetensors; figures: {out}/grids.png, {out}/curve.png")
 
 
+def check_cache(cache: str | None, no_cache: bool) -> None:
+    """Raise `InputError` where a cache is named and none is wanted."""
+    from glom.errors import InputError
+
+    if cache is not None and no_cache:
+        raise InputError("--cache says where grids are kept and --no-cache that none are; give one of them")
+
+
 def _widths(text: str | None) -> tuple[int, ...] | None:
     from glom.errors import InputError
 
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"--trunk takes widths such as 896,512, got '{text}'")
     return tuple(int(part) for part in parts)
 
@@ -138,10 +151,13 @@ def quality_table(result: dict[str, Any], title: str) -> None:
         rows.append((f"k-NN accuracy, teacher (%; {bank} pictures in the bank)", percent(result["knn"]["teacher"])))
         rows.append(("k-NN accuracy, APM (%)", percent(result["knn"]["apm"])))
     colours = result["rgb"]
-    low, high = colours["psnr_ci95"]
-    rows.append(("PSNR of the colours (dB) [95 %]", f"{colours['psnr']:.1f} [{low:.1f}, {high:.1f}]"))
-    rows.append(("PSNR of each picture's mean colour (dB)", f"{colours['psnr_mean_colour']:.1f}"))
-    table([f"{title}: {result['n']} held-out pictures", ""], rows, right=(1,))
+    if colours is None:
+        rows.append(("PSNR of the colours (dB): no colour head", "-"))
+    else:
+        low, high = colours["psnr_ci95"]
+        rows.append(("PSNR of the colours (dB) [95 %]", f"{colours['psnr']:.1f} [{low:.1f}, {high:.1f}]"))
+        rows.append(("PSNR of each picture's mean colour (dB)", f"{colours['psnr_mean_colour']:.1f}"))
+    table([f"{title}: {counted(result['n'], 'held-out picture')}", ""], rows, right=(1,))
 
 
 @app.command("shortcut")
@@ -149,10 +165,16 @@ def shortcut(
     data: Data,
     out: Out,
     backbone: Annotated[str, typer.Option("--backbone", "-b", help="As in `apm islands`.", metavar="B")] = "",
-    early: Annotated[int, typer.Option("--from", help="Layer whose grid is read.", metavar="A")] = 0,
-    late: Annotated[int, typer.Option("--to", help="Later layer; negative: from the end.", metavar="Z")] = -1,
+    early: Annotated[
+        int | None, typer.Option("--from", help="Layer whose grid is read; default: 0.", metavar="A")
+    ] = None,
+    late: Annotated[
+        int | None, typer.Option("--to", help="Later layer; negative: from the end, default: -1.", metavar="Z")
+    ] = None,
     matrix: Annotated[bool, typer.Option("--matrix", help="Every pair of --layers, as a figure.")] = False,
-    layers: Annotated[str, typer.Option("--layers", help="Of the matrix: all, or numbers such as 0,3,7.")] = "all",
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Of the matrix: all (the default), or numbers such as 0,3,7.")
+    ] = None,
     students: Annotated[str, typer.Option("--students", help="Of linear,mlp,apm,conv.")] = "linear,mlp,apm,conv",
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training pictures.")] = 20,
     batch: Annotated[int, typer.Option("--batch", help="Pictures a step.")] = 32,
@@ -173,14 +195,22 @@ def shortcut(
 ) -> None:
     """Skip layers: students from one layer's grid straight to a later one's, measured on held-out pictures."""
     from experiments.shortcut import ShortcutSettings, run_shortcut
+    from glom.artifacts import check_record
+    from glom.errors import InputError
 
+    check_record(record)
+    check_cache(cache, no_cache)
+    if matrix and (early is not None or late is not None):
+        raise InputError("--matrix takes every pair of --layers; leave --from and --to out")
+    if not matrix and layers is not None:
+        raise InputError("--layers belongs to --matrix; one pair is --from A --to Z")
     settings = ShortcutSettings(
         data,
         backbone,
-        early,
-        late,
+        0 if early is None else early,
+        -1 if late is None else late,
         matrix,
-        layers,
+        layers or "all",
         tuple(name.strip() for name in students.split(",")),
         epochs,
         batch,
@@ -215,23 +245,26 @@ def shortcut_table(result: dict[str, Any]) -> None:
         kept = [_share(r[key]) for key in ("accuracy_kept", "agreement", "islands_ari")]
         rows.append((r["name"].replace("_", " "), f"{r['r2']:.3f}", f"{r['cosine']:.3f}", *kept, ratio, times))
     grids = " -> ".join("x".join(map(str, g)) for g in result["grids"])
-    title = f"{result['backbone']}, layer {result['from']} to {result['to']} ({grids}), {result['n']} pictures"
+    title = f"{result['backbone']}, layer {result['from']} to {result['to']} ({grids})"
+    title += f", {counted(result['n'], 'picture')}"
     heads = ["student", "R²", "cosine", "acc. kept", "agree", "islands", "FLOPs", "time"]
     table(heads, rows, title=title, right=range(1, 8))
     if result["model"]["accuracy"] is not None:
         own = percent(result["model"]["accuracy"])
-        say(f"the model's later layers on its own grid: {own} % right; FLOPs, time: over the skipped layers'")
+        caption(f"the model's later layers on its own grid: {own} % right; FLOPs, time: over the skipped layers'")
 
 
 def matrix_table(result: dict[str, Any]) -> None:
-    """R² of the best student for every pair of layers."""
-    best = {(p["from"], p["to"]): max((p[s]["r2"], s) for s in result["students"]) for p in result["pairs"]}
+    """R² of the best student for every pair of layers; which one that is, the figure shows."""
+    students = result["students"]
+    best = {(p["from"], p["to"]): max(p[s]["r2"] for s in students) for p in result["pairs"]}
     layers = result["layers"]
     rows = []
     for a in layers[:-1]:
-        cells = [f"{best[a, z][0]:.2f} {best[a, z][1]}" if (a, z) in best else "" for z in layers[1:]]
+        cells = [f"{best[a, z]:.2f}" if (a, z) in best else "" for z in layers[1:]]
         rows.append((f"from {a}", *cells))
-    title = f"{result['backbone']}: best student's R², {result['n']} held-out pictures"
+    whose = students[0] if len(students) == 1 else f"best of {', '.join(students)}"
+    title = f"{result['backbone']}: R², {whose}; {counted(result['n'], 'held-out picture')}"
     table(["", *(f"to {z}" for z in layers[1:])], rows, title=title, right=range(1, len(layers)))
 
 
@@ -255,7 +288,9 @@ def evaluate(
 ) -> None:
     """A checkpoint beside its teacher on held-out pictures: R², cosine, k-NN accuracy, PCA colours side by side."""
     from experiments.grid_eval import run_eval
+    from glom.artifacts import check_record
 
+    check_record(record)
     events = run_eval(checkpoint, data, Path(out), limit, bank, size, seed, device)
     result = follow(events, quiet)["summary"]
     keep_record(record, out)

@@ -15,6 +15,8 @@ from commands.common import (
     Record,
     Resume,
     Seed,
+    caption,
+    counted,
     emit_json,
     follow,
     for_adaptation,
@@ -25,16 +27,27 @@ from commands.common import (
 )
 
 Images = Annotated[list[str], Argument(help="Pictures.", metavar="IMAGE...")]
-Checkpoint = Annotated[str, Option("--checkpoint", "-c", help="A machine of `apm grid train`.", metavar="C")]
+SHIPPED = "apm-cifar10"
+Checkpoint = Annotated[
+    str | None, Option("--checkpoint", "-c", help=f"A machine of `apm grid train`; default: {SHIPPED}.", metavar="C")
+]
 Overfit = Annotated[bool, Option("--overfit", help="Overfit a fresh machine instead.")]
 Teacher = Annotated[str, Option("--teacher", "-t", help="See `apm teachers`; default: what suits.", metavar="T")]
-SHIPPED = "apm-cifar10"
+
+
+def asked_machine(checkpoint: str | None, overfit: bool) -> str:
+    """Which checkpoint is asked; "" for a machine that is overfit. Raises `InputError` where both are wanted."""
+    from glom.errors import InputError
+
+    if overfit and checkpoint is not None:
+        raise InputError("--overfit takes a fresh machine and --checkpoint a trained one; give one of them")
+    return "" if overfit else checkpoint or SHIPPED
 
 
 def decode(
     images: Images,
     out: Out,
-    checkpoint: Checkpoint = SHIPPED,
+    checkpoint: Checkpoint = None,
     overfit: Overfit = False,
     size: Annotated[str, Option("--size", help="Grid that is asked: height x width.", metavar="HxW")] = "64x64",
     iterations: Annotated[int, Option("--iterations", help="Steps of an overfit.", min=1)] = 400,
@@ -49,12 +62,13 @@ def decode(
     """Decode colours at any resolution: PSNR and SSIM against the picture resized to that grid."""
     from experiments.grid_decode import DecodeSettings, run_decode
     from experiments.percepts import parse_size
+    from glom.artifacts import check_record
 
+    check_record(save)
+    machine = asked_machine(checkpoint, overfit)
     for_adaptation()
     height, width = parse_size(size)
-    settings = DecodeSettings(
-        tuple(images), "" if overfit else checkpoint, height, width, iterations, lr, channels, seed=seed
-    )
+    settings = DecodeSettings(tuple(images), machine, height, width, iterations, lr, channels, seed=seed)
     result = follow(run_decode(settings, Path(out), device), quiet)["summary"]
     record_result(save, result)
     if as_json:
@@ -93,8 +107,10 @@ def overfit(
     quiet: Quiet = False,
 ) -> None:
     """One picture, one token, random weights: the islands that appear. A folder: whether they follow the picture."""
+    from glom.artifacts import check_record
     from glom.errors import InputError
 
+    check_record(save)
     for_adaptation()
     if Path(image).is_dir():
         from experiments.overfit_study import CONDITIONS, StudySettings, run_study
@@ -141,17 +157,18 @@ def study_table(result: dict[str, Any]) -> None:
     rows = []
     for r in result["rows"]:
         noise = number(r.get("same_as_noise", {}).get("mean"))
-        gain = "-"
-        if "minus_position_code" in r:
-            found = r["minus_position_code"]
+        gain, found = "-", r.get("minus_position_code")
+        if found is not None and found["mean"] is not None:
             gain = f"[{found['ci95'][0]:+.2f},{found['ci95'][1]:+.2f}]"
         own, others = number(r["specific"]["mean"]), number(r["other_pictures"]["mean"])
         cells = (number(r["ari"]["mean"]), own, gain, noise, others)
         rows.append((r["name"], *cells, r.get("follows") or ""))
     heads = ["overfit on", "ARI", "own", "over position", "noise", "others", "follows"]
-    table(heads, rows, title=f"{result['n']} pictures, {result['skipped']} skipped", right=range(1, 6))
-    say("ARI: with people's outlines; own: minus that with other pictures' outlines;")
-    say("over position: 95 % of ARI minus position code's; noise, others: ARI with their islands")
+    table(heads, rows, title=f"{counted(result['n'], 'picture')}, {result['skipped']} skipped", right=range(1, 6))
+    caption(
+        "ARI: with people's outlines; own: minus that with other pictures' outlines; over position: 95 % of ARI minus "
+        "position code's; noise, others: ARI with their islands"
+    )
 
 
 def interpolate(
@@ -160,7 +177,7 @@ def interpolate(
     out: Out,
     steps: Annotated[int, Option("--steps", help="Columns on the path, both ends included.", metavar="N")] = 9,
     path: Annotated[str, Option("--path", help="linear or spherical.")] = "linear",
-    checkpoint: Checkpoint = SHIPPED,
+    checkpoint: Checkpoint = None,
     overfit: Overfit = False,
     teacher: Teacher = "",
     classes: Annotated[str, Option("--classes-of", help="Data set whose classes are named.")] = "cifar10-sample",
@@ -175,14 +192,17 @@ def interpolate(
 ) -> None:
     """Between two pictures: their columns interpolated, unfolded at each step, as a strip, films and numbers."""
     from experiments.grid_interpolate import InterpolateSettings, run_interpolate
+    from glom.artifacts import check_record
 
+    check_record(save)
+    machine = asked_machine(checkpoint, overfit)
     for_adaptation()
     settings = InterpolateSettings(
         first,
         last,
         steps,
         path,
-        "" if overfit else checkpoint,
+        machine,
         teacher,
         classes,
         size,
@@ -223,11 +243,13 @@ def upsample(
 ) -> None:
     """Between locations: finer grids than the teacher's, against the teacher at that resolution, beside bilinear."""
     from experiments.grid_upsample import UpsampleSettings, run_upsample
+    from glom.artifacts import check_record
     from glom.errors import InputError
 
+    check_record(save)
     for_adaptation()
     parts = [x.strip() for x in scale.split(",")]
-    if not all(x.isdigit() for x in parts):
+    if not all(x.isdecimal() for x in parts):
         raise InputError(f"--scale takes whole numbers such as 2,4,8, got '{scale}'")
     settings = UpsampleSettings(
         tuple(images), tuple(int(x) for x in parts), teacher, views, zoom, patch, iterations, seed=seed
@@ -243,9 +265,10 @@ def upsample(
         grid = "x".join(map(str, r["grid"]))
         rows.append((f"{r['scale']} ({grid})", *found, f"{r['minus_bilinear'][0]:+.3f}"))
     heads = ["scale", "cosine", "R²", "bilin. cos", "R²", "average cos", "R²", "gain"]
-    title = f"{result['teacher']}, {result['n']} pictures, {result['views']} views"
+    title = f"{result['teacher']}, {counted(result['n'], 'picture')}, {counted(result['views'], 'view')}"
     table(heads, rows, title=title, right=range(1, len(heads)))
-    say(f"average: the same views, bilinear, averaged; gain: cosine over bilinear; sheets: {out}")
+    caption("average: the same views, bilinear, averaged; gain: cosine over bilinear")
+    say(f"sheets: {out}")
 
 
 def record_result(path: str | None, result: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from experiments.ttt_run import Prepared, TTTRun, load_cases, prepare, settings_
 from glom.apm import AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import grid_queries
-from glom.errors import InputError
+from glom.errors import GlomError, InputError
 from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci
-from glom.ttt import adapt
+from glom.ttt import Case, adapt
 from probes.fields import ORDERS, counts_for, order_locations, running_tokens
 
 
@@ -48,13 +48,14 @@ class AsynchronySettings:
     seed: int = 0
 
 
-def run_asynchrony(settings: AsynchronySettings, out: Path) -> Iterator[dict[str, Any]]:
+def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
     """Read every picture's machine in every order, yielding progress and, last, `{"summary": ...}`.
 
     Written: `asynchrony.png` (the curve) and `summary.json`.
 
     Raises:
-        InputError: an unknown order, shares out of range, a data set without labels, a read-out without an order.
+        InputError: an unknown order, shares out of range, a data set without labels, a read-out without an order, no
+            picture that can be read.
     """
     request = TTTRun(
         settings.data,
@@ -62,7 +63,7 @@ def run_asynchrony(settings: AsynchronySettings, out: Path) -> Iterator[dict[str
         settings_for(settings.teacher, iterations=settings.iterations, objective=settings.objective),
         limit=settings.limit,
         seed=settings.seed,
-        device="cpu",
+        device=device,
     )
     counts_for(settings.shares, 1)
     for order in settings.orders:
@@ -74,22 +75,30 @@ def run_asynchrony(settings: AsynchronySettings, out: Path) -> Iterator[dict[str
     if settings.checkpoint:
         from glom.checkpoints import load_apm
 
-        pretrained, _ = load_apm(settings.checkpoint)
+        pretrained, _ = load_apm(settings.checkpoint, ready.device)
         if pretrained.config.features != ready.teacher.width:
             raise InputError(f"{settings.checkpoint} gives features of another width than {settings.teacher}'s token")
     held = {**asdict(settings), "data": ready.dataset.name, "data_fingerprint": ready.dataset.fingerprint()}
-    with RunFolder(out, "asynchrony", held, extra={"command": command_line()}) as folder:
-        yield {"stage": "asking", "done": 0, "total": len(ready.dataset)}
-        for number, (sample, label, features, queries, apm, said) in enumerate(_machines(request, ready, pretrained)):
+    with RunFolder(out, "asynchrony", held, extra={"command": command_line(), "device": str(ready.device)}) as folder:
+        total = len(ready.dataset)
+        yield {"stage": "asking", "done": 0, "total": total}
+        cases = load_cases(request, ready)
+        lost = total - len(cases)
+        for message in _unread(ready, {case.id for case in cases}):
+            yield {"stage": "asking", "done": lost, "total": total, "message": message}
+        if not cases:
+            raise InputError(f"none of the {total} pictures of {ready.dataset.name} could be read")
+        asked = enumerate(_machines(cases, request, ready, pretrained))
+        for number, (sample, label, features, queries, apm, said) in asked:
             counts = counts_for(settings.shares, len(queries))
             record: dict[str, Any] = {"id": sample, "label": label, "teacher": said, "locations": len(queries)}
             for order in settings.orders:
                 generator = torch.Generator().manual_seed(sample_seed(settings.seed, sample, "order"))
                 places = order_locations(queries, order, generator)
                 tokens = running_tokens(apm, features[places], queries[places])
-                record[order] = ready.head(tokens[torch.tensor(counts) - 1]).argmax(-1).tolist()
+                record[order] = _classes(ready, tokens[torch.tensor(counts) - 1])
             folder.append({**record, "index": number, "counts": counts})
-            yield {"stage": "asking", "done": number + 1, "total": len(ready.dataset)}
+            yield {"stage": "asking", "done": lost + number + 1, "total": total}
         result = summarise(folder.records(), settings)
         write_json(out / "summary.json", result)
         draw(result, out / "asynchrony.png")
@@ -97,29 +106,46 @@ def run_asynchrony(settings: AsynchronySettings, out: Path) -> Iterator[dict[str
     yield {"summary": result}
 
 
+def _classes(ready: Prepared, tokens: Tensor) -> list[int]:
+    """What the zero-shot head says of (n, F) tokens on any device."""
+    return ready.head(tokens.to(ready.head.weights.device)).argmax(-1).tolist()
+
+
+def _unread(ready: Prepared, known: set[str]) -> Iterator[str]:
+    """A line a picture that could not be read, with the reason."""
+    for sample in ready.dataset:
+        if sample.id not in known:
+            try:
+                sample.image()
+                reason = "it could not be prepared"
+            except GlomError as error:
+                reason = str(error)
+            yield f"{sample.id} is left out: {reason}"
+
+
 def _machines(
-    request: TTTRun, ready: Prepared, pretrained: AsynchronousPerceptionMachine | None
+    cases: Sequence[Case], request: TTTRun, ready: Prepared, pretrained: AsynchronousPerceptionMachine | None
 ) -> Iterator[tuple[str, int, Tensor, Tensor, AsynchronousPerceptionMachine, int]]:
     """(id, label, features (N, F), queries (N, 2), machine, the teacher's class) of each picture."""
     from glom.columns import picture
     from glom.teachers.views import seen
 
     samples = {sample.id: sample for sample in ready.dataset}
-    for case in load_cases(request, ready):
-        folded = case.picture[None]
+    for case in cases:
+        folded = case.picture[None].to(ready.device)
         if pretrained is None:
-            apm = adapt(case, request.ttt, ready.head, request.seed, keep_apm=True).apm
+            apm = adapt(case, request.ttt, ready.head, request.seed, ready.device, keep_apm=True).apm
             if apm is None:
                 raise InputError(f"{case.id}: its machine could not be overfit; try fewer steps")
         else:
             apm = pretrained
             image = seen(ready.teacher, samples[case.id].image())
-            folded = picture(image, apm.config.image_size)[None]
+            folded = picture(image, apm.config.image_size)[None].to(ready.device)
         queries = apm.default_queries(folded)
         with torch.no_grad():
             features = apm.unfold(apm.fold(folded), queries, folded)[0]
         assert case.label is not None
-        yield case.id, case.label, features, queries, apm, int(ready.head(case.token[None])[0].argmax())
+        yield case.id, case.label, features, queries, apm, _classes(ready, case.token[None])[0]
 
 
 def summarise(records: list[dict[str, Any]], settings: AsynchronySettings) -> dict[str, Any]:

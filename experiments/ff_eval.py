@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -124,23 +123,6 @@ def data_of(folder: Path, data_root: Path | None = None) -> str:
     if data_root is None and not known and not Path(name).is_dir():
         raise InputError(f"{folder} was trained on a folder '{name}', whose place is not kept; name it: --data FOLDER")
     return name
-
-
-def check_target(path: Path, option: str) -> None:
-    """See that a file can be written, before the work that it is to hold. Makes nothing.
-
-    Args:
-        option: what named it, for the message.
-
-    Raises:
-        InputError: a folder of that name, or no folder to write in.
-    """
-    if path.is_dir():
-        raise InputError(f"{option} {path} is a folder; name a file in it")
-    above = next(p for p in path.absolute().parents if p.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        why = "is not writable" if above.is_dir() else "is a file"
-        raise InputError(f"{option} {path}: {above} {why}; name a file in a folder that can be written")
 
 
 def write_record(folder: Path, result: dict[str, Any], path: Path) -> None:

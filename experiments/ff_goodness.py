@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.ff_data import Scaling
-from experiments.ff_eval import check_target, restore
-from glom.artifacts import disk_error, write_json
+from experiments.ff_eval import restore
+from glom.artifacts import check_target, disk_error, write_json
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError

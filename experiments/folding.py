@@ -6,7 +6,6 @@ once at the end. A record is one picture x seed x setting; runs can be stopped a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from experiments.folding_settings import OVERFIT, VARIANT, FoldingSettings, Sett
 from experiments.folding_variants import VariantAPM
 from experiments.grid_teacher import grid_teacher
 from experiments.percepts import open_pictures, squeezed
+from experiments.shortcut_model import now
 from glom.apm import APMConfig, preset
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import grid_queries, picture
@@ -64,13 +64,14 @@ class Seen:
 
 
 def look(image: Image.Image, truths: Sequence[np.ndarray], teacher: Teacher, settings: FoldingSettings) -> Seen:
-    """Fold, teach and cut once for all machines. The whole picture is squeezed onto the square."""
+    """Fold, teach and cut once for all machines, on the teacher's device. The picture is squeezed onto the square."""
     size = preset(settings.apm).image_size
     view = squeezed(teacher, image)[None]
-    token, grid = teacher.token(view)[0].cpu(), teacher.grid(view)[0].cpu()
+    token, grid = teacher.token(view)[0], teacher.grid(view)[0]
     small = image.convert("RGB").resize((size, size), Image.Resampling.BOX)
-    islands = partition(grid.numpy(), parse_partition(settings.partition), settings.seed)
-    return Seen(picture(image, size), token, grid, np.asarray(small, dtype=np.float32) / 255, islands, truths)
+    islands = partition(grid.cpu().numpy(), parse_partition(settings.partition), settings.seed)
+    folded, colours = picture(image, size).to(teacher.device), np.asarray(small, dtype=np.float32) / 255
+    return Seen(folded, token, grid, colours, islands, truths)
 
 
 def measure(
@@ -85,39 +86,42 @@ def measure(
     """
     generator = torch.Generator().manual_seed(sample_seed(settings.seed, key, "folding"))
     apm = machine_for(setting, preset(settings.apm, features=len(seen.token)), seen.token)
-    apm.reset(generator, "default")
+    apm.reset(generator, "default")  # drawn on the CPU: equal weights on every device
+    device = seen.folded.device
+    apm.to(device)
     h, w = seen.grid.shape[:2]
-    begun = time.perf_counter()
-    colours = from_pixels(torch.from_numpy(seen.colours))
+    begun = now(device)
+    colours = from_pixels(torch.from_numpy(seen.colours).to(device))
     how = overfit_for(setting, settings)
     for _ in overfit(apm, seen.folded, seen.token, seen.grid, how, generator, colours=colours):
         pass
-    seconds = time.perf_counter() - begun
+    seconds = now(device) - begun
     with torch.no_grad():
         T, images = apm.fold(seen.folded[None]), seen.folded[None]
         cells = apm.config.cells
-        token = unfold_columns(apm, T, grid_queries(cells, cells), images).token
-        features = unfold_columns(apm, T, grid_queries(h, w), images).features
+        token = unfold_columns(apm, T, grid_queries(cells, cells, device=device), images).token
+        features = unfold_columns(apm, T, grid_queries(h, w, device=device), images).features
         side = seen.colours.shape[0]
-        rgb = unfold_columns(apm, T, grid_queries(side, side), images).rgb
+        rgb = unfold_columns(apm, T, grid_queries(side, side, device=device), images).rgb
     assert token is not None and features is not None and rgb is not None
-    grid = features[0].reshape(h, w, -1).numpy()
+    grid = features[0].reshape(h, w, -1).cpu().numpy()
     labels = partition(grid, parse_partition(settings.partition), settings.seed)
     wanted = torch.from_numpy(seen.colours).reshape(-1, 3)
-    squared = float((rgb[0] - from_pixels(wanted)).mul(torch.tensor([0.229, 0.224, 0.225])).square().mean())
+    squared = float((rgb[0].cpu() - from_pixels(wanted)).mul(torch.tensor([0.229, 0.224, 0.225])).square().mean())
     found: dict[str, Any] = {
         "error": float((token[0] - seen.token).square().sum() / seen.token.square().sum()),
         "cosine": float(F.cosine_similarity(token[0], seen.token, dim=0)),
         "agrees": None,
         "correct": None,
-        "grid_r2": grid_scores(grid, seen.grid.numpy())["r2"],
+        "grid_r2": grid_scores(grid, seen.grid.cpu().numpy())["r2"],
         "psnr": float(-10 * np.log10(max(squared, 1e-12))),
         "islands_teacher": adjusted_rand(seen.islands, labels),
         "islands_truth": None,
         "covering": None,
     }
     if head is not None:
-        said, own = int(head(token)[0].argmax()), int(head(seen.token[None])[0].argmax())
+        both = torch.stack([token[0], seen.token]).to(head.weights.device)
+        said, own = head(both).argmax(-1).tolist()
         found["agrees"] = float(said == own)
         found["correct"] = None if label is None else float(said == label)
     if len(seen.truths):
@@ -148,18 +152,18 @@ def cost(setting: Setting, settings: FoldingSettings, width: int) -> dict[str, i
 
 
 def run_folding(
-    settings: FoldingSettings, out: Path, resume: bool = False, device: str = "cpu"
+    settings: FoldingSettings, out: Path, resume: bool = False, device: str = "auto"
 ) -> Iterator[dict[str, Any]]:
     """Overfit every machine on every picture, yielding `{"stage", "done", "total"}` and, last, `{"summary": ...}`.
 
     Raises:
-        InputError: a wrong request, a teacher whose grid is not as wide as its token.
+        InputError: a wrong request, a teacher whose grid is not as wide as its token, no picture that can be read.
         RunError: the disk is full; what was written stays.
     """
-    resolve_device(device)
+    where = resolve_device(device)
     asked = settings_of(settings)
     pictures, classes, name, fingerprint = open_pictures(settings.data, settings.limit)
-    teacher = grid_teacher(settings.teacher, 0, "cpu")
+    teacher = grid_teacher(settings.teacher, 0, str(where))
     head = None
     if classes is not None:
         from glom.zero_shot import choose_templates
@@ -167,7 +171,7 @@ def run_folding(
         head = teacher.zero_shot_head(classes, choose_templates("simple"))
     held = {**asdict(settings), "data": name, "data_fingerprint": fingerprint}
     costs = {s.key: cost(s, settings, teacher.width) for s in asked}
-    extra = {"command": command_line(), "costs": costs}
+    extra = {"command": command_line(), "costs": costs, "device": str(where)}
     total = len(asked) * settings.seeds * len(pictures)
     with RunFolder(out, "folding", held, resume, extra) as folder:
         done = {r["id"] for r in folder.records()}
@@ -192,6 +196,8 @@ def run_folding(
                 folder.append({**record, "axis": setting.axis, "setting": setting.name, **found}, seconds)
                 done.add(key)
                 yield {"stage": "overfitting", "done": len(done), "total": total}
+        if not done:
+            raise InputError(f"none of the {len(pictures)} pictures of {name} could be read")
         result = summarise(out, settings, costs)
         write_json(out / "summary.json", result)
         draw(result, out / "folding.png")

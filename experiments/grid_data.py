@@ -19,10 +19,11 @@ from experiments.grid_teacher import Encoder, grid_shape, view_of
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.registry import open_dataset
-from glom.errors import InputError, RunError, unknown
+from glom.errors import InputError, unknown
 from glom.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
 from glom.teachers.base import Teacher
 
+FEWEST = 2  # held-out pictures: of one alone R² is not defined
 BLOCK = 128  # pictures encoded, and rows written, at a time
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}
 Rows = NDArray[np.int64]
@@ -45,7 +46,7 @@ def split_data(data: str, limit: int = 0, held_out: int = 0, seed: int = 0) -> S
         held_out: held-out pictures; 0 for 1,000, or a fifth of the data where that is fewer.
 
     Raises:
-        InputError: no such data, or too few pictures to hold any out.
+        InputError: no such data, or too few pictures to hold out the two that R² needs.
     """
     test = open_dataset(data, split="test")
     try:
@@ -56,13 +57,15 @@ def split_data(data: str, limit: int = 0, held_out: int = 0, seed: int = 0) -> S
     if _same(train, test):
         how = "held out by the hash of the pictures' names"
         ranked = sorted((hashlib.sha256(f"{seed}\n{s.id}".encode()).digest(), s.id) for s in test.samples)
-        count = held_out or min(1000, len(ranked) // 5)
+        count = held_out or min(1000, max(FEWEST, len(ranked) // 5))
         if not 0 < count < len(ranked):
             raise InputError(f"{test.name} has {len(ranked)} pictures; {max(count, 1)} of them cannot be held out")
         names = [name for _, name in ranked]
         test, train = test.select(names[:count]), test.select(names[count:])
     else:
         test = test.limit(held_out or 1000)
+    if len(test) < FEWEST:
+        raise InputError(f"R² is over the mean of held-out pictures: at least {FEWEST} are needed, not {len(test)}")
     return Split(train.limit(limit or None), test, how)
 
 
@@ -81,24 +84,31 @@ class Source(Protocol):
     shape: tuple[int, int, int]
 
     def usable(self) -> Rows:
-        """The rows that can be had."""
+        """The rows that can be had, as far as is known by now."""
+        ...
+
+    def unread(self) -> int:
+        """How many pictures could not be read, as far as is known by now."""
         ...
 
     def fetch(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """(n, h, w, F) float32 and (n, S, S, 3) uint8; fewer rows where a picture turns out to be unreadable."""
+        """(n, h, w, F) float32 and (n, S, S, 3) uint8; fewer rows, or none, where pictures cannot be read."""
         ...
 
 
 class Cached:
-    """Rows from a `GridCache`."""
+    """Rows from a `GridCache` of `count` pictures."""
 
-    def __init__(self, cache: GridCache) -> None:
+    def __init__(self, cache: GridCache, count: int) -> None:
         self._grids, self._pictures = cache.read("grid"), cache.read("picture")
-        self._usable = cache.written()
+        self._usable, self._count = cache.written(), count
         self.shape: tuple[int, int, int] = self._grids.shape[1:]
 
     def usable(self) -> Rows:
         return self._usable
+
+    def unread(self) -> int:
+        return self._count - len(np.unique(self._usable % self._count))
 
     def fetch(self, rows: Rows) -> tuple[Tensor, Tensor]:
         # In the order of the file: neighbours on the disk are read together.
@@ -114,14 +124,22 @@ class OnTheFly:
     def __init__(self, data: ImageDataset, encoder: Encoder, views: int, seed: int) -> None:
         self.data, self.encoder, self.views, self.seed = data, encoder, views, seed
         self.shape = grid_shape(encoder.teacher)
+        self._lost: set[int] = set()  # pictures that were asked for and could not be read
 
     def usable(self) -> Rows:
-        return np.arange(self.views * len(self.data))
+        rows = np.arange(self.views * len(self.data))
+        return rows[~np.isin(rows % len(self.data), sorted(self._lost))]
+
+    def unread(self) -> int:
+        return len(self._lost)
 
     def fetch(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        images = [image for row in rows if (image := self.image(int(row))) is not None]
+        found = [(int(row), self.image(int(row))) for row in rows]
+        self._lost |= {row % len(self.data) for row, image in found if image is None}
+        images = [image for _, image in found if image is not None]
         if not images:
-            raise RunError(f"none of {len(rows)} pictures of {self.data.name} could be read")
+            side = self.encoder.size
+            return torch.zeros(0, *self.shape), torch.zeros(0, side, side, 3, dtype=torch.uint8)
         grids, pictures = self.encoder(images)
         return torch.from_numpy(grids), torch.from_numpy(pictures)
 
@@ -205,6 +223,12 @@ def to_input(pictures: Tensor) -> Tensor:
     """(n, S, S, 3) uint8 -> (n, 3, S, S), normalised as `glom.columns.picture` does."""
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     return rearrange((pictures.float() / 255 - mean) / std, "n h w c -> n c h w").contiguous()
+
+
+def unread_message(source: Source, data: ImageDataset, part: str) -> list[str]:
+    """One line on how many of a part's pictures could not be read, or none."""
+    lost = source.unread()
+    return [f"{lost} of {len(data)} {part} pictures could not be read and are left out"] if lost else []
 
 
 def labels_of(data: ImageDataset, rows: Sequence[int] | Rows) -> NDArray[np.int64] | None:

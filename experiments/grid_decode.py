@@ -25,6 +25,7 @@ from probes.figures import strip, to_image
 
 FINEST = 128  # cells a side of the colours an overfit learns; finer grids are asked between them
 ASKED = 1024  # locations a step
+PATCH = 2  # side of an overfit machine's patches in pixels
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def colour_config(settings: DecodeSettings) -> APMConfig:
     return APMConfig(
         features=32,
         image_size=32,
-        patch=2,
+        patch=PATCH,
         channels=settings.channels,
         cells=cells,
         trunk=settings.trunk,
@@ -88,11 +89,13 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
     by area means.
 
     Raises:
-        InputError: a picture or checkpoint that cannot be read, a machine without colours.
+        InputError: a picture or checkpoint that cannot be read, a machine without colours, numbers out of range.
     """
     where = resolve_device(device)
-    if settings.iterations < 1 or settings.channels < 1:
-        raise InputError("--iterations and --channels must be at least 1")
+    if settings.iterations < 1 or not 0 < settings.lr < float("inf"):
+        raise InputError("--iterations must be at least 1, --lr positive and finite")
+    if not 1 <= settings.channels <= 3 * PATCH**2:
+        raise InputError(f"--channels must be 1 to {3 * PATCH**2}, all the numbers of a {PATCH} x {PATCH} patch")
     images = [read_image(path) for path in settings.images]
     ready = machine_from(settings.checkpoint, where)[0] if settings.checkpoint else None
     names = [Path(path).name for path in settings.images]

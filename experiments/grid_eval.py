@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.fold import psnr
-from experiments.grid_data import OnTheFly, Rows, Source, labels_of, split_data, to_input
+from experiments.grid_data import FEWEST, OnTheFly, Rows, Source, labels_of, split_data, to_input, unread_message
 from experiments.grid_teacher import Encoder, grid_teacher
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine
@@ -53,6 +53,8 @@ def collect(
     h, w, _ = source.shape
     for start in range(0, len(rows), BATCH):
         grids, pictures = source.fetch(rows[start : start + BATCH])
+        if not len(pictures):
+            continue
         yield grids.numpy(), unfold(apm, to_input(pictures), h, w).numpy(), pictures.numpy()
 
 
@@ -140,27 +142,37 @@ def measure(
 ) -> dict[str, Any]:
     """All figures on the held-out rows; `most`: pictures in the bank of the k-NN classifier.
 
+    Pictures that cannot be read are left out, of the bank as well; the sources count them.
+
     Returns:
         `n`, those of `compare`, `knn` = {"teacher", "apm", "bank"} in % or None without labels, `rgb` as `decoded` has
-        it, and under "shown" a few pictures' arrays for `panels`.
+        it or None without a colour head, and under "shown" a few pictures' arrays for `panels`.
+
+    Raises:
+        InputError: fewer than two held-out pictures that can be read, or grids that are all alike.
     """
-    teacher, own, pictures = (np.concatenate(x) for x in zip(*collect(apm, held, held.usable()), strict=True))
+    parts = list(collect(apm, held, held.usable()))
+    count = sum(len(part[0]) for part in parts)
+    if count < FEWEST:
+        raise InputError(f"{count} of {len(held_data)} held-out pictures could be read; at least {FEWEST} are needed")
+    teacher, own, pictures = (np.concatenate(x) for x in zip(*parts, strict=True))
     result: dict[str, Any] = {"n": len(teacher), **compare(teacher, own), "knn": None}
+    # Only now is it known which rows could be read.
     labels = labels_of(held_data, held.usable())
     rows = bank.usable()
     rows = rows[rows < len(bank_data)]
     # Spread over the data set, so that every class is in the bank.
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
-    known = labels_of(bank_data, rows)
-    if labels is not None and known is not None and len(labels) == len(teacher):
+    if labels is not None and labels_of(bank_data, rows) is not None:
         both = [(t.mean((1, 2)), a.mean((1, 2))) for t, a, _ in collect(apm, bank, rows)]
-        t_bank, a_bank = (np.concatenate(x) for x in zip(*both, strict=True))
-        if len(t_bank) == len(known):
+        known = labels_of(bank_data, np.intersect1d(rows, bank.usable()))
+        if both and known is not None:
+            t_bank, a_bank = (np.concatenate(x) for x in zip(*both, strict=True))
             t = knn_accuracy(t_bank, known, teacher.mean((1, 2)), labels)
             a = knn_accuracy(a_bank, known, own.mean((1, 2)), labels)
             result["knn"] = {"teacher": t, "apm": a, "bank": len(known)}
     some, shown = (np.unique(np.linspace(0, len(teacher) - 1, n).astype(int)) for n in (DECODED, SHOWN))
-    result["rgb"] = decoded(apm, pictures[some])  # of several classes
+    result["rgb"] = None if apm.rgb_head is None else decoded(apm, pictures[some])  # of several classes
     result["shown"] = (pictures[shown], teacher[shown], own[shown])
     return result
 
@@ -204,6 +216,9 @@ def run_eval(
             yield {"message": f"{meta['teacher']} is not the model this checkpoint learnt from"}
         yield {"message": f"{len(split.held_out)} pictures, {split.how}"}
         found = measure(apm, held, split.held_out, known, split.train, bank)
+        messages = unread_message(held, split.held_out, "held-out") + unread_message(known, split.train, "training")
+        for message in messages:
+            yield {"message": message}
         grid_sheet(panels(apm, found.pop("shown")), out / "grids.png")
         result = {"checkpoint": Path(checkpoint).name, "teacher": meta["teacher"], "grid": list(held.shape), **found}
         write_json(out / "summary.json", result)

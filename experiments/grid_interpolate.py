@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from experiments.percepts import digest, machine_from, squeezed
+from experiments.percepts import digest, machine_from, short_names, squeezed
 from glom.apm import AsynchronousPerceptionMachine, preset
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import grid_queries, picture
@@ -28,6 +28,8 @@ from glom.zero_shot import choose_templates
 from probes.fields import column_path, path_numbers, unfold_columns
 from probes.figures import APM, GREY, TEACHER, new_figure, save
 from probes.islands import pca_rgb
+
+MOST = 2**22  # locations over all steps: beyond it the features take gigabytes
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,10 @@ def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "aut
     check_sizes(images, settings.resize)
     if settings.size < 2 or settings.steps < 2 or settings.iterations < 1:
         raise InputError("--size and --steps must be at least 2, --iterations at least 1")
+    if settings.steps * settings.size**2 > MOST:
+        raise InputError(
+            f"--steps {settings.steps} at --size {settings.size}: {MOST:,} locations over all steps are the most"
+        )
     column_path(torch.ones(1), torch.ones(1), settings.steps, settings.path)  # says now that a path is unknown
     names = [Path(settings.first).name, Path(settings.last).name]
     apm = None
@@ -162,7 +168,8 @@ def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "aut
         T, features, colours, tokens = walk(apm, folded, settings)
         chances = head(tokens).softmax(-1)
         said = chances.argmax(-1).tolist()
-        result: dict[str, Any] = {"images": names, "path": settings.path, "steps": settings.steps}
+        shown_names = short_names([settings.first, settings.last])
+        result: dict[str, Any] = {"images": shown_names, "path": settings.path, "steps": settings.steps}
         result |= {"teacher": teacher_name, **path_numbers(T, features)}
         result["classes"] = [head.classes[i] for i in said]
         result["probabilities"] = [float(chances[i, c]) for i, c in enumerate(said)]

@@ -12,7 +12,7 @@ Every location reads the same T and differs only in its position: whether island
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ PARTS = ("token", "rgb", "grid", "fine", "patch")
 PATCH = 3
 SHUFFLE = 8  # a shuffled picture has its 8 x 8 patches permuted
 FRAMES = 24
+MOST = 512  # cells a side of a grid that is looked at, and locations a side of a step
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ def control(image: Image.Image, kind: str, seed: int = 0, name: str = "") -> Ima
     return Image.fromarray(mixed.reshape(side, side, 3)).resize((w, h), Image.Resampling.BILINEAR)
 
 
+def check_grid(side: int) -> None:
+    """Raise `InputError` for a grid too small to have islands, or too large to be cut."""
+    if not 2 <= side <= MOST:
+        raise InputError(f"--grid must be 2 to {MOST} cells a side, got {side}")
+
+
 class Overfitter:
     """A teacher and the settings of every overfit; `start` gives one ready to be stepped through.
 
@@ -105,23 +112,37 @@ class Overfitter:
         apm: preset of the machine, mean read-out.
         iterations, points, lr: see `glom.overfit.OverfitSettings`; products are bf16 where the processor has it and the
             trunk is wide enough to gain.
+        conditions: what its machines will be overfit on; the teacher must read pictures of twice its size for `fine`.
         seed: weights follow from it and the picture's name: equal for a picture and its controls.
+
+    Raises:
+        InputError: numbers out of range, no such teacher or preset, a teacher that cannot give `fine`.
     """
 
     def __init__(
-        self, teacher: str, apm: str, iterations: int, points: int, lr: float, seed: int = 0, device: str = "auto"
+        self,
+        teacher: str,
+        apm: str,
+        iterations: int,
+        points: int,
+        lr: float,
+        conditions: Sequence[Condition],
+        seed: int = 0,
+        device: str = "auto",
     ) -> None:
         from experiments.grid_upsample import default_teacher
 
-        if iterations < 1 or points < 1:
-            raise InputError("--iterations and the locations a step must be at least 1")
+        if iterations < 1 or not 1 <= points <= MOST or not 0 < lr < float("inf"):
+            raise InputError(f"--iterations must be at least 1, --points 1 to {MOST}, --lr positive and finite")
         self.device = resolve_device(device)
         name = teacher or default_teacher()
         self.base, self.seed = preset(apm), seed
         precision = "bf16" if native_bf16() and max(self.base.trunk) >= 1024 else "fp32"
         self.settings = OverfitSettings(iterations, points, lr, precision)
         self.teacher = grid_teacher(name, 0, str(self.device))
-        self._twice = grid_teacher(name, 2 * self.teacher.image_size, str(self.device))
+        self._teachers = {1: self.teacher}
+        if any(condition.grid == 2 for condition in conditions):
+            self._teachers[2] = grid_teacher(name, 2 * self.teacher.image_size, str(self.device))
 
     def start(self, condition: Condition, image: Image.Image, name: str) -> Run:
         """A fresh machine for one picture: its random weights depend on `name` and the seed, not on the picture."""
@@ -129,7 +150,7 @@ class Overfitter:
         token = self.teacher.token(view)[0]
         grid = None
         if condition.grid:
-            teacher = self.teacher if condition.grid == 1 else self._twice
+            teacher = self._teachers[condition.grid]
             grid = teacher.grid(squeezed(teacher, image)[None])[0]
             if grid.shape[-1] != len(token):
                 raise InputError(f"{self.teacher.name}: its grid and token differ in width; choose another --teacher")
@@ -250,13 +271,19 @@ def run_overfit(settings: OverfitOne, out: Path, device: str = "auto") -> Iterat
         InputError: a wrong request, a picture or outlines that cannot be read.
     """
     condition, how = parse_condition(settings.condition), parse_partition(settings.partition)
-    if settings.grid < 2:
-        raise InputError(f"--grid must be at least 2, got {settings.grid}")
+    check_grid(settings.grid)
     image = read_image(settings.image)
     truths = read_truth(settings.truth, image)
     name = Path(settings.image).name
     machine = Overfitter(
-        settings.teacher, settings.apm, settings.iterations, settings.points, settings.lr, settings.seed, device
+        settings.teacher,
+        settings.apm,
+        settings.iterations,
+        settings.points,
+        settings.lr,
+        [condition],
+        settings.seed,
+        device,
     )
     held = {**asdict(settings), "image": name, "truth": Path(settings.truth).name, "teacher": machine.teacher.name}
     held["contents"] = digest([settings.image, *([settings.truth] if settings.truth else [])])

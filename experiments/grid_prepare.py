@@ -11,13 +11,14 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from experiments.grid_data import Cached, OnTheFly, Source, Split, fill, open_cache, split_data
+from experiments.grid_data import FEWEST, Cached, OnTheFly, Source, Split, fill, open_cache, split_data
 from experiments.grid_settings import GridTrainSettings
 from experiments.grid_teacher import Encoder, grid_shape, grid_teacher
 from experiments.ttt_run import ranks
 from glom import execution
 from glom.checkpoints import find_checkpoint
 from glom.devices import native_bf16
+from glom.errors import InputError
 from glom.teachers.base import Teacher
 
 
@@ -62,7 +63,12 @@ class Ranks:
 def prepare(
     settings: GridTrainSettings, group: Ranks, device: str, cache: Path | None, use_cache: bool
 ) -> Iterator[dict[str, Any] | Prepared]:
-    """Open data and teacher and fill the caches, yielding `{"stage", "done", "total"}` and, last, a `Prepared`."""
+    """Open data and teacher and fill the caches, yielding `{"stage", "done", "total"}` and, last, a `Prepared`.
+
+    Raises:
+        InputError: no such data or teacher, a cache of something else, too few pictures that can be read.
+        RunError: the disk is full; the rows so far stay.
+    """
     split = split_data(settings.data, settings.limit, settings.held_out, settings.seed)
     teacher = grid_teacher(settings.teacher, settings.size, device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and native_bf16())
@@ -80,7 +86,12 @@ def prepare(
                 yield {"stage": stage, "done": done, "total": total}
         group.wait()
         kept = open_cache(cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision)
-        sources.append(Cached(kept))
+        sources.append(Cached(kept, len(data)))
+    readable = len(sources[1].usable())
+    if readable < FEWEST:
+        raise InputError(
+            f"{readable} of {len(split.held_out)} held-out pictures could be read; at least {FEWEST} are needed"
+        )
     yield Prepared(split, teacher, sources[0], sources[1], settings)
 
 

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from glom.artifacts import public_name, read_json, write_json
+from glom.artifacts import make_parent, public_name, read_json, write_json
 from glom.errors import InputError
 
 
@@ -14,7 +14,7 @@ def record_run(folder: Path, target: Path) -> dict[str, Any]:
     """Write what a run folder's manifest and summary say together into `target`, and return it.
 
     Raises:
-        InputError: no finished run there.
+        InputError: no finished run there, or a folder for `target` that cannot be made.
         RunError: `target` cannot be written.
     """
     manifest = read_json(folder / "manifest.json")
@@ -24,6 +24,6 @@ def record_run(folder: Path, target: Path) -> dict[str, Any]:
     words = [public_name(w) for w in shlex.split(manifest["command"])]
     kept = {key: manifest[key] for key in ("kind", "settings", "machine", "versions", "started") if key in manifest}
     record = {"command": shlex.join(words), **kept, "results": read_json(folder / name)}
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(target)
     write_json(target, record)
     return record

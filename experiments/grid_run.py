@@ -17,7 +17,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from experiments.grid_data import Cached
+from experiments.grid_data import unread_message
 from experiments.grid_eval import measure, panels
 from experiments.grid_prepare import Prepared, Ranks, identity, prepare
 from experiments.grid_settings import GridTrainSettings
@@ -70,7 +70,8 @@ def run_grid_train(
     with opened as folder:
         group.wait()  # the folder is made, and its state is whole, before anyone looks for it
         if folder:
-            for message in [*folder.warnings, *_skipped(ready)]:
+            told = _unread(ready)
+            for message in [*folder.warnings, *told]:
                 yield {"message": message}
         started, apm = time.perf_counter(), None
         for event in train(ready, folder, out / STATE, group, where):
@@ -81,28 +82,33 @@ def run_grid_train(
         if folder:
             yield {"message": f"trained in {time.perf_counter() - started:.0f} s; now the held-out pictures"}
             result = finish(ready, apm, out, half)
+            # Without a cache it is known only now which pictures could not be read.
+            yield from ({"message": message} for message in _unread(ready) if message not in told)
             folder.finish()
             yield {"summary": result}
         group.wait()
 
 
 def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path, half: bool) -> dict[str, Any]:
-    """Measure, write the checkpoint, the figures and `summary.json`."""
+    """Write the checkpoint, measure, and write the figures, `summary.json` and the checkpoint with its results."""
     apm.eval()
     if half:
         apm.half().float()  # what is measured is what is written
+    precision = "fp16" if half else "fp32"
+    # First without results: whatever goes wrong in measuring, the trained machine is there.
+    save_apm(out / FILE, apm, checkpoint_meta(ready, None), precision)
     found = measure(apm, ready.held_out, ready.split.held_out, ready.train, ready.split.train, BANK)
     grid_sheet(panels(apm, found.pop("shown")), out / "grids.png")
     loss_curve(read_results(out), out / "curve.png")
     result = {"teacher": ready.teacher.name, "grid": list(ready.train.shape), **found}
     result["parameters"] = sum(p.numel() for p in apm.parameters())
-    save_apm(out / FILE, apm, checkpoint_meta(ready, result), "fp16" if half else "fp32")
+    save_apm(out / FILE, apm, checkpoint_meta(ready, result), precision)
     write_json(out / "summary.json", result)
     return result
 
 
-def checkpoint_meta(ready: Prepared, result: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of itself; no path of this machine."""
+def checkpoint_meta(ready: Prepared, result: dict[str, Any] | None) -> dict[str, Any]:
+    """What a checkpoint says of itself, `result` None before it was measured; no path of this machine."""
     kept = asdict(replace(ready.settings, data=ready.split.train.name))
     kept.pop("apm")
     kept["init"] = Path(kept["init"]).name
@@ -117,12 +123,12 @@ def checkpoint_meta(ready: Prepared, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _skipped(ready: Prepared) -> list[str]:
-    """How many pictures could not be read, if any."""
-    if not isinstance(ready.train, Cached):
-        return []
-    lost = ready.settings.views * len(ready.split.train) - len(ready.train.usable())
-    return [f"{lost // ready.settings.views} of {len(ready.split.train)} pictures could not be read"] if lost else []
+def _unread(ready: Prepared) -> list[str]:
+    """How many pictures of either part could not be read, as far as is known by now."""
+    return [
+        *unread_message(ready.train, ready.split.train, "training"),
+        *unread_message(ready.held_out, ready.split.held_out, "held-out"),
+    ]
 
 
 def _gpus() -> int:

@@ -72,8 +72,11 @@ class GridTrainSettings:
             )
         if not self.queries and self.anywhere:
             raise InputError("--queries 0 asks the whole grid at its cells' centres; give --anywhere 0 with it")
-        if not self.lr > 0:
-            raise InputError(f"--lr must be positive, got {self.lr}")
+        if not 0 < self.lr < float("inf"):
+            raise InputError(f"--lr must be positive and finite, got {self.lr}")
+        most = 3 * self.apm.patch**2
+        if self.apm.channels > most:
+            raise InputError(f"--channels must be at most {most}, all the numbers of a patch, got {self.apm.channels}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise unknown("precision", self.precision, ("auto", "fp32", "bf16"))
 

@@ -54,7 +54,8 @@ def grid_teacher(name: str, size: int = 0, device: str = "auto", precision: str 
     try:
         twin.grid(twin.preprocess(Image.new("RGB", (size, size)))[None])
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise InputError(f"{name} cannot read {size} px ({first_line(error)}); leave --size out") from error
+        own = teacher.image_size
+        raise InputError(f"{name} cannot read {size} px ({first_line(error)}); it reads {own} px") from error
     return twin
 
 

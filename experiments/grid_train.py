@@ -140,7 +140,11 @@ def warm_start(settings: GridTrainSettings) -> AsynchronousPerceptionMachine:
 
 
 def statistics(source: Source, rows: Rows) -> tuple[Tensor, float]:
-    """The mean feature (F,) and the variance around it, over pictures spread over the data set, a few at a time."""
+    """The mean feature (F,) and the variance around it, over pictures spread over the data set, a few at a time.
+
+    Raises:
+        InputError: none of them can be read.
+    """
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, STATISTICS).astype(int))]
     count, total, squares = 0, torch.zeros(source.shape[2], dtype=torch.float64), 0.0
     for start in range(0, len(chosen), 64):
@@ -148,6 +152,8 @@ def statistics(source: Source, rows: Rows) -> tuple[Tensor, float]:
         count += len(grids)
         total += grids.sum(0)
         squares += float(grids.square().sum())
+    if not count:
+        raise InputError("no picture to learn from could be read")
     mean = total / count
     return mean.float(), squares / count / len(mean) - float(mean.square().mean())
 
@@ -206,16 +212,24 @@ def train(
 
 
 def backward(model: nn.Module, source: Source, rows: Rows, queries: Tensor, settings: GridTrainSettings) -> Tensor:
-    """Gradients of one rank's share of a batch, micro-batch by micro-batch; returns its mean losses, (3,)."""
+    """Gradients of one rank's share of a batch, micro-batch by micro-batch; returns its mean losses, (3,).
+
+    A micro-batch of which no picture can be read counts for nothing.
+    """
     total = torch.zeros(3, device=queries.device)
     parts = np.array_split(rows, settings.accumulate)
     for number, part in enumerate(parts):
         grids, pictures = source.fetch(part)
+        weight = 1 / len(parts)
+        if not len(pictures):
+            # All ranks have to take part in the exchange of gradients: a blank picture stands in, without weight.
+            h, w, f = source.shape
+            grids, pictures, weight = grids.new_zeros(1, h, w, f), pictures.new_zeros(1, *pictures.shape[1:]), 0.0
         last = number == len(parts) - 1
         # Ranks exchange gradients once a step, with the last micro-batch.
         alone = nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()
         with alone:
-            losses = model(to_input(pictures).to(queries.device), grids.to(queries.device), queries) / len(parts)
+            losses = model(to_input(pictures).to(queries.device), grids.to(queries.device), queries) * weight
             losses[0].backward()
         total += losses.detach()
     return total

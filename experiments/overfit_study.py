@@ -7,6 +7,7 @@ what people drew in it more than with what people drew in other pictures, and di
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.grid_overfit import Condition, Overfitter, control, parse_condition, position_islands
+from experiments.grid_overfit import Condition, Overfitter, check_grid, control, parse_condition, position_islands
 from experiments.percepts import area
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.datasets.segmentation import open_segmentation
@@ -69,9 +70,17 @@ def run_study(
     conditions = [parse_condition(c) for c in settings.conditions]
     if not conditions or len(set(conditions)) < len(conditions):
         raise InputError("name at least one way of overfitting, and each once")
+    check_grid(settings.grid)
     data = open_segmentation(settings.data, settings.split, settings.limit)
     machine = Overfitter(
-        settings.teacher, settings.apm, settings.iterations, settings.points, settings.lr, settings.seed, device
+        settings.teacher,
+        settings.apm,
+        settings.iterations,
+        settings.points,
+        settings.lr,
+        conditions,
+        settings.seed,
+        device,
     )
     held = {
         **asdict(settings),
@@ -152,7 +161,8 @@ def summarise(records: Sequence[Mapping[str, Any]], conditions: Sequence[Conditi
     other_pictures: mean ARI with the islands of the other pictures under the same condition (other weights).
     minus_*: ARI with the outlines, minus the baseline's or the control's, paired by picture.
     follows: "picture" where the interval of `specific` lies above zero and that of the gain over position code, too;
-    "position" where `specific` is not told from zero; else "partly".
+    "position" where `specific` is not told from zero; else "partly". None where one of the intervals does not exist:
+    a single picture has no other one's outlines to be compared with.
     """
     rows = [r for r in records if r["status"] == "ok"]
     result: dict[str, Any] = {"n": len(rows), "skipped": len(records) - len(rows), "rows": []}
@@ -176,10 +186,13 @@ def summarise(records: Sequence[Mapping[str, Any]], conditions: Sequence[Conditi
     return result
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
-    if row["specific"]["ci95"][0] <= 0:
+def _verdict(row: Mapping[str, Any]) -> str | None:
+    specific, gain = (row[key]["ci95"][0] for key in ("specific", "minus_position_code"))
+    if not (math.isfinite(specific) and math.isfinite(gain)):
+        return None
+    if specific <= 0:
         return "position"
-    return "picture" if row["minus_position_code"]["ci95"][0] > 0 else "partly"
+    return "picture" if gain > 0 else "partly"
 
 
 def _agree(a: Sequence[int], b: Sequence[int]) -> float:

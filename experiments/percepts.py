@@ -78,7 +78,7 @@ def area(image: Image.Image, height: int, width: int) -> Array:
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     """`64x48` -> (height 64, width 48). Raises `InputError` for anything else, or for more than `LARGEST` a side."""
     height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise InputError(f"{option} must look like 64x64 (height x width), got '{text}'")
     if max(int(height), int(width)) > LARGEST:
         raise InputError(f"{option} {text}: at most {LARGEST} a side")
@@ -104,6 +104,20 @@ def digest(paths: Sequence[str]) -> str:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return total.hexdigest()
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Each path's last parts, as few as tell the files apart; equal paths stay equal.
+
+    Example:
+        >>> short_names(["data/cat/0.jpg", "data/dog/0.jpg"])
+        ['cat/0.jpg', 'dog/0.jpg']
+    """
+    parts = [Path(path).parts for path in paths]
+    longest = max(map(len, parts), default=1)
+    different = len(set(parts))
+    depth = next((d for d in range(1, longest) if len({p[-d:] for p in parts}) == different), longest)
+    return [str(Path(*p[-depth:])) for p in parts]
 
 
 def every(iterations: int, frames: int) -> Iterator[int]:

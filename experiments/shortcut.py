@@ -90,6 +90,9 @@ def run_shortcut(
                     yield {"stage": stage, "done": made[0], "total": made[1]}
             assert found is not None
             parts.append(found)
+            lost = len(data) - len(found.samples)
+            if lost:
+                yield {"message": f"{lost} of {len(data)} pictures could not be read and are left out ({stage})"}
         task = Task(settings, backbone, layers, size, how, *parts)
         for event in measure_matrix(task, out) if settings.matrix else measure_pair(task, out):
             if "summary" in event:
@@ -113,7 +116,7 @@ def measure_pair(task: Task, out: Path) -> Iterator[dict[str, Any]]:
     )
     skipped = skipped_cost(backbone, clips[0], a, z)
     own = [int(head(clip).argmax()) for clip in clips] if head else None
-    whole = held.layers[z].numpy()
+    whole = held.layers[z].float().numpy()
     islands = [partition(g, task.how, settings.seed) for g in whole[:ISLANDS]]
 
     def figures(name: str, grids: Tensor, cost: Cost | None) -> dict[str, Any]:
@@ -139,7 +142,7 @@ def measure_pair(task: Task, out: Path) -> Iterator[dict[str, Any]]:
     }
     result |= {"skipped_flops": skipped.flops, "skipped_seconds": skipped.seconds}
     result |= {"resampled": list(early.shape[1:3]) != list(late.shape[1:3])}
-    mean = late.mean(0, keepdim=True).expand(len(whole), -1, -1, -1)
+    mean = mean_grid(late).expand(len(whole), -1, -1, -1)
     result["model"] = accuracy(backbone, z, head, clips, held.layers[z], neutral, own, truth)
     result["baselines"] = {"mean_grid": figures("mean_grid", mean, None)}
     result["students"] = []
@@ -149,7 +152,7 @@ def measure_pair(task: Task, out: Path) -> Iterator[dict[str, Any]]:
         for step in fit(student, early, late, **settings.fitting):
             done = (number + 1 if name == "linear" else number) * settings.epochs + step["epoch"] * (name != "linear")
             yield {"stage": "students", "done": done, "total": total}
-        row = figures(name, predict(student, held.layers[a]), student_cost(student, held.layers[a][:1]))
+        row = figures(name, predict(student, held.layers[a]), student_cost(student, held.layers[a][:1].float()))
         result["students"].append({**row, "parameters": sum(p.numel() for p in student.parameters())})
         if name == "linear":
             result["baselines"]["linear"] = row
@@ -170,7 +173,7 @@ def measure_matrix(task: Task, out: Path) -> Iterator[dict[str, Any]]:
             student = build_student(task, name, early, late)
             for _ in fit(student, early, late, **settings.fitting):
                 pass
-            found = compare(held.layers[z].numpy(), predict(student, held.layers[a]).numpy())
+            found = compare(held.layers[z].float().numpy(), predict(student, held.layers[a]).numpy())
             row[name] = {"r2": found["r2"], "r2_ci95": found["r2_ci95"], "cosine": found["cosine"]}
         rows.append(row)
         yield {"stage": "layer pairs", "done": number + 1, "total": len(pairs)}
@@ -202,7 +205,12 @@ def _shape(grids: Tensor) -> Shape:
 def predict(student: Student, early: Tensor, batch: int = 64) -> Tensor:
     """(n, h, w, D) -> (n, h', w', F), float32 on the CPU."""
     device = student.late_mean.device
-    return torch.cat([student(part.to(device)).cpu() for part in early.split(batch)])
+    return torch.cat([student(part.to(device, torch.float32)).cpu() for part in early.split(batch)])
+
+
+def mean_grid(grids: Tensor, batch: int = 64) -> Tensor:
+    """(n, h, w, D) of any precision -> their mean (h, w, D), float32."""
+    return (torch.stack([part.double().sum(0) for part in grids.split(batch)]).sum(0) / len(grids)).float()
 
 
 def accuracy(

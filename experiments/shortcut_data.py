@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,9 @@ class ShortcutSettings:
         for name in self.students:
             if name not in STUDENTS:
                 raise unknown("student", name, STUDENTS)
-        if min(self.epochs, self.batch, self.views) < 1 or not self.lr > 0 or not self.students:
+        if len(set(self.students)) < len(self.students):
+            raise InputError(f"--students names each once, got {','.join(self.students)}")
+        if min(self.epochs, self.batch, self.views) < 1 or not 0 < self.lr < float("inf") or not self.students:
             raise InputError("--epochs, --batch and --views must be at least 1, --lr positive, --students not empty")
         if self.cache_precision not in PRECISIONS:
             raise unknown("cache precision", self.cache_precision, PRECISIONS)
@@ -82,7 +85,11 @@ class ShortcutSettings:
 
 @dataclass(frozen=True)
 class Grids:
-    """One part's grids by layer, (V n, h, w, D) float32, view after view, and its n pictures, in the same order."""
+    """One part's grids by layer, (V n, h, w, D), view after view, and its n pictures, in the same order.
+
+    Read from a cache they have its numbers' precision and are mapped from the disk: whoever computes with them takes
+    some at a time as float32.
+    """
 
     layers: dict[int, Tensor]
     samples: ImageDataset
@@ -166,7 +173,15 @@ def layer_grids(
                         values = {f"layer-{i}": np.stack([(row or first)[i] for row in rows]) for i in layers}
                         store.write(int(block[0]), values, [SKIPPED if row is None else WRITTEN for row in rows])
                     yield total - len(missing) + min(start + WRITE, len(missing)), total
-        good = store.written().tolist()
-        found = {layer: store.read(f"layer-{layer}")[good].astype(np.float32) for layer in layers}
+        written = store.written()
+        good = written.tolist()
+        found = {layer: store.read(f"layer-{layer}") for layer in layers}
+        if len(good) < total:
+            # Rows that could not be read lie between the others: what is left is copied, in the cache's precision.
+            found = {layer: values[written] for layer, values in found.items()}
     kept = data.select([data.samples[i].id for i in good if i < len(data)])
-    yield Grids({layer: torch.from_numpy(values) for layer, values in found.items()}, kept)
+    with warnings.catch_warnings():
+        # Mapped grids cannot be written, which torch warns of; nobody writes them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        tensors = {layer: torch.from_numpy(values) for layer, values in found.items()}
+    yield Grids(tensors, kept)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.bench.compute_models import countable
 from glom.backbones.base import Backbone
 from glom.backbones.images import ImageBackbone
 from glom.backbones.mvit_shipped import CONFIG, NAME, SHIPPED, TinyConfig
@@ -25,7 +26,7 @@ ROUNDS = 15  # timings; the median is reported
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiplications and additions, and seconds, for one picture."""
+    """Multiplications and additions, attention's products included, and seconds, for one picture."""
 
     flops: int
     seconds: float
@@ -150,7 +151,7 @@ def skipped_cost(backbone: Backbone, clip: Tensor, early: int, late: int) -> Cos
     x = clip[None].to(backbone.device)
     try:
         with torch.no_grad():
-            with counter:
+            with countable(), counter:
                 backbone.run(x)
             total = flops["late"] - flops["early"]
             times.clear()
@@ -170,7 +171,7 @@ def student_cost(student: Student, early: Tensor) -> Cost:
     device = student.late_mean.device
     early = early.to(device)
     with torch.no_grad():
-        with counter:
+        with countable(), counter:
             student(early)
         seconds = []
         for _ in range(ROUNDS):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import platform
 import re
@@ -58,12 +59,28 @@ def machine() -> dict[str, Any]:
     return found
 
 
+def finite(value: Any) -> Any:
+    """The same with None for NaN and infinities: JSON has no other word for them.
+
+    Example:
+        >>> finite({"a": [float("nan"), 1.5]})
+        {'a': [None, 1.5]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return value
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` so that the file is either the old one or the new one, never half."""
+    """Write `value` so that the file is either the old one or the new one, never half; see `finite` for NaN."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, ensure_ascii=False)
+            json.dump(finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
@@ -86,7 +103,7 @@ def read_json(path: Path) -> Any:
 def disk_error(error: OSError, path: Path) -> RunError:
     """The one-line `RunError` for a write that failed."""
     if error.errno == errno.ENOSPC:
-        return RunError(f"the disk is full: {path} could not be written; free some space and resume")
+        return RunError(f"the disk is full: {path} could not be written; free some space and run again")
     return RunError(f"{path} could not be written: {error.strerror or error}")
 
 
@@ -156,7 +173,8 @@ class RunFolder:
         path: the folder; made if missing.
         kind: what ran, e.g. "ttt".
         settings: everything that decides the results; must match to resume.
-        resume: go on with what is there, or start where there is nothing; without it a held folder is refused.
+        resume: go on with what is there, or start where there is nothing; without it a held folder is refused. None
+            for a command that cannot go on: the refusal then does not speak of --resume.
         extra: what to record beside the settings (it need not match): command, machine, ...
         part: name of this process's results among several ("" for a single process).
 
@@ -169,7 +187,7 @@ class RunFolder:
         path: Path,
         kind: str,
         settings: Mapping[str, Any],
-        resume: bool = False,
+        resume: bool | None = None,
         extra: Mapping[str, Any] | None = None,
         part: str = "",
     ) -> None:
@@ -195,7 +213,7 @@ class RunFolder:
             self._lock.release()
             raise
 
-    def _open(self, kind: str, settings: dict[str, Any], resume: bool, extra: dict[str, Any], part: str) -> None:
+    def _open(self, kind: str, settings: dict[str, Any], resume: bool | None, extra: dict[str, Any], part: str) -> None:
         manifest = self.path / "manifest.json"
         settings = json.loads(json.dumps(settings))
         self.warnings: list[str] = []
@@ -207,7 +225,8 @@ class RunFolder:
                 changed = differences(old.get("settings", {}), settings) or [f"kind: {old.get('kind')} -> {kind}"]
                 raise InputError(f"{self.path} holds another run ({'; '.join(changed[:4])}); choose another --out")
             if not resume and not part:
-                raise InputError(f"{self.path} already holds this run; add --resume to go on, or choose another --out")
+                way = "delete the folder to start anew" if resume is None else "add --resume to go on"
+                raise InputError(f"{self.path} already holds this run; {way}, or choose another --out")
             moved = differences(old.get("versions", {}), versions())
             if moved:
                 self.warnings.append(f"package versions changed since this run began: {'; '.join(moved)}")
@@ -296,11 +315,40 @@ def write_record(path: Path, result: Mapping[str, Any]) -> None:
     Raises:
         InputError: the folder cannot be made. RunError: the disk is full.
     """
+    make_parent(path)
+    write_json(path, {"command": public_command(), "machine": machine(), "versions": versions(), **result})
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder a file will lie in. Raises `InputError` where that is impossible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
-    write_json(path, {"command": public_command(), "machine": machine(), "versions": versions(), **result})
+
+
+def check_record(path: str | None) -> None:
+    """Say before a run whether its record can be written; see `check_target`. None is no record."""
+    if path is not None:
+        check_target(Path(path), "--record")
+
+
+def check_target(path: Path, option: str) -> None:
+    """See that a file can be written, before the work that it is to hold. Makes nothing.
+
+    Args:
+        option: what named it, for the message.
+
+    Raises:
+        InputError: the path is a folder, or lies in a file or in a folder that cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder; name a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{option} {path}: {above.name} is a file, not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {path}: the folder {above} is not writable")
 
 
 def public_command() -> str:

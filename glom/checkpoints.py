@@ -129,10 +129,10 @@ def read_header(file: Path) -> tuple[APMConfig, dict[str, Any]]:
         raise InputError(f"{file} is not a safetensors file, or is truncated ({str(error).splitlines()[0]})") from error
     if header.get("architecture") != ARCHITECTURE:
         found = header.get("architecture")
-        what = f"of another architecture ('{found}')" if found else "which does not say that it is an APM's"
+        what = f"of another architecture ('{found}')" if found else "which do not say that they are an APM's"
         raise InputError(f"{file} holds weights {what}; give a checkpoint of `apm grid train`")
     version = header.get("version", "")
-    if not version.isdigit() or int(version) > VERSION:
+    if not version.isdecimal() or int(version) > VERSION:
         raise InputError(f"{file} has checkpoint format '{version}', this toolkit reads up to {VERSION}: update it")
     try:
         return config_from(json.loads(header["config"])), dict(json.loads(header["meta"]))

@@ -35,6 +35,8 @@ COLUMN, POOLED = 256, 4  # width of T and of p, and the side of the pooled grid 
 RIDGE = 1e-3  # of the mean variance of the standardised inputs
 FINER = 4  # `conv` reads the early grid at most this many times finer than the later one
 
+CHUNK = 64  # grids converted to float64 at a time, so that those on the disk may be more than the memory holds
+
 Shape = tuple[int, int, int]
 
 
@@ -65,12 +67,19 @@ class Student(nn.Module, ABC):
         self.register_buffer("late_mean", torch.zeros(late[2]))
         self.register_buffer("late_std", torch.ones(late[2]))
 
-    def standardise(self, early: Tensor, late: Tensor) -> None:
-        """Take means and deviations from training grids, (n, h, w, D) and (n, h', w', F)."""
+    def standardise(self, early: Tensor, late: Tensor) -> float:
+        """Take means and deviations from training grids, (n, h, w, D) and (n, h', w', F).
+
+        Returns:
+            The later grids' variance around their channels' means, averaged over channels.
+        """
+        variance = torch.zeros(())
         for name, grids in (("early", early), ("late", late)):
-            std, mean = torch.std_mean(grids.flatten(0, 2), dim=0, correction=0)
+            mean, variance = moments(grids)
+            std = variance.sqrt()
             getattr(self, f"{name}_mean").copy_(mean)
             getattr(self, f"{name}_std").copy_(std.clamp_min(1e-6 * float(std.max().clamp_min(1e-12))))
+        return float(variance.mean())
 
     def forward(self, early: Tensor) -> Tensor:
         """The later grid, in the teacher's own units."""
@@ -94,16 +103,26 @@ class LinearStudent(Student):
 
     @torch.no_grad()
     def solve(self, early: Tensor, late: Tensor) -> None:
-        """Ridge regression over all locations (Hoerl & Kennard 1970): W = (X'X + l I)^-1 X'Y, the bias unpenalised."""
-        x = resample((early - self.early_mean) / self.early_std, *self.late[:2]).flatten(0, 2).double()
-        y = ((late - self.late_mean) / self.late_std).flatten(0, 2).double()
-        mean = x.mean(0)
-        x = x - mean
-        gram = x.T @ x
+        """Ridge regression over all locations (Hoerl & Kennard 1970): W = (X'X + l I)^-1 X'Y, the bias unpenalised.
+
+        The products are summed up chunk by chunk, on the student's device.
+        """
+        device, count = self.late_mean.device, 0
+        gram, cross, x_sum, y_sum = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(4))
+        for a, b in zip(early.split(CHUNK), late.split(CHUNK), strict=True):
+            x = (a.to(device, torch.float32) - self.early_mean) / self.early_std
+            x = resample(x, *self.late[:2]).flatten(0, 2).double()
+            y = ((b.to(device, torch.float32) - self.late_mean) / self.late_std).flatten(0, 2).double()
+            gram, cross, count = gram + x.T @ x, cross + x.T @ y, count + len(x)
+            x_sum, y_sum = x_sum + x.sum(0), y_sum + y.sum(0)
+        # Inputs are standardised: their sums are small, and taking them out afterwards costs no digits.
+        x_mean, y_mean = x_sum / count, y_sum / count
+        gram = gram - count * torch.outer(x_mean, x_mean)
+        cross = cross - count * torch.outer(x_mean, y_mean)
         gram.diagonal().add_(RIDGE * gram.diagonal().mean().clamp_min(1e-12))
-        weight = torch.linalg.solve(gram, x.T @ (y - y.mean(0))).T
+        weight = torch.linalg.solve(gram, cross).T
         self.linear.weight.copy_(weight)
-        self.linear.bias.copy_(y.mean(0) - weight @ mean)
+        self.linear.bias.copy_(y_mean - weight @ x_mean)
 
 
 class MLPStudent(Student):
@@ -215,7 +234,8 @@ def fit(
     the epoch that did best on it are kept; AdamW, the rate falling to nothing as a cosine.
 
     Args:
-        early, late: (n, h, w, D) and (n, h', w', F) training grids; moved to the student's device batch by batch.
+        early, late: (n, h, w, D) and (n, h', w', F) training grids, float32 or float16, in memory or mapped from a
+            file; moved to the student's device as float32 batch by batch.
         epochs, batch, lr: of AdamW. batch in pictures.
         views: V; the n rows are n / V pictures, then another view of each in the same order, and so on. An epoch shows
             every picture once, in a view drawn at random; a picture that checks is trained on in no view.
@@ -231,11 +251,10 @@ def fit(
         raise InputError(f"a student needs as many early as late grids, at least 2, got {len(early)} and {len(late)}")
     if views < 1 or len(early) % views or len(early) < 2 * views:
         raise InputError(f"{len(early)} grids are not {views} views of two or more pictures")
-    student.standardise(early, late)
-    variance = float((late - student.late_mean.cpu()).square().mean())
+    variance = student.standardise(early, late)
     device = student.late_mean.device
     if isinstance(student, LinearStudent):
-        student.solve(early.to(device), late.to(device))
+        student.solve(early, late)
         loss = mean_error(student, early, late, batch) / variance
         yield {"epoch": 1, "loss": loss, "check": loss}
         return
@@ -253,7 +272,8 @@ def fit(
         if views > 1:
             shown = shown + pictures * torch.randint(views, (len(rows),), generator=generator)
         for part in shown.split(batch):
-            error = F.mse_loss(student(early[part].to(device)), late[part].to(device)) / variance
+            shown_early, shown_late = (grids[part].to(device, torch.float32) for grids in (early, late))
+            error = F.mse_loss(student(shown_early), shown_late) / variance
             optimiser.zero_grad(set_to_none=True)
             error.backward()
             optimiser.step()
@@ -271,6 +291,17 @@ def fit(
 @torch.no_grad()
 def mean_error(student: Student, early: Tensor, late: Tensor, batch: int = 32) -> float:
     """Mean squared error over all numbers of (n, h', w', F)."""
-    device = student.late_mean.device
-    parts = zip(early.split(batch), late.split(batch), strict=True)
-    return sum(float((student(a.to(device)) - b.to(device)).square().sum()) for a, b in parts) / late.numel()
+    device, total = student.late_mean.device, 0.0
+    for a, b in zip(early.split(batch), late.split(batch), strict=True):
+        found = student(a.to(device, torch.float32))
+        total += float((found - b.to(device, torch.float32)).square().sum())
+    return total / late.numel()
+
+
+@torch.no_grad()
+def moments(grids: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of (n, h, w, D) grids of any precision, (D,) float64, a few grids at a time."""
+    count = grids[..., 0].numel()
+    parts = [part.flatten(0, 2) for part in grids.split(CHUNK)]
+    mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / count
+    return mean, torch.stack([(part.double() - mean).square().sum(0) for part in parts]).sum(0) / count

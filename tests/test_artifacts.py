@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
-from glom.artifacts import RunFolder, public_name, read_lines, read_results, read_timing, write_json
+from commands.common import guard
+from glom.artifacts import RunFolder, check_record, public_name, read_lines, read_results, read_timing, write_json
 from glom.errors import InputError, RunError
 
 SETTINGS = {"seed": 0, "lr": 1e-3, "widths": (1, 2)}
 
 
-def open_run(path, resume=False, settings=SETTINGS, part=""):
+def open_run(path: Path, resume: bool | None = False, settings=SETTINGS, part=""):
     return RunFolder(path, "ttt", settings, resume, part=part)
 
 
@@ -72,6 +74,73 @@ def test_other_settings_are_refused_with_the_difference(tmp_path):
         open_run(tmp_path / "run")
     with pytest.raises(InputError, match=r"lr: 0\.001 -> 0\.1"):
         open_run(tmp_path / "run", resume=True, settings={**SETTINGS, "lr": 0.1})
+
+
+def test_a_run_that_cannot_go_on_is_not_told_to(tmp_path):
+    open_run(tmp_path / "run", resume=None).close()
+    with pytest.raises(InputError, match="already holds this run; delete the folder") as raised:
+        open_run(tmp_path / "run", resume=None)
+    assert "--resume" not in str(raised.value)
+
+
+OVERFIT = ["--teacher", "glom-tiny", "--apm", "apm-tiny"]
+COMMANDS = {
+    "fold": ["fold", "{picture}"],
+    "ttt run": ["ttt", "run", "cifar10-sample", "--limit", "1"],
+    "grid train": ["grid", "train", "cifar10-sample", "--limit", "8", "--held-out", "2"],
+    "grid shortcut": ["grid", "shortcut", "cifar10-sample", "--backbone", "glom-tiny", "--limit", "8"],
+    "grid eval": ["grid", "eval", "apm-cifar10", "cifar10-sample", "--limit", "2"],
+    "grid decode": ["grid", "decode", "{picture}"],
+    "grid overfit": ["grid", "overfit", "{picture}", *OVERFIT],
+    "grid overfit, a study": ["grid", "overfit", "{outlines}", *OVERFIT],
+    "grid interpolate": ["grid", "interpolate", "{picture}", "{picture}"],
+    "grid upsample": ["grid", "upsample", "{picture}", "--teacher", "glom-tiny"],
+    "ablate folding": ["ablate", "folding", "--limit", "1", "--axis", "patch"],
+    "ablate asynchrony": ["ablate", "asynchrony", "--limit", "1"],
+    "islands show": ["islands", "show", "{picture}", "--backbone", "glom-tiny"],
+    "islands score": ["islands", "score", "{outlines}", "--backbone", "glom-tiny"],
+}
+"""Every command that writes a run folder and starts quickly; a study resumes though one picture's overfit does not."""
+ALONE = {"grid overfit"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_held_folder_is_told_as_the_command_is(name, tmp_path, monkeypatch, capsys):
+    """`--resume` is spoken of exactly where the command has it."""
+    from cli import app
+    from tests.conftest import make_image
+    from tests.test_islands_cli import bsds
+
+    def opened(self, path, kind, settings, resume=None, extra=None, part=""):
+        raise InputError(f"opened, resume={resume}")
+
+    monkeypatch.setattr(RunFolder, "__init__", opened)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_image(0).save(tmp_path / "a.png")
+    names = {"picture": str(tmp_path / "a.png"), "outlines": str(bsds(tmp_path, 1))}
+    arguments = [part.format(**names) for part in COMMANDS[name]]
+    options = guard(app, [*arguments[: 1 if name == "fold" else 2], "--help"])
+    has_resume = "--resume" in capsys.readouterr().out and name not in ALONE
+    assert options == 0
+    assert guard(app, [*arguments, "--out", str(tmp_path / "run"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert f"opened, resume={False if has_resume else None}" in error, error
+
+
+def test_records_are_checked_before_the_run(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path, says in ((tmp_path, "is a folder"), (tmp_path / "file" / "x.json", "is a file")):
+        with pytest.raises(InputError, match=says):
+            check_record(str(path))
+    check_record(None)
+    check_record(str(tmp_path / "new" / "deeper" / "x.json"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_numbers_json_does_not_know_become_null(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [float("nan"), (1.5, float("inf"))], "b": {"c": -float("inf"), "d": "nan"}})
+    assert "NaN" not in (tmp_path / "x.json").read_text()
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, [1.5, None]], "b": {"c": None, "d": "nan"}}
 
 
 def test_foreign_folders_are_refused(tmp_path):

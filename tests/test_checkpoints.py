@@ -50,7 +50,7 @@ def header(**changes):
         ({"version": "2"}, "format '2'"),
         ({"version": "next"}, "format 'next'"),
         ({"architecture": "glom"}, "another architecture"),
-        ({"architecture": None}, "does not say"),
+        ({"architecture": None}, "weights which do not say"),
         ({"config": None}, "damaged"),
         ({"config": "{"}, "damaged"),
         ({"config": '{"wings": 2}'}, "unknown here: wings"),

@@ -379,7 +379,7 @@ def test_the_test_set_is_looked_at_before_the_training(call, tmp_path):
     (tmp_path / "file").write_text("")
     good = raw_mnist(tmp_path / "good")
     refused("is a folder; name a file in it", good, "--record", tmp_path)
-    refused("is a file; name a file in a folder", good, "--record", tmp_path / "file" / "record.json")
+    refused("is a file, not a folder", good, "--record", tmp_path / "file" / "record.json")
 
 
 @pytest.mark.parametrize("mode", list(TINY))

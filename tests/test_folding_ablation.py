@@ -156,6 +156,45 @@ def test_ablation_over_outlines_scores_them(call, tmp_path):
     assert measures["agrees"] is None and measures["correct"] is None
 
 
+def test_no_star_on_few_pictures(call, tmp_path):
+    options = ["--axis", "code", "--seeds", 1, "--iterations", 3, "--quiet"]
+    code, text, error = call("folding", "--limit", 2, *options, "--out", tmp_path / "few")
+    assert code == 0 and text.startswith("2 pictures, 1 seed, 3 steps each"), error
+    assert "*" not in text and "fewer than 5 pictures" in error
+    code, text, error = call("folding", "--limit", 5, *options, "--out", tmp_path / "more")
+    assert code == 0 and "*" in text and "paired over pictures" in error  # no code at all costs much in three steps
+
+
+def test_a_product_keeps_its_digits_in_80_columns(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    options = ["--axis", "fold,patch,readout", "--product", "--limit", 1, "--seeds", 1, "--iterations", 1, "--quiet"]
+    code, text, error = call("folding", *options, "--out", tmp_path / "run")
+    assert code == 0, error
+    assert max(map(len, text.splitlines())) <= 80 and max(map(len, error.splitlines()[:3])) <= 80
+    result = json.loads((tmp_path / "run" / "summary.json").read_text())
+    for row in result["rows"]:
+        assert f" {row['measures']['psnr']['mean']:.1f} " in text
+
+
+def spoil(folder, every=False):
+    """Make one picture of a folder, or all of them, unreadable."""
+    for path in sorted(folder.rglob("*.png"))[: None if every else 1]:
+        path.write_bytes(b"no picture")
+    return folder
+
+
+def test_unreadable_pictures_are_named_and_counted(call, image_folder, tmp_path):
+    spoil(image_folder)
+    options = ["--iterations", 2, "--shares", "1", "--orders", "raster"]
+    code, text, error = call("asynchrony", image_folder, *options, "--out", tmp_path / "a")
+    assert code == 0 and text.startswith("5 pictures"), error
+    assert sum("left out" in line and "0.png" in line for line in error.splitlines()) == 1
+    spoil(image_folder, every=True)
+    for name, more in (("asynchrony", options), ("folding", ["--iterations", 2, "--axis", "patch"])):
+        code, text, error = call(name, image_folder, *more, "--out", tmp_path / f"none-{name}", "--quiet")
+        assert (code, text) == (2, "") and "none of the 6 pictures" in error.splitlines()[-1]
+
+
 def test_asynchrony_ends_at_the_whole_readout(call, tmp_path):
     out = tmp_path / "run"
     options = ["--limit", 4, "--iterations", 40, "--shares", "0.1,1", "--orders", "raster,random", "--json", "--quiet"]
@@ -175,6 +214,8 @@ def test_asynchrony_ends_at_the_whole_readout(call, tmp_path):
         (["folding", "--axis", "fld"], "fold"),
         (["folding", "--axis", "depth,width", "--product"], "trunk"),
         (["folding", "nowhere"], "nowhere"),
+        (["folding", "--device", "tpu"], "unknown device"),
+        (["asynchrony", "--device", "tpu"], "unknown device"),
         (["asynchrony", "--orders", "rastr"], "raster"),
         (["asynchrony", "--shares", "0.5,2"], "shares"),
         (["asynchrony", "--shares", "half"], "--shares"),

@@ -28,6 +28,7 @@ from tests.conftest import make_image
 from tests.test_islands_cli import bsds
 
 ROOT = Path(__file__).parents[1]
+SMALL = ["--teacher", "glom-tiny", "--apm", "apm-tiny"]
 
 
 @pytest.fixture
@@ -147,6 +148,40 @@ def test_the_study_pairs_pictures_with_their_controls_and_resumes(call, tmp_path
     assert code == 0 and json.loads(again) == result, error
 
 
+def test_one_picture_alone_gives_no_verdict(call, tmp_path):
+    options = ["--targets", "token", *SMALL, "--iterations", 2, "--points", 4, "--grid", 8, "--quiet"]
+    code, text, error = call("overfit", bsds(tmp_path, 1), "--out", tmp_path / "s", *options)
+    assert code == 0 and text.startswith("1 picture, 0 skipped") and "nan" not in text, error
+    summary = (tmp_path / "s" / "summary.json").read_text()
+    assert "NaN" not in summary
+    row = json.loads(summary)["rows"][0]
+    assert row["specific"] == {"mean": None, "ci95": [None, None]} and row["follows"] is None
+
+
+def test_a_teacher_of_one_size_is_enough_where_the_finer_grid_is_not_asked_for(call, pictures, tmp_path):
+    options = ["--teacher", "timm:test_vit@random", "--apm", "apm-tiny", "--iterations", 2, "--points", 4, "--quiet"]
+    code, _, error = call("overfit", pictures[0], "--grid", 8, "--out", tmp_path / "o", *options)
+    assert code == 0, error
+
+
+def test_names_are_shown_as_they_are(call, checkpoint, tmp_path):
+    make_image(0, (40, 40)).save(tmp_path / "a[b].png")
+    code, text, error = call(
+        "decode", tmp_path / "a[b].png", "-c", checkpoint, "--size", "8x8", "--out", tmp_path / "d", "--quiet"
+    )
+    assert code == 0 and "a[b].png" in text, error
+
+
+def test_pictures_of_one_name_are_told_apart(call, checkpoint, tmp_path):
+    paths = [tmp_path / folder / "0.png" for folder in ("cat", "dog")]
+    for i, path in enumerate(paths):
+        path.parent.mkdir()
+        make_image(i, (40, 40)).save(path)
+    options = ["--steps", 2, "--size", 4, "-c", checkpoint, "--out", tmp_path / "i", "--quiet"]
+    code, text, error = call("interpolate", *paths, *options)
+    assert code == 0 and "cat/0.png to dog/0.png" in text and str(tmp_path) not in text, error
+
+
 def test_conditions_are_named_by_their_parts():
     assert parse_condition("patch+fine+token").name == "token+fine+patch"
     for text in ("tokn", "token+token", "grid+fine", "patch", ""):
@@ -247,6 +282,16 @@ def test_views_lie_where_their_boxes_say():
         (["decode", "{a}", "--checkpoint", "nowhere/c.safetensors"], "c.safetensors"),
         (["decode", "{bad}", "--overfit"], "bad.png"),
         (["decode", "gone.png", "--overfit"], "gone.png"),
+        (["decode", "{a}", "--overfit", "--checkpoint", "apm-cifar10"], "give one of them"),
+        (["decode", "{a}", "--overfit", "--lr", "-1"], "--lr"),
+        (["decode", "{a}", "--overfit", "--lr", "0"], "--lr"),
+        (["decode", "{a}", "--overfit", "--channels", "99999"], "1 to 12"),
+        (["decode", "{a}", "--overfit", "--size", "²x8"], "64x64"),
+        (["decode", "{a}", "--record", "{bad}/x.json"], "is a file"),
+        (["overfit", "{a}", "--lr", "0", "--teacher", "glom-tiny"], "--lr"),
+        (["overfit", "{a}", "--grid", "99999", "--teacher", "glom-tiny"], "--grid"),
+        (["overfit", "{a}", "--points", "99999", "--teacher", "glom-tiny"], "--points"),
+        (["overfit", "{a}", "--target", "token+fine", "--teacher", "timm:test_vit@random"], "it reads 160 px"),
         (["overfit", "{a}", "--target", "tokn", "--teacher", "glom-tiny"], "token"),
         (["overfit", "{a}", "--truth", "gone.npz", "--teacher", "glom-tiny"], "gone.npz"),
         (["overfit", "{a}", "--truth", "{wide}", "--teacher", "glom-tiny"], "64x40"),
@@ -256,6 +301,10 @@ def test_views_lie_where_their_boxes_say():
         (["overfit", "{a}", "--target", "token,grid", "--teacher", "glom-tiny"], "target"),
         (["interpolate", "{a}", "{b}", "--path", "spheric", "--overfit"], "spherical"),
         (["interpolate", "{a}", "{b}", "--steps", "1", "--overfit"], "--steps"),
+        (["interpolate", "{a}", "{b}", "--size", "100000"], "--size"),
+        (["interpolate", "{a}", "{b}", "--steps", "1000000"], "--steps"),
+        (["interpolate", "{a}", "{b}", "--overfit", "--checkpoint", "apm-cifar10"], "give one of them"),
+        (["upsample", "{a}", "--scale", "²", "--teacher", "glom-tiny"], "--scale"),
         (["upsample", "{a}", "--scale", "two", "--teacher", "glom-tiny"], "--scale"),
         (["upsample", "{a}", "--scale", "1", "--teacher", "glom-tiny"], "--scale"),
         (["upsample", "{a}", "--scale", "128", "--teacher", "glom-tiny"], "too large"),
@@ -270,7 +319,8 @@ def test_wrong_requests_get_one_line(call, pictures, tmp_path, arguments, says):
     code, out, error = call(*[a.format(**names) for a in arguments], "--out", tmp_path / "o", "--quiet")
     assert (code, out) == (2, ""), error
     assert says in error and error.count("\n") == 1
-    assert not (tmp_path / "o" / "summary.json").exists()
+    assert "leave --size" not in error
+    assert not (tmp_path / "o").exists()
 
 
 def test_foreign_and_newer_checkpoints_are_refused(call, pictures, tmp_path):

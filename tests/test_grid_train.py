@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from commands.common import guard
+from experiments import grid_run, grid_train
 from experiments.grid_data import OnTheFly, fill, open_cache, split_data, to_input
-from experiments.grid_eval import compare, knn_accuracy
+from experiments.grid_eval import compare, knn_accuracy, unfold
 from experiments.grid_settings import grid_settings
 from experiments.grid_teacher import Encoder, grid_shape, grid_teacher, view_of
 from experiments.grid_train import batches, draw_queries, rate
@@ -25,7 +27,8 @@ from glom.apm import APM, preset
 from glom.artifacts import read_results
 from glom.checkpoints import load_apm, save_apm
 from glom.columns import picture
-from glom.errors import InputError
+from glom.datasets.registry import open_dataset
+from glom.errors import InputError, RunError
 from glom.grid_cache import SKIPPED
 from tests.conftest import make_image
 
@@ -48,12 +51,21 @@ def call(capsys, monkeypatch, tmp_path):
 
 
 def process(tmp_path, *arguments: object, ranks: int = 0, start: bool = False):
-    """`apm grid train` as a process, or as several."""
+    """`apm grid train` as a process, or as several that record every step."""
     command = [sys.executable, "cli.py"]
     if ranks:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "cli.py"]
+        every = tmp_path / "every.py"
+        every.write_text("from cli import main\nfrom experiments import grid_train\ngrid_train.RECORD = 1\nmain()\n")
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={ranks}",
+            str(every),
+        ]
     command += ["grid", "train", *map(str, arguments)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     if start:
         return subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.DEVNULL)
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=240)
@@ -85,16 +97,44 @@ def test_killed_and_resumed_gives_the_same_weights_to_the_bit(call, tmp_path):
     assert code == 2 and "lr: 0.0025 -> 0.5" in error
 
 
-def test_two_processes_make_one_processs_steps(call, tmp_path):
+def test_killed_within_an_epoch_and_resumed_gives_the_same_weights(call, tmp_path, monkeypatch):
+    """Four steps an epoch, a state after every third: the sixth lies in the middle of the second epoch."""
+    base = ["cifar10-sample", "--limit", "64", *SMALL]
+    assert call("train", *base, "--out", tmp_path / "whole")[0] == 0
+    monkeypatch.setattr(grid_train, "KEEP", 3)
+    own = grid_train.keep
+
+    def stop(path, apm, optimiser, step):
+        own(path, apm, optimiser, step)
+        if step == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(grid_train, "keep", stop)
+    code, _, error = call("train", *base, "--out", tmp_path / "parts")
+    assert code == 130 and "--resume" in error
+    assert not (tmp_path / "parts" / "apm.safetensors").exists()
+    monkeypatch.setattr(grid_train, "keep", own)
+    assert call("train", *base, "--out", tmp_path / "parts", "--resume")[0] == 0
+    whole, parts = (load_file(tmp_path / name / "apm.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_two_processes_make_one_processs_steps(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid_train, "RECORD", 1)
     base = ["cifar10-sample", "--limit", "64", *SMALL]
     assert call("train", *base, "--out", tmp_path / "one")[0] == 0
     done = process(tmp_path, *base, "--out", tmp_path / "two", "--accumulate", "2", "--json", ranks=2)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["n"] == 10
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["world"] == 2
-    for a, b in zip(read_results(tmp_path / "one"), read_results(tmp_path / "two"), strict=True):
-        assert a["index"] == b["index"]
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+    one, two = (read_results(tmp_path / name) for name in ("one", "two"))
+    assert [r["index"] for r in one] == [r["index"] for r in two] == list(range(1, 13))
+    for a, b in zip(one, two, strict=True):
+        for key in ("loss", "feature_loss", "rgb_loss"):
+            assert a[key] == pytest.approx(b[key], rel=1e-4)
+    first, other = (load_file(tmp_path / name / "apm.safetensors") for name in ("one", "two"))
+    for name, value in first.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_with_and_without_a_cache_the_steps_are_the_same(call, tmp_path):
@@ -127,12 +167,26 @@ def test_a_training_starts_where_another_ended(call, tmp_path):
 # -- what is learnt ------------------------------------------------------------------------------------------------
 
 
+def halves(root: Path, count: int = 100) -> Path:
+    """Pictures of two colours side by side: simple enough that few of them say what the grid of another one is."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        left, right = rng.integers(0, 256, (2, 3), dtype=np.uint8)
+        pixels = np.where(np.arange(32)[None, :, None] < 16, left, right).repeat(32, 0)
+        place = root / ("cat", "ship")[i % 2] / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place)
+    return root
+
+
 def test_a_trained_machine_beats_the_mean_grid_and_answers_for_itself(call, tmp_path):
-    base = ["cifar10-sample", "--limit", "80", *SMALL, "--trunk", "64,32", "--local-patch", "9", "--epochs", "40"]
-    code, text, error = call("train", *base, "--lr", "0.003", "--half", "--out", tmp_path / "run", "--json")
+    data = halves(tmp_path / "halves")
+    base = [data, *SMALL, "--trunk", "64,32", "--local-patch", "9", "--epochs", "80", "--lr", "0.005"]
+    code, text, error = call("train", *base, "--half", "--out", tmp_path / "run", "--json")
     assert code == 0, error
     result = json.loads(text)
     assert result["grid"] == [8, 8, 128] and result["n"] == 10
+    assert result["r2"] > 0.05
     losses = [r["feature_loss"] for r in read_results(tmp_path / "run")]
     assert np.mean(losses[-4:]) < 0.85 * np.mean(losses[:3])
     assert all((tmp_path / "run" / f).stat().st_size > 5000 for f in ("grids.png", "curve.png"))
@@ -141,7 +195,7 @@ def test_a_trained_machine_beats_the_mean_grid_and_answers_for_itself(call, tmp_
     assert str(tmp_path) not in json.dumps(meta)
     assert load_file(tmp_path / "run" / "apm.safetensors")["trunk.0.weight"].dtype == torch.float16
     # The same figures from the checkpoint alone, on the same held-out pictures.
-    evaluate = ["eval", tmp_path / "run", "cifar10-sample", "--limit", 10, "--out", tmp_path / "e"]
+    evaluate = ["eval", tmp_path / "run", data, "--limit", 10, "--out", tmp_path / "e"]
     code, text, error = call(*evaluate, "--json")
     assert code == 0, error
     again = json.loads(text)
@@ -151,6 +205,71 @@ def test_a_trained_machine_beats_the_mean_grid_and_answers_for_itself(call, tmp_
     assert again["cosine"] == pytest.approx(result["cosine"], abs=2e-3)
     assert (tmp_path / "e" / "grids.png").stat().st_size > 5000
     assert call(*evaluate)[0] == 2
+
+
+def test_the_shipped_machine_is_as_good_as_its_record_says():
+    record = json.loads((ROOT / "benchmarks" / "results" / "grid-apm-cifar10.json").read_text())["results"]
+    apm, meta = load_apm("apm-cifar10")
+    assert record["r2"] >= 0.5 and record["n"] == 1000
+    for name in ("r2", "cosine"):
+        assert meta["results"][name] == pytest.approx(record[name], abs=1e-3)
+    data = open_dataset("cifar10-sample")
+    teacher = grid_teacher(meta["teacher"], device="cpu")
+    grids, frames = Encoder(teacher, apm.config.image_size)([s.image() for s in data.samples[::3]])
+    assert compare(grids, unfold(apm, to_input(torch.from_numpy(frames)), 8, 8).numpy())["r2"] > 0.4
+
+
+def test_whatever_goes_wrong_in_measuring_the_machine_is_there(call, tmp_path, monkeypatch):
+    base = ["cifar10-sample", "--limit", "32", *SMALL, "--out", tmp_path / "run"]
+
+    def broken(*arguments):
+        raise RunError("the measuring failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grid_run, "measure", broken)
+        code, _, error = call("train", *base)
+        assert code == 1 and "the measuring failed" in error
+    _, meta = load_apm(tmp_path / "run")
+    assert meta["teacher"] == "glom-tiny" and meta["results"] is None
+    before = load_file(tmp_path / "run" / "apm.safetensors")
+    assert call("train", *base, "--resume")[0] == 0
+    after = load_file(tmp_path / "run" / "apm.safetensors")
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert load_apm(tmp_path / "run")[1]["results"]["n"] == 10
+
+
+def test_without_a_colour_loss_there_are_no_colours_to_measure(call, tmp_path):
+    base = ["cifar10-sample", "--limit", "32", *SMALL, "--rgb-weight", "0", "--out", tmp_path / "run"]
+    code, text, error = call("train", *base)
+    assert code == 0 and "no colour head" in text, error
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["rgb"] is None
+    code, text, error = call(
+        "eval", tmp_path / "run", "cifar10-sample", "--limit", 4, "--out", tmp_path / "e", "--json"
+    )
+    assert code == 0 and json.loads(text)["rgb"] is None, error
+
+
+def test_one_unreadable_picture_is_said_and_costs_nothing_else(call, tmp_path, image_folder):
+    for name in ("cat", "ship"):
+        for i in range(3, 8):
+            make_image(i).save(image_folder / name / f"{i}.png")
+    seen = {}
+    for kind in ("whole", "spoilt"):
+        out = tmp_path / kind
+        options = [*SMALL, "--held-out", 5, "--batch", 1, "--epochs", 1, "--views", 1, "--no-cache"]
+        code, _, error = call("train", image_folder, *options, "--out", out)
+        assert code == 0, error
+        seen[kind] = json.loads((out / "summary.json").read_text())
+        assert (seen[kind]["n"], seen[kind]["knn"]["bank"]) == ((5, 11) if kind == "whole" else (4, 10))
+        assert ("1 of 11 training pictures could not be read" in error) == (kind == "spoilt")
+        assert ("1 of 5 held-out pictures could not be read" in error) == (kind == "spoilt")
+        code, _, error = call("eval", out, image_folder, "--limit", 5, "--out", tmp_path / f"e-{kind}")
+        again = json.loads((tmp_path / f"e-{kind}" / "summary.json").read_text())
+        assert code == 0 and again["n"] == seen[kind]["n"] and again["knn"]["bank"] == seen[kind]["knn"]["bank"]
+        assert error.count("could not be read") == (2 if kind == "spoilt" else 0)
+        split = split_data(str(image_folder), held_out=5)
+        for part in (split.train, split.held_out):
+            part.samples[1].source.path.write_bytes(b"no picture")
 
 
 def test_r2_and_cosine_on_known_answers():
@@ -243,7 +362,7 @@ def test_dinov2_at_another_size_has_a_finer_grid(tmp_path):
 
 def test_unreadable_pictures_are_marked_and_passed_over(tmp_path, image_folder):
     (image_folder / "cat" / "bad.png").write_bytes(b"no picture")
-    teacher, split = grid_teacher("glom-tiny", device="cpu"), split_data(str(image_folder), held_out=1)
+    teacher, split = grid_teacher("glom-tiny", device="cpu"), split_data(str(image_folder), held_out=2)
     data = split.train if any("bad" in s.id for s in split.train.samples) else split.held_out
     bad = next(i for i, s in enumerate(data.samples) if "bad" in s.id)
     cache = open_cache(tmp_path / "grids", teacher, data, 32, 2, 0, "fp16")
@@ -286,6 +405,11 @@ def test_pictures_are_held_out_once_and_for_all(image_folder):
         (["--cache-precision", "fp4"], "cache precision"),
         (["--anywhere", "2"], "shares"),
         (["--patch", "5"], "must divide"),
+        (["--held-out", "1"], "at least 2"),
+        (["--channels", "99999"], "--channels"),
+        (["--trunk", "²"], "--trunk"),
+        (["--cache", "c", "--no-cache"], "give one of them"),
+        (["--record", f"{__file__}/x.json"], "is a file"),
     ],
 )
 def test_wrong_trainings(call, tmp_path, options, says):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
 from commands.common import guard
+from commands.grid import matrix_table
 from experiments.shortcut import layer_pair
-from experiments.shortcut_data import crop_of
+from experiments.shortcut_data import ShortcutSettings, crop_of, layer_grids
 from experiments.shortcut_model import class_head, mean_output, put, skipped_cost, student_cost, substitute
 from glom.columns import grid_queries
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
-from glom.shortcuts import STUDENTS, fit, make_student, mean_error, resample
+from glom.shortcuts import STUDENTS, fit, make_student, mean_error, moments, resample
 from glom.video import capture, clip_for, feature_grids, load_backbone
 from tests.conftest import make_image
 
@@ -112,6 +114,45 @@ def test_a_picture_that_checks_is_trained_on_in_no_view():
         list(fit(student, early, late, views=7))
 
 
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_grids_on_the_disk_teach_as_those_in_memory(tmp_path, name):
+    """float16 numbers, mapped from a file: nothing but their rounding differs."""
+    early, late = grids(150), grids(150, 3)[..., :2]
+    found = {}
+    for kind in ("memory", "disk"):
+        given = [early.half().float(), late.half().float()]
+        if kind == "disk":
+            for i, part in enumerate(given):
+                part.half().numpy().tofile(tmp_path / f"{i}.bin")
+                mapped = np.memmap(tmp_path / f"{i}.bin", np.float16, "c", shape=tuple(part.shape))
+                given[i] = torch.from_numpy(mapped)
+        student = make_student(name, (8, 8, 6), (8, 8, 2))
+        steps = list(fit(student, *given, epochs=2, seed=1))
+        found[kind] = (steps, student(early))
+    assert found["disk"][0] == found["memory"][0] and torch.equal(found["disk"][1], found["memory"][1])
+    mean, variance = moments(early.half())
+    torch.testing.assert_close(mean, early.half().double().mean((0, 1, 2)))
+    torch.testing.assert_close(variance, early.half().double().var((0, 1, 2), correction=0))
+
+
+def test_cached_grids_stay_on_the_disk(tmp_path):
+    backbone, data = load_backbone("glom-tiny", "cpu"), open_dataset("cifar10-sample").limit(6)
+    for precision, kind in (("fp16", torch.float16), ("fp32", torch.float32)):
+        settings = ShortcutSettings("x", cache_precision=precision)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            *_, found = layer_grids(backbone, data, [2, 3], 32, settings, tmp_path, True)
+        assert all(part.dtype == kind for part in found.layers.values())
+        first = found.layers[3][0].float()
+        clip = clip_for(backbone, data.samples[0].image(), size=32)
+        torch.testing.assert_close(first, feature_grids(backbone, clip, [3], time="mean")[3][0], rtol=1e-2, atol=1e-2)
+        for path in tmp_path.glob("*/layer-3.bin"):
+            with path.open("r+b") as file:
+                file.write(bytes(found.layers[3][0].nbytes))
+        assert not found.layers[3][0].any()  # what changes in the file changes in the grids: they are not a copy
+        assert found.layers[3][1].any()
+
+
 def test_wrong_students():
     with pytest.raises(InputError, match="did you mean linear"):
         make_student("linar", (1, 1, 1), (1, 1, 1))
@@ -173,6 +214,24 @@ def test_costs_are_counted_by_hand():
     assert cost.flops == 2 * 64 * 9 * (192 * 256 + 256 * 256) and cost.seconds > 0
     student = make_student("linear", (8, 8, 192), (8, 8, 256))
     assert student_cost(student, torch.zeros(1, 8, 8, 192)).flops == 2 * 64 * 192 * 256
+
+
+@pytest.mark.parametrize("name", ["timm:test_vit@random", "open_clip:ViT-S-32-alt@random"])
+def test_attention_is_counted_by_hand(name):
+    """Both of its products as well, which fused kernels hide from torch's counter on a CPU."""
+    backbone = load_backbone(name, "cpu")
+    clip = clip_for(backbone, make_image(1), size=backbone.size)
+    backbone.fit(1, backbone.size)
+    last = len(backbone.layers) - 1
+    with capture(backbone, [last]) as outputs, torch.inference_mode():
+        backbone.run(clip[None])
+    h, w, width = backbone.grid(outputs[last]).shape[1:]
+    tokens = h * w + 1
+    weights = [p for n, p in backbone.layers[last][1].named_parameters() if p.ndim == 2]
+    dense = sum(2 * tokens * p.numel() for p in weights)  # queries, keys, values, the output, the MLP
+    cost = skipped_cost(backbone, clip, last - 1, last)
+    assert cost.flops == dense + 2 * 2 * tokens**2 * width
+    assert torch.backends.mha.get_fastpath_enabled()  # as it was
 
 
 def test_heads_name_the_classes_they_know():
@@ -264,6 +323,19 @@ def test_matrix_has_every_pair(call, tmp_path):
     assert (tmp_path / "run" / "matrix.png").stat().st_size > 5000
 
 
+def test_a_wide_matrix_keeps_its_digits(monkeypatch, capsys):
+    """Sixteen layers in 80 columns: blocks of columns, every number whole and in one of them."""
+    monkeypatch.setenv("COLUMNS", "80")
+    layers = list(range(16))
+    pairs = [{"from": a, "to": z, "linear": {"r2": (16 * a + z) / 256}} for a in layers for z in layers if a < z]
+    result = {"backbone": "b[x]", "n": 1, "layers": layers, "students": ["linear"], "pairs": pairs}
+    matrix_table(result)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80 and "b[x]: R², linear; 1 held-out picture" in text
+    rows = [line.split()[2:] for line in text.splitlines() if line.startswith("from 0")]
+    assert len(rows) > 1 and [cell for row in rows for cell in row] == [f"{z / 256:.2f}" for z in range(1, 16)]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -276,9 +348,18 @@ def test_matrix_has_every_pair(call, tmp_path):
         (["--cache-precision", "int8"], "cache precision"),
         (["--partition", "cut"], "--partition"),
         (["--held-out", 200], "cannot be held out"),
+        (["--held-out", 1], "at least 2"),
+        (["--lr", "inf"], "--lr"),
+        (["--students", "linear,linear"], "each once"),
+        (["--matrix", "--from", 0, "--to", 2], "leave --from and --to out"),
+        (["--layers", "1,2"], "belongs to --matrix"),
+        (["--cache", "c", "--no-cache"], "give one of them"),
+        (["--record", "{file}/x.json"], "is a file"),
     ],
 )
 def test_wrong_shortcuts(call, tmp_path, options, says):
+    (tmp_path / "file").write_text("x")
+    options = [str(option).format(file=tmp_path / "file") for option in options]
     code, out, error = call(*BASE, *options, "--out", tmp_path / "run")
     assert (code, out) == (2, "") and says in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
