@@ -201,7 +201,8 @@ def show_sheets(result: dict[str, Any], folder: Path, kinds: tuple[str, ...], as
     table(["picture", *kinds], [(p["image"], *(p[kind] for kind in kinds)) for p in result["pictures"]])
     say(f"in {folder}")
     for skipped in result["skipped"]:
-        say(f"skipped: {skipped['image']}: {skipped['reason']}")
+        image, reason = skipped["image"], skipped["reason"]
+        say(f"skipped: {reason if image in reason else f'{image}: {reason}'}")
 
 
 @app.command("score")
