@@ -19,12 +19,13 @@ from commands.common import (
     follow,
     for_adaptation,
     percent,
+    refuse_idle,
     resumable,
     say,
     show_stages,
     table,
 )
-from commands.glom import Images, SheetsOut, Source, Threshold, refuse_idle, score_table, show_sheets
+from commands.glom import Images, SheetsOut, Source, Threshold, score_table, show_sheets
 
 app = typer.Typer(
     help="Forward-forward networks: train, eval, goodness maps, islands.", no_args_is_help=True, add_completion=False

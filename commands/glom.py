@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from commands.common import (
     Seed,
     emit_json,
     follow,
+    refuse_idle,
     resumable,
     say,
     show_stages,
@@ -47,25 +47,6 @@ ONLY: dict[str, tuple[str, ...]] = {
     "agreement": ("denoise", "mask", "contrast"),
     "negatives": ("forward-forward",),
 }
-
-
-def refuse_idle(where: str, chosen: str, only: Mapping[str, tuple[str, ...]], given: Mapping[str, Any]) -> None:
-    """Refuse an option that would do nothing.
-
-    Args:
-        where: what it does nothing in, for the message.
-        chosen: the mode or objective asked for.
-        only: the modes or objectives that an option is for, by its name.
-        given: what was given for each option; None for nothing.
-
-    Raises:
-        InputError: the first such option.
-    """
-    from glom.errors import InputError
-
-    for name, uses in only.items():
-        if given.get(name) is not None and chosen not in uses:
-            raise InputError(f"--{name} does nothing in {where}; it is for {' and '.join(uses)}")
 
 
 @app.command("train")

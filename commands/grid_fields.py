@@ -21,6 +21,7 @@ from commands.common import (
     follow,
     for_adaptation,
     number,
+    refuse_idle,
     resumable,
     say,
     table,
@@ -50,9 +51,13 @@ def decode(
     checkpoint: Checkpoint = None,
     overfit: Overfit = False,
     size: Annotated[str, Option("--size", help="Grid that is asked: height x width.", metavar="HxW")] = "64x64",
-    iterations: Annotated[int, Option("--iterations", help="Steps of an overfit.", min=1)] = 400,
-    lr: Annotated[float, Option("--lr", help="Of an overfit.")] = 3e-3,
-    channels: Annotated[int, Option("--channels", help="Numbers an overfit machine's fold keeps.", min=1)] = 1,
+    iterations: Annotated[
+        int | None, Option("--iterations", help="Steps of an overfit.", min=1, show_default="400")
+    ] = None,
+    lr: Annotated[float | None, Option("--lr", help="Of an overfit.", show_default="0.003")] = None,
+    channels: Annotated[
+        int | None, Option("--channels", help="Numbers an overfit machine's fold keeps.", min=1, show_default="1")
+    ] = None,
     save: Record = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -66,9 +71,13 @@ def decode(
 
     check_record(save)
     machine = asked_machine(checkpoint, overfit)
+    asked: dict[str, Any] = {"iterations": iterations, "lr": lr, "channels": channels}
+    given = {name: value for name, value in asked.items() if value is not None}
+    way = "--overfit" if overfit else "a trained machine"
+    refuse_idle(way, way, dict.fromkeys(given, ("--overfit",)), given)
     for_adaptation()
     height, width = parse_size(size)
-    settings = DecodeSettings(tuple(images), machine, height, width, iterations, lr, channels, seed=seed)
+    settings = DecodeSettings(tuple(images), machine, height, width, seed=seed, **given)
     result = follow(run_decode(settings, Path(out), device), quiet)["summary"]
     record_result(save, result)
     if as_json:

@@ -283,6 +283,8 @@ def test_views_lie_where_their_boxes_say():
         (["decode", "{bad}", "--overfit"], "bad.png"),
         (["decode", "gone.png", "--overfit"], "gone.png"),
         (["decode", "{a}", "--overfit", "--checkpoint", "apm-cifar10"], "give one of them"),
+        (["decode", "{a}", "--iterations", "9"], "--iterations does nothing in a trained machine; it is for --overfit"),
+        (["decode", "{a}", "--channels", "2"], "--channels does nothing"),
         (["decode", "{a}", "--overfit", "--lr", "-1"], "--lr"),
         (["decode", "{a}", "--overfit", "--lr", "0"], "--lr"),
         (["decode", "{a}", "--overfit", "--channels", "99999"], "1 to 12"),
