@@ -204,7 +204,9 @@ def score(
 ) -> None:
     """Islands a level and ARI against parts and wholes on held-out composites, beside both baselines."""
     from experiments.glom_score import ScoreSettings, run_score
+    from glom.artifacts import check_record
 
+    check_record(record)
     settings = ScoreSettings(trained, source, limit, iterations, threshold, seed)
     [*_, last] = show_stages(run_score(settings, Path(out), device, record), quiet)
     result = last["result"]

@@ -15,7 +15,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
+
+from commands.common import guard
+from commands.ff import app as ff
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -32,6 +36,22 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no ../shared/data beside this checkout")
     return SHARED
+
+
+@pytest.fixture
+def call_ff(capsys, monkeypatch, tmp_path):
+    """Run `apm ff ...` in this process: (exit code, standard output, standard error)."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("APM_DATA", raising=False)
+    root = typer.Typer()
+    root.add_typer(ff, name="ff")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = guard(root, ["ff", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 def start(command: list[str], **env: str) -> subprocess.Popen[str]:

@@ -14,12 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
 
 import experiments.ff_train as ff_train
-from commands.common import guard
-from commands.ff import app
 from glom.forward_forward import Diverged, Learner
 
 ROOT = Path(__file__).parents[1]
@@ -32,19 +29,9 @@ TINY = {
 
 
 @pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
-    """Run `apm ff ...` in this process: (exit code, standard output, standard error)."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("APM_DATA", raising=False)
-    root = typer.Typer()
-    root.add_typer(app, name="ff")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(root, ["ff", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def call(call_ff):
+    """Run `apm ff ...`."""
+    return call_ff
 
 
 def digits(n: int, seed: int, side: int = 8) -> tuple[np.ndarray, np.ndarray]:

@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
 
-from commands.common import guard
-from commands.ff import app
 from experiments.ff_data import Scaling
 from experiments.ff_eval import restore
 from experiments.ff_islands import grey, look, open_local
@@ -26,19 +23,9 @@ SOURCE = ["--source", "fashion-mnist-sample"]
 
 
 @pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
-    """Run `apm ff ...` in this process: (exit code, standard output, standard error)."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("APM_DATA", raising=False)
-    root = typer.Typer()
-    root.add_typer(app, name="ff")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(root, ["ff", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def call(call_ff):
+    """Run `apm ff ...`."""
+    return call_ff
 
 
 @pytest.fixture

@@ -220,6 +220,8 @@ def test_score_gives_levels_baselines_and_a_verdict(call, trained, tmp_path):
     assert (out / "levels.png").stat().st_size > 5000
     assert json.loads(record.read_text())["levels"] == result["levels"] and str(tmp_path) not in record.read_text()
     assert call("score", trained, "--out", out, "--limit", 6, "--quiet")[0] == 2  # never overwritten
+    code, _, error = call("score", trained, "--out", tmp_path / "no", "--limit", 6, "--record", record / "x.json")
+    assert code == 2 and "is a file" in error and not (tmp_path / "no").exists()
     code, text, error = call("score", trained, "--out", tmp_path / "again", "--limit", 6, "--quiet")
     assert code == 0 and max(map(len, text.splitlines())) <= 80
     assert "pixels" in text and "wholes: best level" in error
