@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from glom.forward_forward.goodness import normalise, peer_pull, sum_squares
+from glom.forward_forward.goodness import length_scale, normalise, peer_pull, sum_squares
 from glom.forward_forward.layers import Layer, Readout
 from glom.forward_forward.maps import Dense, Grid, LinearMap, Local
 from glom.forward_forward.samples import choose_wrong
@@ -40,7 +40,7 @@ class Recurrent:
         self.classes, self.settings = classes, settings
         self.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.get_default_dtype()
         device = generator.device
-        local = settings.mode == "local"
+        self.local = local = settings.mode == "local"
         self.grids = [Grid(c, shape.height, shape.width) if local else Grid(c, 1, 1) for c in settings.widths]
         grids = [shape, *self.grids]
 
@@ -74,7 +74,7 @@ class Recurrent:
 
     def settle(
         self, drive: Tensor, labels: Tensor, states: list[Tensor], normal: list[Tensor]
-    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor]]]:
+    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]]:
         """The iterations, with the label clamped at the top.
 
         Args:
@@ -82,11 +82,12 @@ class Recurrent:
             states, normal: of the bottom-up pass, (R, n) each; not changed.
 
         Yields:
-            fresh (R, n), the rectified new part, states and normalised states of every layer, after each iteration.
+            fresh (R, n), the rectified new part, states, their sums of squares (R,) and normalised states of every
+            layer, after each iteration.
         """
         damping = self.settings.damping
         # A one-of-N vector of N entries brought to a mean square of 1.
-        clamp = self.layers[-1].maps[1].weights.working[labels] * self.classes**0.5
+        clamp = self._laid(self.layers[-1].maps[1].weights.working[labels] * self.classes**0.5)
         states, normal = list(states), list(normal)
         for _ in range(self.settings.iterations):
             fresh = []
@@ -95,8 +96,12 @@ class Recurrent:
                 above = clamp if k == len(self.layers) - 1 else layer.maps[1](normal[k + 1])
                 fresh.append((below + above).add_(layer.bias.working).relu_())
             states = [torch.lerp(new, old, damping) for new, old in zip(fresh, states, strict=True)]
-            normal = [normalise(s) for s in states]
-            yield fresh, states, normal
+            squares = [sum_squares(s) for s in states]
+            normal = [
+                s * length_scale(q, layer.units)[:, None].to(s.dtype)
+                for s, q, layer in zip(states, squares, self.layers, strict=True)
+            ]
+            yield fresh, states, squares, normal
 
     # -- learning --------------------------------------------------------------------------------------------------
 
@@ -116,18 +121,17 @@ class Recurrent:
         logits = self.readout.learn(normal, labels, share)
         hard = logits if settings.negatives == "hard" else None
         both = torch.cat([choose_wrong(labels, hard, self.classes, generator), labels])
-        twice = lambda ts: [torch.cat([t, t]) for t in ts]  # noqa: E731
         rows = 2 * b
-        seen = [self._work(f"normal {k}", (steps, rows, a.units), self.dtype) for k, a in enumerate(self.layers)]
-        errors = [self._work(f"error {k}", (steps, rows, a.units), self.dtype) for k, a in enumerate(self.layers)]
+        seen, errors = self._buffers("normal", steps * rows), self._buffers("error", steps * rows)
         means = [torch.zeros_like(a.mean) for a in self.layers]
         found: list[Tensor] = []
-        before = twice(normal)
-        for t, (fresh, now, after) in enumerate(self.settle(torch.cat([drive, drive]), both, twice(states), before)):
-            squares = [sum_squares(s) for s in now]
+        before = [self._twice(n) for n in normal]
+        settling = self.settle(self._twice(drive), both, [self._twice(s) for s in states], before)
+        for t, (fresh, now, squares, after) in enumerate(settling):
+            here = slice(t * rows, (t + 1) * rows)
             for k, layer in enumerate(self.layers):
-                seen[k][t] = before[k]
-                self._error(layer, fresh[k], now[k], squares[k], errors[k][t])
+                seen[k][here] = before[k]
+                self._error(layer, fresh[k], now[k], squares[k], errors[k][here])
                 means[k] += now[k][b:].mean(0, dtype=layer.mean.dtype) / steps
             before = after
             if t + 1 == settings.read[1]:
@@ -135,11 +139,30 @@ class Recurrent:
         for layer, mean, d in zip(self.layers, means, errors, strict=True):
             if settings.peer:
                 layer.mean.mul_(0.9).add_(mean, alpha=0.1)
-                d[:, b:] += peer_pull(layer.mean, settings.peer).to(d.dtype)
+                d.unflatten(0, (steps, 2, b))[:, 1] += peer_pull(layer.mean, settings.peer).to(d.dtype)
         self._accumulate(normalise(x), seen, errors, both)
         for layer in self.layers:
             layer.step(settings.lr * share)
         return logits, found
+
+    def _laid(self, x: Tensor) -> Tensor:
+        """Rows in the memory order that the maps like best: where they are local, the rows of a unit side by side."""
+        return x.T.contiguous().T if self.local else x.contiguous()
+
+    def _twice(self, x: Tensor) -> Tensor:
+        return x.T.repeat(1, 2).T if self.local else x.repeat(2, 1)
+
+    def _buffers(self, name: str, rows: int) -> list[Tensor]:
+        """(rows, n) a layer, in that order."""
+        shape = lambda n: (n, rows) if self.local else (rows, n)  # noqa: E731
+        held = [self._work(f"{name} {k}", shape(a.units), self.dtype) for k, a in enumerate(self.layers)]
+        return [one.T for one in held] if self.local else held
+
+    def _over(self, d: Tensor, times: int) -> Tensor:
+        """The sum (R, n) over the first part of rows (times R, n)."""
+        if self.local:  # the same sum in the order the memory has
+            return d.T.unflatten(1, (times, -1)).sum(1).T
+        return d.unflatten(0, (times, -1)).sum(0)
 
     def _error(self, layer: Layer, fresh: Tensor, now: Tensor, squares: Tensor, out: Tensor) -> None:
         """What one iteration asks of `a` (2B, n), negative rows first, as in `Layer.error`; peer normalisation follows.
@@ -153,28 +176,28 @@ class Recurrent:
                 layer.rule.push(squares[b:], layer.units, True),
             ]
         )
-        # Unlike a fresh state, a damped one may be positive where the unit is off.
-        torch.mul(now, (push * (1 - self.settings.damping))[:, None].to(out.dtype), out=out)
-        out.mul_(fresh > 0)
+        wanted = now * (push * (1 - self.settings.damping))[:, None].to(out.dtype)
+        # Unlike a fresh state, a damped one may be positive where the unit is off: so the rectifier's derivative.
+        torch.ops.aten.threshold_backward.grad_input(wanted, fresh, 0, grad_input=out)
 
     def _accumulate(self, x: Tensor, seen: list[Tensor], errors: list[Tensor], labels: Tensor) -> None:
         """Smoothed gradients of all maps: every map's iterations are one product."""
-        steps, rows = errors[0].shape[:2]
-        keep = self.settings.momentum
+        steps, keep = self.settings.iterations, self.settings.momentum
+        rows = len(errors[0]) // steps
         scale = (1 - keep) / (steps * rows / 2)
         for k, (layer, d) in enumerate(zip(self.layers, errors, strict=True)):
             up, down = layer.maps
-            total = d.sum(0)
+            total = self._over(d, steps)
             if k == 0:
-                up.accumulate(x, total.view(2, rows // 2, -1).sum(0), keep, scale)
+                up.accumulate(x, self._over(total, 2), keep, scale)
             else:
-                up.accumulate(seen[k - 1].flatten(0, 1), d.flatten(0, 1), keep, scale)
+                up.accumulate(seen[k - 1], d, keep, scale)
             if k + 1 == len(self.layers):
                 one_hot = torch.zeros(rows, self.classes, dtype=d.dtype, device=d.device)
                 one_hot[torch.arange(rows, device=d.device), labels] = self.classes**0.5
                 down.accumulate(one_hot, total, keep, scale)
             else:
-                down.accumulate(seen[k + 1].flatten(0, 1), d.flatten(0, 1), keep, scale)
+                down.accumulate(seen[k + 1], d, keep, scale)
             layer.bias.add(total.sum(0, dtype=layer.mean.dtype), keep, scale)
 
     # -- answers ---------------------------------------------------------------------------------------------------
@@ -188,8 +211,8 @@ class Recurrent:
         for label in range(self.classes):
             labels = torch.full((len(x),), label, device=x.device)
             by_iteration = []
-            for _, now, _ in self.settle(drive, labels, states, normal):
-                values = [rule.value(sum_squares(s), a.units) for s, a in zip(now, self.layers, strict=True)]
+            for _, _, squares, _ in self.settle(drive, labels, states, normal):
+                values = [rule.value(q, a.units) for q, a in zip(squares, self.layers, strict=True)]
                 by_iteration.append(rule.sign * torch.stack(values, -1))
             tables.append(torch.stack(by_iteration, 1))
         return torch.stack(tables, 1)
@@ -201,7 +224,7 @@ class Recurrent:
             every layer's (R, H, W, units at a location), after each iteration. A fully connected layer has one place.
         """
         drive, states, normal = self.rise(x.to(self.dtype))
-        for _, now, _ in self.settle(drive, labels, states, normal):
+        for _, now, _, _ in self.settle(drive, labels, states, normal):
             yield [
                 s.unflatten(1, (g.channels, g.height, g.width)).permute(0, 2, 3, 1)
                 for s, g in zip(now, self.grids, strict=True)

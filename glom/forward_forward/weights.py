@@ -26,22 +26,27 @@ class Weights:
         self._product = None if self._same else torch.empty_like(self.working)
         self._wide = None if self._same else torch.empty_like(value)
 
-    def accumulate(self, a: Tensor, d: Tensor, keep: float, scale: float) -> None:
-        """G <- keep G + scale a^T d, for a (R, i), d (R, o); batched for a (t, R, i), d (t, R, o)."""
+    def accumulate(self, a: Tensor, d: Tensor, keep: float, scale: float, part: slice = slice(None)) -> None:
+        """G <- keep G + scale a^T d, for a (R, i), d (R, o); batched for a (t, R, i), d (t, R, o).
+
+        With `part`, for these entries of G's first dimension alone.
+        """
         scale = scale / self.decay if self.decay else scale
+        smooth = self.smooth[part]
         if self._product is None or self._wide is None:
-            multiply = self.smooth.addmm_ if a.dim() == 2 else self.smooth.baddbmm_
+            multiply = smooth.addmm_ if a.dim() == 2 else smooth.baddbmm_
             multiply(a.mT, d, beta=keep, alpha=scale)
             return
         # The product is rounded to `working`; everything it is added to is not. Few passes: these tensors are large.
         share = 1 - keep if keep < 1 else 1.0
         product = torch.addmm if a.dim() == 2 else torch.baddbmm
-        product(self._product, a.mT, d, beta=0, alpha=scale / share, out=self._product)
-        self._wide.copy_(self._product)
+        held, wide = self._product[part], self._wide[part]
+        product(held, a.mT, d, beta=0, alpha=scale / share, out=held)
+        wide.copy_(held)
         if keep < 1:
-            self.smooth.lerp_(self._wide, share)
+            smooth.lerp_(wide, share)
         else:
-            self.smooth.add_(self._wide)
+            smooth.add_(wide)
 
     def add(self, g: Tensor, keep: float, scale: float) -> None:
         """G <- keep G + scale g, for a gradient that is there already."""
@@ -84,5 +89,6 @@ class Workspace:
     def __call__(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         key = (name, shape, dtype)
         if key not in self._held:
-            self._held[key] = torch.empty(shape, dtype=dtype, device=self.device)
+            with torch.inference_mode(False):  # what is made in it can never be written to outside it
+                self._held[key] = torch.empty(shape, dtype=dtype, device=self.device)
         return self._held[key]
