@@ -47,7 +47,7 @@ def generator(seed: int = 1) -> torch.Generator:
 def test_slope_is_the_gradient_of_the_loss(double, rule, positive):
     states = torch.randn(5, 7, requires_grad=True)
     rule.loss(sum_squares(states), 7, positive).sum().backward()
-    closed = rule.slope(sum_squares(states.detach()), 7, positive)[:, None] * states.detach()
+    closed = rule.slope(sum_squares(states.detach()), 7, 1.0 if positive else -1.0)[:, None] * states.detach()
     torch.testing.assert_close(-states.grad, closed, rtol=1e-12, atol=1e-14)
 
 

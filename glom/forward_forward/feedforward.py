@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from glom.forward_forward.goodness import length_scale, sum_squares
+from glom.forward_forward.goodness import length_scale, sides, sum_squares
 from glom.forward_forward.layers import Layer, Readout
 from glom.forward_forward.maps import Dense
 from glom.forward_forward.samples import choose_wrong
 from glom.forward_forward.settings import FFSettings
+from glom.forward_forward.threads import narrow, wide
 from glom.forward_forward.weights import Workspace
 
 
@@ -43,6 +43,8 @@ class FeedForward:
         ]
         self.used = self.layers[1:] or self.layers
         self.readout = Readout([layer.units for layer in self.used], classes, settings, device)
+        self._units = torch.tensor([[layer.units] for layer in self.layers], device=device)
+        self._one_hot = torch.eye(classes, dtype=self.dtype, device=device)
         self._work = Workspace(device)
 
     # -- forward ---------------------------------------------------------------------------------------------------
@@ -59,7 +61,8 @@ class FeedForward:
         if labels is None:
             torch.add(product, table.mean(0), out=out)
         else:
-            torch.add(product, table[labels], out=out)
+            rows = self._work("label rows", tuple(product.shape), self.dtype)
+            torch.add(product, torch.index_select(table.contiguous(), 0, labels, out=rows), out=out)
         scale = length_scale(energy + (1.0 if labels is not None else 1.0 / self.classes), self.inputs)
         torch.addcmul(layer.bias.working, out, scale[:, None].to(out.dtype), out=out)
         return scale
@@ -72,7 +75,9 @@ class FeedForward:
         for k in range(len(found), len(self.layers)):
             layer = self.layers[k]
             out = states[k][rows]
-            torch.addmm(layer.bias.working, normal[k - 1][rows], layer.maps[0].weights.working, out=out)
+            W = layer.maps[0].weights.working
+            with wide(W.numel()):
+                torch.addmm(layer.bias.working, normal[k - 1][rows], W, out=out)
             found.append(layer.fire(out, normal[k][rows]))
         return found
 
@@ -88,7 +93,9 @@ class FeedForward:
     def _plain(self, x: Tensor, buffers: tuple[list[Tensor], list[Tensor]]) -> list[Tensor]:
         states, normal = buffers
         layer = self.layers[0]
-        torch.addmm(layer.bias.working, x, layer.maps[0].weights.working, out=states[0])
+        W = layer.maps[0].weights.working
+        with wide(W.numel()):
+            torch.addmm(layer.bias.working, x, W, out=states[0])
         return self._rise(states, normal, slice(None), [layer.fire(states[0], normal[0])])
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -97,7 +104,8 @@ class FeedForward:
 
     # -- learning --------------------------------------------------------------------------------------------------
 
-    def learn(self, x: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+    @narrow()
+    def learn(self, x: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One supervised step.
 
         Args:
@@ -105,15 +113,17 @@ class FeedForward:
             share: of the learning rates, see `FFSettings.rate_share`.
 
         Returns:
-            the read-out's logits (B, classes) from before the step, and the sums of squares (2B,) of each layer,
-            negative rows first.
+            the read-out's logits (B, classes) from before the step, and the sums of squares (layers, 2B), negative
+            rows first.
         """
         b = len(x)
         states, normal = self._buffers(3 * b)
         energy = sum_squares(x)
         layer = self.layers[0]
         product = self._work("product", (b, layer.units), self.dtype)
-        torch.mm(x, layer.maps[0].weights.working, out=product)
+        W = layer.maps[0].weights.working
+        with wide(W.numel()):
+            torch.mm(x, W, out=product)
         right, neutral, wrong = slice(b, 2 * b), slice(2 * b, 3 * b), slice(0, b)
         scale_right = self._first(product, energy, labels, states[0][right])
         self._first(product, energy, None, states[0][neutral])
@@ -124,21 +134,20 @@ class FeedForward:
         others = choose_wrong(labels, hard, self.classes, generator)
         scale_wrong = self._first(product, energy, others, states[0][wrong])
         below = self._rise(states, normal, wrong, [layer.fire(states[0][wrong], normal[0][wrong])])
-        found = [torch.cat([low, high[:b]]) for low, high in zip(below, squares, strict=True)]
+        found = torch.cat([torch.stack(below), torch.stack(squares)[:, :b]], 1)
         errors = self._errors(states, found, b)
         self._accumulate_first(x, errors[0], torch.cat([scale_wrong, scale_right]), torch.cat([others, labels]))
         self._accumulate(normal, errors, b)
         self._step(share)
         return logits, found
 
-    def learn_unlabelled(
-        self, right: Tensor, wrong: Tensor, labels: Tensor, share: float
-    ) -> tuple[Tensor, list[Tensor]]:
+    @narrow()
+    def learn_unlabelled(self, right: Tensor, wrong: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """One unsupervised step on real and negative pictures (B, inputs) each; labels teach the read-out alone."""
         b = len(right)
         buffers = states, normal = self._buffers(2 * b)
         x = self._rows(torch.cat([wrong, right]))
-        found = self._plain(x, buffers)
+        found = torch.stack(self._plain(x, buffers))
         logits = self.readout.learn([normal[self.layers.index(a)][b:] for a in self.used], labels, share)
         errors = self._errors(states, found, b)
         self.layers[0].maps[0].accumulate(x, errors[0], self.settings.momentum, (1 - self.settings.momentum) / b)
@@ -146,14 +155,14 @@ class FeedForward:
         self._step(share)
         return logits, found
 
-    def _errors(self, states: list[Tensor], squares: list[Tensor], b: int) -> list[Tensor]:
+    def _errors(self, states: list[Tensor], squares: Tensor, b: int) -> list[Tensor]:
         """`Layer.error` (2B, n) of each layer, negative rows first, and its sum into the bias."""
         keep, scale = self.settings.momentum, (1 - self.settings.momentum) / b
+        push = self.settings.rule.push(squares, self._units, sides(b, squares.device))
         errors = []
         for k, layer in enumerate(self.layers):
-            d = self._work(f"error {k}", (2 * b, layer.units), self.dtype)
-            layer.error(states[k][:b], squares[k][:b], False, d[:b])
-            layer.error(states[k][b : 2 * b], squares[k][b:], True, d[b:])
+            out = self._work(f"error {k}", (2 * b, layer.units), self.dtype)
+            d = layer.error(states[k][: 2 * b], push[k], out)
             layer.bias.add(d.sum(0, dtype=layer.mean.dtype), keep, scale)
             errors.append(d)
         return errors
@@ -170,7 +179,7 @@ class FeedForward:
         d.mul_(scales[:, None].to(d.dtype))
         weights = self.layers[0].maps[0].weights
         weights.accumulate(x, torch.add(d[:b], d[b:], out=self._work("sum", (b, d.shape[1]), self.dtype)), keep, scale)
-        weights.add_rows(F.one_hot(labels, self.classes).to(d.dtype).T @ d, scale)
+        weights.add_rows(self._one_hot[labels].T @ d, scale)
 
     def _step(self, share: float) -> None:
         for layer in self.layers:

@@ -11,6 +11,7 @@ and learns by -log p on positive rows, -log(1 - p) on negative ones. The derivat
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-8
+Units = int | Tensor
 
 
 @dataclass(frozen=True)
@@ -38,35 +40,44 @@ class Rule:
     temperature: float = 1.0
     peer: float = 0.0
 
-    def value(self, squares: Tensor, units: int) -> Tensor:
-        """Goodness from sums of squares, any shape."""
+    def value(self, squares: Tensor, units: Units) -> Tensor:
+        """Goodness from sums of squares, any shape; `units` is one number or a tensor that fits."""
         return squares if self.goodness == "sum" else squares / units
 
-    def logit(self, squares: Tensor, units: int) -> Tensor:
+    def logit(self, squares: Tensor, units: Units) -> Tensor:
         """z: how sure a layer of so many units is that its input is positive data."""
         theta = self.threshold * units if self.goodness == "sum" else self.threshold
         return self.sign * (self.value(squares, units) - theta) / self.temperature
 
-    def loss(self, squares: Tensor, units: int, positive: bool) -> Tensor:
+    def loss(self, squares: Tensor, units: Units, positive: bool) -> Tensor:
         """-log p on positive rows, -log(1 - p) on negative ones; the shape of `squares`."""
         z = self.logit(squares, units)
         return F.softplus(-z if positive else z)
 
-    def slope(self, squares: Tensor, units: int, positive: bool) -> Tensor:
-        """-dloss/ds divided by s: one number a row, the shape of `squares`."""
-        z = self.logit(squares, units)
-        c = 1.0 if self.goodness == "sum" else 1.0 / units
-        side = torch.sigmoid(-z) if positive else -torch.sigmoid(z)
-        return side * (2 * self.sign * c / self.temperature)
+    def slope(self, squares: Tensor, units: Units, side: Tensor | float) -> Tensor:
+        """-dloss/ds divided by s: one number a row, the shape of `squares`.
 
-    def push(self, squares: Tensor, units: int, positive: bool) -> Tensor:
+        Args:
+            side: +1 on positive rows, -1 on negative ones.
+        """
+        c = 1.0 if self.goodness == "sum" else 1.0 / units
+        p = torch.sigmoid(self.logit(squares, units) * -side)  # of the wrong answer
+        return p * (side * (2 * self.sign * c / self.temperature))
+
+    def push(self, squares: Tensor, units: Units, side: Tensor | float) -> Tensor:
         """What a step multiplies the states by: the slope, without the 1/n of a mean.
 
         Mean and sum then begin with equal steps. Weight cost and peer normalisation have no 1/n to take away, so it is
         taken from the slope and not made up for in the learning rate, which multiplies all three.
         """
-        slope = self.slope(squares, units, positive)
+        slope = self.slope(squares, units, side)
         return slope if self.goodness == "sum" else slope * units
+
+
+@functools.lru_cache(8)
+def sides(rows: int, device: torch.device) -> Tensor:
+    """(2 rows,): -1 for negative rows, which come first, +1 for positive ones."""
+    return torch.tensor([-1.0, 1.0], device=device).repeat_interleave(rows)
 
 
 def length_scale(squares: Tensor, units: int) -> Tensor:

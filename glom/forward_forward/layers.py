@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -31,16 +33,20 @@ class Layer:
         torch.mul(states, length_scale(squares, self.units)[:, None].to(states.dtype), out=normal)
         return squares
 
-    def error(self, states: Tensor, squares: Tensor, positive: bool, out: Tensor) -> Tensor:
-        """What rows (R, n) that are all positive or all negative ask of the total input a, (R, n).
+    def error(self, states: Tensor, push: Tensor, out: Tensor) -> Tensor:
+        """What rows (2B, n), negative ones first, ask of the total input a, (2B, n).
 
-        That is -dloss/da (n times as much for a mean, see `Rule.push`), and peer normalisation where positive. Where a
-        unit is off its state is zero, so the rectifier's derivative needs no mask.
+        That is -dloss/da (n times as much for a mean), and peer normalisation where positive. Where a unit is off its
+        state is zero, so the rectifier's derivative needs no mask.
+
+        Args:
+            push: (2B,), see `Rule.push`.
         """
-        torch.mul(states, self.rule.push(squares, self.units, positive)[:, None].to(out.dtype), out=out)
-        if positive and self.rule.peer:
-            self.mean.mul_(0.9).add_(states.mean(0, dtype=self.mean.dtype), alpha=0.1)
-            out += peer_pull(self.mean, self.rule.peer).to(out.dtype)
+        torch.mul(states, push[:, None].to(out.dtype), out=out)
+        if self.rule.peer:
+            b = len(states) // 2
+            self.mean.mul_(0.9).add_(states[b:].mean(0, dtype=self.mean.dtype), alpha=0.1)
+            out[b:] += peer_pull(self.mean, self.rule.peer).to(out.dtype)
         return out
 
     def step(self, rate: float) -> None:
@@ -68,19 +74,22 @@ class Readout:
 
     def __init__(self, units: list[int], classes: int, settings: FFSettings, device: torch.device) -> None:
         self.rate, self.momentum = settings.readout_lr, settings.momentum
-        self.weights = [Weights(torch.zeros(n, classes, device=device), settings.readout_decay) for n in units]
+        # A class's weights lie side by side, as a unit's do in `Dense`.
+        self.weights = [Weights(torch.zeros(classes, n, device=device).T, settings.readout_decay) for n in units]
+        self._one_hot = torch.eye(classes, device=device)
 
     def logits(self, normal: list[Tensor]) -> Tensor:
         """(R, n) a layer -> (R, classes)."""
-        return torch.stack([x.to(w.value.dtype) @ w.value for x, w in zip(normal, self.weights, strict=True)]).sum(0)
+        parts = [x.to(w.value.dtype) @ w.value for x, w in zip(normal, self.weights, strict=True)]
+        return functools.reduce(torch.add, parts)
 
     def learn(self, normal: list[Tensor], labels: Tensor, share: float) -> Tensor:
         """One step on the cross-entropy; returns the logits from before it."""
-        logits = self.logits(normal)
-        d = -logits.softmax(1)
-        d[torch.arange(len(labels), device=d.device), labels] += 1
-        for x, w in zip(normal, self.weights, strict=True):
-            w.accumulate(x.to(w.value.dtype), d, self.momentum, (1 - self.momentum) / len(labels))
+        wide = [x.to(w.value.dtype) for x, w in zip(normal, self.weights, strict=True)]
+        logits = self.logits(wide)
+        d = self._one_hot[labels] - logits.softmax(1)
+        for x, w in zip(wide, self.weights, strict=True):
+            w.accumulate(x, d, self.momentum, (1 - self.momentum) / len(labels))
             w.step(self.rate * share)
         return logits
 

@@ -86,7 +86,7 @@ class Learner:
             wrong = hybrid(images, (self._blur[0], self._blur[1]), generator)
             logits, squares = network.learn_unlabelled(images.flatten(1), wrong.flatten(1), labels, share)
         # Negative rows come first.
-        means = torch.stack(squares).view(len(squares), 2, -1).mean(2).flip(1) / self._units
+        means = squares.view(len(squares), 2, -1).mean(2).flip(1) / self._units
         for layer, (right, wrong_ones) in enumerate(means.tolist(), 1):
             if not (right < LIMIT and wrong_ones < LIMIT):
                 raise Diverged(layer)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from glom.forward_forward.goodness import length_scale, normalise, peer_pull, sum_squares
+from glom.forward_forward.goodness import length_scale, normalise, peer_pull, sides, sum_squares
 from glom.forward_forward.layers import Layer, Readout
 from glom.forward_forward.maps import Dense, Grid, LinearMap, Local
 from glom.forward_forward.samples import choose_wrong
@@ -58,6 +58,8 @@ class Recurrent:
                 down = Dense(classes, grids[k].units, generator, settings.decay, self.dtype)
             self.layers.append(Layer([up, down], settings.rule, device))
         self.readout = Readout([layer.units for layer in self.layers], classes, settings, device)
+        # One-of-N vectors of N entries brought to a mean square of 1.
+        self._clamped = torch.eye(classes, dtype=self.dtype, device=device) * classes**0.5
         self._work = Workspace(device)
 
     def rise(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -86,8 +88,8 @@ class Recurrent:
             layer, after each iteration.
         """
         damping = self.settings.damping
-        # A one-of-N vector of N entries brought to a mean square of 1.
-        clamp = self._laid(self.layers[-1].maps[1].weights.working[labels] * self.classes**0.5)
+        top, W = self._clamped[labels], self.layers[-1].maps[1].weights.working
+        clamp = (W.T @ top.T).T if self.local else top @ W
         states, normal = list(states), list(normal)
         for _ in range(self.settings.iterations):
             fresh = []
@@ -105,7 +107,7 @@ class Recurrent:
 
     # -- learning --------------------------------------------------------------------------------------------------
 
-    def learn(self, x: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+    def learn(self, x: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One step: the bottom-up pass, wrong labels by its read-out, both videos watched, every layer moved.
 
         Args:
@@ -113,8 +115,8 @@ class Recurrent:
             share: of the learning rates.
 
         Returns:
-            the read-out's logits (B, classes) from before the step, and the sums of squares (2B,) of each layer at the
-            last iteration that is read, negative rows first.
+            the read-out's logits (B, classes) from before the step, and the sums of squares (layers, 2B) at the last
+            iteration that is read, negative rows first.
         """
         settings, b, steps = self.settings, len(x), self.settings.iterations
         drive, states, normal = self.rise(x)
@@ -124,18 +126,19 @@ class Recurrent:
         rows = 2 * b
         seen, errors = self._buffers("normal", steps * rows), self._buffers("error", steps * rows)
         means = [torch.zeros_like(a.mean) for a in self.layers]
-        found: list[Tensor] = []
+        found = torch.empty(0)
+        side = sides(b, x.device)
         before = [self._twice(n) for n in normal]
         settling = self.settle(self._twice(drive), both, [self._twice(s) for s in states], before)
         for t, (fresh, now, squares, after) in enumerate(settling):
             here = slice(t * rows, (t + 1) * rows)
             for k, layer in enumerate(self.layers):
                 seen[k][here] = before[k]
-                self._error(layer, fresh[k], now[k], squares[k], errors[k][here])
+                self._error(layer, fresh[k], now[k], squares[k], side, errors[k][here])
                 means[k] += now[k][b:].mean(0, dtype=layer.mean.dtype) / steps
             before = after
             if t + 1 == settings.read[1]:
-                found = squares
+                found = torch.stack(squares)
         for layer, mean, d in zip(self.layers, means, errors, strict=True):
             if settings.peer:
                 layer.mean.mul_(0.9).add_(mean, alpha=0.1)
@@ -145,9 +148,7 @@ class Recurrent:
             layer.step(settings.lr * share)
         return logits, found
 
-    def _laid(self, x: Tensor) -> Tensor:
-        """Rows in the memory order that the maps like best: where they are local, the rows of a unit side by side."""
-        return x.T.contiguous().T if self.local else x.contiguous()
+    # Where maps are local the values of a unit over all rows lie side by side, see `Local`.
 
     def _twice(self, x: Tensor) -> Tensor:
         return x.T.repeat(1, 2).T if self.local else x.repeat(2, 1)
@@ -164,18 +165,12 @@ class Recurrent:
             return d.T.unflatten(1, (times, -1)).sum(1).T
         return d.unflatten(0, (times, -1)).sum(0)
 
-    def _error(self, layer: Layer, fresh: Tensor, now: Tensor, squares: Tensor, out: Tensor) -> None:
+    def _error(self, layer: Layer, fresh: Tensor, now: Tensor, squares: Tensor, side: Tensor, out: Tensor) -> None:
         """What one iteration asks of `a` (2B, n), negative rows first, as in `Layer.error`; peer normalisation follows.
 
         The damped state follows `a` by 1 - damping.
         """
-        b = len(now) // 2
-        push = torch.cat(
-            [
-                layer.rule.push(squares[:b], layer.units, False),
-                layer.rule.push(squares[b:], layer.units, True),
-            ]
-        )
+        push = layer.rule.push(squares, layer.units, side)
         wanted = now * (push * (1 - self.settings.damping))[:, None].to(out.dtype)
         # Unlike a fresh state, a damped one may be positive where the unit is off: so the rectifier's derivative.
         torch.ops.aten.threshold_backward.grad_input(wanted, fresh, 0, grad_input=out)
@@ -193,9 +188,7 @@ class Recurrent:
             else:
                 up.accumulate(seen[k - 1], d, keep, scale)
             if k + 1 == len(self.layers):
-                one_hot = torch.zeros(rows, self.classes, dtype=d.dtype, device=d.device)
-                one_hot[torch.arange(rows, device=d.device), labels] = self.classes**0.5
-                down.accumulate(one_hot, total, keep, scale)
+                down.accumulate(self._clamped[labels], total, keep, scale)
             else:
                 down.accumulate(seen[k + 1], d, keep, scale)
             layer.bias.add(total.sum(0, dtype=layer.mean.dtype), keep, scale)

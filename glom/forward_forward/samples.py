@@ -27,8 +27,9 @@ def choose_wrong(labels: Tensor, scores: Tensor | None, classes: int, generator:
         step = torch.randint(1, classes, labels.shape, generator=generator, device=labels.device)
         return (labels + step) % classes
     # A network that diverges is told so by its goodness, a step later, and not by a draw that fails here.
-    others = scores.nan_to_num(0.0, 0.0, 0.0).scatter(1, labels[:, None], float("-inf"))
-    return torch.multinomial(others.softmax(1), 1, generator=generator)[:, 0]
+    others = scores.nan_to_num(0.0, 0.0, 0.0).scatter(1, labels[:, None], float("-inf")).softmax(1)
+    # One draw of `torch.multinomial`, by the same race, without its checks.
+    return (others / torch.empty_like(others).exponential_(generator=generator)).argmax(1)
 
 
 def shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:

@@ -40,7 +40,7 @@ class Twin(nn.Module):
         # He initialisation: half of a rectified layer's input is off.
         for one in self._maps[:-1]:
             one.weights.value.mul_(2**0.5)
-        self.weights = nn.ParameterList([nn.Parameter(one.weights.value) for one in self._maps])
+        self.weights = nn.ParameterList([nn.Parameter(one.weights.value.contiguous()) for one in self._maps])
         for one, parameter in zip(self._maps, self.weights, strict=True):
             one.weights.working = parameter
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(one.outputs, device=device)) for one in self._maps])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from glom.forward_forward.threads import wide
+
 
 class Weights:
     """One parameter tensor W with Hinton's update, as in the program published with the paper:
@@ -24,7 +26,7 @@ class Weights:
         self._same = working is None or working == value.dtype
         self.working = value if self._same else value.to(working)
         self._product = None if self._same else torch.empty_like(self.working)
-        self._wide = None if self._same else torch.empty_like(value)
+        self._single = None if self._same else torch.empty_like(value)
 
     def accumulate(self, a: Tensor, d: Tensor, keep: float, scale: float, part: slice = slice(None)) -> None:
         """G <- keep G + scale a^T d, for a (R, i), d (R, o); batched for a (t, R, i), d (t, R, o).
@@ -33,20 +35,21 @@ class Weights:
         """
         scale = scale / self.decay if self.decay else scale
         smooth = self.smooth[part]
-        if self._product is None or self._wide is None:
-            multiply = smooth.addmm_ if a.dim() == 2 else smooth.baddbmm_
-            multiply(a.mT, d, beta=keep, alpha=scale)
-            return
-        # The product is rounded to `working`; everything it is added to is not. Few passes: these tensors are large.
-        share = 1 - keep if keep < 1 else 1.0
-        product = torch.addmm if a.dim() == 2 else torch.baddbmm
-        held, wide = self._product[part], self._wide[part]
-        product(held, a.mT, d, beta=0, alpha=scale / share, out=held)
-        wide.copy_(held)
-        if keep < 1:
-            smooth.lerp_(wide, share)
-        else:
-            smooth.add_(wide)
+        with wide(self.value.numel()):
+            if self._product is None or self._single is None:
+                multiply = smooth.addmm_ if a.dim() == 2 else smooth.baddbmm_
+                multiply(a.mT, d, beta=keep, alpha=scale)
+                return
+            # The product is rounded to `working`; what it is added to is not. Few passes: these tensors are large.
+            share = 1 - keep if keep < 1 else 1.0
+            product = torch.addmm if a.dim() == 2 else torch.baddbmm
+            held, single = self._product[part], self._single[part]
+            product(held, a.mT, d, beta=0, alpha=scale / share, out=held)
+            single.copy_(held)
+            if keep < 1:
+                smooth.lerp_(single, share)
+            else:
+                smooth.add_(single)
 
     def add(self, g: Tensor, keep: float, scale: float) -> None:
         """G <- keep G + scale g, for a gradient that is there already."""
@@ -60,12 +63,13 @@ class Weights:
 
     def step(self, rate: float) -> None:
         """Move W along G, and refresh its working copy."""
-        if self.decay:
-            self.value.lerp_(self.smooth, rate * self.decay)
-        else:
-            self.value.add_(self.smooth, alpha=rate)
-        if not self._same:
-            self.working.copy_(self.value)
+        with wide(self.value.numel()):
+            if self.decay:
+                self.value.lerp_(self.smooth, rate * self.decay)
+            else:
+                self.value.add_(self.smooth, alpha=rate)
+            if not self._same:
+                self.working.copy_(self.value)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
