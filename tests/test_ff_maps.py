@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from glom.errors import InputError
-from glom.forward_forward import Learner, preset
+from glom.forward_forward import Learner, maps, preset
 from glom.forward_forward.goodness import normalise, sum_squares
 from glom.forward_forward.maps import Dense, Grid, Local
 from glom.forward_forward.recurrent import Recurrent
@@ -43,6 +43,37 @@ def test_local_is_a_masked_dense_map(height, width, field, tile):
     one.accumulate(x, d, 0.5, 2.0)
     one.weights.value.copy_(one.weights.smooth)
     torch.testing.assert_close(one.dense(), 2 * (x.T @ d) * (matrix != 0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("group", [1, 200, 10**6])
+def test_gradients_gathered_in_groups_are_those_gathered_at_once(monkeypatch, group):
+    monkeypatch.setattr(maps, "GROUP", group)
+    below, above = Grid(2, 9, 7), Grid(3, 9, 7)  # six tiles of four, some of them half outside
+    one = Local(below, above, 3, generator())
+    x, d = torch.randn(5, below.units, generator=generator(2)), torch.randn(5, above.units, generator=generator(3))
+    inside = one.dense() != 0
+    one.accumulate(x, d, 0.5, 1.0)
+    one.weights.value.copy_(one.weights.smooth)
+    torch.testing.assert_close(one.dense(), (x.T @ d) * inside, rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_memory_changes_nothing():
+    """Rows as they come and rows whose units lie side by side, as a local map's own results do."""
+    below, above = Grid(2, 6, 5), Grid(3, 6, 5)
+    one, x, d = Local(below, above, 3, generator()), torch.randn(4, below.units), torch.randn(4, above.units)
+    turned = x.T.contiguous().T
+    assert torch.equal(one(x), one(turned))
+    one.accumulate(x, d, 0.0, 1.0)
+    first = one.weights.smooth.clone()
+    one.accumulate(turned, d.T.contiguous().T, 0.0, 1.0)
+    assert torch.equal(one.weights.smooth, first)
+    torch.testing.assert_close(sum_squares(turned), sum_squares(x))
+
+
+def test_weights_of_another_layout_are_refused():
+    dense = Dense(4, 3, generator())
+    with pytest.raises(InputError, match=r"\(4, 2\).*\(4, 3\).*train again"):
+        dense.weights.load(Dense(4, 2, generator()).weights.state())
 
 
 def test_local_with_shared_weights_is_a_convolution():

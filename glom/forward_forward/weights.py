@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from glom.errors import InputError
 from glom.forward_forward.threads import wide
 
 
@@ -76,7 +77,16 @@ class Weights:
         return {"value": self.value, "smooth": self.smooth}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take a checkpoint's values, in place."""
+        """Take a checkpoint's values, in place.
+
+        Raises:
+            InputError: they have another shape.
+        """
+        if state["value"].shape != self.value.shape:
+            raise InputError(
+                f"the checkpoint holds weights of shape {tuple(state['value'].shape)} where this version keeps "
+                f"{tuple(self.value.shape)}: another version wrote it; train again"
+            )
         self.value.copy_(state["value"])
         self.smooth.copy_(state["smooth"])
         if not self._same:
