@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from glom.errors import InputError
 from glom.forward_forward import Diverged, FFSettings, Learner, Rule, normalise, preset
 from glom.forward_forward.feedforward import FeedForward
-from glom.forward_forward.goodness import peer_pull, sum_squares
+from glom.forward_forward.goodness import active_rows, peer_pull, sides, sum_squares
 from glom.forward_forward.layers import Readout
 from glom.forward_forward.maps import Grid
 from glom.forward_forward.recurrent import Recurrent
@@ -193,6 +193,37 @@ def test_learning_is_each_layers_own_gradient_and_nothing_crosses(double, mode, 
             assert g.abs().max() > 0
         if mode == "recurrent" or k + 1 < len(net.layers):
             assert not any(torch.allclose(a, g, rtol=0.01) for a, g in zip(everybodys, own, strict=True))
+
+
+@pytest.mark.parametrize("mode", ["supervised", "unsupervised"])
+@pytest.mark.parametrize("peer", [0.0, 0.3])
+def test_rows_left_out_of_a_gradient_are_not_missed(double, mode, peer):
+    """A sure layer's step is the same where rows that ask for nothing are left out, and some are."""
+    moved = []
+    for sparse in (True, False):
+        wanted = settings(mode, peer=peer, lr=0.01, temperature=0.02)  # a small one: sure of nearly everything
+        net, g = FeedForward(30, 4, wanted, generator()), generator(3)
+        net.sparse = sparse
+        x, wrong = torch.rand(2, 12, 30, generator=g)
+        labels = torch.randint(0, 4, (12,), generator=g)
+        if mode == "supervised":
+            x[:, :4] = 0
+            _, squares = net.learn(x, labels, 1.0, g)
+        else:
+            _, squares = net.learn_unlabelled(x, wrong, labels, 1.0)
+        rows = [active_rows(p) for p in wanted.rule.push(squares, net.units, sides(12, CPU))]
+        assert all(r is not None and 0 < len(r) < 14 for r in rows)
+        moved.append([w for layer in net.layers for w in (layer.maps[0].weights.smooth, layer.bias.smooth, layer.mean)])
+    for one, other in zip(*moved, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-13)
+
+
+def test_rows_that_are_felt():
+    push = torch.tensor([0.5, -1e-3, 1e-12, -1e-12, 0.0, 1e-30, 0.0])
+    assert active_rows(push).tolist() == [0, 1]
+    assert active_rows(1e-20 * push).tolist() == [0, 1]  # beside the largest, whatever that is
+    assert active_rows(torch.ones(7)) is None
+    assert active_rows(torch.zeros(7)).tolist() == []
 
 
 @pytest.mark.parametrize("mode", ["supervised", "unsupervised", "recurrent", "local"])

@@ -11,7 +11,7 @@ import commands.bench_ff as bench_ff
 from commands.common import guard
 from experiments.bench.ff import FFBench, StepProducts, pictures, run_ff, straight_loop
 
-TINY = FFBench(widths=(32, 32), batch=10, steps=2, rounds=2, large=64)
+TINY = FFBench(widths=(32, 32), batch=10, steps=2, rounds=2, large=64, trained=3)
 
 
 def test_products_are_those_of_a_step():

@@ -16,7 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.bench.timing import Tell, interleave, observed, ratios, silent, spread
+from experiments.ff_data import read_pictures
 from glom.forward_forward import Learner, preset
+from glom.forward_forward.feedforward import FeedForward
+from glom.forward_forward.goodness import active_rows, sides
 
 SIDE, CLASSES = 28, 10
 PICTURES = 60_000  # MNIST's training set, what an epoch is
@@ -30,6 +33,8 @@ class FFBench:
         widths, batch: of the network.
         steps: in a row, for one timing.
         large: side of the square product that shows what the machine can do at all.
+        trained: steps on real pictures that come before what is timed as trained.
+        pictures: which those are: `digits` (of scikit-learn), or `mnist` where its folder is given.
     """
 
     widths: tuple[int, ...] = (1000, 1000, 1000)
@@ -37,16 +42,35 @@ class FFBench:
     steps: int = 30
     rounds: int = 9
     large: int = 2048
+    trained: int = 600
+    pictures: str = "digits"
 
 
-QUICK = FFBench(steps=8, rounds=2)
+QUICK = FFBench(steps=8, rounds=2, trained=60)
 
 
 def pictures(n: int) -> tuple[Tensor, Tensor]:
-    """(n, 28, 28) uint8 and labels: noise, since time does not ask what is shown."""
+    """(n, 28, 28) uint8 and labels that nobody can learn: noise. Every row keeps asking for something."""
     g = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (n, SIDE, SIDE), generator=g, dtype=torch.uint8)
     return images, torch.randint(0, CLASSES, (n,), generator=g)
+
+
+def real_pictures(mnist: Path | None) -> tuple[Tensor, Tensor]:
+    """(N, 28, 28) uint8 and labels: MNIST's training split, or scikit-learn's 1,797 digits of 8 x 8, enlarged.
+
+    Raises:
+        InputError: no MNIST in that folder.
+    """
+    if mnist is not None:
+        found = read_pictures("mnist", "train", mnist)
+        return found.images[:, 0], found.labels
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)
+    large = F.interpolate(images, (SIDE, SIDE), mode="bilinear")[:, 0]
+    return large.round().to(torch.uint8), torch.from_numpy(digits.target)
 
 
 class StepProducts:
@@ -122,20 +146,51 @@ def straight_loop(sizes: list[int], batches: Callable[[], Iterator[tuple[Tensor,
     return run
 
 
-def own_steps(settings: FFBench, images: Tensor, labels: Tensor, precision: str) -> Callable[[], None]:
-    """Steps of `Learner`, its pictures gathered from a tensor as in a training."""
-    learner = Learner(
-        (1, SIDE, SIDE), CLASSES, preset("supervised", widths=settings.widths, precision=precision), torch.device("cpu")
-    )
-    held = (images.float() / 255)[:, None].to(learner.dtype)
-    g = torch.Generator().manual_seed(0)
+class OwnSteps:
+    """Steps of `Learner`, its pictures gathered from a tensor as in a training; each call goes on where it was.
 
-    def run() -> None:
-        order = torch.randperm(len(held), generator=g)
-        for index in order.split(settings.batch)[: settings.steps]:
-            learner.learn(held[index], labels[index], 1.0, g)
+    Args:
+        images, labels: (N, 28, 28) uint8, (N,).
+    """
 
-    return run
+    def __init__(self, settings: FFBench, images: Tensor, labels: Tensor, precision: str) -> None:
+        asked = preset("supervised", widths=settings.widths, precision=precision)
+        self.learner = Learner((1, SIDE, SIDE), CLASSES, asked, torch.device("cpu"))
+        self.settings, self.labels = settings, labels
+        self.held = (images.float() / 255)[:, None].to(self.learner.dtype)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __call__(self, steps: int | None = None) -> None:
+        steps, batch = steps or self.settings.steps, self.settings.batch
+        while steps > 0:
+            order = torch.randperm(len(self.held), generator=self.generator).split(batch)[:steps]
+            for index in order:
+                self.learner.learn(self.held[index], self.labels[index], 1.0, self.generator)
+            steps -= len(order)
+
+    def every_row(self) -> None:
+        """The same with no row left out of a gradient."""
+        network = self.learner.network
+        assert isinstance(network, FeedForward)
+        network.sparse = False
+        try:
+            self()
+        finally:
+            network.sparse = True
+
+    def felt(self) -> list[float]:
+        """The share of rows, of both signs, that each layer's gradient can feel, over the next steps."""
+        seen: list[list[float]] = []
+        network = self.learner.network
+        assert isinstance(network, FeedForward)
+        for index in torch.randperm(len(self.held), generator=self.generator).split(self.settings.batch)[:10]:
+            x = self.held[index].flatten(1)
+            x[:, :CLASSES] = 0
+            _, squares = network.learn(x, self.labels[index], 1.0, self.generator)
+            push = network.settings.rule.push(squares, network.units, sides(len(x), x.device))
+            rows = [active_rows(p) for p in push]
+            seen.append([1.0 if r is None else len(r) / len(p) for r, p in zip(rows, push, strict=True)])
+        return [statistics.mean(layer) for layer in zip(*seen, strict=True)]
 
 
 def sample_loader(folder: Path, images: Tensor, labels: Tensor, batch: int) -> Any:
@@ -154,16 +209,23 @@ def sample_loader(folder: Path, images: Tensor, labels: Tensor, batch: int) -> A
     return torch.utils.data.DataLoader(MNIST(str(folder), transform=transform), batch_size=batch, shuffle=True)
 
 
-def run_ff(settings: FFBench, tell: Tell = silent) -> dict[str, Any]:
+def run_ff(settings: FFBench, tell: Tell = silent, mnist: Path | None = None) -> dict[str, Any]:
     """Time all of it in turn; ratios are taken round by round.
+
+    Args:
+        mnist: the folder of MNIST, for what is timed as trained.
 
     Returns:
         the headline figures, their `spread`, seconds for `steps` steps by name, and under `others` how many cores the
         rest of the machine had meanwhile. Shares of a large product's rate: `model_share` counts the operations of the
         algorithm as published (model FLOPs utilisation: what is saved counts as done), `large_share` those that are
-        carried out.
+        carried out, both on pictures of noise, of which no row can be left out. `trained_model_share` is the first on
+        real pictures after `settings.trained` steps; `felt` the share of rows that each layer's gradient feels there.
     """
     sizes = [SIDE * SIDE, *settings.widths]
+    trained = OwnSteps(settings, *real_pictures(mnist), "fp32")
+    tell(f"training for {settings.trained} steps")
+    trained(settings.trained)
     images, labels = pictures(settings.steps * settings.batch)
     flat = images.flatten(1).float() / 255
     single, half = (StepProducts(sizes, settings.batch, d) for d in (torch.float32, torch.bfloat16))
@@ -184,10 +246,12 @@ def run_ff(settings: FFBench, tell: Tell = silent) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         loader = sample_loader(Path(folder), images, labels, settings.batch)
         work: dict[str, Callable[[], object]] = {
-            "own fp32": own_steps(settings, images, labels, "fp32"),
+            "own fp32": OwnSteps(settings, images, labels, "fp32"),
             "products fp32": repeat(single),
             "large product": lambda: torch.mm(a, b, out=out),
-            "own bf16": own_steps(settings, images, labels, "bf16"),
+            "own fp32, trained": trained,
+            "the same, every row": trained.every_row,
+            "own bf16": OwnSteps(settings, images, labels, "bf16"),
             "products bf16": repeat(half),
             "autograd, tensors": straight_loop(sizes, batches),
             "autograd, sample by sample": straight_loop(sizes, lambda: iter(loader)),
@@ -198,14 +262,16 @@ def run_ff(settings: FFBench, tell: Tell = silent) -> dict[str, Any]:
     work_done = settings.steps * single.flops
     model_done = settings.steps * single.model_flops
 
-    def of_large(flops: int) -> list[float]:
-        return [(flops / mine) / (2 * settings.large**3 / big) for mine, big in zip(own, large, strict=True)]
+    def of_large(flops: int, seconds: list[float]) -> list[float]:
+        return [(flops / mine) / (2 * settings.large**3 / big) for mine, big in zip(seconds, large, strict=True)]
 
     found = {
         "matmul_share": ratios(seconds["products fp32"], own),
         "matmul_share_bf16": ratios(seconds["products bf16"], seconds["own bf16"]),
-        "large_share": of_large(work_done),
-        "model_share": of_large(model_done),
+        "large_share": of_large(work_done, own),
+        "model_share": of_large(model_done, own),
+        "trained_model_share": of_large(model_done, seconds["own fp32, trained"]),
+        "every_row_over_trained": ratios(seconds["the same, every row"], seconds["own fp32, trained"]),
         "over_autograd": ratios(seconds["autograd, tensors"], own),
         "over_per_sample": ratios(seconds["autograd, sample by sample"], own),
         "bf16_over_per_sample": ratios(seconds["autograd, sample by sample"], seconds["own bf16"]),
@@ -216,6 +282,7 @@ def run_ff(settings: FFBench, tell: Tell = silent) -> dict[str, Any]:
         "epoch_seconds": {k: round(epoch * statistics.median(seconds[k]), 3) for k in seconds if k != "large product"},
         "gflops": round(work_done / statistics.median(own) / 1e9, 1),
         "large_gflops": round(2 * settings.large**3 / statistics.median(large) / 1e9, 1),
+        "felt": [round(v, 3) for v in trained.felt()],
         "others": meanwhile.others,
         "spread": {k: spread(v) for k, v in found.items()},
         "seconds": {k: spread(v) for k, v in seconds.items()},

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from glom.forward_forward.goodness import length_scale, sides, sum_squares
+from glom.forward_forward.goodness import active_rows, length_scale, sides, sum_squares
 from glom.forward_forward.layers import Layer, Readout
 from glom.forward_forward.maps import Dense
 from glom.forward_forward.samples import choose_wrong
@@ -29,11 +29,16 @@ class FeedForward:
     Args:
         inputs: pixels of a picture. classes: how many labels.
         generator: draws the initial weights; its device is the network's.
+
+    Attributes:
+        units: (layers, 1), of each layer.
+        sparse: leave rows that a gradient cannot feel out of it, see `active_rows`.
     """
 
     def __init__(self, inputs: int, classes: int, settings: FFSettings, generator: torch.Generator) -> None:
         self.inputs, self.classes, self.settings = inputs, classes, settings
         self.labelled = settings.mode == "supervised"
+        self.sparse = generator.device.type == "cpu"  # elsewhere the number of rows would have to be asked for
         self.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.get_default_dtype()
         device, rule = generator.device, settings.rule
         sizes = [inputs, *settings.widths]
@@ -43,7 +48,7 @@ class FeedForward:
         ]
         self.used = self.layers[1:] or self.layers
         self.readout = Readout([layer.units for layer in self.used], classes, settings, device)
-        self._units = torch.tensor([[layer.units] for layer in self.layers], device=device)
+        self.units = torch.tensor([[layer.units] for layer in self.layers], device=device)
         self._one_hot = torch.eye(classes, dtype=self.dtype, device=device)
         self._work = Workspace(device)
 
@@ -135,9 +140,11 @@ class FeedForward:
         scale_wrong = self._first(product, energy, others, states[0][wrong])
         below = self._rise(states, normal, wrong, [layer.fire(states[0][wrong], normal[0][wrong])])
         found = torch.cat([torch.stack(below), torch.stack(squares)[:, :b]], 1)
-        errors = self._errors(states, found, b)
-        self._accumulate_first(x, errors[0], torch.cat([scale_wrong, scale_right]), torch.cat([others, labels]))
-        self._accumulate(normal, errors, b)
+        push = self.settings.rule.push(found, self.units, sides(b, x.device))
+        self._descend_labelled(
+            x, states[0], push[0], torch.cat([scale_wrong, scale_right]), torch.cat([others, labels])
+        )
+        self._descend(range(1, len(self.layers)), [x, *normal], states, push, b)
         self._step(share)
         return logits, found
 
@@ -149,37 +156,80 @@ class FeedForward:
         x = self._rows(torch.cat([wrong, right]))
         found = torch.stack(self._plain(x, buffers))
         logits = self.readout.learn([normal[self.layers.index(a)][b:] for a in self.used], labels, share)
-        errors = self._errors(states, found, b)
-        self.layers[0].maps[0].accumulate(x, errors[0], self.settings.momentum, (1 - self.settings.momentum) / b)
-        self._accumulate(normal, errors, b)
+        push = self.settings.rule.push(found, self.units, sides(b, x.device))
+        self._descend(range(len(self.layers)), [x, *normal], states, push, b)
         self._step(share)
         return logits, found
 
-    def _errors(self, states: list[Tensor], squares: Tensor, b: int) -> list[Tensor]:
-        """`Layer.error` (2B, n) of each layer, negative rows first, and its sum into the bias."""
-        keep, scale = self.settings.momentum, (1 - self.settings.momentum) / b
-        push = self.settings.rule.push(squares, self._units, sides(b, squares.device))
-        errors = []
-        for k, layer in enumerate(self.layers):
-            out = self._work(f"error {k}", (2 * b, layer.units), self.dtype)
-            d = layer.error(states[k][: 2 * b], push[k], out)
-            layer.bias.add(d.sum(0, dtype=layer.mean.dtype), keep, scale)
-            errors.append(d)
-        return errors
+    def _wanted(self, k: int, states: Tensor, push: Tensor, b: int) -> tuple[Tensor | None, Tensor]:
+        """What layer k's rows ask of its total input, and the sum of that into its bias.
 
-    def _accumulate(self, normal: list[Tensor], errors: list[Tensor], b: int) -> None:
-        keep, scale = self.settings.momentum, (1 - self.settings.momentum) / b
-        for below, layer, d in zip(normal, self.layers[1:], errors[1:], strict=False):
-            layer.maps[0].accumulate(below[: 2 * b], d, keep, scale)
+        Args:
+            states: of at least 2B rows, negative ones first. push: (2B,), see `Rule.push`.
 
-    def _accumulate_first(self, x: Tensor, d: Tensor, scales: Tensor, labels: Tensor) -> None:
-        """The first layer's gradient: one product with the pictures for both signs, and the label rows."""
+        Returns:
+            None and -dloss/da (2B, n), peer normalisation in it; or the rows (R,) that ask for anything and
+            (R, n) of them, followed by what peer normalisation asks of the sum of all positive rows, (R or R + 1, n).
+        """
+        layer, keep, scale = self.layers[k], self.settings.momentum, (1 - self.settings.momentum) / b
+        pull, rows = layer.pull(states[b : 2 * b]), active_rows(push) if self.sparse else None
+        d = self._work(f"error {k}", (2 * b + 1, layer.units), self.dtype)
+        # Where a unit is off its state is zero, so the rectifier's derivative needs no mask.
+        if rows is None:
+            d = d[: 2 * b]
+            torch.mul(states[: 2 * b], push[:, None].to(d.dtype), out=d)
+            if pull is not None:
+                d[b:] += pull.to(d.dtype)
+            total = d.sum(0, dtype=layer.mean.dtype)
+        else:
+            n = len(rows)
+            torch.index_select(states, 0, rows, out=d[:n]).mul_(push[rows, None].to(d.dtype))
+            total = d[:n].sum(0, dtype=layer.mean.dtype)
+            if pull is not None:
+                total += b * pull
+                d[n], n = pull, n + 1
+            d = d[:n]
+        layer.bias.add(total, keep, scale)
+        return rows, d
+
+    def _descend(self, ks: range, inputs: list[Tensor], states: list[Tensor], push: Tensor, b: int) -> None:
+        """Gradients of layers ks, from every layer's inputs and states of 2B rows, negative ones first."""
+        keep, scale = self.settings.momentum, (1 - self.settings.momentum) / b
+        for k in ks:
+            rows, d = self._wanted(k, states[k], push[k], b)
+            x = inputs[k][: 2 * b]
+            if rows is not None:
+                given = self._work(f"given {k}", (2 * b + 1, x.shape[1]), self.dtype)
+                torch.index_select(x, 0, rows, out=given[: len(rows)])
+                if len(d) > len(rows):
+                    torch.sum(x[b:], 0, out=given[len(rows)])
+                x = given[: len(d)]
+            self.layers[k].maps[0].accumulate(x, d, keep, scale)
+
+    def _descend_labelled(self, x: Tensor, states: Tensor, push: Tensor, scales: Tensor, labels: Tensor) -> None:
+        """The first layer's gradient where its input is a picture and one of two labels.
+
+        Args:
+            x: (B, inputs) pictures. scales, labels: (2B,), negative rows first.
+        """
         b, keep = len(x), self.settings.momentum
         scale = (1 - keep) / b
-        d.mul_(scales[:, None].to(d.dtype))
-        weights = self.layers[0].maps[0].weights
-        weights.accumulate(x, torch.add(d[:b], d[b:], out=self._work("sum", (b, d.shape[1]), self.dtype)), keep, scale)
-        weights.add_rows(self._one_hot[labels].T @ d, scale)
+        rows, d = self._wanted(0, states, push, b)
+        weights, scales = self.layers[0].maps[0].weights, scales[:, None].to(d.dtype)
+        hot = self._one_hot[labels] * scales
+        if rows is None:
+            # Right and wrong labels meet the same picture, so that one product serves both.
+            weights.accumulate(x, d[:b] * scales[:b] + d[b:] * scales[b:], keep, scale)
+        else:
+            n = len(rows)
+            given = self._work("given 0", (2 * b + 1, x.shape[1]), self.dtype)
+            torch.index_select(x, 0, rows % b, out=given[:n]).mul_(scales[rows])
+            hot, positive = hot[rows], hot[b:]
+            if len(d) > n:
+                torch.mm(scales[b:].T, x, out=given[n : n + 1])
+                hot = torch.cat([hot, positive.sum(0, keepdim=True)])
+            weights.accumulate(given[: len(d)], d, keep, scale)
+        weights.add_rows(hot.T @ d, scale)
 
     def _step(self, share: float) -> None:
         for layer in self.layers:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-8
+SPARSE = 0.6  # of the rows
 Units = int | Tensor
 
 
@@ -72,6 +73,21 @@ class Rule:
         """
         slope = self.slope(squares, units, side)
         return slope if self.goodness == "sum" else slope * units
+
+
+def active_rows(push: Tensor) -> Tensor | None:
+    """Rows that a gradient can feel, (R,), in order; None where most can, and leaving out would not pay.
+
+    A trained layer is sure of most rows, and what a row asks for falls as exp(-|z|). Left out are those whose part is,
+    all of them together, less than what rounding takes from the largest row's. After one epoch on MNIST a network of
+    3 x 1000 feels a quarter to a sixth of its rows, after three a sixth to a twelfth.
+
+    Args:
+        push: (N,), see `Rule.push`.
+    """
+    size = push.abs()
+    rows = (size > size.amax() * (torch.finfo(push.dtype).eps / len(push))).nonzero()[:, 0]
+    return rows if len(rows) < SPARSE * len(push) else None
 
 
 @functools.lru_cache(8)

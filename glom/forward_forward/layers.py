@@ -33,21 +33,12 @@ class Layer:
         torch.mul(states, length_scale(squares, self.units)[:, None].to(states.dtype), out=normal)
         return squares
 
-    def error(self, states: Tensor, push: Tensor, out: Tensor) -> Tensor:
-        """What rows (2B, n), negative ones first, ask of the total input a, (2B, n).
-
-        That is -dloss/da (n times as much for a mean), and peer normalisation where positive. Where a unit is off its
-        state is zero, so the rectifier's derivative needs no mask.
-
-        Args:
-            push: (2B,), see `Rule.push`.
-        """
-        torch.mul(states, push[:, None].to(out.dtype), out=out)
-        if self.rule.peer:
-            b = len(states) // 2
-            self.mean.mul_(0.9).add_(states[b:].mean(0, dtype=self.mean.dtype), alpha=0.1)
-            out[b:] += peer_pull(self.mean, self.rule.peer).to(out.dtype)
-        return out
+    def pull(self, states: Tensor) -> Tensor | None:
+        """What peer normalisation adds to every positive row, (n,), once it has seen theirs (B, n); None without it."""
+        if not self.rule.peer:
+            return None
+        self.mean.mul_(0.9).add_(states.mean(0, dtype=self.mean.dtype), alpha=0.1)
+        return peer_pull(self.mean, self.rule.peer)
 
     def step(self, rate: float) -> None:
         """Move all parameters along their smoothed gradients."""
