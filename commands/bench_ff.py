@@ -13,13 +13,14 @@ from commands.common import Json, Quiet, for_adaptation, say, table
 
 FIGURES = (
     ("trained_model_share", "published work / large product's rate", 2, ">= 0.85"),
-    ("model_share", "the same on noise, nothing left out", 2, ">= 0.85"),
-    ("large_share", "work done on noise / large product's rate", 2, ">= 0.85"),
+    ("model_share", "the same, every row in its gradient", 2, ">= 0.85"),
+    ("large_share", "work done, every row / large product's", 2, ">= 0.85"),
     ("matmul_share", "share of its products' rate, fp32", 2, ">= 0.85"),
     ("matmul_share_bf16", "share of its products' rate, bf16", 2, ""),
-    ("every_row_over_trained", "every row / rows that a gradient feels", 2, ""),
+    ("every_row_over_trained", "every row / as trained", 2, ""),
     ("over_autograd", "autograd on tensors / own fp32", 2, ""),
     ("over_per_sample", "loading by sample / own fp32", 2, ""),
+    ("trained_over_per_sample", "loading by sample / own fp32, as trained", 2, ""),
     ("bf16_over_per_sample", "loading by sample / own bf16", 2, ""),
 )
 

@@ -104,7 +104,7 @@ def test_local_fields_that_do_not_fit():
 def local_and_dense() -> tuple[Recurrent, Recurrent]:
     """A local recurrent network, and a dense one with the same weights and zeros elsewhere."""
     shape = Grid(1, 5, 4)
-    common = {"iterations": 4, "read": (2, 3), "negatives": "uniform", "decay": 0.0, "lr": 0.01}
+    common = {"iterations": 4, "read": (2, 3), "negatives": "uniform", "decay": 0.0, "lr": 0.01, "temperature": 1.0}
     local = Recurrent(shape, 3, preset("local", "quick", widths=(2, 3), field=3, **common), generator())
     dense = Recurrent(shape, 3, preset("recurrent", "quick", widths=(40, 60), **common), generator())
     for a, b in zip(local.layers, dense.layers, strict=True):

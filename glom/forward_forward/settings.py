@@ -111,6 +111,7 @@ class FFSettings:
 
 
 # (mode, preset): what differs from the defaults.
+LOCAL: dict[str, Any] = {"widths": (3, 3), "lr": 0.03, "temperature": 10.0, "decay": 0.002}
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("supervised", "paper"): {},
     ("supervised", "quick"): {"widths": (1000, 1000, 1000), "epochs": 8},
@@ -118,8 +119,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("unsupervised", "quick"): {"widths": (1000, 1000, 1000), "epochs": 8, "blur": 4},
     ("recurrent", "paper"): {"widths": (2000, 2000, 2000)},
     ("recurrent", "quick"): {"widths": (500, 500), "epochs": 10},
-    ("local", "paper"): {"widths": (3, 3), "lr": 0.01},
-    ("local", "quick"): {"widths": (3, 3), "lr": 0.01, "epochs": 6},
+    ("local", "paper"): LOCAL,
+    ("local", "quick"): {**LOCAL, "epochs": 6},
 }
 
 
