@@ -166,7 +166,7 @@ class Recurrent:
         return d.unflatten(0, (times, -1)).sum(0)
 
     def _error(self, layer: Layer, fresh: Tensor, now: Tensor, squares: Tensor, side: Tensor, out: Tensor) -> None:
-        """What one iteration asks of `a` (2B, n), negative rows first, as in `Layer.error`; peer normalisation follows.
+        """What one iteration asks of `a`, -dloss/da (2B, n), negative rows first; peer normalisation follows.
 
         The damped state follows `a` by 1 - damping.
         """
