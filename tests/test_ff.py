@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from glom.errors import InputError
-from glom.forward_forward import Diverged, FFSettings, Learner, Rule, normalise, preset
+from glom.forward_forward import Diverged, FFSettings, Learner, Rule, feedforward, normalise, preset, recurrent
 from glom.forward_forward.feedforward import FeedForward
-from glom.forward_forward.goodness import active_rows, peer_pull, sides, sum_squares
+from glom.forward_forward.goodness import active_rows, peer_pull, sum_squares
 from glom.forward_forward.layers import Readout
 from glom.forward_forward.maps import Grid
 from glom.forward_forward.recurrent import Recurrent
@@ -195,25 +195,35 @@ def test_learning_is_each_layers_own_gradient_and_nothing_crosses(double, mode, 
             assert not any(torch.allclose(a, g, rtol=0.01) for a, g in zip(everybodys, own, strict=True))
 
 
-@pytest.mark.parametrize("mode", ["supervised", "unsupervised"])
+@pytest.mark.parametrize("mode", ["supervised", "unsupervised", "recurrent"])
 @pytest.mark.parametrize("peer", [0.0, 0.3])
-def test_rows_left_out_of_a_gradient_are_not_missed(double, mode, peer):
+def test_rows_left_out_of_a_gradient_are_not_missed(double, monkeypatch, mode, peer):
     """A sure layer's step is the same where rows that ask for nothing are left out, and some are."""
+    shares: list[float] = []
+
+    def counted(push: torch.Tensor) -> torch.Tensor | None:
+        rows = active_rows(push)
+        shares.append(1.0 if rows is None else len(rows) / len(push))
+        return rows
+
+    for module in (feedforward, recurrent):
+        monkeypatch.setattr(module, "active_rows", counted)
     moved = []
     for sparse in (True, False):
-        wanted = settings(mode, peer=peer, lr=0.01, temperature=0.02)  # a small one: sure of nearly everything
-        net, g = FeedForward(30, 4, wanted, generator()), generator(3)
+        # A small temperature: sure of nearly everything.
+        wanted = settings(mode, peer=peer, lr=0.01, temperature=0.004 if mode == "recurrent" else 0.02)
+        g, make = generator(3), Recurrent if mode == "recurrent" else FeedForward
+        net = make(Grid(1, 5, 6) if mode == "recurrent" else 30, 4, wanted, generator())
         net.sparse = sparse
         x, wrong = torch.rand(2, 12, 30, generator=g)
         labels = torch.randint(0, 4, (12,), generator=g)
-        if mode == "supervised":
-            x[:, :4] = 0
-            _, squares = net.learn(x, labels, 1.0, g)
+        if mode == "unsupervised":
+            net.learn_unlabelled(x, wrong, labels, 1.0)
         else:
-            _, squares = net.learn_unlabelled(x, wrong, labels, 1.0)
-        rows = [active_rows(p) for p in wanted.rule.push(squares, net.units, sides(12, CPU))]
-        assert all(r is not None and 0 < len(r) < 14 for r in rows)
-        moved.append([w for layer in net.layers for w in (layer.maps[0].weights.smooth, layer.bias.smooth, layer.mean)])
+            x[:, :4] = 0
+            net.learn(x, labels, 1.0, g)
+        moved.append([w for layer in net.layers for w in (*(m.weights.smooth for m in layer.maps), layer.bias.smooth)])
+    assert len(shares) == 3 and all(0 < share < 0.6 for share in shares)
     for one, other in zip(*moved, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-13)
 

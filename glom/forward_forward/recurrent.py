@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from glom.forward_forward.goodness import length_scale, normalise, peer_pull, sides, sum_squares
+from glom.forward_forward.goodness import active_rows, length_scale, normalise, peer_pull, sides, sum_squares
 from glom.forward_forward.layers import Layer, Readout
 from glom.forward_forward.maps import Dense, Grid, LinearMap, Local
 from glom.forward_forward.samples import choose_wrong
@@ -34,6 +34,7 @@ class Recurrent:
 
     Attributes:
         grids: where each hidden layer's units are; one place where they are fully connected.
+        sparse: leave rows that a gradient cannot feel out of it, see `active_rows`.
     """
 
     def __init__(self, shape: Grid, classes: int, settings: FFSettings, generator: torch.Generator) -> None:
@@ -41,6 +42,8 @@ class Recurrent:
         self.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.get_default_dtype()
         device = generator.device
         self.local = local = settings.mode == "local"
+        # Of a local map rows are columns, slow to gather; on a device their number would have to be asked for.
+        self.sparse = device.type == "cpu" and not local
         self.grids = [Grid(c, shape.height, shape.width) if local else Grid(c, 1, 1) for c in settings.widths]
         grids = [shape, *self.grids]
 
@@ -126,24 +129,24 @@ class Recurrent:
         rows = 2 * b
         seen, errors = self._buffers("normal", steps * rows), self._buffers("error", steps * rows)
         means = [torch.zeros_like(a.mean) for a in self.layers]
-        found = torch.empty(0)
-        side = sides(b, x.device)
+        push = [torch.empty(steps, rows, device=x.device) for _ in self.layers]
+        found, side = torch.empty(0), sides(b, x.device)
         before = [self._twice(n) for n in normal]
         settling = self.settle(self._twice(drive), both, [self._twice(s) for s in states], before)
         for t, (fresh, now, squares, after) in enumerate(settling):
             here = slice(t * rows, (t + 1) * rows)
             for k, layer in enumerate(self.layers):
                 seen[k][here] = before[k]
-                self._error(layer, fresh[k], now[k], squares[k], side, errors[k][here])
+                push[k][t] = layer.rule.push(squares[k], layer.units, side)
+                self._error(fresh[k], now[k], push[k][t], errors[k][here])
                 means[k] += now[k][b:].mean(0, dtype=layer.mean.dtype) / steps
             before = after
             if t + 1 == settings.read[1]:
                 found = torch.stack(squares)
-        for layer, mean, d in zip(self.layers, means, errors, strict=True):
-            if settings.peer:
+        if settings.peer:
+            for layer, mean in zip(self.layers, means, strict=True):
                 layer.mean.mul_(0.9).add_(mean, alpha=0.1)
-                d.unflatten(0, (steps, 2, b))[:, 1] += peer_pull(layer.mean, settings.peer).to(d.dtype)
-        self._accumulate(normalise(x), seen, errors, both)
+        self._accumulate(normalise(x), seen, errors, push, both)
         for layer in self.layers:
             layer.step(settings.lr * share)
         return logits, found
@@ -165,32 +168,56 @@ class Recurrent:
             return d.T.unflatten(1, (times, -1)).sum(1).T
         return d.unflatten(0, (times, -1)).sum(0)
 
-    def _error(self, layer: Layer, fresh: Tensor, now: Tensor, squares: Tensor, side: Tensor, out: Tensor) -> None:
-        """What one iteration asks of `a`, -dloss/da (2B, n), negative rows first; peer normalisation follows.
+    def _error(self, fresh: Tensor, now: Tensor, push: Tensor, out: Tensor) -> None:
+        """What one iteration asks of `a`, -dloss/da (2B, n), negative rows first, but for peer normalisation.
 
         The damped state follows `a` by 1 - damping.
         """
-        push = layer.rule.push(squares, layer.units, side)
         wanted = now * (push * (1 - self.settings.damping))[:, None].to(out.dtype)
         # Unlike a fresh state, a damped one may be positive where the unit is off: so the rectifier's derivative.
         torch.ops.aten.threshold_backward.grad_input(wanted, fresh, 0, grad_input=out)
 
-    def _accumulate(self, x: Tensor, seen: list[Tensor], errors: list[Tensor], labels: Tensor) -> None:
-        """Smoothed gradients of all maps: every map's iterations are one product."""
-        steps, keep = self.settings.iterations, self.settings.momentum
-        rows = len(errors[0]) // steps
-        scale = (1 - keep) / (steps * rows / 2)
+    def _accumulate(
+        self, x: Tensor, seen: list[Tensor], errors: list[Tensor], push: list[Tensor], labels: Tensor
+    ) -> None:
+        """Smoothed gradients of all maps: every map's iterations are one product, of the rows that it feels.
+
+        Args:
+            x: (B, inputs). seen, errors: (iterations 2B, n) a layer. push: (iterations, 2B) a layer. labels: (2B,).
+        """
+        steps, keep, b = self.settings.iterations, self.settings.momentum, len(x)
+        scale = (1 - keep) / (steps * b)
+
+        def positive(t: Tensor) -> Tensor:
+            return t.unflatten(0, (steps, 2, b))[:, 1]
+
         for k, (layer, d) in enumerate(zip(self.layers, errors, strict=True)):
             up, down = layer.maps
+            rows = active_rows(push[k].flatten()) if self.sparse else None
+            pull = peer_pull(layer.mean, layer.rule.peer).to(d.dtype) if layer.rule.peer else None
+            if pull is not None and rows is None:
+                positive(d).add_(pull)
             total = self._over(d, steps)
+            if rows is not None:
+                d = d.index_select(0, rows)
+                if pull is not None:  # what it asks of every positive row, it asks once of their sum
+                    total[b:] += steps * pull
+                    d = torch.cat([d, pull[None]])
+
+            def given(n: Tensor, rows: Tensor | None = rows, pulled: bool = pull is not None) -> Tensor:
+                if rows is None:
+                    return n
+                picked = n.index_select(0, rows)
+                return torch.cat([picked, positive(n).sum((0, 1))[None]]) if pulled else picked
+
             if k == 0:
                 up.accumulate(x, self._over(total, 2), keep, scale)
             else:
-                up.accumulate(seen[k - 1], d, keep, scale)
+                up.accumulate(given(seen[k - 1]), d, keep, scale)
             if k + 1 == len(self.layers):
                 down.accumulate(self._clamped[labels], total, keep, scale)
             else:
-                down.accumulate(seen[k + 1], d, keep, scale)
+                down.accumulate(given(seen[k + 1]), d, keep, scale)
             layer.bias.add(total.sum(0, dtype=layer.mean.dtype), keep, scale)
 
     # -- answers ---------------------------------------------------------------------------------------------------
