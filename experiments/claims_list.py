@@ -211,8 +211,9 @@ def networks() -> list[Claim]:
                     {f"fall{i}": f"differences/fall/{i - 1}/islands/1" for i in (1, 2, 3)}
                     | {f"level{i}": f"levels[level={i}]/islands" for i in (1, 2, 3, 4)},
                     tuple(Check(f"fall{i}", ">", 0) for i in (1, 2, 3)),
-                    "GLOM trained on masked regions, 4,000 steps: {level1:.1f}, {level2:.1f}, {level3:.1f}, {level4:.1f} islands "
-                    "from level 1 to 4, every fall's 95 % interval above 0 (it depends on the threshold: docs/glom.md)",
+                    "GLOM trained on masked regions, 4,000 steps: {level1:.1f}, {level2:.1f}, {level3:.1f}, "
+                    "{level4:.1f} islands from level 1 to 4, every fall's 95 % interval above 0 "
+                    "(it depends on the threshold: docs/glom.md)",
                 ),
             ),
         ),
