@@ -25,7 +25,7 @@ from commands.common import (
     show_stages,
     table,
 )
-from commands.glom import Images, SheetsOut, Source, Threshold, score_table, show_sheets
+from commands.glom import HeldOut, Images, SheetsOut, Source, Threshold, score_table, show_sheets
 
 app = typer.Typer(
     help="Forward-forward networks: train, eval, goodness maps, islands.", no_args_is_help=True, add_completion=False
@@ -239,7 +239,7 @@ def score(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Run folder; a new score in DIR otherwise.", metavar="DIR")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="Held-out composites.", min=2)] = 200,
+    limit: HeldOut = 200,
     source: Source = "",
     threshold: Threshold = 0.9,
     record: Record = None,

@@ -34,6 +34,7 @@ Images = Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...
 SheetsOut = Annotated[
     str | None, typer.Option("--out", "-o", help="Run folder; a new islands-NAME in DIR otherwise.", metavar="DIR")
 ]
+HeldOut = Annotated[int, typer.Option("--limit", help="Held-out composites.", min=2)]
 Source = Annotated[
     str, typer.Option("--source", help="Objects of the composites, e.g. fashion-mnist:ROOT.", metavar="S")
 ]
@@ -193,7 +194,7 @@ def score(
     source: Annotated[
         str, typer.Option("--source", help="Objects of the composites; default: the trained one's.", metavar="S")
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", help="Held-out composites.", min=2)] = 200,
+    limit: HeldOut = 200,
     iterations: Iterations = 0,
     threshold: Threshold = 0.9,
     record: Record = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 # Before torch is loaded: small tensors gain nothing from threads that wait for one another, and lose much where others
@@ -38,20 +39,25 @@ def shared() -> Path:
     return SHARED
 
 
+def in_process(capsys: pytest.CaptureFixture[str], app: typer.Typer, name: str) -> Callable[..., tuple[int, str, str]]:
+    """A caller of `apm NAME ...` in this process: (exit code, standard output, standard error)."""
+    root = typer.Typer()
+    root.add_typer(app, name=name)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = guard(root, [name, *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
 @pytest.fixture
 def call_ff(capsys, monkeypatch, tmp_path):
     """Run `apm ff ...` in this process: (exit code, standard output, standard error)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("APM_DATA", raising=False)
-    root = typer.Typer()
-    root.add_typer(ff, name="ff")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(root, ["ff", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return in_process(capsys, ff, "ff")
 
 
 def start(command: list[str], **env: str) -> subprocess.Popen[str]:

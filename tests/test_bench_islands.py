@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 
 from commands.bench import app
-from commands.common import guard
 from experiments.bench import islands as bench
 from experiments.bench.islands import IslandsSettings, compare_hooks, compare_tsne, photograph, real_grid, run_islands
 from glom.errors import InputError
 from probes.reduction import embed, trustworthiness
-from tests.conftest import make_image
+from tests.conftest import in_process, make_image
 from tests.test_islands_cli import bsds
 
 SMALL = IslandsSettings(
@@ -30,15 +28,7 @@ def call(capsys, monkeypatch):
     """Run `apm bench ...` in this process: (exit code, standard output, standard error)."""
     monkeypatch.setattr(bench, "IslandsSettings", lambda: SMALL)
     monkeypatch.setattr(bench, "QUICK", replace(SMALL, tsne_rounds=1))
-    root = typer.Typer()
-    root.add_typer(app, name="bench")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(root, ["bench", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return in_process(capsys, app, "bench")
 
 
 def test_the_defaults_are_what_is_asked_for():

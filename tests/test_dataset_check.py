@@ -18,9 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-import typer
 
-from commands.common import guard
 from commands.datasets import app
 from glom.datasets import aligned_head, check_dataset, class_rows, dataset_names, open_dataset
 from glom.datasets.catalogue import NAMED
@@ -29,6 +27,7 @@ from glom.datasets.imagenet_sets import subset_layouts, subset_wnids
 from glom.datasets.layouts import Archive, Download, Layout
 from glom.errors import InputError, RunError
 from glom.teachers.base import ZeroShotHead
+from tests.conftest import in_process
 from tests.test_dataset_layouts import coco, coop, photo, save, write
 
 WNIDS = imagenet_wnids()
@@ -39,15 +38,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     """Run `apm datasets ...` in this process: (exit code, standard output, standard error)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("APM_DATA", raising=False)
-    root = typer.Typer()
-    root.add_typer(app, name="datasets")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(root, ["datasets", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return in_process(capsys, app, "datasets")
 
 
 def published(monkeypatch: pytest.MonkeyPatch, name: str, **counts: tuple[int, int]) -> None:

@@ -6,17 +6,16 @@ import json
 
 import pytest
 import torch
-import typer
 from torch import nn
 
 from commands.ablate import app
-from commands.common import guard
 from experiments.folding import machine_for, overfit_for
 from experiments.folding_settings import AXES, FoldingSettings, settings_of
 from experiments.folding_variants import VariantAPM
 from glom.apm import APM, preset
 from glom.columns import grid_queries
 from glom.errors import InputError
+from tests.conftest import in_process
 
 SMALL = preset("apm-tiny", features=16, trunk=(24, 16), rgb=(8,))
 TINY = ["--limit", 2, "--seeds", 1, "--iterations", 3, "--quiet"]
@@ -24,15 +23,7 @@ TINY = ["--limit", 2, "--seeds", 1, "--iterations", 3, "--quiet"]
 
 @pytest.fixture
 def call(capsys):
-    root = typer.Typer()
-    root.add_typer(app, name="ablate")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(root, ["ablate", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return in_process(capsys, app, "ablate")
 
 
 def test_without_a_variant_it_is_the_machine_itself():

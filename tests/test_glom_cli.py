@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 from PIL import Image
 
 import experiments.glom_train as training
-from commands.common import guard
 from commands.glom import app
 from glom.consensus import GlomConfig
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.objectives import Loss, objective_of
 from glom.errors import RunError
-from tests.conftest import make_image
+from tests.conftest import in_process, make_image
 
 SOURCE = ["--source", "fashion-mnist-sample"]
 SMALL = [
@@ -42,15 +40,7 @@ SMALL = [
 @pytest.fixture
 def call(capsys):
     """Run `apm glom ...` in this process: (exit code, standard output, standard error)."""
-    root = typer.Typer()
-    root.add_typer(app, name="glom")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(root, ["glom", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return in_process(capsys, app, "glom")
 
 
 @pytest.fixture

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
-from commands.common import guard
 from commands.islands import app
-from tests.conftest import make_image
+from tests.conftest import in_process, make_image
 
 SMALL = ["--backbone", "glom-tiny", "--size", "32", "--quiet"]
 
@@ -21,15 +19,7 @@ SMALL = ["--backbone", "glom-tiny", "--size", "32", "--quiet"]
 def call(capsys, monkeypatch, tmp_path):
     """Run `apm islands ...` in this process: (exit code, standard output, standard error)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    root = typer.Typer()
-    root.add_typer(app, name="islands")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(root, ["islands", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return in_process(capsys, app, "islands")
 
 
 def bsds(root: Path, count: int = 3, split: str = "val") -> Path:

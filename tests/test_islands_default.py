@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
-from commands.common import guard
 from commands.islands import app
-from tests.conftest import make_image
+from tests.conftest import in_process, make_image
 from tests.test_islands_cli import bsds, masks
 
 
@@ -22,15 +20,7 @@ from tests.test_islands_cli import bsds, masks
 def call(capsys, monkeypatch, tmp_path):
     """Run `apm islands ...` in this process: (exit code, standard output, standard error)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    root = typer.Typer()
-    root.add_typer(app, name="islands")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(root, ["islands", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return in_process(capsys, app, "islands")
 
 
 def page_layers(path: Path) -> list[dict]:

@@ -217,7 +217,8 @@ def run_ff(settings: FFBench, tell: Tell = silent, mnist: Path | None = None) ->
         rest of the machine had meanwhile. Shares of a large product's rate: `model_share` counts the operations of the
         algorithm as published (model FLOPs utilisation: what is saved counts as done), `large_share` those that are
         carried out, both with every row in every gradient. `trained_model_share` is the first on
-        real pictures after `settings.trained` steps; `felt` the share of rows that each layer's gradient feels there.
+        real pictures after `settings.trained` steps; `felt` the share of rows that each layer's gradient feels at the
+        end, the timed steps having trained on.
     """
     sizes = [SIDE * SIDE, *settings.widths]
     trained = OwnSteps(settings, *real_pictures(mnist), "fp32")

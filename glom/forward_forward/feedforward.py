@@ -172,7 +172,8 @@ class FeedForward:
             (R, n) of them, followed by what peer normalisation asks of the sum of all positive rows, (R or R + 1, n).
         """
         layer, keep, scale = self.layers[k], self.settings.momentum, (1 - self.settings.momentum) / b
-        pull, rows = layer.pull(states[b : 2 * b]), active_rows(push) if self.sparse else None
+        pull = layer.pull(states[b : 2 * b].mean(0, dtype=layer.mean.dtype))
+        rows = active_rows(push) if self.sparse else None
         d = self._work(f"error {k}", (2 * b + 1, layer.units), self.dtype)
         # Where a unit is off its state is zero, so the rectifier's derivative needs no mask.
         if rows is None:

@@ -33,11 +33,11 @@ class Layer:
         torch.mul(states, length_scale(squares, self.units)[:, None].to(states.dtype), out=normal)
         return squares
 
-    def pull(self, states: Tensor) -> Tensor | None:
-        """What peer normalisation adds to every positive row, (n,), once it has seen theirs (B, n); None without it."""
+    def pull(self, mean: Tensor) -> Tensor | None:
+        """What peer normalisation adds to every positive row, (n,), once their mean (n,) is known; None without it."""
         if not self.rule.peer:
             return None
-        self.mean.mul_(0.9).add_(states.mean(0, dtype=self.mean.dtype), alpha=0.1)
+        self.mean.mul_(0.9).add_(mean, alpha=0.1)
         return peer_pull(self.mean, self.rule.peer)
 
     def step(self, rate: float) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from glom.forward_forward.goodness import active_rows, length_scale, normalise, peer_pull, sides, sum_squares
+from glom.forward_forward.goodness import active_rows, length_scale, normalise, sides, sum_squares
 from glom.forward_forward.layers import Layer, Readout
 from glom.forward_forward.maps import Dense, Grid, LinearMap, Local
 from glom.forward_forward.samples import choose_wrong
@@ -143,10 +143,8 @@ class Recurrent:
             before = after
             if t + 1 == settings.read[1]:
                 found = torch.stack(squares)
-        if settings.peer:
-            for layer, mean in zip(self.layers, means, strict=True):
-                layer.mean.mul_(0.9).add_(mean, alpha=0.1)
-        self._accumulate(normalise(x), seen, errors, push, both)
+        pulls = [layer.pull(mean) for layer, mean in zip(self.layers, means, strict=True)]
+        self._accumulate(normalise(x), seen, errors, push, pulls, both)
         for layer in self.layers:
             layer.step(settings.lr * share)
         return logits, found
@@ -178,12 +176,19 @@ class Recurrent:
         torch.ops.aten.threshold_backward.grad_input(wanted, fresh, 0, grad_input=out)
 
     def _accumulate(
-        self, x: Tensor, seen: list[Tensor], errors: list[Tensor], push: list[Tensor], labels: Tensor
+        self,
+        x: Tensor,
+        seen: list[Tensor],
+        errors: list[Tensor],
+        push: list[Tensor],
+        pulls: list[Tensor | None],
+        labels: Tensor,
     ) -> None:
         """Smoothed gradients of all maps: every map's iterations are one product, of the rows that it feels.
 
         Args:
-            x: (B, inputs). seen, errors: (iterations 2B, n) a layer. push: (iterations, 2B) a layer. labels: (2B,).
+            x: (B, inputs). seen, errors: (iterations 2B, n) a layer. push: (iterations, 2B) a layer.
+            pulls: (n,) a layer, see `Layer.pull`. labels: (2B,).
         """
         steps, keep, b = self.settings.iterations, self.settings.momentum, len(x)
         scale = (1 - keep) / (steps * b)
@@ -191,10 +196,10 @@ class Recurrent:
         def positive(t: Tensor) -> Tensor:
             return t.unflatten(0, (steps, 2, b))[:, 1]
 
-        for k, (layer, d) in enumerate(zip(self.layers, errors, strict=True)):
+        for k, (layer, d, pull) in enumerate(zip(self.layers, errors, pulls, strict=True)):
             up, down = layer.maps
             rows = active_rows(push[k].flatten()) if self.sparse else None
-            pull = peer_pull(layer.mean, layer.rule.peer).to(d.dtype) if layer.rule.peer else None
+            pull = pull if pull is None else pull.to(d.dtype)
             if pull is not None and rows is None:
                 positive(d).add_(pull)
             total = self._over(d, steps)
