@@ -341,7 +341,8 @@ def _load(block: Block, request: TTTRun, ready: Prepared) -> list[Case | GlomErr
 def summary(folder: Path) -> dict[str, Any]:
     """The table of a run from its lines alone; accuracies in percent, agreement in 0-1, None without labels.
 
-    `difference` is APM minus teacher on the same samples, `ci95` its paired bootstrap interval, `mcnemar_p` exact.
+    `iterations` is the mean over samples (whole where all took as many); `difference` is APM minus teacher on the same
+    samples, `ci95` its paired bootstrap interval, `mcnemar_p` exact.
     """
     manifest = read_json(folder / "manifest.json")
     if manifest.get("kind") != "ttt":
@@ -354,12 +355,12 @@ def summary(folder: Path) -> dict[str, Any]:
     seconds = [s for i, s in read_timing(folder).items() if i in {r["id"] for r in good}]
     low, high = bootstrap_ci(100 * (apm - teacher))
     percent = lambda x: round(100 * float(np.mean(x)), 4) if len(x) else None  # noqa: E731
-    steps = {r["iterations"] for r in good}
+    steps = [r["iterations"] for r in good]
     return {
         "n": len(good),
         "skipped": sum(r["status"] == "skipped" for r in records),
         "failed": sum(r["status"] == "failed" for r in records),
-        "iterations": steps.pop() if len(steps) == 1 else (round(float(np.mean(list(steps))), 1) if steps else None),
+        "iterations": steps[0] if len(set(steps)) == 1 else (round(float(np.mean(steps)), 1) if steps else None),
         "teacher_top1": percent(teacher),
         "apm_top1": percent(apm),
         "difference": round(100 * float(np.mean(apm - teacher)), 4) if len(apm) else None,

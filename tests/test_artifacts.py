@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from commands.common import guard
+from experiments.ttt_run import summary
 from glom.artifacts import RunFolder, check_record, public_name, read_lines, read_results, read_timing, write_json
 from glom.errors import InputError, RunError
 
@@ -60,6 +61,17 @@ def test_damage_before_the_end_is_named(tmp_path):
 )
 def test_records_do_not_say_where_things_lie(word, public):
     assert public_name(word) == public
+
+
+@pytest.mark.parametrize(("steps", "mean"), [([10] * 99 + [50], 10.4), ([7, 7], 7), ([], None)])
+def test_iterations_a_sample_is_the_mean_over_samples(steps, mean, tmp_path):
+    """Not the mean of the numbers that occur: early stopping makes some rare."""
+    with open_run(tmp_path / "run") as folder:
+        for index, count in enumerate(steps):
+            right = {"label": 0, "teacher": 0, "apm": 0, "oracle": True}
+            folder.append({"id": str(index), "index": index, "status": "ok", "iterations": count, **right})
+    found = summary(tmp_path / "run")["iterations"]
+    assert found == mean and type(found) is type(mean)
 
 
 def test_a_second_process_is_told(tmp_path):
