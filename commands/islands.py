@@ -121,8 +121,17 @@ def score_table(result: dict[str, Any], folder: Path) -> None:
         rows = [(*row[:4], *row[5:]) for row in rows]
     title = f"{folder}: {result['n']} pictures, {result['skipped']} skipped"
     table(heads, rows, title=title, right=range(1, len(heads)))
-    gain, low, high = best["minus_pixels"]["covering"]
-    say(f"* best layer by covering; minus colour + position: {gain:+.3f} [{low:+.3f}, {high:+.3f}]")
+    say("* best layer by covering on these very pictures, and so a little high")
+    held = result["held_out"]
+    if held is None:
+        say("one picture alone: no layer can be chosen on others, so nothing is compared with the baselines")
+        return
+    picked = " and ".join(str(i) for i in dict.fromkeys(held["layers"]))
+    say(f"layer chosen on the other half of the pictures ({picked}): covering {held['covering']:.3f}")
+    for name, key in (("colour + position", "minus_pixels"), ("the untrained network", "minus_untrained")):
+        gain, low, high = held[key]["covering"]
+        word = "ahead" if low > 0 else "behind" if high < 0 else "undecided"
+        say(f"    minus {name}: {gain:+.3f} [{low:+.3f}, {high:+.3f}], {word}")
 
 
 def _row(name: str, r: dict[str, Any]) -> tuple[str, ...]:
@@ -139,7 +148,7 @@ app.command("emerge")(emerge)
 @app.command("compare")
 def compare(
     folders: Annotated[list[str], typer.Argument(help="Run folders of `apm islands score`.", metavar="DIR DIR...")],
-    by: Annotated[str, typer.Option("--by", help="Measure the best layer is chosen by.")] = "covering",
+    by: Annotated[str, typer.Option("--by", help="Measure a layer is chosen by, on other pictures.")] = "covering",
     as_json: Json = False,
 ) -> None:
     """Two or more backbones or checkpoints on the same pictures, paired with the first."""
@@ -156,8 +165,10 @@ def compare(
             gain, low, high = r["minus_first"][by]
             difference = f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]"
         values = [number(r[k]) for k in ("covering", "ari", "nmi", "boundary_f")]
-        rows.append((r["folder"], r["backbone"], str(r["layer"]), *values, difference))
+        picked = ", ".join(str(i) for i in dict.fromkeys(r["layers"]))
+        rows.append((r["folder"], r["backbone"], picked, *values, difference))
     heads = ["run", "backbone", "layer", "covering", "ARI", "NMI", "boundary F", f"{by} minus first [95 %]"]
-    table(heads, rows, title=f"{result['n']} pictures, best layer by {by}", right=range(2, 8))
+    title = f"{result['n']} pictures, layer chosen by {by} on the other half of them"
+    table(heads, rows, title=title, right=range(2, 8))
     if not result["same_data"]:
         say("the runs' data sets differ; only the pictures they share, by name, are compared")

@@ -26,7 +26,7 @@ from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import colour_position, enlarge, parse_partition, partition
 
 INPUTS = ("picture", "shuffled", "noise")
-SCORES = ("ari", "nmi", "covering", "boundary_f")
+SCORES = ("ari", "nmi", "covering", "covering_best", "boundary_f")
 CONDITIONS = "token,token+patch,token+rgb,token+grid,token+fine,token+fine+patch"
 BASELINES = ("untrained", "position code", "colour + position")
 

@@ -37,8 +37,9 @@ def islands(request: Request, out: Path, device: str) -> Events:
         yield event
     name = Path(data).name
     rows = [_island(f"{shown['backbone']}, layer {r['layer']}", name, r, scored["n"]) for r in scored["layers"]]
-    twin = max(scored["baselines"]["untrained"], key=lambda r: r["covering"])
-    rows.append(_island(f"untrained, layer {twin['layer']}", name, twin, scored["n"]))
+    if held := scored["held_out"]:
+        rows.append(_island(f"{shown['backbone']}, layer chosen on other pictures", name, held, scored["n"]))
+        rows.append(_island("untrained, layer chosen on other pictures", name, held["untrained"], scored["n"]))
     rows.append(_island("colour + position", name, scored["baselines"]["pixels"], scored["n"]))
     if scored["human"]:
         rows.append(_island("people", name, scored["human"], scored["n"]))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from commands.islands import app
+from experiments.islands_score import chosen_elsewhere, summarise
 from tests.conftest import in_process, make_image
 
 SMALL = ["--backbone", "glom-tiny", "--size", "32", "--quiet"]
@@ -69,9 +71,54 @@ def test_score_gives_every_number_with_its_baselines(call, tmp_path):
     assert result["baselines"]["pixels"]["ari"] > 0.4  # flat colours give themselves away
     assert json.loads((out / "summary.json").read_text()) == result
     assert len((out / "results.jsonl").read_text().splitlines()) == 3
-    code, text, _ = call("score", data / "val", "--out", tmp_path / "b", "--grid", 16, "--limit", 2, *SMALL)
-    assert code == 0 and "colour + position" in text and "people" in text
+    code, text, said = call("score", data / "val", "--out", tmp_path / "b", "--grid", 16, "--limit", 2, *SMALL)
+    assert code == 0 and "people" in text
     assert max(map(len, text.splitlines())) <= 100
+    chosen, pixels, twin = said.splitlines()[-3:]
+    assert "chosen on the other half" in chosen
+    assert "minus colour + position: " in pixels and "minus the untrained network: " in twin
+    code, _, said = call("score", data / "val", "--out", tmp_path / "c", "--grid", 16, "--limit", 1, *SMALL)
+    assert code == 0 and "one picture alone" in said and "minus" not in said
+
+
+def picture(covering: list[float]) -> dict[str, Any]:
+    """One scored picture with a layer for each covering; both baselines at 0.4."""
+    rows = [dict.fromkeys(("ari", "nmi", "boundary_f"), 0.0) | {"covering": c, "fg_ari": None} for c in covering]
+    plain = rows[0] | {"covering": 0.4}
+    return {
+        "status": "ok",
+        "layers": rows,
+        "baselines": {"pixels": plain, "untrained": [plain] * len(rows)},
+        "human": None,
+    }
+
+
+def test_a_layer_is_chosen_on_other_pictures_than_it_is_scored_on():
+    # On even pictures layer 0 is best, on odd ones layer 1: each half is scored where the other half is best.
+    rows = [picture([0.9, 0.1] if i % 2 == 0 else [0.3, 0.7]) for i in range(6)]
+    held = summarise(rows, [4, 7], ["a", "b"])["held_out"]
+    assert held["layers"] == [7, 4] and held["covering"] == pytest.approx((0.1 + 0.3) / 2)
+    assert held["minus_pixels"]["covering"][0] == held["minus_untrained"]["covering"][0] == pytest.approx(-0.2)
+    assert summarise(rows[:1], [4, 7], ["a", "b"])["held_out"] is None
+
+
+def test_layers_of_noise_gain_nothing():
+    noise = np.random.default_rng(0).normal(0.4, 0.05, (60, 200))
+    best = noise.mean(0).max() - 0.4
+    chosen, _ = chosen_elsewhere([[{"covering": c} for c in row] for row in noise])
+    assert best > 0.015 > 3 * abs(np.mean([c["covering"] for c in chosen]) - 0.4)
+
+
+def test_a_run_by_the_older_measure_is_neither_shown_nor_continued(call, tmp_path):
+    data, out = bsds(tmp_path), tmp_path / "run"
+    base = ["score", data, "--out", out, "--grid", 8, "--layers", "last", *SMALL]
+    assert call(*base)[0] == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["settings"]["measure"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    code, _, error = call("compare", out, out)
+    assert code == 2 and "score it again" in error
+    assert call(*base, "--resume")[0] == 2
 
 
 def test_score_goes_on_where_it_was_killed(call, tmp_path):
@@ -151,6 +198,7 @@ def test_compare_pairs_runs_over_the_same_pictures(call, tmp_path):
     assert "minus_first" not in result["runs"][0]
     a, _, c = result["runs"]
     assert c["covering"] == a["covering"] and c["minus_first"]["covering"] == [0, 0, 0]
+    assert len(a["layers"]) == 2  # one for each half of the pictures
     assert call("compare", tmp_path / "a", tmp_path / "b")[0] == 0
     other = bsds(tmp_path / "other", 1, "train")
     assert call("score", other, "--split", "train", "--out", tmp_path / "d", "--grid", 8, *SMALL)[0] == 0

@@ -77,9 +77,18 @@ def test_people_against_people():
     assert same["covering"] == same["ari"] == same["nmi"] == same["boundary_f"] == 1.0
     assert same["fg_ari"] is None
     mixed = metrics.human_score([a, a, b], outlines)
-    assert mixed is not None and 0.5 < mixed["covering_mean"] < mixed["covering"] < 1
+    assert mixed is not None and 0.5 < mixed["covering"] < mixed["covering_best"] < 1
     assert metrics.human_score([a], metrics.Outlines([a])) is None
     assert metrics.score([a, b], a, metrics.Outlines([a, b]), background=0)["fg_ari"] is not None
+
+
+def test_covering_is_the_mean_over_people_as_published_and_the_best_has_its_own_name():
+    a, b = halves(40, 40, 20), halves(40, 40, 10)
+    found = metrics.score([a, b], a, metrics.Outlines([a, b]))
+    other = metrics.covering(b, a)
+    assert other < 0.9
+    assert found["covering"] == pytest.approx((1 + other) / 2)
+    assert found["covering_best"] == 1.0
 
 
 def test_partitions_of_two_shapes_are_refused():
