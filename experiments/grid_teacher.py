@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms import functional as TF
 
-from glom.backbones.images import normalisation
 from glom.errors import InputError
 from glom.seeds import sample_seed
 from glom.teachers.base import Teacher
-from glom.teachers.hub import first_line
 from glom.teachers.registry import load_teacher
 
 SHIFT = 8  # a view is shifted by at most an eighth of the picture's side
@@ -27,36 +21,18 @@ def grid_teacher(name: str, size: int = 0, device: str = "auto", precision: str 
     """A teacher with a grid, reading pictures of `size` px a side (0: its own size).
 
     At another size than its own the whole picture is squeezed onto the square, and position codes are interpolated by
-    the architecture itself; DINOv2 and convolutional networks can, others say that they cannot.
+    the architecture itself (`Teacher.resized`); transformers' models and convolutional networks can, others say that
+    they cannot.
 
     Raises:
         InputError: no such teacher, one without a grid, a size its architecture cannot read.
     """
-    teacher: Any = load_teacher(name, device, precision)
+    teacher = load_teacher(name, device, precision)
     if not teacher.has_grid:
         raise InputError(f"{name} has no feature grid to learn from; choose another --teacher")
-    if size in (0, teacher.image_size):
-        return teacher
-    if size < 1:
+    if size < 0:
         raise InputError(f"--size must be at least 1 px, got {size}")
-    twin = copy.copy(teacher)
-    # The fingerprint was computed for the other size, if it was; its identity now names this one.
-    twin.__dict__.pop("fingerprint", None)
-    twin._identity = f"{teacher._identity} squeezed to {size}"
-    twin.image_size, twin.crops = size, False
-    mean, std = normalisation(teacher)
-
-    def squeeze(image: Image.Image) -> Tensor:
-        pixels = TF.to_tensor(image.resize((size, size), Image.Resampling.BICUBIC))
-        return TF.normalize(pixels, list(mean), list(std))
-
-    twin._transform = squeeze
-    try:
-        twin.grid(twin.preprocess(Image.new("RGB", (size, size)))[None])
-    except (RuntimeError, ValueError, AssertionError) as error:
-        own = teacher.image_size
-        raise InputError(f"{name} cannot read {size} px ({first_line(error)}); it reads {own} px") from error
-    return twin
+    return teacher.resized(size or teacher.image_size)
 
 
 def grid_shape(teacher: Teacher) -> tuple[int, int, int]:

@@ -15,7 +15,6 @@ from PIL import Image
 
 from glom.apm import AsynchronousPerceptionMachine
 from glom.backbones.base import Backbone
-from glom.backbones.images import normalisation
 from glom.datasets.base import Sample
 from glom.datasets.registry import open_dataset
 from glom.datasets.segmentation import CompositePicture, SegmentedPicture, open_segmentation
@@ -63,9 +62,8 @@ def squeezed(teacher: Teacher | Backbone, image: Image.Image, size: int = 0) -> 
 
     A teacher's own preprocessing may crop; its grid would then lie over a part of the picture only.
     """
-    mean, std = normalisation(teacher) if not isinstance(teacher, Backbone) else (teacher.mean, teacher.std)
     side = size or (teacher.size if isinstance(teacher, Backbone) else teacher.image_size)
-    view = boring_video(image, 1, side, mean, std)[:, 0].contiguous()
+    view = boring_video(image, 1, side, teacher.mean, teacher.std)[:, 0].contiguous()
     return view.to(teacher.device)
 
 

@@ -31,9 +31,8 @@ class ImageBackbone(Backbone):
     def __init__(self, name: str, teacher: Any, whole: nn.Module) -> None:
         """`whole` is the module `build` makes anew; the part that is run is found in it."""
         self.teacher = teacher
-        mean, std = normalisation(teacher)
-        size = teacher.image_size
-        super().__init__(name, "image model", whole, teacher.device, frames=1, size=size, patch=1, mean=mean, std=std)
+        size, norm = teacher.image_size, {"mean": teacher.mean, "std": teacher.std}
+        super().__init__(name, "image model", whole, teacher.device, frames=1, size=size, patch=1, **norm)
         trunk = self.trunk
         stem = next((m for m in trunk.modules() if isinstance(m, nn.Conv2d)), None)
         self.patch = int(max(stem.stride)) if stem is not None else 1
@@ -174,14 +173,6 @@ def _inside(name: str, block: nn.Module) -> list[tuple[str, nn.Module]]:
     if isinstance(block, nn.Sequential) and name.startswith("blocks."):
         return [(f"{name}.{j}", b) for j, b in enumerate(block)]
     return [(name, block)]
-
-
-def normalisation(teacher: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the teacher's preprocessing, for pixels in [0, 1]; 0 and 1 where it has none."""
-    for step in getattr(teacher._transform, "transforms", []):
-        if hasattr(step, "mean") and hasattr(step, "std"):
-            return tuple(float(x) for x in step.mean), tuple(float(x) for x in step.std)
-    return (0.0,) * 3, (1.0,) * 3
 
 
 def architecture(model: Any) -> str:

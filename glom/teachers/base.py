@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from PIL import Image
 from torch import Tensor
+
+Channels = tuple[float, float, float]  # red, green, blue
 
 
 @dataclass(frozen=True)
@@ -46,26 +48,35 @@ class Teacher(Protocol):
         name: what loads it again, e.g. `open_clip:ViT-L-14@openai`.
         width: F, the length of its token.
         image_size: side of the square picture `preprocess` returns, in pixels.
+        mean, std: of its normalisation, for pixels in [0, 1].
         device: where it runs.
         has_grid: whether `grid` works.
         has_text: whether `zero_shot_head` takes arbitrary class names (False: the classifier's own classes only).
         classes: the classifier's own class names, or None.
+        notes: what loading had to assume, one sentence each.
         fingerprint: sha256 over architecture, preprocessing, weights and precision: equal exactly when the outputs are.
     """
 
     name: str
     width: int
     image_size: int
+    mean: Channels
+    std: Channels
     device: torch.device
     has_grid: bool
     has_text: bool
     classes: tuple[str, ...] | None
+    notes: list[str]
 
     @property
     def fingerprint(self) -> str: ...
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """An RGB picture of any size -> (3, image_size, image_size), float32, on the CPU."""
+        ...
+
+    def resized(self, size: int) -> Self:
+        """The same encoder reading the whole picture squeezed onto (size, size). Raises `InputError` if it cannot."""
         ...
 
     def token(self, images: Tensor) -> Tensor:

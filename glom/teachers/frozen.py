@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision import transforms as T
 
 from glom.errors import InputError
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.base import Channels, ZeroShotHead
+from glom.teachers.hub import first_line
 from glom.weights import state_sha256
 from glom.zero_shot import class_embeddings, select_rows
 
@@ -36,7 +40,6 @@ class FrozenTeacher(ABC):
     Attributes beyond the protocol's:
         precision: `fp32`, `bf16` or `fp16`.
         no_text: why `has_text` is False, or ''.
-        notes: what loading had to assume, one sentence each.
     """
 
     has_grid: bool = True
@@ -72,10 +75,8 @@ class FrozenTeacher(ABC):
         self._model = model.eval().requires_grad_(False).to(runtime.device, runtime.dtype)
         self._transform, self._identity = transform, identity
         self._classifier: tuple[Tensor, Tensor | None] | None = None
-        size = tuple(transform(Image.new("RGB", (64, 64))).shape)
-        if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
-            raise InputError(f"{name} reads pictures of shape {size}; only square ones of 3 channels are supported")
-        self.image_size: int = size[1]
+        self.image_size = _side(name, transform)
+        self.mean, self.std = normalisation(transform)
 
     # -- what a family adds ---------------------------------------------------------------------------------------
 
@@ -99,6 +100,39 @@ class FrozenTeacher(ABC):
         if self.crops:
             image = _cut_strip(image, self.image_size)
         return self._transform(image).float()
+
+    def resized(self, size: int) -> Self:
+        """This teacher reading `size` px a side: the whole picture squeezed onto the square, normalised as ever.
+
+        Position codes are interpolated by the architecture itself: transformers' models and convolutional networks can.
+        The weights are shared.
+
+        Raises:
+            InputError: a size this architecture cannot read.
+        """
+        if size < 1:
+            raise InputError(f"a teacher's picture needs a side of at least 1 px, got {size}")
+        if size == self.image_size:
+            return self
+        twin = copy.copy(self)
+        # The fingerprint was computed for the other size, if it was; the identity now names this one.
+        twin.__dict__.pop("fingerprint", None)
+        stated = isinstance(self._transform, T.Compose)  # its steps are in the identity; what was probed is not
+        twin._identity = f"{self._identity} squeezed to {size}" + (
+            "" if stated else f", mean {self.mean}, std {self.std}"
+        )
+        twin.image_size, twin.crops = size, False
+        bicubic = T.InterpolationMode.BICUBIC
+        twin._transform = T.Compose([T.Resize((size, size), bicubic), T.ToTensor(), T.Normalize(self.mean, self.std)])
+        try:
+            blank = twin.preprocess(Image.new("RGB", (size, size)))[None]
+            twin.token(blank)
+            if self.has_grid:
+                twin.grid(blank)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            own = self.image_size
+            raise InputError(f"{self.name} cannot read {size} px ({first_line(error)}); it reads {own} px") from error
+        return twin
 
     def token(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, F) float32: the raw token. Raises `InputError` for pictures of another shape."""
@@ -159,6 +193,47 @@ class FrozenTeacher(ABC):
         self._classifier = (layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
         self.classes = tuple(names)
         self.no_text = "it has no text encoder"
+
+
+def _side(name: str, transform: Callable[[Image.Image], Tensor]) -> int:
+    """The side of the square that pictures of any shape become. Raises `InputError` where they do not all."""
+    found = []
+    for w, h in ((64, 64), (90, 41), (31, 70)):
+        try:
+            found.append(tuple(transform(Image.new("RGB", (w, h))).shape))
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{name}: its preprocessing fails on a picture of {w}x{h} ({first_line(error)})"
+            ) from error
+    if len(set(found)) > 1:
+        raise InputError(
+            f"{name}: its preprocessing makes {found[0]} of a square picture and {found[1]} of a wide one; "
+            "only encoders that always read one square size are supported: let it crop or squash"
+        )
+    size = found[0]
+    if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
+        raise InputError(f"{name} reads pictures of shape {size}; only square ones of 3 channels are supported")
+    return size[1]
+
+
+def normalisation(transform: Callable[[Image.Image], Tensor]) -> tuple[Channels, Channels]:
+    """Mean and standard deviation that `transform` applies, for pixels in [0, 1].
+
+    torchvision's step says them. Any other library's preprocessing ends in an affine map of each channel all the same,
+    and what it makes of black and of white gives the map.
+    """
+    for step in getattr(transform, "transforms", []):
+        if isinstance(step, T.Normalize):
+            return _three(step.mean), _three(step.std)
+    black, white = (transform(Image.new("RGB", (64, 64), (c, c, c))).double().mean((1, 2)) for c in (0, 255))
+    if not bool((white > black).all()):
+        raise InputError("the preprocessing makes the same of black and of white; its mean and deviation are damaged")
+    return _three((-black / (white - black)).tolist()), _three((1 / (white - black)).tolist())
+
+
+def _three(values: Iterable[float]) -> Channels:
+    r, g, b = (float(x) for x in values)
+    return r, g, b
 
 
 @contextmanager

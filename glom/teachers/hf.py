@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms as T
+from torchvision.transforms import functional as TF
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as hf_logging
 
 from glom.errors import InputError
 from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
-from glom.teachers.hub import hub_access, local_access, local_path, looks_like_path
+from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path
 from glom.weights import check_finite
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -45,6 +46,8 @@ class TransformersTeacher(FrozenTeacher):
         config: Any = model.config
         self.family: str = config.model_type
         vision = config if self.family in DINO else config.vision_config
+        if not getattr(vision, "vision_use_head", True):
+            raise InputError(f"{name} was saved without its pooling head (vision_use_head: false): it has no token")
         width = config.projection_dim if self.family == "clip" else vision.hidden_size
         super().__init__(name, model, transform, width, runtime, f"{config.to_json_string()}{transform!r}")
         self.prefix = {"clip": 1, "siglip": 0}.get(self.family, 1 + getattr(config, "num_register_tokens", 0))
@@ -58,9 +61,46 @@ class TransformersTeacher(FrozenTeacher):
         self.logit_bias = float(model.logit_bias.detach().float()) if self.family == "siglip" else None  # type: ignore[operator,union-attr]
         self._length: int = config.text_config.max_position_embeddings
 
+    def size_notes(self) -> list[str]:
+        """Sentences about a picture size that the weights were not made for, or that patches do not fill."""
+        own = self._model.config.vision_config.image_size if self.family not in DINO else self.image_size  # type: ignore[union-attr]
+        size, notes = self.image_size, []
+        if own != size:
+            notes.append(
+                f"its processor makes {size} px of a picture, the weights were made for {own} px: position codes "
+                "are interpolated"
+            )
+        if size % self.patch:
+            notes.append(
+                f"{size} px is no multiple of its patch of {self.patch} px: the last {size % self.patch} px of "
+                "each side are not read"
+            )
+        return notes
+
+    def try_out(self) -> None:
+        """Read one picture that is not square. Raises `InputError` for whatever would stop a run in its middle."""
+        try:
+            images = self.preprocess(Image.new("RGB", (90, 41)))[None]
+            token = self.token(images)
+            self.grid(images)
+        except InputError:
+            raise
+        except Exception as error:  # models of the library raise nearly every kind there is
+            raise InputError(
+                f"{self.name} cannot read a picture ({first_line(error)}); config.json and "
+                "preprocessor_config.json do not fit each other"
+            ) from error
+        if token.shape[-1] != self.width:
+            raise InputError(
+                f"{self.name}: its token has {token.shape[-1]} numbers, its configuration says {self.width}"
+            )
+
     def _vision(self, images: Tensor) -> Any:
         model: Any = self._model
-        return (model if self.family in DINO else model.vision_model)(pixel_values=images)
+        if self.family in DINO:  # interpolates its position codes by itself
+            return model(pixel_values=images)
+        own = model.config.vision_config.image_size
+        return model.vision_model(pixel_values=images, interpolate_pos_encoding=self.image_size != own)
 
     def _token(self, images: Tensor) -> Tensor:
         out, model = self._vision(images), self._model
@@ -132,15 +172,11 @@ def load_hf(name: str, model: str, runtime: Runtime) -> TransformersTeacher:
         _check_loaded(name, built, info)
         processor = _processor(where, options)
         tokenizer = "it has no text encoder" if config.model_type in DINO else _tokenizer(where, options)
-    notes = []
-    if processor is None:
-        transform, crops, note = _standard_transform(config)
-        notes.append(note)
-    else:
-        transform, crops = _Processed(processor), _crops(processor)
+    transform, crops, notes = _standard_transform(config) if processor is None else _processed(processor)
     teacher = TransformersTeacher(name, built, transform, runtime, tokenizer)
     teacher.crops = crops
-    teacher.notes.extend(notes)
+    teacher.notes.extend([*notes, *teacher.size_notes()])
+    teacher.try_out()
     return teacher
 
 
@@ -158,17 +194,42 @@ def _check_loaded(name: str, model: nn.Module, info: dict[str, Any]) -> None:
 
 
 class _Processed:
-    """A transformers image processor as a function of one picture."""
+    """A transformers image processor as a function of one picture; with `cut`, the middle square of what it returns."""
 
-    def __init__(self, processor: Any) -> None:
-        self.processor = processor
+    def __init__(self, processor: Any, cut: bool = False) -> None:
+        self.processor, self.cut = processor, cut
 
     def __call__(self, image: Image.Image) -> Tensor:
         pixels = self.processor(images=image, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
-        return torch.as_tensor(pixels[0])
+        first = torch.as_tensor(pixels[0])
+        return TF.crop(first, *_middle(*first.shape[-2:])) if self.cut else first
 
     def __repr__(self) -> str:
-        return f"{type(self.processor).__name__} {self.processor.to_json_string()}"
+        return f"{type(self.processor).__name__} {self.processor.to_json_string()}" + (", cut" if self.cut else "")
+
+
+def _middle(height: int, width: int) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the middle square, where the library's own centre crop has it."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side, side
+
+
+def _processed(processor: Any) -> tuple[_Processed, bool, list[str]]:
+    """The processor as a transform, whether it crops, and what had to be added: a square, where it makes none.
+
+    One that brings the shorter side to a length and leaves the rest (no centre crop) gives tensors of as many shapes as
+    there are pictures; an encoder of one square size can only read their middle.
+    """
+    plain = _Processed(processor)
+    try:
+        square, wide = (tuple(plain(Image.new("RGB", size)).shape[-2:]) for size in ((64, 64), (90, 41)))
+    except (RuntimeError, ValueError, TypeError, KeyError):
+        return plain, False, []  # said with the teacher's name when it is built
+    ragged = len(set(square)) == 1 and len(set(wide)) > 1 and min(wide) == square[0]
+    if not ragged or getattr(processor, "do_resize", True) is False:
+        return plain, bool(getattr(processor, "do_center_crop", False)), []
+    note = f"its processor does not crop; the middle {min(wide)} x {min(wide)} px of what it returns are read"
+    return _Processed(processor, cut=True), True, [note]
 
 
 def _processor(where: str, options: dict[str, Any]) -> Any:
@@ -178,11 +239,7 @@ def _processor(where: str, options: dict[str, Any]) -> Any:
         return None
 
 
-def _crops(processor: Any) -> bool:
-    return bool(getattr(processor, "do_center_crop", False))
-
-
-def _standard_transform(config: Any) -> tuple[Callable[[Image.Image], Tensor], bool, str]:
+def _standard_transform(config: Any) -> tuple[Callable[[Image.Image], Tensor], bool, list[str]]:
     """The family's published evaluation transform, for folders without `preprocessor_config.json`."""
     bicubic = T.InterpolationMode.BICUBIC
     if config.model_type == "clip":
@@ -197,7 +254,7 @@ def _standard_transform(config: Any) -> tuple[Callable[[Image.Image], Tensor], b
         size -= size % config.patch_size
         steps = [T.Resize(round(size * 256 / 224), bicubic), T.CenterCrop(size)]
     note = f"no preprocessor_config.json; using {config.model_type}'s standard {size} px, mean {mean}, std {std}"
-    return T.Compose([*steps, T.ToTensor(), T.Normalize(mean, std)]), config.model_type != "siglip", note
+    return T.Compose([*steps, T.ToTensor(), T.Normalize(mean, std)]), config.model_type != "siglip", [note]
 
 
 def _tokenizer(where: str, options: dict[str, Any]) -> Any:
