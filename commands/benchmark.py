@@ -63,6 +63,7 @@ def benchmark(
 ) -> None:
     """Methods x data sets x samples: one paired table, resumable; under torchrun the samples are shared out."""
     from experiments.benchmark import BenchmarkSettings, run_benchmark
+    from experiments.benchmark_table import demand_answers
     from experiments.ttt_run import ranks
     from glom.artifacts import write_record
     from glom.errors import InputError
@@ -94,9 +95,10 @@ def benchmark(
         write_record(Path(record), result)
     if as_json:
         emit_json(result)
-        return
-    show(result)
-    say(f"results in {out}" + (f"; recorded in {record}" if record else ""))
+    else:
+        show(result)
+        say(f"results in {out}" + (f"; recorded in {record}" if record else ""))
+    demand_answers(Path(out), result)
 
 
 def _split(text: str) -> tuple[str, ...]:

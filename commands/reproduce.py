@@ -48,7 +48,7 @@ def reproduce(
     quiet: Quiet = False,
 ) -> None:
     """A table or figure of the poster: published, measured, difference, interval; JSON, CSV, Markdown, LaTeX, HTML."""
-    from experiments.reproduce import NAMES, Request, describe, run_reproduce
+    from experiments.reproduce import NAMES, Request, demand_results, describe, run_reproduce
     from experiments.ttt_run import ranks
     from glom.artifacts import write_record
     from glom.errors import InputError
@@ -81,12 +81,13 @@ def reproduce(
         write_record(Path(record), result)
     if as_json:
         emit_json(result)
-        return
-    show(result)
-    say(
-        f"in {out}: table.html, table.md, table.csv, table.tex, table.json"
-        + (f"; recorded in {record}" if record else "")
-    )
+    else:
+        show(result)
+        say(
+            f"in {out}: table.html, table.md, table.csv, table.tex, table.json"
+            + (f"; recorded in {record}" if record else "")
+        )
+    demand_results(Path(out))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

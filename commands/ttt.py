@@ -98,7 +98,7 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Adapt to every sample, and set the APM's accuracy beside the teacher's on the same samples."""
-    from experiments.ttt_run import ranks, summary
+    from experiments.ttt_run import demand_results, ranks, summary
     from experiments.ttt_run import run as run_experiment
     from glom.artifacts import command_line
 
@@ -149,9 +149,10 @@ def run(
     result = summary(folder)
     if as_json:
         emit_json(result)
-        return
-    report_table(result, folder)
-    say(f"results in {folder}; the table again: apm ttt report {folder}")
+    else:
+        report_table(result, folder)
+        say(f"results in {folder}; the table again: apm ttt report {folder}")
+    demand_results(folder)
 
 
 def follow(events: Any, quiet: bool, description: str = "adapting") -> None:

@@ -15,7 +15,7 @@ from experiments.ttt_run import Prepared, TTTRun, load_cases, prepare, settings_
 from glom.apm import AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import grid_queries
-from glom.errors import GlomError, InputError
+from glom.errors import GlomError, InputError, RunError, demand_some
 from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci
 from glom.ttt import Case, adapt
@@ -84,10 +84,11 @@ def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto"
         yield {"stage": "asking", "done": 0, "total": total}
         cases = load_cases(request, ready)
         lost = total - len(cases)
-        for message in _unread(ready, {case.id for case in cases}):
+        passed = list(_unread(ready, {case.id for case in cases}))
+        for message in passed:
             yield {"stage": "asking", "done": lost, "total": total, "message": message}
-        if not cases:
-            raise InputError(f"none of the {total} pictures of {ready.dataset.name} could be read")
+        records = [*({"status": "ok"} for _ in cases), *({"status": "skipped", "reason": why} for why in passed)]
+        demand_some(records, f"pictures of {ready.dataset.name}")
         asked = enumerate(_machines(cases, request, ready, pretrained))
         for number, (sample, label, features, queries, apm, said) in asked:
             counts = counts_for(settings.shares, len(queries))
@@ -136,7 +137,7 @@ def _machines(
         if pretrained is None:
             apm = adapt(case, request.ttt, ready.head, request.seed, ready.device, keep_apm=True).apm
             if apm is None:
-                raise InputError(f"{case.id}: its machine could not be overfit; try fewer steps")
+                raise RunError(f"{case.id}: its machine could not be overfit; try fewer steps")
         else:
             apm = pretrained
             image = seen(ready.teacher, samples[case.id].image())

@@ -1,4 +1,4 @@
-"""What a method says of a few neighbouring pictures, as lines of a benchmark: a class each, or why it was skipped."""
+"""What a method says of a few neighbouring pictures, as lines of a benchmark: a class each, or why there is none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, isfinite
 from experiments.methods import Method
 from glom.datasets.base import Sample
 from glom.datasets.corruptions import Corruption, corrupt
-from glom.errors import GlomError
+from glom.errors import GlomError, RunError, lost
 from glom.seeds import sample_seed
 
 
@@ -24,7 +24,7 @@ def corrupted(sample: Sample, corruption: Corruption | None, seed: int) -> Image
 def answer_block(
     method: Method, block: Sequence[tuple[int, Sample]], corruption: Corruption | None, seed: int
 ) -> list[dict[str, Any]]:
-    """A record a sample: its class, or why it was skipped."""
+    """A record a sample: its class, or why there is none."""
     records: list[dict[str, Any]] = [{"id": s.id, "index": i, "label": s.label} for i, s in block]
     good, images = [], []
     for record, (_, sample) in zip(records, block, strict=True):
@@ -32,7 +32,7 @@ def answer_block(
             images.append(corrupted(sample, corruption, seed))
             good.append(record)
         except GlomError as error:
-            record |= {"status": "skipped", "reason": str(error)}
+            record |= lost(error)
     seeds = [sample_seed(seed, record["id"], "method") for record in good]
     try:
         answers: list[Tensor | GlomError] = list(method.predict_many(images, seeds)) if good else []
@@ -40,9 +40,9 @@ def answer_block(
         answers = [error] if len(good) == 1 else [_alone(method, *x) for x in zip(images, seeds, strict=True)]
     for record, answer in zip(good, answers, strict=True):
         if isinstance(answer, GlomError):
-            record |= {"status": "skipped", "reason": str(answer)}
+            record |= lost(answer)
         elif not bool(isfinite(answer).all()):
-            record |= {"status": "skipped", "reason": f"{method.name}'s class scores are not finite"}
+            record |= lost(RunError(f"{method.name}'s class scores are not finite"))
         else:
             record |= {"status": "ok", "class": int(answer.argmax())}
     return records

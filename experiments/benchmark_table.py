@@ -10,12 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glom.artifacts import read_json, read_results, read_timing
+from glom.errors import demand_some
 from glom.statistics import bootstrap_ci, holm, mcnemar_exact
 
 
 def answers(out: Path, condition: str, methods: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """{method: {sample id: record}} of one condition."""
     return {m: {r["id"]: r for r in read_results(out / condition / m)} for m in methods}
+
+
+def demand_answers(out: Path, table: Mapping[str, Any]) -> None:
+    """Raise where a method has no answer at all under some condition; see `demand_some`. What is in `out` stays."""
+    for row in table["rows"]:
+        found = read_results(out / row["dataset"] / row["method"])
+        demand_some(found, f"pictures of {row['dataset']} ({row['method']})")
 
 
 def shared_samples(runs: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[str]:

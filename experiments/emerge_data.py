@@ -19,7 +19,7 @@ from glom.datasets.base import Sample
 from glom.datasets.composites import SAMPLE, Composites, open_source, resolve_source
 from glom.datasets.folder import split_folder
 from glom.datasets.registry import open_dataset
-from glom.errors import InputError
+from glom.errors import InputError, demand_some, lost
 from glom.seeds import sample_seed
 
 HOLD_OUT = 5  # of a folder without a test split, every fifth picture of a class is kept from training
@@ -159,16 +159,18 @@ def _every(samples: Sequence[Sample], n: int) -> tuple[list[Sample], list[Sample
 def _read(samples: Sequence[Sample], size: int, notes: list[str]) -> tuple[Tensor, Tensor]:
     """(n, 3, S, S) uint8 and labels (n,); what cannot be read is left out, and a note says so."""
     pictures, labels = [], []
+    passed: list[dict[str, str]] = []
     for sample in samples:
         try:
             small = sample.image().resize((size, size), Image.Resampling.BICUBIC)
         except InputError as error:
             notes.append(f"left out: {sample.id}: {error}")
+            passed.append(lost(error))
             continue
         pictures.append(np.asarray(small))
         labels.append(sample.label)
     if not pictures:
-        raise InputError(f"none of {len(samples)} pictures could be read ({notes[-1]})")
+        demand_some(passed, "pictures")
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
 
 

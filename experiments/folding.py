@@ -26,7 +26,7 @@ from glom.apm import APMConfig, preset
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import grid_queries, picture
 from glom.devices import resolve_device
-from glom.errors import GlomError, InputError
+from glom.errors import GlomError, InputError, demand_some, lost
 from glom.overfit import OverfitSettings, from_pixels, overfit
 from glom.seeds import sample_seed
 from glom.teachers.base import Teacher, ZeroShotHead
@@ -175,6 +175,7 @@ def run_folding(
     total = len(asked) * settings.seeds * len(pictures)
     with RunFolder(out, "folding", held, resume, extra) as folder:
         done = {r["id"] for r in folder.records()}
+        passed: list[dict[str, str]] = []
         yield {"stage": "overfitting", "done": len(done), "total": total}
         for number, item in enumerate(pictures):
             keys = [(s, k, f"{s.key}/{k}/{item.id}") for k in range(settings.seeds) for s in asked]
@@ -183,6 +184,7 @@ def run_folding(
             try:
                 seen = look(*item.read(), teacher, settings)
             except GlomError as error:
+                passed.append(lost(error))
                 yield {"stage": "overfitting", "done": len(done), "total": total, "message": f"{item.id}: {error}"}
                 continue
             if seen.grid.shape[-1] != len(seen.token):
@@ -196,8 +198,7 @@ def run_folding(
                 folder.append({**record, "axis": setting.axis, "setting": setting.name, **found}, seconds)
                 done.add(key)
                 yield {"stage": "overfitting", "done": len(done), "total": total}
-        if not done:
-            raise InputError(f"none of the {len(pictures)} pictures of {name} could be read")
+        demand_some([*({"status": "ok"} for _ in done), *passed], f"pictures of {name}")
         result = summarise(out, settings, costs)
         write_json(out / "summary.json", result)
         draw(result, out / "folding.png")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glom.errors import GlomError, InputError
+from glom.errors import GlomError, InputError, demand_some, lost
 from probes.levels import centred, island_counts
 from probes.reduction import reduce_rgb
 
@@ -48,7 +48,7 @@ def look_at(
         see: path -> picture, states and words of `Looked`; a `GlomError` skips it.
 
     Returns:
-        the pictures seen, and `{"image", "reason"}` of those that could not be.
+        the pictures seen, and `{"image", "status", "reason"}` of those that could not be.
 
     Raises:
         InputError: not one could be.
@@ -59,10 +59,9 @@ def look_at(
         try:
             shown.append(Looked(path, _stem(path, [s.stem for s in shown]), *see(path)))
         except GlomError as error:
-            failed.append({"image": path, "reason": str(error)})
+            failed.append({"image": path, **lost(error)})
         yield {"stage": "looking", "done": done, "total": len(paths)}
-    if not shown:
-        raise InputError(f"none of the {len(failed)} pictures could be shown ({failed[0]['reason']})")
+    demand_some([*({"status": "ok"} for _ in shown), *failed], "pictures")
     return shown, failed
 
 

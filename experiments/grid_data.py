@@ -19,7 +19,7 @@ from experiments.grid_teacher import Encoder, grid_shape, view_of
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.registry import open_dataset
-from glom.errors import InputError, unknown
+from glom.errors import InputError, demand_some, unknown
 from glom.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
 from glom.teachers.base import Teacher
 
@@ -199,7 +199,7 @@ def fill(cache: GridCache, data: ImageDataset, encoder: Encoder, seed: int) -> I
                     write_block(cache, maker, block)
                 yield done, cache.rows
     if not len(cache.written()):
-        raise InputError(f"none of the {len(data)} pictures of {data.name} could be read")
+        demand_some([{"status": "skipped"}] * len(data), f"pictures of {data.name}")
 
 
 def write_block(cache: GridCache, maker: OnTheFly, rows: Rows) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from glom.artifacts import RunFolder, command_line, read_json, read_results, write_json
 from glom.datasets.segmentation import CompositePicture, SegmentedPicture, open_segmentation
-from glom.errors import GlomError, InputError, RunError
+from glom.errors import GlomError, InputError, RunError, demand_some, lost
 from glom.statistics import bootstrap_ci
 from glom.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers, untrained
 from probes.islands import Array, neighbour_agreement, resize_grid
@@ -96,13 +96,12 @@ def run_score(
                 record |= {"status": "ok", **score_picture(item, backbone, twin, layers, (frames, size), settings, how)}
             except GlomError as error:
                 message = f"{item.id}: {error}"
-                record |= {"status": "skipped", "reason": str(error)}
+                record |= lost(error)
             folder.append(record, time.perf_counter() - begun)
             done.add(item.id)
             yield {"stage": "scoring", "done": len(done), "total": total, "message": message}
         result = summarise(folder.records(), layers, places)
-        if not result["n"]:
-            raise InputError(f"none of the {total} pictures of {data.name} could be scored; see {out}/results.jsonl")
+        demand_some(folder.records(), f"pictures of {data.name}")
         write_json(out / "summary.json", result)
         folder.finish()
     yield {"summary": result}

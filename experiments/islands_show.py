@@ -15,7 +15,7 @@ from PIL import Image
 
 from glom.artifacts import RunFolder, command_line, disk_error, write_json
 from glom.datasets.reading import read_image
-from glom.errors import GlomError, InputError
+from glom.errors import GlomError, InputError, demand_some, lost
 from glom.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
 from probes.island_figures import island_sheet, page_layer
 from probes.islands import Array, at_most
@@ -104,12 +104,11 @@ def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterato
                 shown.append(item)
                 message = f"{Path(path).name}: {item.note}" if item.note else ""
             except GlomError as error:
-                failed.append({"image": path, "reason": str(error)})
+                failed.append({"image": path, **lost(error)})
                 message = f"skipped: {error}"
             said = "\n".join([*(notes if done == 1 else []), *([message] if message else [])])
             yield {"stage": "watching", "done": done, "total": len(settings.images), "message": said}
-        if not shown:
-            raise InputError(f"none of the {len(failed)} pictures could be shown ({failed[0]['reason']})")
+        demand_some([*({"status": "ok"} for _ in shown), *failed], "pictures")
         coloured: list[list[Array]] = []
         for colours in _colours(shown, settings):
             coloured.append(colours)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.objective_candidates import TEACHER, TOKEN, Candidate
-from glom.errors import InputError
+from glom.errors import demand_some
 from glom.statistics import bootstrap_ci, holm, mcnemar_exact
 
 LEVEL = 0.05
@@ -36,8 +36,7 @@ def summarise(
         InputError: no readable picture.
     """
     good = [r for r in records if r["status"] == "ok"]
-    if not good:
-        raise InputError(f"not one of the {len(records)} pictures could be read")
+    demand_some(records, "pictures")
     right = {name: np.array([r["classes"][name] == r["label"] for r in good]) for name in good[0]["classes"]}
     pictures = np.unique([r["picture"] for r in good], return_inverse=True)[1]
     conditions = np.array([r["condition"] for r in good])

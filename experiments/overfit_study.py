@@ -20,7 +20,7 @@ from experiments.grid_overfit import Condition, Overfitter, check_grid, control,
 from experiments.percepts import area
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.datasets.segmentation import open_segmentation
-from glom.errors import GlomError, InputError
+from glom.errors import GlomError, InputError, demand_some, lost
 from glom.statistics import bootstrap_ci
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import colour_position, enlarge, parse_partition, partition
@@ -103,7 +103,7 @@ def run_study(
                 image, maps = item.read()
             except GlomError as error:
                 message = f"{item.id}: {error}"
-                folder.append({**record, "status": "skipped", "reason": str(error)})
+                folder.append({**record, **lost(error)})
                 done.add(item.id)
                 yield {"stage": "overfitting", "done": len(done) * share, "total": total, "message": message}
                 continue
@@ -137,8 +137,7 @@ def run_study(
             folder.append({**record, "status": "ok"}, time.perf_counter() - begun)
             done.add(item.id)
         result = summarise(folder.records(), conditions)
-        if not result["n"]:
-            raise InputError(f"none of the {len(data.pictures)} pictures of {data.name} could be read")
+        demand_some(folder.records(), f"pictures of {data.name}")
         write_json(out / "summary.json", result)
         draw(result, out / "study.png")
         folder.finish()

@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments import reproduce_compute, reproduce_figures
 from experiments.benchmark import TABLE, open_conditions, run_benchmark
+from experiments.benchmark_table import demand_answers
 from experiments.methods import METHODS
 from experiments.reproduce_cost import Cost, estimate, total_minutes, usable
 from experiments.reproduce_home import HOME
@@ -154,6 +155,12 @@ def run_reproduce(request: Request, out: Path, resume: bool = False, device: str
         write_tables(result, out)
         folder.finish(warnings=kept)
     yield {"result": result}
+
+
+def demand_results(out: Path) -> None:
+    """Raise where a method of a table has no answer at all under some condition; see `demand_answers`."""
+    for table in sorted((out / "runs").glob(f"*/{TABLE}")):
+        demand_answers(table.parent, read_json(table))
 
 
 def _without_paths(value: Any, root: str) -> Any:

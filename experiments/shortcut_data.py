@@ -18,7 +18,7 @@ from torchvision.transforms import functional as TF
 
 from experiments.grid_data import PRECISIONS, runs
 from glom.datasets.base import ImageDataset
-from glom.errors import InputError, unknown
+from glom.errors import InputError, demand_some, unknown
 from glom.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
 from glom.seeds import sample_seed
 from glom.shortcuts import STUDENTS
@@ -144,7 +144,8 @@ def layer_grids(
     total = views * len(data)
     first = next((g for i in range(len(data)) if (g := grids_of(i)) is not None), None)
     if first is None:
-        raise InputError(f"none of the {len(data)} pictures of {data.name} could be read")
+        demand_some([{"status": "skipped"}] * len(data), f"pictures of {data.name}")
+    assert first is not None
     if not use_cache:
         made = []
         for index in range(total):

@@ -23,7 +23,7 @@ from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, corrupt, parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
-from glom.errors import GlomError, InputError, unknown
+from glom.errors import GlomError, InputError, demand_some, lost, unknown
 from glom.execution import init_group
 from glom.objectives import get_objective, require
 from glom.seeds import sample_seed
@@ -303,7 +303,7 @@ def _adapted(
         if isinstance(case, Case):
             yield {"index": index, **next(results).record()}, seconds
         else:
-            yield {"id": sample.id, "index": index, "status": "skipped", "reason": str(case)}, None
+            yield {"id": sample.id, "index": index, **lost(case)}, None
 
 
 def load_cases(request: TTTRun, ready: Prepared) -> list[Case]:
@@ -336,6 +336,11 @@ def _load(block: Block, request: TTTRun, ready: Prepared) -> list[Case | GlomErr
             grid = None if grids is None else grids[row].clone()
             results[place] = Case(sample.id, sample.label, folded, tokens[row].clone(), grid)
     return [results[place] for place in range(len(block))]
+
+
+def demand_results(folder: Path) -> None:
+    """Raise where no sample of a run has a result; see `demand_some`. What is in the folder stays."""
+    demand_some(read_results(folder), f"samples of {read_json(folder / 'manifest.json')['settings']['data']}")
 
 
 def summary(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from glom.datasets.align import aligned_head
 from glom.datasets.corruptions import corrupt, parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
-from glom.errors import GlomError, InputError
+from glom.errors import GlomError, InputError, demand_some, lost
 from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci
 from glom.teachers.registry import load_teacher
@@ -48,7 +48,7 @@ def score_teacher(
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
     teacher = load_teacher(teacher_name, str(device))
     heads = {name: aligned_head(teacher, dataset, chosen) for name, chosen in sets.items()}
-    tokens, labels, skipped = [], [], 0
+    tokens, labels, skipped = [], [], []
     total = len(dataset)
     for start in range(0, total, BATCH):
         views = []
@@ -59,13 +59,13 @@ def score_teacher(
                     image = corrupt(image, kind, sample_seed(seed, sample.id, "corruption"))
                 views.append(teacher.preprocess(image))
                 labels.append(sample.label)
-            except GlomError:
-                skipped += 1
+            except GlomError as error:
+                skipped.append(lost(error))
         if views:
             tokens.append(teacher.token(torch.stack(views).to(device)))
         yield min(start + BATCH, total), total
     if not tokens:
-        raise InputError(f"no picture of {dataset.name} could be read")
+        demand_some(skipped, f"pictures of {dataset.name}")
     everything, truth = torch.cat(tokens), np.array(labels)
     for name, head in heads.items():
         right = 100.0 * (head(everything).argmax(-1).cpu().numpy() == truth)
@@ -76,5 +76,5 @@ def score_teacher(
             "top1": float(right.mean()),
             "ci95": [low, high],
             "n": len(right),
-            "skipped": skipped,
+            "skipped": len(skipped),
         }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class GlomError(Exception):
@@ -22,6 +23,34 @@ class RunError(GlomError, RuntimeError):
     """The request was fine, the run failed: a full disk, a loss that turned NaN, a rank that died."""
 
     exit_code = 1
+
+
+def lost(error: GlomError) -> dict[str, str]:
+    """What is recorded of a sample without a result: "skipped" where it cannot be read, "failed" where the work did."""
+    return {"status": "skipped" if isinstance(error, InputError) else "failed", "reason": str(error)}
+
+
+def demand_some(records: Iterable[Mapping[str, Any]], what: str) -> None:
+    """The one rule for work over many samples, of which those without a result are passed over.
+
+    Args:
+        records: one a sample: `status` "ok", "skipped" or "failed" and, where it is not "ok", `reason`; see `lost`.
+        what: the samples, for the message: "pictures of cifar10".
+
+    Raises:
+        InputError: not one could be read: the request was wrong.
+        RunError: some were read, and the work failed on every one of them: the run failed.
+    """
+    kept = list(records)
+    if not kept or any(r["status"] == "ok" for r in kept):
+        return
+    failed = [r for r in kept if r["status"] == "failed"]
+    first = (failed or kept)[0].get("reason", "")
+    why = f"; the first: {first}" if first else ""
+    if failed:
+        unread = f", {len(kept) - len(failed)} could not be read" if len(failed) < len(kept) else ""
+        raise RunError(f"none of the {len(kept)} {what} has a result: {len(failed)} failed{unread}{why}")
+    raise InputError(f"none of the {len(kept)} {what} could be read{why}")
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:

@@ -1,0 +1,126 @@
+"""One rule for every command that reads pictures: nothing readable is 2, work that failed on every sample is 1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from torch import Tensor, full
+
+from cli import app
+from commands.common import guard
+from experiments.methods import METHODS
+from glom.errors import InputError, RunError, demand_some, lost
+from tests.conftest import make_image
+
+OK = {"status": "ok"}
+UNREAD, FAILED = lost(InputError("a.png: damaged")), lost(RunError("a.png: the loss is NaN"))
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """Two classes of six files each that are no pictures."""
+    for name in ("cat", "ship"):
+        (tmp_path / "broken" / name).mkdir(parents=True)
+        for i in range(6):
+            (tmp_path / "broken" / name / f"{i}.png").write_text(f"no picture {name} {i}")
+    return tmp_path / "broken"
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """Two classes of two pictures."""
+    for number, name in enumerate(("cat", "ship")):
+        (tmp_path / "whole" / name).mkdir(parents=True)
+        for i in range(2):
+            make_image(2 * number + i).save(tmp_path / "whole" / name / f"{i}.png")
+    return tmp_path / "whole"
+
+
+def test_one_result_is_enough_and_no_samples_are_no_failure():
+    demand_some([UNREAD, FAILED, OK], "pictures")
+    demand_some([], "pictures")
+
+
+@pytest.mark.parametrize(
+    ("records", "kind", "said"),
+    [
+        ([UNREAD, UNREAD], InputError, "none of the 2 pictures of x could be read; the first: a.png: damaged"),
+        ([FAILED], RunError, "none of the 1 pictures of x has a result: 1 failed; the first: a.png: the loss is NaN"),
+        ([UNREAD, FAILED], RunError, "1 failed, 1 could not be read; the first: a.png: the loss is NaN"),
+    ],
+)
+def test_what_is_said_of_samples_without_a_result(records, kind, said):
+    with pytest.raises(kind) as error:
+        demand_some(records, "pictures of x")
+    assert said in str(error.value)
+
+
+COMMANDS = [
+    "ttt run {data} -o {out}",
+    "benchmark -d {data} -m zero-shot -o {out}",
+    "teachers score glom-tiny {data}",
+    "islands show {data}/cat/0.png {data}/cat/1.png -o {out}",
+    "grid train {data} -o {out} --epochs 1 --no-cache",
+    "grid eval apm-cifar10 {data} -o {out}",
+    "grid shortcut {data} -o {out} --epochs 1 --no-cache",
+    "grid decode {data}/cat/0.png -o {out}",
+    "grid overfit {data}/cat/0.png -o {out}",
+    "grid interpolate {data}/cat/0.png {data}/cat/1.png -o {out}",
+    "grid upsample {data}/cat/0.png -o {out}",
+    "fold {data}/cat/0.png -o {out}",
+    "ttt trace {data}/cat/0.png -o {out}",
+    "glom train --data {data} -o {out}",
+    "ablate folding {data} -o {out}",
+    "ablate asynchrony {data} -o {out}",
+    "ablate objective select {data} -o {out}",
+    "ablate prompts {data}",
+    "islands emerge --data {data} -o {out}",
+    "ff train --data {data} -o {out}",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_readable_is_a_wrong_request(command, broken, tmp_path, capsys):
+    words = command.format(data=broken, out=tmp_path / "out").split()
+    assert guard(app, words) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "Traceback" not in last
+
+
+@pytest.mark.parametrize(
+    "command", ["ttt run {data} -o {out} --json", "benchmark -d {data} -m zero-shot -o {out} --json"]
+)
+def test_results_stay_and_json_is_whole_where_nothing_was_readable(command, broken, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert guard(app, command.format(data=broken, out=out).split()) == 2
+    assert isinstance(json.loads(capsys.readouterr().out), dict)
+    [results] = out.rglob("results.jsonl")
+    assert len(results.read_text().splitlines()) == 12
+    assert guard(app, [*command.format(data=broken, out=out).split(), "--resume"]) == 2  # still nothing
+
+
+def test_adaptation_that_fails_on_every_sample_is_a_failed_run(whole, tmp_path, capsys):
+    assert guard(app, ["ttt", "run", str(whole), "-o", str(tmp_path / "out"), "--lr", "1e38", "-q"]) == 1
+    found = capsys.readouterr()
+    assert "4 failed" in found.out  # the table is there all the same
+    assert "error: none of the 4 samples of whole has a result: 4 failed" in found.err
+
+
+def test_a_method_that_fails_on_every_picture_is_a_failed_run_and_the_other_answers_stay(
+    whole, tmp_path, capsys, monkeypatch
+):
+    def nothing(self: object, image: object, seed: int) -> Tensor:
+        return full((2,), float("nan"))
+
+    monkeypatch.setattr(METHODS["memo"], "predict", nothing)
+    out = tmp_path / "out"
+    assert guard(app, ["benchmark", "-d", str(whole), "-m", "zero-shot,memo", "-o", str(out), "-q"]) == 1
+    assert "pictures of whole (memo) has a result: 4 failed" in capsys.readouterr().err.replace("\n", " ")
+    assert len((out / "whole" / "zero-shot" / "results.jsonl").read_text().splitlines()) == 4
+
+
+def test_one_readable_picture_among_broken_ones_is_a_run(broken, tmp_path):
+    make_image(3).save(broken / "cat" / "0.png")
+    assert guard(app, ["ttt", "run", str(broken), "-o", str(tmp_path / "out"), "-q"]) == 0
