@@ -28,7 +28,7 @@ from commands.grid_fields import record_result
 from commands.objective import app as objective_app
 from commands.objective import prompts
 
-app = typer.Typer(help="Ablations: what each part of folding buys.", no_args_is_help=True)
+app = typer.Typer(help="Ablations: what each part of folding buys.", no_args_is_help=True, add_completion=False)
 app.add_typer(objective_app, name="objective")
 app.command("prompts")(prompts)
 

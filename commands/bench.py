@@ -15,7 +15,9 @@ from commands.bench_steps import steps
 from commands.bench_ttt import ttt
 from commands.common import Json, Quiet, emit_json, say, table
 
-app = typer.Typer(help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True)
+app = typer.Typer(
+    help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True, add_completion=False
+)
 app.command("compute")(compute)
 app.command("ff")(ff)
 app.command("islands")(islands)

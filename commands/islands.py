@@ -23,7 +23,11 @@ from commands.common import (
 )
 from commands.islands_emerge import emerge
 
-app = typer.Typer(help="Islands of agreement: shown, and measured against people's outlines.", no_args_is_help=True)
+app = typer.Typer(
+    help="Islands of agreement: shown, and measured against people's outlines.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 BackboneOption = Annotated[
     str, typer.Option("--backbone", "-b", help="E.g. torchvision:mvit_v2_s@FILE; see docs/islands.md.", metavar="B")

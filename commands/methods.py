@@ -9,7 +9,9 @@ import typer
 
 from commands.common import Json, emit_json, table
 
-app = typer.Typer(help="Methods: what can be compared, and where each comes from.", no_args_is_help=True)
+app = typer.Typer(
+    help="Methods: what can be compared, and where each comes from.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.callback()
