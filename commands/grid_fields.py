@@ -250,7 +250,7 @@ def upsample(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Between locations: finer grids than the teacher's, against the teacher at that resolution, beside bilinear."""
+    """Between locations: finer grids than the teacher's, beside bilinear and the views' average."""
     from experiments.grid_upsample import UpsampleSettings, run_upsample
     from glom.artifacts import check_record
     from glom.errors import InputError
@@ -272,11 +272,14 @@ def upsample(
     for r in result["scales"]:
         found = [number(r[f"{m}{kind}"]) for kind in ("", "_bilinear", "_average") for m in ("cosine", "r2")]
         grid = "x".join(map(str, r["grid"]))
-        rows.append((f"{r['scale']} ({grid})", *found, f"{r['minus_bilinear'][0]:+.3f}"))
-    heads = ["scale", "cosine", "R²", "bilin. cos", "R²", "average cos", "R²", "gain"]
+        spans = (r["minus_bilinear"], r["minus_average"])
+        # Of one picture there is no interval over pictures.
+        over = [f"{m:+.3f}" + (f" [{low:+.3f}, {high:+.3f}]" if result["n"] > 1 else "") for m, low, high in spans]
+        rows.append((f"{r['scale']} ({grid})", *found, *over))
+    heads = ["scale", "cosine", "R²", "bilin. cos", "R²", "average cos", "R²", "over bilinear", "over average"]
     title = f"{result['teacher']}, {counted(result['n'], 'picture')}, {counted(result['views'], 'view')}"
     table(heads, rows, title=title, right=range(1, len(heads)))
-    caption("average: the same views, bilinear, averaged; gain: cosine over bilinear")
+    caption("average: the same views, bilinear, averaged; over: the cosine minus the baseline's [95 % over pictures]")
     say(f"sheets: {out}")
 
 

@@ -190,7 +190,7 @@ def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") ->
     """Fit and ask, yielding progress and, last, `{"summary": {"scales": [...], ...}}`.
 
     Each scale has `cosine`, `r2` of the machine, the same with `_bilinear` for the teacher's grid interpolated, and
-    with `_average` for the baseline that averages all views (None without views), means over the pictures;
+    with `_average` for the baseline that averages all views (without further ones the same), means over the pictures;
     `minus_bilinear` and `minus_average` are paired differences of the cosine, 95 % intervals over pictures.
 
     Raises:
@@ -256,10 +256,9 @@ def compare(
         queries = grid_queries(h, w, device=truth.device)
         grids = {"": ask(apm, folded, h, w)}
         grids["_bilinear"] = sample_at(views[0].grid[None], queries)[0].reshape(truth.shape).cpu().numpy()
-        if settings.views:
-            grids["_average"] = average(views, queries).reshape(truth.shape).cpu().numpy()
+        grids["_average"] = average(views, queries).reshape(truth.shape).cpu().numpy()
         wanted = truth.cpu().numpy()
-        row: dict[str, Any] = {"scale": scale, "grid": [h, w], "cosine_average": None, "r2_average": None}
+        row: dict[str, Any] = {"scale": scale, "grid": [h, w]}
         for kind, grid in grids.items():
             row |= {f"{k}{kind}": v for k, v in grid_scores(grid, wanted).items()}
         rows.append(row)
@@ -280,11 +279,10 @@ def _summary(pictures: Sequence[Sequence[dict[str, Any]]], scales: Sequence[int]
         rows = [p[place] for p in pictures]
         entry: dict[str, Any] = {"scale": scale, "grid": rows[0]["grid"]}
         for key in ("cosine", "cosine_bilinear", "cosine_average", "r2", "r2_bilinear", "r2_average"):
-            known = [r[key] for r in rows if r[key] is not None]
-            entry[key] = float(np.mean(known)) if known else None
+            entry[key] = float(np.mean([r[key] for r in rows]))
         for other in ("bilinear", "average"):
-            gains = [r["cosine"] - r[f"cosine_{other}"] for r in rows if r[f"cosine_{other}"] is not None]
-            entry[f"minus_{other}"] = [float(np.mean(gains)), *bootstrap_ci(gains)] if gains else None
+            gains = [r["cosine"] - r[f"cosine_{other}"] for r in rows]
+            entry[f"minus_{other}"] = [float(np.mean(gains)), *bootstrap_ci(gains)]
         result.append(entry)
     return result
 

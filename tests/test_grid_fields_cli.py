@@ -242,12 +242,26 @@ def test_upsampling_measures_machine_bilinear_and_average(call, pictures, tmp_pa
     for scale in result["scales"]:
         for key in ("cosine", "cosine_bilinear", "cosine_average"):
             assert -1 <= scale[key] <= 1
-        gain, low, high = scale["minus_bilinear"]
-        assert gain == pytest.approx(scale["cosine"] - scale["cosine_bilinear"]) and low <= gain <= high
+        for other in ("bilinear", "average"):
+            gain, low, high = scale[f"minus_{other}"]
+            assert gain == pytest.approx(scale["cosine"] - scale[f"cosine_{other}"]) and low <= gain <= high
     assert (tmp_path / "u" / "00-a.png").stat().st_size > 10_000
     options[5] = 0
-    code, text, error = call("upsample", pictures[0], "--out", tmp_path / "v", *options[:-1])
-    assert code == 0 and "glom-tiny" in text, error
+    code, text, error = call("upsample", pictures[0], "--out", tmp_path / "v", *options, "--record", tmp_path / "r.json")
+    assert code == 0, error
+    for scale in [*json.loads(text)["scales"], *json.loads((tmp_path / "r.json").read_text())["scales"]]:
+        # Without further views the average is of the teacher's one grid.
+        assert scale["minus_average"] == pytest.approx(scale["minus_bilinear"], abs=1e-6)
+
+
+def test_upsampling_shows_the_machine_beside_both_baselines(call, pictures, tmp_path):
+    options = ["--teacher", "glom-tiny", "--scale", "2", "--views", 2, "--iterations", 5, "--quiet"]
+    code, text, error = call("upsample", *pictures[:2], "--out", tmp_path / "u", *options)
+    assert code == 0 and "over bilinear" in text and "over average" in text and "gain" not in text + error, error
+    [scale] = json.loads((tmp_path / "u" / "summary.json").read_text())["scales"]
+    for other in ("bilinear", "average"):
+        gain, low, high = scale[f"minus_{other}"]
+        assert f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]" in " ".join(text.split())
 
 
 def test_the_average_reads_each_view_where_it_lies():
