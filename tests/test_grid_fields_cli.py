@@ -247,9 +247,10 @@ def test_upsampling_measures_machine_bilinear_and_average(call, pictures, tmp_pa
             assert gain == pytest.approx(scale["cosine"] - scale[f"cosine_{other}"]) and low <= gain <= high
     assert (tmp_path / "u" / "00-a.png").stat().st_size > 10_000
     options[5] = 0
-    code, text, error = call("upsample", pictures[0], "--out", tmp_path / "v", *options, "--record", tmp_path / "r.json")
+    record = tmp_path / "r.json"
+    code, text, error = call("upsample", pictures[0], "--out", tmp_path / "v", *options, "--record", record)
     assert code == 0, error
-    for scale in [*json.loads(text)["scales"], *json.loads((tmp_path / "r.json").read_text())["scales"]]:
+    for scale in [*json.loads(text)["scales"], *json.loads(record.read_text())["scales"]]:
         # Without further views the average is of the teacher's one grid.
         assert scale["minus_average"] == pytest.approx(scale["minus_bilinear"], abs=1e-6)
 
