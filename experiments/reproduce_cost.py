@@ -34,7 +34,7 @@ CLASSES = {
     "Food101": 101, "SUN397": 397, "Aircraft": 100, "EuroSAT": 10,
 }  # fmt: skip
 VIEWS, STEPS = 64, 1200  # of TPT and its kin; of the published APM
-MEMO_VIEWS = 32
+MEMO_VIEWS = 64
 MASKINGS = 20 * 128  # of TTT-MAE: steps and maskings a step (Gandelsman et al. 2022)
 MAE_LARGE = 61.6e9  # multiply-adds of ViT-L/16 on 224 px
 

@@ -22,7 +22,6 @@ from experiments.methods.cache import TDA, TDASettings
 from experiments.methods.prompts import PRESETS, CoCoOp, CoOp, PromptSettings
 from experiments.methods.tuned import MEMO, TPT, MEMOSettings, TPTSettings
 from experiments.methods.views import augmented, confident, entropy, marginal_entropy
-from experiments.methods.voting import VotingSettings, Zero
 from experiments.methods.zero_shot import ZeroShot
 from glom.artifacts import read_lines, read_results
 from glom.datasets.registry import open_dataset
@@ -99,17 +98,6 @@ def test_views_depend_on_the_pictures_seed_alone():
     assert {v.size for v in a[1:]} == {(16, 16)}
 
 
-def test_zero_is_a_vote_and_the_surest_breaks_ties(task, monkeypatch):
-    method = Zero(VotingSettings(views=4, share=1.0))
-    method.prepare(task)
-    for logits, winner in (
-        ([[9.0, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]], 1),
-        ([[0, 2.0, 0], [0, 2, 0], [9, 0, 0], [8, 0, 0]], 0),
-    ):
-        monkeypatch.setattr(method, "view_logits", lambda image, seed, logits=logits: torch.tensor(logits))
-        assert int(method.predict(make_image(0), 0).argmax()) == winner
-
-
 # -- adaptation --------------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +158,7 @@ def test_memo_adapts_the_image_tower_and_puts_it_back(name):
     assert classes is not None
     own = Task(other, tuple(classes), torch.device("cpu"))
     before = [p.clone() for p in other._model.parameters()]
-    still, moved = MEMO(MEMOSettings(views=4, steps=0)), MEMO(MEMOSettings(views=4, steps=3, lr=1e-3))
+    still, moved = MEMO(MEMOSettings(views=4, steps=0)), MEMO(MEMOSettings(views=4, steps=3, lr=0.05))
     still.prepare(own)
     moved.prepare(own)
     a, b = still.predict(make_image(1), 3), moved.predict(make_image(1), 3)
@@ -186,9 +174,9 @@ def test_tda_keeps_the_surest_and_answers_by_likeness(task):
     image = make_image(1)
     first = method.predict(image, 0)
     guess = int(plain.predict(image, 0).argmax())
-    # The picture has just entered the cache under its own guess: that class rises by alpha.
+    # The picture has just entered the cache under its own guess: that class rises by alpha, at this teacher's scale.
     gain = first - plain.predict(image, 0)
-    assert float(gain[guess]) > 1.5
+    assert float(gain[guess]) > 1.5 * task.teacher.scale / 100
     for i in range(12):
         method.predict(make_image(i), 0)
     for queue in method.sure.values():

@@ -454,7 +454,7 @@ def test_prompts_learn_what_zero_shot_does_not_know(kind):
 
 def test_presets_of_prompts_follow_the_teacher_and_the_run():
     published = PRESETS["coop"]["published"]
-    assert (published.words, published.epochs, published.lr, published.optimiser) == ("a photo of a", 50, 2e-3, "sgd")
+    assert (published.words, published.epochs, published.lr, published.optimiser) == ("a photo of a", 0, 2e-3, "sgd")
     assert prompt_preset("coop", "glom-tiny", "fast") == PRESETS["coop"]["glom-tiny"] != published
     assert prompt_preset("coop", "glom-tiny", "published") == published
     assert prompt_preset("coop", "open_clip:ViT-L-14@openai", "fast") == published

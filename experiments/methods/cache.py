@@ -30,6 +30,7 @@ class TDASettings:
         mask: (low, high) probabilities between which a class counts as negative.
         entropy: "nats/log2": normalised as the released `get_entropy` does it, in nats over the binary logarithm of the
             number of classes, so that no picture is above 0.69; "nats/ln": a share of the largest.
+        scale: what the release multiplies cosines by; see `TDA`.
         order: "shuffled" by the run's seed, as the release's loaders do; "data set", where a class follows the other.
     """
 
@@ -40,6 +41,7 @@ class TDASettings:
     unsure: tuple[float, float] = (0.2, 0.5)
     mask: tuple[float, float] = (0.03, 1.0)
     entropy: str = "nats/log2"
+    scale: float = 100.0
     order: str = "shuffled"
 
     def __post_init__(self) -> None:
@@ -52,6 +54,10 @@ class TDASettings:
 @register
 class TDA(Method):
     """logits + A(f Q_p^T) L_p - A(f Q_n^T) L_n, with A(z) = alpha exp(-beta (1 - z)); queues keep the surest entries.
+
+    The release's logits are 100 times a cosine, CLIP's own scale, so that an alpha is worth alpha / 100 of a cosine. It
+    is worth that here whatever the teacher: one with scale s weighs its caches by alpha s / 100. Entropies and
+    probabilities are those of the teacher's own scale, which is what they are of in the release.
 
     Every test picture may enter the caches, so the answers depend on those before it: one process sees them all, in an
     order drawn from the run's seed and the pictures' ids, unlike in every other method here.
@@ -103,7 +109,8 @@ class TDA(Method):
         else:
             p = torch.stack([e[2] for _, e in entries])
             values = ((p > s.mask[0]) & (p < s.mask[1])).float()
-        weights = s.alpha[which] * torch.exp(-s.beta[which] * (1 - keys @ feature))
+        alpha = s.alpha[which] * self.head.scale / s.scale
+        weights = alpha * torch.exp(-s.beta[which] * (1 - keys @ feature))
         return weights @ values.to(weights.device)
 
 

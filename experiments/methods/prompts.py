@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.functional import InterpolationMode
 
 from experiments.methods.base import FewShot, Method, Task, register
 from experiments.methods.views import augmented
@@ -17,6 +18,7 @@ from glom.seeds import sample_seed
 from glom.teachers.prompts import PromptedText
 
 READ = 64  # pictures read at once
+BICUBIC = InterpolationMode.BICUBIC
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,15 @@ class PromptSettings:
 
     Attributes:
         words: the context's first value, or how many vectors to draw.
-        epochs: passes over the labelled pictures. batch: pictures a step.
+        epochs: passes over the labelled pictures; 0 for CoOp's release's number, see `released_epochs`.
+        batch: pictures a step.
         lr: falls as a cosine after one epoch at 1e-5.
-        augment: random resized crops (at least 0.08 of the area) and flips, as published.
+        augment: random resized crops (bicubic, at least 0.08 of the area) and flips, as published.
         optimiser: "sgd", with momentum 0.9 and weight decay 5e-4 as published, or "adam".
     """
 
     words: str | int = "a photo of a"
-    epochs: int = 50
+    epochs: int = 0
     batch: int = 32
     lr: float = 2e-3
     augment: bool = True
@@ -50,6 +53,16 @@ PRESETS: dict[str, dict[str, PromptSettings]] = {
         "glom-tiny": PromptSettings(epochs=40, lr=3e-3, augment=False, optimiser="adam"),
     },
 }
+
+
+def released_epochs(classes: int, shots: int) -> int:
+    """CoOp's: 50 for ImageNet's thousand classes, else 50 for one picture a class, 100 for up to 4, 200 for more."""
+    return 50 if classes >= 1000 or shots <= 1 else 100 if shots <= 4 else 200
+
+
+def learning_rate(settings: PromptSettings, epochs: int, epoch: int) -> float:
+    """Of one epoch: 1e-5 in the first; then a cosine from `lr` on, which two more epochs would bring to nought."""
+    return 1e-5 if epoch == 0 else settings.lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
 
 
 def prompt_preset(method: str, teacher: str, preset: str) -> PromptSettings:
@@ -93,11 +106,12 @@ class Learned(Method):
         # The teacher is frozen: pictures that never change are read once.
         parts = () if s.augment else torch.arange(len(shots.labels)).split(READ)
         fixed = torch.cat([teacher.token(shots.read(self.task, part.tolist())) for part in parts]) if parts else None
+        classes = len(self.task.classes)
+        epochs = s.epochs or released_epochs(classes, len(shots.labels) // classes)
         losses = []
-        for epoch in range(s.epochs):
-            rate = 1e-5 if epoch == 0 else s.lr * 0.5 * (1 + math.cos(math.pi * epoch / s.epochs))
+        for epoch in range(epochs):
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = learning_rate(s, epochs, epoch)
             generator = torch.Generator().manual_seed(sample_seed(self.task.seed, str(epoch), "order"))
             for rows in torch.randperm(len(shots.labels), generator=generator).split(s.batch):
                 tokens = teacher.token(self._views(shots, rows.tolist(), epoch)) if fixed is None else fixed[rows]
@@ -112,7 +126,7 @@ class Learned(Method):
         size = self.task.teacher.image_size
         seeds = [sample_seed(self.task.seed, f"{epoch}/{i}", "view") for i in rows]
         return self.task.read(
-            [augmented(shots.pictures[i], 2, size, seed)[1] for i, seed in zip(rows, seeds, strict=True)]
+            [augmented(shots.pictures[i], 2, size, seed, by=BICUBIC)[1] for i, seed in zip(rows, seeds, strict=True)]
         )
 
     @torch.no_grad()
@@ -126,7 +140,7 @@ class CoOp(Learned):
 
     name = "coop"
     what = "context vectors learned from labelled pictures"
-    source = "Zhou et al. 2022 (IJCV), section 4.1: SGD 0.002, cosine, 50 epochs, 'a photo of a'; glom-tiny: its own"
+    source = "Zhou et al. 2022 (IJCV), section 4.1: SGD 0.002, 50 to 200 epochs, 'a photo of a'; glom-tiny: its own"
 
     def parameters(self) -> list[Tensor]:
         return [self.context]
@@ -172,9 +186,9 @@ class CoCoOp(Learned):
     def parameters(self) -> list[Tensor]:
         return [self.context, *self.meta.parameters()]
 
-    def contexts(self, tokens: Tensor) -> Tensor:
-        """(B, F) -> (B, n, d)."""
-        return self.context + self.meta(F.normalize(tokens, dim=-1))[:, None]
+    def contexts(self, tokens: Tensor, normalised: bool = True) -> Tensor:
+        """(B, F) -> (B, n, d). The net reads tokens of length one, or as they are."""
+        return self.context + self.meta(F.normalize(tokens, dim=-1) if normalised else tokens)[:, None]
 
     def scores(self, tokens: Tensor) -> Tensor:
         return self.task.logits(tokens, self.prompt(self.contexts(tokens)))

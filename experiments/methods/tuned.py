@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from experiments.methods.augmix import augmix
 from experiments.methods.base import FewShot, Method, Task, register
 from experiments.methods.prompts import CoCoOp, CoOp, PromptSettings
-from experiments.methods.views import augmented, confident, marginal_entropy
+from experiments.methods.views import confident, marginal_entropy
 from glom.teachers.prompts import PromptedText
 
 
@@ -124,7 +126,10 @@ class TPTCoOp(_TunedFrom):
 
 @register
 class TPTCoCoOp(_TunedFrom):
-    """TPT from the context that CoCoOp gives this picture."""
+    """TPT from the context that CoCoOp gives this picture.
+
+    Its release hands CoCoOp's net the token as it is here, though the net learned from tokens of length one.
+    """
 
     name = "tpt+cocoop"
     what = "TPT from CoCoOp's context for the picture"
@@ -137,16 +142,42 @@ class TPTCoCoOp(_TunedFrom):
     def start(self, token: Tensor) -> Tensor:
         assert isinstance(self.first, CoCoOp)
         with torch.no_grad():
-            return self.first.contexts(token[None])[0]
+            return self.first.contexts(token[None], normalised=False)[0]
 
 
 @dataclass(frozen=True)
 class MEMOSettings:
-    """`views`, `steps` of AdamW at `lr` with weight decay 0.01, over all parameters of the image tower."""
+    """One of the release's two settings.
 
+    Attributes:
+        name: of the setting, as recorded. views: AugMix views; the plain picture is not among them. steps: of one
+            draw of views each.
+        optimiser, lr, weight_decay: "sgd" (no momentum) or "adamw", over all parameters of the image tower.
+        crop: what AugMix starts from, see `augmix`.
+    """
+
+    name: str = "cifar-10"
     views: int = 32
     steps: int = 1
-    lr: float = 1e-5
+    optimiser: str = "sgd"
+    lr: float = 5e-3
+    weight_decay: float = 0.0
+    crop: str = "padded"
+
+
+MEMO_PRESETS = {
+    "cifar-10": MEMOSettings(),
+    # Its setting for large networks (RVT, ResNeXt-101); ResNet-50 has SGD at 0.00025.
+    "imagenet": MEMOSettings("imagenet", 64, optimiser="adamw", lr=1e-5, weight_decay=0.01, crop="resized"),
+}
+SMALL = 64  # pixels a side: pictures up to this take the setting for CIFAR-10
+
+
+def memo_preset(task: Task) -> MEMOSettings:
+    """The setting for pictures of this size: the data set's first one, or the teacher's input where there is none."""
+    samples = task.dataset.samples if task.dataset is not None else ()
+    side = max(samples[0].image().size) if samples else task.teacher.image_size
+    return MEMO_PRESETS["cifar-10" if side <= SMALL else "imagenet"]
 
 
 @register
@@ -154,33 +185,41 @@ class MEMO(Method):
     """The image tower itself, one step on the marginal entropy of all views; its weights are put back afterwards."""
 
     name = "memo"
-    what = "marginal entropy over views, adapting the image tower"
-    source = "Zhang, Levine & Finn 2022 (NeurIPS), section 4 and its settings for large models: AdamW at 0.00001"
+    what = "marginal entropy over AugMix views, adapting the image tower"
+    source = "Zhang, Levine & Finn 2022 (NeurIPS): its release's setting for CIFAR-10, or for ImageNet, by picture size"
 
     def __init__(self, settings: MEMOSettings | None = None) -> None:
-        self.settings = settings or MEMOSettings()
+        """`settings`: None for the preset that `prepare` finds."""
+        self._given = settings
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)
+        self.settings: MEMOSettings = self._given or memo_preset(task)
         self.head = task.head()
         model = task.teacher._model
         image_side = [p for name, p in model.named_parameters() if name.startswith(("visual.", "vision_model."))]
         self.weights = image_side or list(model.parameters())  # a classifier is image tower and nothing else
         self.first = [p.detach().clone() for p in self.weights]
 
+    def views(self, image: Image.Image, random: np.random.Generator) -> Tensor:
+        """(V, 3, S, S) on the device, drawn anew for every step."""
+        s, teacher = self.settings, self.task.teacher
+        drawn = [augmix(image, teacher.preprocess, s.crop, teacher.image_size, random) for _ in range(s.views)]
+        return torch.stack(drawn).to(self.task.device, teacher._dtype)
+
     def predict(self, image: Image.Image, seed: int) -> Tensor:
-        s, task = self.settings, self.task
-        pictures = task.read(augmented(image, s.views, task.teacher.image_size, seed)).to(task.teacher._dtype)
-        optimiser = torch.optim.AdamW(self.weights, lr=s.lr)
+        s, teacher, random = self.settings, self.task.teacher, np.random.default_rng(seed)
+        kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[s.optimiser]
+        optimiser = kind(self.weights, lr=s.lr, weight_decay=s.weight_decay)
         try:
             for p in self.weights:
                 p.requires_grad_(True)
             for _ in range(s.steps):
                 optimiser.zero_grad(set_to_none=True)
-                marginal_entropy(self.head(task.teacher._token(pictures))).backward()
+                marginal_entropy(self.head(teacher._token(self.views(image, random)))).backward()
                 optimiser.step()
             with torch.no_grad():
-                return self.head(task.teacher._token(pictures[:1]))[0]
+                return self.head(teacher._token(self.task.read([image]).to(teacher._dtype)))[0]
         finally:
             with torch.no_grad():
                 for p, before in zip(self.weights, self.first, strict=True):

@@ -35,15 +35,22 @@ class ViewCache:
         self._size = 0
 
 
-def augmented(image: Image.Image, count: int, size: int, seed: int, least: float = 0.08) -> list[Image.Image]:
+def augmented(
+    image: Image.Image,
+    count: int,
+    size: int,
+    seed: int,
+    least: float = 0.08,
+    by: InterpolationMode = InterpolationMode.BILINEAR,
+) -> list[Image.Image]:
     """The picture itself and `count` - 1 random resized crops of it, each flipped half of the time.
 
-    The augmentation of TPT (Shu et al. 2022, section 4.1): torchvision's random resized crop with its usual ranges.
+    The augmentation of TPT (Shu et al. 2022, section 4.1) and ZERO: torchvision's random resized crop as it comes.
 
     Args:
         size: side of the crops in pixels.
         seed: the picture's own.
-        least: the smallest share of the area a crop keeps.
+        least: the smallest share of the area a crop keeps. by: how crops are resized.
 
     Returns:
         `count` pictures, the first as it came.
@@ -53,7 +60,7 @@ def augmented(image: Image.Image, count: int, size: int, seed: int, least: float
         torch.manual_seed(seed)
         for _ in range(count - 1):
             i, j, h, w = RandomResizedCrop.get_params(image, [least, 1.0], [3 / 4, 4 / 3])
-            view = TF.resized_crop(image, i, j, h, w, [size, size], InterpolationMode.BILINEAR)
+            view = TF.resized_crop(image, i, j, h, w, [size, size], by)
             views.append(TF.hflip(view) if float(torch.rand(())) < 0.5 else view)
     return views
 
@@ -72,5 +79,11 @@ def marginal_entropy(logits: Tensor) -> Tensor:
 
 def confident(logits: Tensor, share: float) -> Tensor:
     """Indices of the `share` of views with the least entropy, the surest first; at least one."""
+    return by_confidence(logits, share)[0]
+
+
+def by_confidence(logits: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Indices of the `share` of views with the least entropy (at least one), and of the others, the surest first."""
     count = max(1, int(len(logits) * share))
-    return entropy(logits).argsort(stable=True)[:count]
+    order = entropy(logits).argsort(stable=True)
+    return order[:count], order[count:]

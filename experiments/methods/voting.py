@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.methods.base import Method, Task, register
-from experiments.methods.views import confident
+from experiments.methods.views import by_confidence, confident
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,25 @@ class _Views(Method):
 
 @register
 class Zero(_Views):
-    """A majority vote of the surest views: the marginal probability at temperature zero; the surest breaks ties."""
+    """A majority vote of the surest views: the marginal probability at temperature zero.
+
+    A tie goes to the class, of those tied, that the surest of the discarded views names. Where none names one, the
+    surest discarded view's scores decide among them (the release means this, but masks other classes than the tied).
+    """
 
     name = "zero"
     what = "a vote of the surest 30 % of 64 views"
-    source = "Farina et al. 2024 (NeurIPS), algorithm 1: 64 views, the surest 0.3"
+    source = "Farina et al. 2024 (NeurIPS), algorithm 1 and its release: 64 views, the surest 0.3"
 
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         logits = self.view_logits(image, seed)
-        votes = logits[confident(logits, self.settings.share)].argmax(-1)
-        counts = torch.bincount(votes, minlength=logits.shape[-1]).float()
-        for view in votes.tolist():  # the surest first
-            if counts[view] == counts.max():
-                counts[view] += 0.5
-                break
+        kept, others = by_confidence(logits, self.settings.share)
+        counts = torch.bincount(logits[kept].argmax(-1), minlength=logits.shape[-1]).float()
+        tied = counts == counts.max()
+        if int(tied.sum()) > 1:
+            named = [view for view in logits[others].argmax(-1).tolist() if tied[view]]
+            surest = logits[others[0] if len(others) else kept[0]].masked_fill(~tied, -torch.inf)
+            counts[named[0] if named else int(surest.argmax())] += 1
         return counts
 
 
