@@ -7,6 +7,7 @@ request was wrong, 130 interrupted.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,8 +58,11 @@ def guard(app: typer.Typer, arguments: list[str]) -> int:
     """Run the application; turn every way it can end into one line and an exit code."""
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    from glom.notices import listening
+
     try:
-        result = app(args=arguments, standalone_mode=False)
+        with listening(_note):
+            result = app(args=arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, Interrupted) as error:
         if str(error):
@@ -70,6 +74,12 @@ def guard(app: typer.Typer, arguments: list[str]) -> int:
         return 0
     except Exception as error:
         return _failed(error, debug)
+
+
+def _note(text: str) -> None:
+    """A notice on standard error; under torchrun the first process speaks for all."""
+    if os.environ.get("RANK", "0") == "0":
+        say(f"note: {text}")
 
 
 def _failed(error: Exception, debug: bool) -> int:

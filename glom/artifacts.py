@@ -1,6 +1,6 @@
 """Run folders: settings, results that survive a kill, and the rule that two runs never mix.
 
-    manifest.json    settings, seed, versions, machine, the data set's fingerprint, the command
+    manifest.json    settings, seed, versions, machine, the data set's fingerprint, the command, notices
     results.jsonl    one complete line a sample, in the data set's order; equal for equal settings
     timing.jsonl     seconds a sample: kept apart, so that results can be compared byte for byte
 
@@ -26,6 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from glom.errors import InputError, RunError
+from glom.notices import heard
 
 FORMAT = 1
 
@@ -245,6 +246,7 @@ class RunFolder:
                 **extra,
             }
         )
+        self._notices()
         if not part or not manifest.exists():
             write_json(manifest, self.manifest)
         self._part = part
@@ -269,7 +271,14 @@ class RunFolder:
     def finish(self, status: str = "complete", **extra: Any) -> None:
         """Write the run's last word into its manifest."""
         self.manifest.update({"status": status, **extra})
+        self._notices()
         write_json(self.path / "manifest.json", self.manifest)
+
+    def _notices(self) -> None:
+        """What was said of the data and of what was assumed belongs to the run."""
+        said = list(dict.fromkeys([*self.manifest.get("notices", []), *heard()]))
+        if said:
+            self.manifest["notices"] = said
 
     def close(self) -> None:
         for file in self._lines.values():

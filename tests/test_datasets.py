@@ -70,7 +70,7 @@ def test_flat_folder_has_no_labels(tmp_path: Path) -> None:
     dataset = open_dataset(str(tmp_path))
     assert (ids(dataset), labels(dataset), dataset.classes) == (["a.jpeg", "b.PNG"], [None, None], None)
     assert not dataset.labelled
-    assert dataset.ignored == 1
+    assert dataset.passed_over == {".txt files": 1}
 
 
 def test_nested_hidden_and_other_files(tmp_path: Path) -> None:
@@ -85,8 +85,14 @@ def test_nested_hidden_and_other_files(tmp_path: Path) -> None:
     (root / "bird").mkdir()
     dataset = open_dataset(str(root))
     assert ids(dataset) == ["cat/0.png", "cat/deep/er/x.png", "dog/0.png"]
-    assert dataset.classes == ("bird", "cat", "dog")  # an empty class folder is a class, a folder of lists is none
-    assert dataset.ignored == 2
+    assert dataset.classes == ("cat", "dog")  # neither an empty folder nor one of lists is a class
+    assert dataset.passed_over == {
+        "hidden files and folders": 2,
+        "empty folders": 1,
+        "folders without pictures": 1,
+        ".txt files": 1,
+        "pictures beside the class folders": 1,
+    }
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -515,7 +521,7 @@ def test_wnids_with_a_table(tmp_path: Path) -> None:
 
 def test_a_table_beside_class_folders_is_not_counted_as_ignored(tmp_path: Path) -> None:
     write(class_folders(tmp_path, [FISH], 1) / "classes.tsv", f"0\t{FISH}\tfish\n")
-    assert open_dataset(str(tmp_path)).ignored == 0
+    assert open_dataset(str(tmp_path)).passed_over == {}
 
 
 def test_wnids_in_a_manifest(tmp_path: Path) -> None:
@@ -570,7 +576,7 @@ def test_mnist(name: str, folder: str, tmp_path: Path) -> None:
     again = open_dataset(f"{name}:{shutil.copytree(root, tmp_path / 'copy')}")
     assert again.fingerprint() == dataset.fingerprint()
     (raw / "t10k-images-idx3-ubyte").write_bytes(b"nonsense")
-    refused(f"{name}:{root}", f"{name}: incomplete or damaged")
+    refused(f"{name}:{root}", f"{name}: ", "t10k-images-idx3-ubyte: incomplete or damaged")
 
 
 def test_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -46,7 +46,9 @@ class ImageDataset:
         classes: C class names, or None where there are none.
         templates: prompts with one `{}` that suit these classes, or None for a general set.
         keys: what the classes are called on disk (folder names, wnids), in the order of `classes`, or None.
-        ignored: files found beside the samples that are not pictures by their name; they are no part of the data set.
+        passed_over: what was found beside the samples and is no part of the data set -> how often, such as
+            {".heic files": 2, "empty folders": 1}.
+        notes: what else a person should know of how it was read, one sentence each.
 
     Raises:
         InputError: no samples, two samples of one id, or a label outside the classes.
@@ -57,7 +59,8 @@ class ImageDataset:
     classes: tuple[str, ...] | None = field(default=None, repr=False)
     templates: tuple[str, ...] | None = field(default=None, repr=False)
     keys: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
-    ignored: int = field(default=0, repr=False, compare=False)
+    passed_over: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+    notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -88,6 +91,12 @@ class ImageDataset:
     def labelled(self) -> bool:
         """Whether every sample has a label."""
         return all(sample.label is not None for sample in self.samples)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Its notes, and one sentence that counts what was passed over."""
+        counted = ", ".join(f"{kind} ({count:,})" for kind, count in self.passed_over.items() if count)
+        return (*self.notes, f"passed over: {counted}") if counted else self.notes
 
     def fingerprint(self) -> str:
         """sha256 over the classes and every sample's id, label and content, in hex.

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from glom.datasets.cifar_c import cifar_c_layouts
 from glom.datasets.coop import aircraft_layout, coop_layout, ucf_layout
+from glom.datasets.idx import idx_layout
 from glom.datasets.imagenet_sets import (
     GROUPS,
     VARIANTS,
@@ -83,6 +84,14 @@ def _torchvision(
     terms = f"the few-shot split {COOP[name].places[0]} comes from CoOp's page, {COOP_PAGE}" if coop else ""
     layouts = _fixed(*coop, torchvision_layout(kind))
     return NamedSet(name, what, size, licence, source, layouts, download=fetch, terms=terms, tables=tables)
+
+
+def _idx(
+    name: str, kind: str, folders: tuple[str, ...], what: str, licence: str, source: str, download: int
+) -> NamedSet:
+    """MNIST or its like: idx files, fetched by torchvision's class `kind`; `download` in MB."""
+    fetch = Download((), kind, MappingProxyType({"train": False}), download * MB)
+    return NamedSet(name, what, "70,000", licence, source, _fixed(idx_layout(name, folders)), download=fetch)
 
 
 NAMED: dict[str, NamedSet] = {
@@ -177,13 +186,13 @@ NAMED: dict[str, NamedSet] = {
                 md5="11f0ed0f1191edbf9fa23466ae6021d3",
             ),)),
         ),
-        _torchvision(
-            "mnist", "handwritten digits, 28x28 grey", "70,000", "CC BY-SA 3.0",
+        _idx(
+            "mnist", "MNIST", ("MNIST/raw", "MNIST", "mnist", "raw"), "handwritten digits, 28x28 grey", "CC BY-SA 3.0",
             "https://yann.lecun.com/exdb/mnist", 12,
         ),
-        _torchvision(
-            "fashion-mnist", "10 kinds of clothing, 28x28", "70,000", "MIT",
-            "https://github.com/zalandoresearch/fashion-mnist", 31,
+        _idx(
+            "fashion-mnist", "FashionMNIST", ("FashionMNIST/raw", "FashionMNIST", "fashion-mnist", "fashion", "raw"),
+            "10 kinds of clothing, 28x28", "MIT", "https://github.com/zalandoresearch/fashion-mnist", 31,
         ),
         _torchvision(
             "stl10", "10 classes of objects, 96x96", "13,000", IMAGENET_TERMS,

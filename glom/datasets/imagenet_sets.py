@@ -78,7 +78,9 @@ def wnid_dataset(name: str, folder: Path, wnids: Sequence[str]) -> ImageDataset:
 def _labelled(name: str, found: ImageDataset, label_of: Sequence[int | None], wnids: Sequence[str]) -> ImageDataset:
     """The same samples with labels in `wnids`; loose pictures beside the class folders are passed over."""
     samples = tuple(replace(s, label=label_of[s.label]) for s in found.samples if s.label is not None)
-    return ImageDataset(name, samples, names_of(wnids), clip_templates(name), tuple(wnids), found.ignored)
+    return ImageDataset(
+        name, samples, names_of(wnids), clip_templates(name), tuple(wnids), found.passed_over, found.notes
+    )
 
 
 def _above(place: Path) -> Path:
@@ -161,7 +163,9 @@ def _flat(found: ImageDataset, folder: Path) -> ImageDataset:
         raise InputError(f"imagenet: {count} no class in {one_line(folder)}, the first of them {unlisted[0]}")
     samples = tuple(Sample(s.id, label_of[Path(s.id).stem], s.source) for s in found)
     wnids = imagenet_wnids()
-    return ImageDataset("imagenet", samples, names_of(wnids), clip_templates("imagenet"), wnids, found.ignored)
+    return ImageDataset(
+        "imagenet", samples, names_of(wnids), clip_templates("imagenet"), wnids, found.passed_over, found.notes
+    )
 
 
 def _near(folder: Path, name: str) -> Path | None:

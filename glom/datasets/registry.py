@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from glom.datasets.prompts import TEMPLATES
 from glom.datasets.reading import one_line
 from glom.datasets.samples_build import read_sample
 from glom.errors import InputError, unknown
+from glom.notices import notice
 
 Builder = Callable[[Path, str, bool], ImageDataset]
 
@@ -113,6 +114,8 @@ def open_dataset(
         classes_file: class names, one a line, see `glom.datasets.classes.rename_classes`.
         download: fetch a named data set that is not there.
 
+    What was passed over, and what else should be known, is in its `remarks` and is said as `glom.notices.notice`.
+
     Raises:
         NotThereError: a named data set of which nothing was found; an `InputError`, as all of these.
         InputError: nothing of that name, an empty folder, a file that is no manifest, class names that do not fit, a
@@ -125,7 +128,21 @@ def open_dataset(
         (200, ('airplane', 'automobile'), (32, 32))
     """
     dataset = _open(spec, root, split, classes_file is not None, download)
-    return dataset if classes_file is None else rename_classes(dataset, Path(classes_file))
+    if classes_file is not None:
+        dataset = rename_classes(dataset, Path(classes_file))
+    dataset = replace(dataset, notes=(*dataset.notes, *_general(dataset)))
+    for remark in dataset.remarks:
+        notice(f"{dataset.name}: {remark}")
+    return dataset
+
+
+def _general(dataset: ImageDataset) -> Iterator[str]:
+    """What is said of any data set, whatever reader opened it."""
+    if dataset.classes is not None and len(dataset.classes) == 1:
+        yield f"it has one class, '{one_line(dataset.classes[0])}': every answer will be right"
+    without = sum(sample.label is None for sample in dataset.samples)
+    if 0 < without < len(dataset):
+        yield f"{without:,} of its {len(dataset):,} pictures have no label"
 
 
 def _open(spec: str, root: Path | None, split: str, renamed: bool, download: bool) -> ImageDataset:

@@ -148,11 +148,6 @@ def scene(name: str) -> str:
     return plain(name).replace("/", " ")
 
 
-def digit(name: str) -> str:
-    """7 - seven -> 7"""
-    return name.split(" - ")[0]
-
-
 def spelled(table: Mapping[str, str]) -> Callable[[str], str]:
     """By a table, and plainly where it says nothing."""
     return lambda name: table.get(name, plain(name))
@@ -177,13 +172,6 @@ SETS: dict[str, TorchvisionSet] = {
             "imagenette", "Imagenette", "imagenette2",
             {"test": (3_925, 10), "val": (3_925, 10), "train": (9_469, 10)},
             by_split(test="val", val="val", train="train"), "_samples", None,
-        ),
-        TorchvisionSet(
-            "mnist", "MNIST", "MNIST/raw", {"test": (10_000, 10), "train": (60_000, 10)}, TRAIN_TEST, spell=digit
-        ),
-        TorchvisionSet(
-            "fashion-mnist", "FashionMNIST", "FashionMNIST/raw", {"test": (10_000, 10), "train": (60_000, 10)},
-            TRAIN_TEST,
         ),
         TorchvisionSet(
             "flowers102", "Flowers102", "flowers-102",
