@@ -38,7 +38,8 @@ def ttt(
 ) -> None:
     """Test-time training clean and under each corruption: paired differences, and the oracle as a diagnostic."""
     from experiments.conditions import record, run_conditions
-    from experiments.ttt_run import TTTRun, settings_for
+    from experiments.ttt_run import TTTRun
+    from glom.ttt_settings import settings_for
 
     for_adaptation()
     base = TTTRun(data, teacher, settings_for(teacher, preset), limit=limit, seed=seed, device=device)

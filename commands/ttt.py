@@ -59,7 +59,8 @@ def request_from(
     data: str, teacher: str, preset: str, changes: dict[str, Any], queries: int | None, **rest: Any
 ) -> TTTRun:
     """The run the options ask for."""
-    from experiments.ttt_run import TTTRun, settings_for
+    from experiments.ttt_run import TTTRun
+    from glom.ttt_settings import settings_for
 
     return TTTRun(data, teacher, settings_for(teacher, preset, queries, **changes), **rest)
 

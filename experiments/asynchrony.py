@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.ttt_run import Prepared, TTTRun, load_cases, prepare, settings_for
+from experiments.ttt_run import Prepared, TTTRun, load_cases, prepare
 from glom.apm import AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import grid_queries
@@ -19,6 +19,7 @@ from glom.errors import GlomError, InputError, RunError, demand_some
 from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci
 from glom.ttt import Case, adapt
+from glom.ttt_settings import settings_for
 from probes.fields import ORDERS, counts_for, order_locations, running_tokens
 
 

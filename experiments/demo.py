@@ -13,12 +13,13 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from experiments.conditions import run_conditions
 from experiments.fold import FoldRequest, fold_image
 from experiments.trace import trace_case
-from experiments.ttt_run import TTTRun, prepare, settings_for
+from experiments.ttt_run import TTTRun, prepare
 from glom.artifacts import command_line, machine, versions, write_json
 from glom.columns import picture
 from glom.datasets.registry import open_dataset
 from glom.overfit import OverfitSettings
 from glom.ttt import Case
+from glom.ttt_settings import settings_for
 from probes.figures import accuracy_figure, png_data, trace_figure
 
 SOURCE = (

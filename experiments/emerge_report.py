@@ -15,10 +15,11 @@ from experiments.emerge_settings import EmergeSettings
 from experiments.emerge_train import Trainer, accuracy_of, build, class_scores_of, look, places
 from glom.artifacts import disk_error
 from glom.backbones.mvit_tiny import TinyMViT, parameters
+from glom.colours import rgb_cube
+from probes.agreement import unit
 from probes.emergence_figure import curve_figure, film_frame, flat_colours
 from probes.figures import GREY
 from probes.film import write_film
-from probes.islands import rgb_cube, unit
 from probes.reduction import reduce_rgb
 
 FILM = "film"  # the folder of what the film is made of

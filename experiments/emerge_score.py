@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.emerge_data import HeldOut
+from glom.colours import Array
 from glom.statistics import bootstrap_ci
-from probes.islands import Array, neighbour_agreement, resize_grid, unit
+from probes.agreement import neighbour_agreement, resize_grid, unit
 from probes.metrics import adjusted_rand, fg_ari, nmi
 from probes.partition import Labels, Partition, colour_position, count_islands, enlarge, partition
 

@@ -15,6 +15,7 @@ from PIL import Image
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine, preset
 from glom.artifacts import RunFolder, command_line, write_json
+from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
@@ -25,7 +26,6 @@ from glom.seeds import sample_seed
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from probes.figures import strip, to_image
-from probes.islands import pca_rgb
 
 CHUNK = 4096  # locations unfolded at a time: memory does not grow with the grid asked for
 

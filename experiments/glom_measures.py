@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glom.artifacts import RunFolder
+from glom.colours import Array
 from glom.datasets.composites import CompositeBatch, Composites
 from glom.errors import InputError
 from glom.statistics import bootstrap_ci
-from probes.islands import Array, neighbour_agreement, resize_grid
+from probes.agreement import neighbour_agreement, resize_grid
 from probes.levels import both_ari, centred, check_threshold, island_counts
 from probes.partition import colour_position
 

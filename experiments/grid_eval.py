@@ -19,13 +19,13 @@ from glom import execution
 from glom.apm import AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder, public_command, write_json
 from glom.checkpoints import load_apm
+from glom.colours import pca_rgb
 from glom.columns import grid_queries
 from glom.datasets.base import ImageDataset
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.overfit import to_pixels
 from glom.statistics import bootstrap_ci
-from probes.islands import pca_rgb
 
 BATCH = 64
 DECODE_BATCH = 16

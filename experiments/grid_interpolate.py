@@ -15,6 +15,7 @@ from torch import Tensor
 from experiments.percepts import digest, machine_from, short_names, squeezed
 from glom.apm import AsynchronousPerceptionMachine, preset
 from glom.artifacts import RunFolder, command_line, write_json
+from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
 from glom.datasets.registry import open_dataset
@@ -27,7 +28,6 @@ from glom.teachers.registry import load_teacher
 from glom.zero_shot import choose_templates
 from probes.fields import column_path, path_numbers, unfold_columns
 from probes.figures import APM, GREY, TEACHER, new_figure, save
-from probes.islands import pca_rgb
 
 MOST = 2**22  # locations over all steps: beyond it the features take gigabytes
 

@@ -28,6 +28,7 @@ from experiments.percepts import Array, area, digest, every, squeezed
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine, preset
 from glom.artifacts import RunFolder, command_line, write_json
+from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
 from glom.datasets.segmentation import read_mask, read_npz
@@ -35,7 +36,7 @@ from glom.devices import native_bf16, resolve_device
 from glom.errors import InputError, unknown
 from glom.overfit import OverfitSettings, overfit
 from glom.seeds import sample_seed
-from probes.islands import neighbour_agreement, pca_rgb
+from probes.agreement import neighbour_agreement
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import Labels, Partition, colour_position, enlarge, parse_partition, partition
 

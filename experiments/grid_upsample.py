@@ -24,6 +24,7 @@ from experiments.percepts import Array, digest, squeezed
 from glom import execution
 from glom.apm import APMConfig, AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder, command_line, write_json
+from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
@@ -34,7 +35,6 @@ from glom.statistics import bootstrap_ci
 from glom.teachers.base import Teacher
 from probes.fields import grid_scores
 from probes.figures import strip
-from probes.islands import pca_rgb
 
 Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)

@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 from glom.artifacts import RunFolder, command_line, read_json, read_results, write_json
+from glom.colours import Array
 from glom.datasets.segmentation import CompositePicture, SegmentedPicture, open_segmentation
 from glom.errors import GlomError, InputError, RunError, demand_some, lost
 from glom.statistics import bootstrap_ci
 from glom.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers, untrained
-from probes.islands import Array, neighbour_agreement, resize_grid
+from probes.agreement import neighbour_agreement, resize_grid
 from probes.metrics import Outlines, human_score, score
 from probes.partition import Partition, colour_position, count_islands, enlarge, parse_partition, partition
 

@@ -14,11 +14,12 @@ import numpy as np
 from PIL import Image
 
 from glom.artifacts import RunFolder, command_line, disk_error, write_json
+from glom.colours import Array
 from glom.datasets.reading import read_image
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
+from probes.agreement import at_most
 from probes.island_figures import island_sheet, page_layer
-from probes.islands import Array, at_most
 from probes.reduction import METHODS, PERPLEXITY, default_cache, reduce_rgb, relative
 
 PAGE_BYTES = 2_400_000  # of quantised features a page; its base64 and colours keep the whole under 5 MB

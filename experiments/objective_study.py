@@ -23,7 +23,6 @@ from experiments.objective_encode import Block, Case, Second, blocks_of, second_
 from experiments.objective_report import choose, draw, summarise
 from experiments.objective_settings import CONFIRM, SELECT, ObjectiveSettings, conditions_of, half_of
 from experiments.objective_trials import Seen
-from experiments.ttt_run import settings_for
 from glom.apm import AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder, command_line, read_json, write_json
 from glom.datasets.base import ImageDataset
@@ -32,6 +31,7 @@ from glom.errors import InputError
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
+from glom.ttt_settings import settings_for
 from glom.weights import state_sha256
 from glom.zero_shot import choose_templates
 

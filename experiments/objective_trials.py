@@ -16,9 +16,9 @@ from experiments.objective_encode import Block, Second
 from experiments.objective_readouts import mean_p
 from experiments.objective_settings import ObjectiveSettings
 from experiments.objective_train import Aim, Trained, machine_config, train
-from experiments.ttt_run import settings_for
 from glom.apm import AsynchronousPerceptionMachine
 from glom.teachers.base import ZeroShotHead
+from glom.ttt_settings import settings_for
 
 SHARE = 0.1  # of the views, the surest
 EARLY = 3 / 8  # of the steps

@@ -32,7 +32,7 @@ from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.ttt import Case, adapt_group, stack_size
-from glom.ttt_settings import TTTSettings, settings_dict, ttt_preset
+from glom.ttt_settings import TTTSettings, settings_dict
 from glom.zero_shot import choose_templates, read_class_file
 
 BLOCK = 16  # samples read, corrupted and encoded at once, one block ahead of the adaptation
@@ -102,18 +102,6 @@ class Prepared:
     head: ZeroShotHead
     corruption: Corruption | None
     device: torch.device
-
-
-def settings_for(teacher: str, preset: str = "fast", queries: int | None = None, **changes: Any) -> TTTSettings:
-    """A preset's settings, with an APM that suits the teacher unless one is named.
-
-    `published` is always the published APM. The others take the small ones for the small teachers that ship.
-    `queries` 0 means the whole grid at every step.
-    """
-    if preset != "published" and changes.get("apm") is None:
-        changes["apm"] = {"glom-tiny": "apm-tiny", "efficientnet-lite0": "apm-small"}.get(teacher, "apm-ttt")
-    settings = ttt_preset(preset, queries=queries or None, **changes)
-    return replace(settings, queries=None) if queries == 0 else settings
 
 
 def prepare(request: TTTRun) -> Prepared:

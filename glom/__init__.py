@@ -1,1 +1,101 @@
-"""glom-apm: GLOM-style machine perception. Import what you need from the submodules; nothing heavy loads here."""
+"""A research toolkit for GLOM-style machine perception: the public names, each imported when it is first asked for.
+
+    machine = glom.load("apm-cifar10")                     machine.percept("cat.jpg"), machine.ask("cat.jpg", points)
+    teacher = glom.load_teacher("glom-tiny")               token, grid = teacher.encode(["cat.jpg"])
+    answer = glom.adapt("cat.jpg", teacher)                answer.name, answer.teacher_name, answer.trace
+    network = glom.ForwardForward().fit(x, y)              network.score(x, y)
+    glom.Glom.from_pretrained(folder)(images)              (B, n, L, d)
+
+Islands are `probes.islands("photo.jpg")`. Importing this package loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from glom.lazy import lazily
+
+if TYPE_CHECKING:
+    from glom.answer import Answer, adapt, adapt_many
+    from glom.apm import PRESETS, APMConfig, Percept, preset
+    from glom.backbones.base import Backbone
+    from glom.backbones.registry import load_backbone
+    from glom.colours import pca_rgb
+    from glom.columns import grid_queries
+    from glom.datasets.corruptions import corrupt
+    from glom.datasets.registry import open_dataset
+    from glom.errors import GlomError, InputError, RunError
+    from glom.machine import GridPercept, load
+    from glom.machine import Machine as APM
+    from glom.pictures import as_image
+    from glom.teachers.base import Teacher, ZeroShotHead
+    from glom.teachers.registry import load_teacher
+    from glom.ttt_settings import TTTSettings, settings_for, ttt_preset
+    from glom.video import boring_video, feature_grids
+
+    __version__: str
+
+_PLACES = {
+    "__version__": "glom.about:VERSION",
+    "APM": "glom.machine:Machine",
+    "APMConfig": "glom.apm",
+    "Answer": "glom.answer",
+    "Backbone": "glom.backbones.base",
+    "GlomError": "glom.errors",
+    "GridPercept": "glom.machine",
+    "InputError": "glom.errors",
+    "PRESETS": "glom.apm",
+    "Percept": "glom.apm",
+    "RunError": "glom.errors",
+    "TTTSettings": "glom.ttt_settings",
+    "Teacher": "glom.teachers.base",
+    "ZeroShotHead": "glom.teachers.base",
+    "adapt": "glom.answer",
+    "adapt_many": "glom.answer",
+    "as_image": "glom.pictures",
+    "boring_video": "glom.video",
+    "corrupt": "glom.datasets.corruptions",
+    "feature_grids": "glom.video",
+    "grid_queries": "glom.columns",
+    "load": "glom.machine",
+    "load_backbone": "glom.backbones.registry",
+    "load_teacher": "glom.teachers.registry",
+    "open_dataset": "glom.datasets.registry",
+    "pca_rgb": "glom.colours",
+    "preset": "glom.apm",
+    "settings_for": "glom.ttt_settings",
+    "ttt_preset": "glom.ttt_settings",
+}
+
+__all__ = [
+    "APM",
+    "PRESETS",
+    "APMConfig",
+    "Answer",
+    "Backbone",
+    "GlomError",
+    "GridPercept",
+    "InputError",
+    "Percept",
+    "RunError",
+    "TTTSettings",
+    "Teacher",
+    "ZeroShotHead",
+    "adapt",
+    "adapt_many",
+    "as_image",
+    "boring_video",
+    "corrupt",
+    "feature_grids",
+    "grid_queries",
+    "load",
+    "load_backbone",
+    "load_teacher",
+    "open_dataset",
+    "pca_rgb",
+    "preset",
+    "settings_for",
+    "ttt_preset",
+]
+
+__getattr__, __dir__ = lazily(__name__, _PLACES)

@@ -139,6 +139,18 @@ def ttt_preset(name: str, **changes: Any) -> TTTSettings:
     return settings
 
 
+def settings_for(teacher: str, preset: str = "fast", queries: int | None = None, **changes: Any) -> TTTSettings:
+    """A preset's settings, with an APM that suits the teacher unless one is named.
+
+    `published` is always the published APM. The others take the small ones for the small teachers that ship.
+    `queries` 0 means the whole grid at every step.
+    """
+    if preset != "published" and changes.get("apm") is None:
+        changes["apm"] = {"glom-tiny": "apm-tiny", "efficientnet-lite0": "apm-small"}.get(teacher, "apm-ttt")
+    settings = ttt_preset(preset, queries=queries or None, **changes)
+    return replace(settings, queries=None) if queries == 0 else settings
+
+
 def settings_dict(settings: TTTSettings) -> dict[str, Any]:
     """The settings that decide results (execution does not)."""
     values = asdict(settings)

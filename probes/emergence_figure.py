@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from glom.colours import Array
 from glom.statistics import bootstrap_ci
+from probes.agreement import resize_grid
 from probes.figures import GREY, TEACHER, new_figure, save
-from probes.islands import Array, resize_grid
 from probes.partition import Labels
 
 CELL, GAP, HEAD = 144, 8, 22  # pixels of a film's panel, between panels, and above them

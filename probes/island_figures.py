@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from glom.colours import Array
+from probes.agreement import unit
 from probes.figures import new_figure, png_data, save
-from probes.islands import Array, unit
 
 ACROSS = 6
 

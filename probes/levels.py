@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from glom.colours import Array
 from glom.errors import InputError
-from probes.islands import Array, unit
+from probes.agreement import unit
 from probes.metrics import Map, adjusted_rand
 from probes.partition import Partition, enlarge, partition
 

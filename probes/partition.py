@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glom.colours import Array
 from glom.errors import InputError
-from probes.islands import Array, unit
+from probes.agreement import unit
 
 Labels = NDArray[np.int64]
 FORMS = "kmeans:K, agglomerative:K, agglomerative:0.3 (cosine distance), agglomerative-grid:K or :0.3, each with +parts"

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from glom.colours import rgb_cube
 from glom.errors import InputError, unknown
-from probes.islands import cosine_to, rgb_cube
+from probes.agreement import cosine_to
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]

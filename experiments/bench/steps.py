@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.ttt_run import TTTRun, load_cases, prepare, settings_for
+from experiments.ttt_run import TTTRun, load_cases, prepare
 from glom.ttt import adapt_group, stack_size
+from glom.ttt_settings import settings_for
 
 ENOUGH = 0.999  # the cosine below which a distillation is not called done
 

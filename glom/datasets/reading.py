@@ -115,7 +115,7 @@ def _read(file: IO[bytes], where: str, max_pixels: int, background: tuple[int, i
         except Exception as error:
             raise InputError(f"{where}: damaged or truncated ({one_line(error) or type(error).__name__})") from error
         try:
-            return to_rgb(_upright(image), background)
+            return to_rgb(upright(image), background)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         except Exception as error:
@@ -143,7 +143,7 @@ def _open(file: IO[bytes], where: str, max_pixels: int) -> Image.Image:
         raise InputError(f"{where}: damaged header ({one_line(error) or type(error).__name__})") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception:

@@ -1,7 +1,4 @@
-"""Islands of agreement: a grid of features as colour, and how strongly its locations agree.
-
-A grid is (h, w, F): one feature vector a location. Two locations agree as far as the cosine of their features says.
-"""
+"""Features as colours: three directions of many on the RGB cube, so that locations that agree share a colour."""
 
 from __future__ import annotations
 
@@ -64,41 +61,3 @@ def rgb_cube(points: NDArray[np.floating], quantile: float = 0.02, least: float 
     span = high - low
     meaningful = span > least
     return np.where(meaningful, (x - low) / np.where(meaningful, span, 1), 0.5).clip(0, 1).astype(np.float32)
-
-
-def unit(grid: Array) -> Array:
-    """(..., F) features -> the same of length 1; a zero vector stays zero."""
-    length = np.linalg.norm(grid, axis=-1, keepdims=True)
-    return np.divide(grid, length, out=np.zeros_like(grid), where=length > 0)
-
-
-def cosine_to(grid: Array, columns: Array) -> Array:
-    """Cosine of every location with every given feature vector: (h, w, F), (m, F) -> (h, w, m) in [-1, 1]."""
-    return (unit(grid) @ unit(columns).T).clip(-1, 1)
-
-
-def neighbour_agreement(grid: Array) -> float:
-    """Mean cosine of horizontally and vertically adjacent locations, in [-1, 1]; 1.0 for a single location."""
-    u = unit(grid)
-    pairs = [(u[:, 1:] * u[:, :-1]).sum(-1).ravel(), (u[1:] * u[:-1]).sum(-1).ravel()]
-    both = np.concatenate(pairs)
-    return float(both.mean()) if both.size else 1.0
-
-
-def resize_grid(grid: Array, height: int, width: int) -> Array:
-    """(h, w, F) -> (height, width, F): area means where a side shrinks, linear interpolation where it grows."""
-    import torch
-    from torch.nn import functional as F
-
-    x = torch.from_numpy(np.ascontiguousarray(grid)).permute(2, 0, 1)[None]
-    h, w = grid.shape[:2]
-    x = F.adaptive_avg_pool2d(x, (min(h, height), min(w, width)))
-    if x.shape[2:] != (height, width):
-        x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
-    return x[0].permute(1, 2, 0).contiguous().numpy()
-
-
-def at_most(grid: Array, side: int) -> Array:
-    """A grid with neither side above `side`: larger ones by area means, others as they are."""
-    h, w = grid.shape[:2]
-    return grid if max(h, w) <= side else resize_grid(grid, min(h, side), min(w, side))

@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 
+from glom.colours import pca_rgb
 from glom.errors import InputError
 from probes import reduction
+from probes.agreement import at_most, cosine_to, neighbour_agreement, resize_grid, unit
 from probes.island_figures import island_sheet, page_layer
-from probes.islands import at_most, cosine_to, neighbour_agreement, pca_rgb, resize_grid, unit
 from tests.conftest import make_image
 
 

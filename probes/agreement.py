@@ -1,0 +1,48 @@
+"""Islands of agreement: how strongly the locations of a grid of features agree.
+
+A grid is (h, w, F): one feature vector a location. Two locations agree as far as the cosine of their features says.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glom.colours import Array
+
+
+def unit(grid: Array) -> Array:
+    """(..., F) features -> the same of length 1; a zero vector stays zero."""
+    length = np.linalg.norm(grid, axis=-1, keepdims=True)
+    return np.divide(grid, length, out=np.zeros_like(grid), where=length > 0)
+
+
+def cosine_to(grid: Array, columns: Array) -> Array:
+    """Cosine of every location with every given feature vector: (h, w, F), (m, F) -> (h, w, m) in [-1, 1]."""
+    return (unit(grid) @ unit(columns).T).clip(-1, 1)
+
+
+def neighbour_agreement(grid: Array) -> float:
+    """Mean cosine of horizontally and vertically adjacent locations, in [-1, 1]; 1.0 for a single location."""
+    u = unit(grid)
+    pairs = [(u[:, 1:] * u[:, :-1]).sum(-1).ravel(), (u[1:] * u[:-1]).sum(-1).ravel()]
+    both = np.concatenate(pairs)
+    return float(both.mean()) if both.size else 1.0
+
+
+def resize_grid(grid: Array, height: int, width: int) -> Array:
+    """(h, w, F) -> (height, width, F): area means where a side shrinks, linear interpolation where it grows."""
+    import torch
+    from torch.nn import functional as F
+
+    x = torch.from_numpy(np.ascontiguousarray(grid)).permute(2, 0, 1)[None]
+    h, w = grid.shape[:2]
+    x = F.adaptive_avg_pool2d(x, (min(h, height), min(w, width)))
+    if x.shape[2:] != (height, width):
+        x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+    return x[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def at_most(grid: Array, side: int) -> Array:
+    """A grid with neither side above `side`: larger ones by area means, others as they are."""
+    h, w = grid.shape[:2]
+    return grid if max(h, w) <= side else resize_grid(grid, min(h, side), min(w, side))

@@ -1,0 +1,169 @@
+"""Islands of one picture, layer by layer, as an object: seen, cut and scored.
+
+islands = look("photo.jpg", backbone="mvit-v2-tiny")
+islands.show(); islands.labels("kmeans:6"); islands.score(masks)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glom.backbones.base import Backbone
+from glom.backbones.registry import MVIT_TINY, load_backbone
+from glom.colours import Array, pca_rgb
+from glom.errors import InputError
+from glom.notebook import Showing, side_by_side
+from glom.pictures import Picture, as_image
+from glom.video import clip_for, feature_grids
+from probes.agreement import neighbour_agreement
+from probes.metrics import Outlines, score
+from probes.partition import Labels, count_islands, enlarge, parse_partition, partition
+
+
+@dataclass(frozen=True, repr=False)
+class Islands(Showing):
+    """What each layer of a backbone makes of one picture.
+
+    Attributes:
+        picture: what was watched, as a boring video.
+        grids: {layer's number: (h, w, D) float32}, averaged over time.
+        names: {layer's number: its name in the network}.
+        backbone: the network's name.
+        notes: what had to be interpolated, a sentence each.
+    """
+
+    picture: Image.Image = field(compare=False)
+    grids: dict[int, Array]
+    names: dict[int, str]
+    backbone: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that were read, first to last."""
+        return tuple(self.grids)
+
+    def grid(self, layer: int = -1) -> Array:
+        """(h, w, D) of one layer; negative numbers count from the last that was read. Raises `InputError`."""
+        if layer in self.grids:
+            return self.grids[layer]
+        if -len(self.grids) <= layer < 0:
+            return self.grids[self.layers[layer]]
+        raise InputError(f"layer {layer} was not read; {self.backbone} was read at {', '.join(map(str, self.layers))}")
+
+    @cached_property
+    def colours(self) -> dict[int, Array]:
+        """{layer: (h, w, 3) in [0, 1]}: each layer's first three principal components on the RGB cube."""
+        return {layer: pca_rgb(grid)[0] for layer, grid in self.grids.items()}
+
+    def agreement(self, layer: int = -1) -> float:
+        """Mean cosine of neighbouring locations."""
+        return neighbour_agreement(self.grid(layer))
+
+    def labels(self, how: str = "kmeans:6", layer: int = -1, seed: int = 0) -> Labels:
+        """(h, w) labels from 0.
+
+        Args:
+            how: `kmeans:K`, `agglomerative:K`, `agglomerative:0.3` (cosine distance), `agglomerative-grid:...`, each
+                with `+parts` for connected components.
+
+        Raises:
+            InputError: another `how`, or a layer that was not read.
+        """
+        return partition(self.grid(layer), parse_partition(how), seed)
+
+    def score(
+        self,
+        masks: NDArray[np.integer] | Sequence[NDArray[np.integer]],
+        how: str = "kmeans:6",
+        layer: int = -1,
+        background: int | None = None,
+        seed: int = 0,
+    ) -> dict[str, float | None]:
+        """One layer's islands against people's, at the masks' own size; see `probes.metrics.score`.
+
+        A layer chosen by this score must be reported on other pictures.
+
+        Args:
+            masks: (H, W) whole numbers, one array or several annotators'.
+            background: the label of what is no object, or None.
+
+        Raises:
+            InputError: masks of different or other shapes.
+        """
+        truths = [masks] if isinstance(masks, np.ndarray) else [np.asarray(mask) for mask in masks]
+        for mask in truths:
+            if mask.ndim != 2 or mask.dtype.kind not in "iub" or mask.shape != truths[0].shape:
+                raise InputError(
+                    f"masks are (H, W) of whole numbers and of one size, got {mask.dtype} {tuple(mask.shape)}"
+                )
+        if not truths:
+            raise InputError("no masks to score against")
+        height, width = truths[0].shape
+        found = enlarge(self.labels(how, layer, seed), height, width)
+        return score(truths, found, Outlines(truths), background)
+
+    def to_image(self) -> Image.Image:
+        """The picture and up to six of the layers, first to last, side by side."""
+        chosen = np.unique(np.linspace(0, len(self.layers) - 1, min(6, len(self.layers))).round().astype(int))
+        panels = [self.colours[self.layers[i]] for i in chosen]
+        pixels = [Image.fromarray((panel * 255).round().astype(np.uint8)) for panel in panels]
+        square = self.picture.resize((256, 256), Image.Resampling.BOX)  # as it was watched: squeezed
+        return side_by_side([square, *pixels])
+
+    @property
+    def caption(self) -> str:
+        last = self.layers[-1]
+        h, w, d = self.grids[last].shape
+        count = count_islands(self.labels())
+        return (
+            f"{self.backbone}: {len(self.layers)} layers, the last ({self.names[last]}) {h} x {w} x {d}, neighbours "
+            f"agree to {self.agreement():.2f}, {count} islands of 6 clusters"
+        )
+
+    def __repr__(self) -> str:
+        return f"Islands({self.backbone}, layers={list(self.layers)})"
+
+
+def islands(
+    picture: Picture,
+    backbone: Backbone | str = MVIT_TINY,
+    layers: str | Sequence[int] = "all",
+    *,
+    frames: int | None = None,
+    size: int | None = None,
+    device: str = "auto",
+) -> Islands:
+    """Show a backbone one picture as a boring video and read its layers.
+
+    Baselines belong beside every number read from this: `islands(picture, backbone.untrained())`, and
+    `probes.partition.colour_position` (DESIGN: raw pixels and an untrained network of the same shape).
+
+    Args:
+        picture: see `glom.pictures.as_image`.
+        backbone: one that is loaded, or a name of `glom.load_backbone`.
+        layers: "all", "first,last", or numbers.
+        frames, size: of the boring video; None for the backbone's own.
+        device: of a backbone given by name.
+
+    Raises:
+        InputError: a picture, backbone, layer or size that is none.
+
+    Example:
+        >>> islands(Image.new("RGB", (64, 48)), layers="first,last").layers
+        (0, 5)
+    """
+    image = as_image(picture)
+    network = load_backbone(backbone, device) if isinstance(backbone, str) else backbone
+    clip = clip_for(network, image, frames, size)
+    notes = network.fit(clip.shape[1], clip.shape[2])
+    grids: dict[int, Any] = {i: g[0].numpy() for i, g in feature_grids(network, clip, layers, "mean").items()}
+    names = {i: network.layers[i][0] for i in grids}
+    return Islands(image, grids, names, network.name, tuple(notes))
