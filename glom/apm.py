@@ -61,6 +61,8 @@ class APMConfig:
         heads: heads of the attention read-out; must divide F.
         location: (x, y) of the "location" read-out.
         rgb: hidden widths of the colour head, or None for no colour head.
+        rgb_relu: whether the colour head ends in a ReLU, as the released one does, whose colours are in [0, 1]; off for
+            colours in units of a normalised picture, half of which are negative.
     """
 
     features: int = 768
@@ -76,6 +78,7 @@ class APMConfig:
     heads: int = 8
     location: tuple[float, float] = (0.5, 0.5)
     rgb: tuple[int, ...] | None = (256, 256)
+    rgb_relu: bool = False
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -175,13 +178,14 @@ class AsynchronousPerceptionMachine(nn.Module):
         return self.feature_head(h)
 
     def colours(self, features: Tensor, z: Tensor) -> Tensor:
-        """rgb: (B, N, F) and the columns (B, N, 2D) -> (B, N, 3), in units of the normalised picture."""
+        """rgb: (B, N, F) and the columns (B, N, 2D) -> (B, N, 3), in the units of the target it learned from."""
         if self.rgb_head is None:
             raise InputError("this APM was built without a colour head (rgb=None)")
         c = torch.cat([features, z], dim=-1)
         for layer in self.rgb_head[:-1]:
             c = self.activation(layer(c))
-        return self.rgb_head[-1](c)
+        c = self.rgb_head[-1](c)
+        return c.relu() if self.config.rgb_relu else c
 
     def read(self, features: Tensor, queries: Tensor) -> Tensor:
         """The token over the given locations ("mean" and "attention"): (B, N, F) -> (B, F)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -164,3 +166,21 @@ def test_bad_settings_are_named():
         Fold(30, 14)
     with pytest.raises(InputError, match="fold expects"):
         APM(SMALL)(torch.zeros(1, 3, 8, 8))
+
+
+def test_the_released_colour_head_ends_in_a_relu_and_ours_does_not():
+    """The release's three layers, written down: a ReLU after each, the last one too."""
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    released = APM(replace(SMALL, rgb=(6, 5), rgb_relu=True))
+    released.reset(torch.Generator().manual_seed(1), "default")
+    plain = APM(replace(SMALL, rgb=(6, 5)))
+    plain.load_state_dict(released.state_dict())
+    queries = grid_queries(4, 4)
+    features = released.unfold(released.fold(images), queries)
+    c = torch.cat([features, released.columns(released.fold(images), queries)], dim=-1)
+    assert released.rgb_head is not None
+    for layer in released.rgb_head:
+        c = torch.relu(layer(c))
+    found, linear = (apm(images, queries, ("rgb",)).rgb for apm in (released, plain))
+    torch.testing.assert_close(found, c)
+    assert (linear < 0).any() and torch.equal(found, linear.relu())

@@ -47,6 +47,7 @@ def configurations(draw: st.DrawFn) -> APMConfig:
         readout=draw(st.sampled_from(READOUTS)),
         heads=draw(st.sampled_from([1, 2, 4])),
         rgb=draw(st.sampled_from([(), (5,), (7, 6)])),
+        rgb_relu=draw(st.booleans()),
     )
 
 

@@ -36,6 +36,7 @@ CASES: list[tuple[APMConfig, Tensor, tuple[str, ...], int | None]] = [
     (SMALL, grid(5, 7), EVERYTHING, None),
     (SMALL, grid(5, 7), EVERYTHING, 3),
     (SMALL, ragged(11), ("rgb", "token"), None),
+    (replace(SMALL, rgb_relu=True), ragged(11), ("rgb", "token"), 3),
     (SMALL, ragged(11), ("token",), 2),
     (SMALL, ragged(1), EVERYTHING, None),
     (SMALL, ragged(1), ("token",), 4),

@@ -31,6 +31,7 @@ def configurations(draw: st.DrawFn) -> APMConfig:
         readout=draw(st.sampled_from(READOUTS)),
         heads=draw(st.sampled_from([1, 4])),
         rgb=draw(st.sampled_from([(), (5,), (7, 6)])),
+        rgb_relu=draw(st.booleans()),
     )
 
 

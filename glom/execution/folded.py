@@ -225,7 +225,7 @@ def _colours(
         colour = w.linear(f"rgb_head.{i}", colour)
         if i < last:
             colour = activate(apm.activation, colour)
-    return colour
+    return colour.relu() if apm.config.rgb_relu else colour
 
 
 def read(apm: AsynchronousPerceptionMachine, w: Weights, sums: dict[str, Tensor]) -> Tensor:

@@ -315,7 +315,7 @@ class StackedAPM(nn.Module):
             colour = self._linear(f"rgb_head.{i}", colour)
             if i < last:
                 colour = activate(self.pattern.activation, colour)
-        return colour
+        return colour.relu() if self.config.rgb_relu else colour
 
     def _read(self, h: Tensor, where: Locations) -> Tensor:
         """The token over all locations, "mean" or "attention": (S, N, K) -> (S, F), in float32 or better."""
