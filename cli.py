@@ -106,8 +106,19 @@ def root(
     """GLOM-style machine perception: fold, unfold and adapt at test time, honestly."""
 
 
+def in_utf8() -> None:
+    """Where a locale has file names in another encoding (`LC_ALL=C`), start again in Python's UTF-8 mode.
+
+    A sample's id is its file's name: it is the same in every locale, so that a run goes on in any.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Entry point of `apm`; never returns."""
+    in_utf8()
     # Threads that wait by spinning take the processor from whoever else uses it: two programs side by side then take
     # thirty times as long. Threads that sleep at once cost a fifth where products are short. A few microseconds of
     # spinning, then sleep, has neither fault. Only read when the first library loads.

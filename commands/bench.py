@@ -147,6 +147,7 @@ def everything(
 ) -> None:
     """All but steps, ttt and islands-score, saved as JSON with a Markdown table; some 30 minutes on two cores."""
     from experiments.bench.report import BENCHES, figures, load, markdown
+    from glom.files import write_text
 
     folder = Path(out or "benchmarks/results")
     for bench in BENCHES:
@@ -155,7 +156,7 @@ def everything(
     for value in (measure_ff(quick, quiet), measure_islands(quick, quiet)):
         save_record(folder, value, quiet)
     records = load(folder)
-    (folder / "table.md").write_text(markdown(records), encoding="utf-8")
+    write_text(folder / "table.md", markdown(records))
     if as_json:
         emit_json(records)
         return

@@ -28,8 +28,8 @@ def claims(
     from experiments.claims import Results, counts, judge_all
     from experiments.claims_list import all_claims
     from experiments.claims_write import as_markdown
-    from glom.artifacts import disk_error
     from glom.errors import InputError, RunError
+    from glom.files import write_text
 
     folder = Path(results)
     if not folder.is_dir():
@@ -50,10 +50,7 @@ def claims(
         say(f"{target} is what the results give")
         return
     if out:
-        try:
-            Path(out).write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise disk_error(error, Path(out)) from error
+        write_text(Path(out), page)
     if as_json:
         emit_json({"claims": [j.row() for j in judged], "counts": counts(judged)})
         return

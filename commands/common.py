@@ -58,22 +58,13 @@ def guard(app: typer.Typer, arguments: list[str]) -> int:
     """Run the application; turn every way it can end into one line and an exit code."""
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
-    from glom.notices import listening
-
-    try:
-        with listening(_note):
-            result = app(args=arguments, standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, Interrupted) as error:
-        if str(error):
-            say(str(error))
-        return 130
-    except BrokenPipeError:
-        # The reader went away (`| head`): nothing is wrong, and nothing more can be said.
-        sys.stderr.close()
-        return 0
-    except Exception as error:
-        return _failed(error, debug)
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may hold what a terminal's encoding cannot write: better spelled out than fatal.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    code = _ended(app, arguments, debug)
+    _flush()
+    return code
 
 
 def _note(text: str) -> None:
@@ -82,29 +73,68 @@ def _note(text: str) -> None:
         say(f"note: {text}")
 
 
-def _failed(error: Exception, debug: bool) -> int:
-    # Typer carries a Click of its own: its usage errors are known by what they can do, not by their class.
-    if type(error).__name__ == "Abort":
+def _ended(app: typer.Typer, arguments: list[str], debug: bool) -> int:
+    from glom.notices import listening
+
+    try:
+        with _unread(), listening(_note):
+            result = app(args=arguments, standalone_mode=False)
+            return result if isinstance(result, int) else 0
+        return 0
+    except (KeyboardInterrupt, Interrupted) as error:
+        with _unread():
+            if str(error):
+                say(str(error))
         return 130
-    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
-    if callable(show) and isinstance(code, int):
-        show()
-        return code
+    except Exception as error:
+        # Typer carries a Click of its own: its usage errors are known by what they can do, not by their class.
+        with _unread():
+            _report(error, debug)
+        return 130 if type(error).__name__ == "Abort" else int(getattr(error, "exit_code", 1))
+
+
+@contextmanager
+def _unread() -> Iterator[None]:
+    """Where the reader went away (`| head`), nothing is wrong, and nothing more can be said: what is inside ends."""
+    try:
+        yield
+    except BrokenPipeError:
+        return
+    except SystemExit as error:  # Typer and rich leave so when it happens under them
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+
+
+def _flush() -> None:
+    """Write what is held back; where nobody reads any more it goes nowhere, now and at the interpreter's end."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _report(error: Exception, debug: bool) -> None:
+    """What went wrong, in one line on standard error."""
     from glom.errors import GlomError
 
+    show = getattr(error, "show", None)
+    if type(error).__name__ == "Abort":
+        return
+    if callable(show):
+        show()
+        return
     if debug:
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, GlomError):
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
+    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno == 28:
-        print(f"error: the disk is full ({error.filename or 'a file'} could not be written)", file=sys.stderr)
-        return 1
-    text = " ".join(str(error).split()) or type(error).__name__
-    print(f"error: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
-    return 1
+        text = f"the disk is full ({error.filename or 'a file'} could not be written)"
+    elif not isinstance(error, GlomError):
+        text = f"{type(error).__name__}: {text or type(error).__name__} (--debug shows where)"
+    print(f"error: {text}", file=sys.stderr)
 
 
 def for_adaptation() -> None:
@@ -138,10 +168,15 @@ def counted(count: int, noun: str) -> str:
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
-    """One object on standard output. NaN becomes null: JSON has no other word for it."""
+    """One object on standard output, in ASCII where that cannot hold it. NaN becomes null: JSON has no other word."""
     from glom.artifacts import finite
 
-    print(json.dumps(finite(value), ensure_ascii=False, allow_nan=False))
+    text = json.dumps(finite(value), ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(finite(value), allow_nan=False)
+    print(text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "", right: Sequence[int] = ()) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from experiments.benchmark_answers import answer_block
 from experiments.benchmark_conditions import (
@@ -38,6 +38,7 @@ from glom.artifacts import RunFolder, command_line, read_results, write_json
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.execution import init_group
+from glom.saving import save_tensors
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 
@@ -183,6 +184,6 @@ def _fit(method: Method, learning: Learning, place: Path) -> None:
     with FileLock(place / ".lock-fit"):
         if not path.is_file():
             state, losses = learning.fit(method)
-            save_file(state, path)
+            save_tensors(path, state)
             write_json(place / "fit.json", {"losses": losses})
         method.load(load_file(path))

@@ -17,6 +17,7 @@ from experiments.ttt_run import TTTRun, prepare
 from glom.artifacts import command_line, machine, versions, write_json
 from glom.columns import picture
 from glom.datasets.registry import open_dataset
+from glom.files import write_text
 from glom.overfit import OverfitSettings
 from glom.ttt import Case
 from glom.ttt_settings import settings_for
@@ -115,5 +116,5 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
         sheets=sheets,
         facts=facts,
     )
-    (out / "report.html").write_text(html, encoding="utf-8")
+    write_text(out / "report.html", html)
     yield {"stage": "report", "done": 1, "total": 1, "rows": rows, "seconds": seconds}

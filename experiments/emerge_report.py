@@ -13,9 +13,9 @@ from experiments.emerge_data import HeldOut, Task
 from experiments.emerge_score import UNMASKED, Cuts, cut, directions, interval, score_grids, score_pixels, verdict
 from experiments.emerge_settings import EmergeSettings
 from experiments.emerge_train import Trainer, accuracy_of, build, class_scores_of, look, places
-from glom.artifacts import disk_error
 from glom.backbones.mvit_tiny import TinyMViT, parameters
 from glom.colours import rgb_cube
+from glom.files import replacing
 from probes.agreement import unit
 from probes.emergence_figure import curve_figure, film_frame, flat_colours
 from probes.figures import GREY
@@ -31,14 +31,8 @@ ACCURACY = 1000  # held-out pictures: more than for the islands, since they cost
 def keep_grids(folder: Path, step: int, grids: Sequence[Tensor]) -> None:
     """Keep one picture's grids, (h, w, D) a layer, for the film; half precision, whole or not at all."""
     path = folder / FILM / f"step-{step:06d}.npz"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as file:
-            np.savez(file, *[g.numpy().astype(np.float16) for g in grids])
-        temporary.replace(path)
-    except OSError as error:
-        raise disk_error(error, path) from error
+    with replacing(path) as file:
+        np.savez(file, *[g.numpy().astype(np.float16) for g in grids])
 
 
 def measure(trainer: Trainer, held: HeldOut, settings: EmergeSettings, picture: int, folder: Path) -> dict[str, Any]:

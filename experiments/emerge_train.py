@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.emerge_settings import BLOCKS, Recipe
-from glom.artifacts import disk_error
 from glom.backbones.mvit_tiny import TinyMViT, build_mvit
 from glom.errors import InputError, RunError
+from glom.saving import save_state
 from glom.teachers.frozen import fixed_seed
 
 MEAN, STD = 0.45, 0.225  # of torchvision's video models
@@ -116,12 +116,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write the checkpoint so that it is the old one or the new one, never half."""
         state = {"step": self.step, "model": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
-        temporary = path.with_suffix(".tmp")
-        try:
-            torch.save(state, temporary)
-            temporary.replace(path)
-        except OSError as error:
-            raise disk_error(error, path) from error
+        save_state(path, state)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint. Raises `InputError` for a damaged one."""

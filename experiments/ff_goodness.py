@@ -16,6 +16,7 @@ from glom.artifacts import check_target, disk_error, write_json
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
+from glom.files import file_stem
 from glom.forward_forward import Learner
 from glom.forward_forward.recurrent import Recurrent
 from probes.goodness import figure_endings, goodness_figure
@@ -78,7 +79,7 @@ def figure_path(folder: Path, image: Path, out: Path | None = None) -> Path:
     Raises:
         InputError: an ending that is no figure's, a figure or numbers that are there already, or no folder to write in.
     """
-    path = (out or folder) / f"goodness-{image.stem}.png"
+    path = (out or folder) / f"goodness-{file_stem(image)}.png"
     if out is not None and not out.is_dir():
         path, endings = out, figure_endings()
         if path.suffix.lower() not in endings:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from experiments.ff_data import Scaling, check_fit, read_pictures
 from experiments.ff_eval import CHECKPOINT, error_rates, evaluate, load_checkpoint
-from glom.artifacts import RunFolder, disk_error, public_command, read_json, write_json
+from glom.artifacts import RunFolder, public_command, read_json, write_json
 from glom.devices import resolve_device
 from glom.errors import InputError, RunError
 from glom.forward_forward import Diverged, FFSettings, Learner
 from glom.forward_forward.twin import Twin
+from glom.saving import save_state
 from glom.seeds import sample_seed
 
 TWIN = ("baseline_epochs", "baseline_lr")  # settings of the twin alone
@@ -100,20 +101,6 @@ def check_test_split(request: FFRequest, data: Loaded) -> None:
             f"{request.data}: {len(shared)} of the test pictures are training pictures; a folder needs train/ and test/"
         )
     check_fit(pictures, data.images.shape[1:], data.classes, "test split: the training split has")
-
-
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write it so that a kill leaves the old one or the new one."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        torch.save(state, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(error, path) from error
-    except RuntimeError as error:  # how torch reports a disk that is full
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"{path} could not be written: {error}") from error
 
 
 def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[str, Any]]:
@@ -269,7 +256,7 @@ def _epochs(
             record["held_out_error"] = error_rates(learner, data.held_images, data.held_labels)
         state["history"].append({**record, "seconds": round(seconds, 3)})
         state[part], state[key] = learner.state(), epoch + 1
-        save_checkpoint(folder.path / CHECKPOINT, state)
+        save_state(folder.path / CHECKPOINT, state)
         folder.append(record, seconds)
         yield {"stage": stage, "done": epoch + 1, "total": total, "note": _note(state, stage)}
 

@@ -20,6 +20,7 @@ from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
+from glom.files import replacing
 from glom.objectives import sample_at
 from glom.overfit import OverfitSettings, field_config, overfit, to_pixels
 from glom.seeds import sample_seed
@@ -147,7 +148,8 @@ def run_fold(request: FoldRequest, out: Path) -> Iterator[dict[str, Any]]:
         to_image(last["panels"][-2][1]).save(out / "features.png")
         to_image(last["colours"]).save(out / "colours.png")
         if request.save_grids:
-            np.savez_compressed(out / "grids.npz", features=last["features"], colours=last["colours"])
+            with replacing(out / "grids.npz") as file:
+                np.savez_compressed(file, features=last["features"], colours=last["colours"])
         write_json(out / "fold.json", last["result"])
         folder.finish()
     yield {"result": last["result"]}

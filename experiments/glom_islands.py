@@ -22,6 +22,7 @@ from glom.consensus.checkpoint import load_glom
 from glom.consensus.model import Glom
 from glom.devices import resolve_device
 from glom.errors import InputError
+from glom.files import write_text
 from probes.figures import png_data
 from probes.film import write_film
 from probes.island_figures import page_layer
@@ -147,7 +148,7 @@ def write_picture(
     )
     try:
         level_sheet(item.image, colours, counts, item.decoded, sheet, f"{name}: {what}")
-        page.write_text(html, encoding="utf-8")
+        write_text(page, html)
     except OSError as error:
         raise disk_error(error, out) from error
     write_film([film_frame(item.image, colours[t], counts[t], t + 1) for t in range(steps)], film, fps=2)

@@ -6,7 +6,6 @@ levels, width. A GLOM has levels, a forward-forward network with local fields ha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glom.errors import GlomError, InputError, demand_some, lost
+from glom.files import file_stem
 from probes.levels import centred, island_counts
 from probes.reduction import reduce_rgb
 
@@ -57,7 +57,7 @@ def look_at(
     failed: list[dict[str, str]] = []
     for done, path in enumerate(paths, 1):
         try:
-            shown.append(Looked(path, _stem(path, [s.stem for s in shown]), *see(path)))
+            shown.append(Looked(path, file_stem(path, [s.stem for s in shown]), *see(path)))
         except GlomError as error:
             failed.append({"image": path, **lost(error)})
         yield {"stage": "looking", "done": done, "total": len(paths)}
@@ -102,7 +102,7 @@ def islands_folder(trained: Path, images: Sequence[str]) -> Path:
         InputError: that folder is there already.
     """
     more = f"-and-{len(images) - 1}-more" if len(images) > 1 else ""
-    return untaken((trained if trained.is_dir() else trained.parent) / f"islands-{Path(images[0]).stem}{more}")
+    return untaken((trained if trained.is_dir() else trained.parent) / f"islands-{file_stem(images[0])}{more}")
 
 
 def untaken(folder: Path) -> Path:
@@ -110,8 +110,3 @@ def untaken(folder: Path) -> Path:
     if folder.exists():
         raise InputError(f"{folder} is there already and is not overwritten; move it away or choose an --out")
     return folder
-
-
-def _stem(path: str, taken: Sequence[str]) -> str:
-    stem = Path(path).stem
-    return stem if stem not in taken else f"{stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"

@@ -20,6 +20,7 @@ from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError, demand_some, unknown
+from glom.files import key_bytes
 from glom.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
 from glom.teachers.base import Teacher
 
@@ -56,7 +57,7 @@ def split_data(data: str, limit: int = 0, held_out: int = 0, seed: int = 0) -> S
     how = "its own train and test parts"
     if _same(train, test):
         how = "held out by the hash of the pictures' names"
-        ranked = sorted((hashlib.sha256(f"{seed}\n{s.id}".encode()).digest(), s.id) for s in test.samples)
+        ranked = sorted((hashlib.sha256(key_bytes(f"{seed}\n{s.id}")).digest(), s.id) for s in test.samples)
         count = held_out or min(1000, max(FEWEST, len(ranked) // 5))
         if not 0 < count < len(ranked):
             raise InputError(f"{test.name} has {len(ranked)} pictures; {max(count, 1)} of them cannot be held out")

@@ -19,6 +19,7 @@ from glom.columns import picture
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
+from glom.files import file_stem
 from glom.overfit import OverfitSettings, from_pixels, overfit
 from glom.seeds import sample_seed
 from probes.figures import strip, to_image
@@ -127,7 +128,7 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
             record |= {"psnr": psnr(found, truth), "ssim": ssim(found, truth)}
             folder.append(record, seconds)
             rows.append({**{k: record[k] for k in ("image", "psnr", "ssim")}, "seconds": round(seconds, 3)})
-            stem = f"{number:02d}-{Path(name).stem}"
+            stem = f"{number:02d}-{file_stem(name)}"
             to_image(found).save(out / f"{stem}.png")
             size = f"{settings.height}x{settings.width}"
             panels = [("picture", image), (f"at {size}", truth), (f"decoded, {record['psnr']:.1f} dB", found)]

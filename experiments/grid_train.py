@@ -9,7 +9,6 @@ same steps, and R ranks make those of one process: rank r takes every R-th pictu
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
 import time
@@ -32,11 +31,12 @@ from experiments.grid_settings import GridTrainSettings
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder
-from glom.checkpoints import load_apm, write_whole
+from glom.checkpoints import load_apm
 from glom.columns import grid_queries
 from glom.errors import InputError, RunError
 from glom.objectives import sample_at
 from glom.overfit import jittered_queries
+from glom.saving import save_state
 from glom.seeds import sample_seed
 from glom.teachers.hub import first_line
 
@@ -238,9 +238,7 @@ def backward(model: nn.Module, source: Source, rows: Rows, queries: Tensor, sett
 def keep(path: Path, apm: AsynchronousPerceptionMachine, optimiser: torch.optim.Optimizer, step: int) -> None:
     """Write weights, optimiser and step, whole or not at all. Raises `RunError` where the disk is full."""
     state = {"step": step, "apm": apm.state_dict(), "optimiser": optimiser.state_dict()}
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_whole(path, buffer.getvalue())
+    save_state(path, state)
 
 
 def restore(path: Path, apm: AsynchronousPerceptionMachine, optimiser: torch.optim.Optimizer) -> int:

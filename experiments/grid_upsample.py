@@ -29,6 +29,7 @@ from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
+from glom.files import file_stem
 from glom.objectives import sample_at
 from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci
@@ -222,7 +223,7 @@ def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") ->
                 yield {"stage": "fitting", "done": done, "total": total}
             rows, shown = compare(apm, folded, views, image, finer, settings)
             folder.append({"id": f"{number} {stem}", "index": number, "image": stem, "scales": rows})
-            _sheet(image, base, shown, settings, out / f"{number:02d}-{Path(stem).stem}.png")
+            _sheet(image, base, shown, settings, out / f"{number:02d}-{file_stem(stem)}.png")
         result = {"teacher": name, "views": settings.views, "patch": settings.patch, "n": len(images)}
         result["scales"] = _summary([r["scales"] for r in folder.records()], settings.scales)
         write_json(out / "summary.json", result)

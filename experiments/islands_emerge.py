@@ -24,6 +24,7 @@ from glom.artifacts import RunFolder, command_line, machine, public_command, rea
 from glom.backbones.mvit_shipped import CONFIG, WEIGHTS, TinyConfig
 from glom.devices import resolve_device
 from glom.errors import InputError
+from glom.saving import save_tensors
 from probes.film import check_format
 
 CHECKPOINT = "checkpoint.pt"
@@ -100,8 +101,6 @@ def _note(record: dict[str, Any]) -> str:
 
 def _save_weights(trainer: Trainer, task: Task, out: Path) -> None:
     """The network as `mvit-v2-tiny@FOLDER` reads it: weights and `config.json`."""
-    from safetensors.torch import save_file
-
     plan = trainer.plan
     config = TinyConfig(
         classes=task.classes,
@@ -115,7 +114,7 @@ def _save_weights(trainer: Trainer, task: Task, out: Path) -> None:
         std=(STD,) * 3,
     )
     write_json(out / CONFIG, config.to_json())
-    save_file({k: v.detach().cpu().contiguous() for k, v in trainer.net.state_dict().items()}, out / WEIGHTS)
+    save_tensors(out / WEIGHTS, trainer.net.state_dict())
 
 
 def write_record(out: Path, path: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from glom.artifacts import RunFolder, command_line, disk_error, write_json
 from glom.colours import Array
 from glom.datasets.reading import read_image
 from glom.errors import GlomError, InputError, demand_some, lost
+from glom.files import file_stem, replacing, write_text
 from glom.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
 from probes.agreement import at_most
 from probes.island_figures import island_sheet, page_layer
@@ -150,15 +150,11 @@ def _look(
 ) -> Shown:
     image = read_image(path)
     grids = feature_grids(backbone, clip_for(backbone, image, *view), layers)
-    stem = Path(path).stem
-    if stem in taken:  # pictures of one name from several folders
-        stem = f"{stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    stem = file_stem(path, taken)
     if settings.save_grids:
         names = {f"layer_{i}": grid.numpy() for i, grid in grids.items()}
-        try:
-            np.savez_compressed(out / f"{stem}.npz", **names)  # type: ignore[arg-type]
-        except OSError as error:
-            raise disk_error(error, out / f"{stem}.npz") from error
+        with replacing(out / f"{stem}.npz") as file:
+            np.savez_compressed(file, **names)  # type: ignore[arg-type]
     return Shown(path, stem, image, [at_most(grids[i].mean(0).numpy(), settings.grid) for i in layers])
 
 
@@ -219,7 +215,7 @@ def _write(
         island_sheet(
             item.image, list(zip(names, panels, strict=True)), sheet, f"{Path(item.path).name}, {backbone.name}"
         )
-        page.write_text(html, encoding="utf-8")
+        write_text(page, html)
     except OSError as error:
         raise disk_error(error, out) from error
     return {"image": item.path, "sheet": sheet.name, "page": page.name}

@@ -13,9 +13,9 @@ from torch import nn
 
 from experiments.mae_settings import MAETinySettings
 from experiments.mvit_tiny_ship import Pictures, open_split, read_pictures
-from glom.checkpoints import write_whole
 from glom.datasets.base import ImageDataset
 from glom.errors import InputError
+from glom.files import write_text
 from glom.masked.parts import Masked, load_masked, load_part
 from glom.statistics import bootstrap_ci
 
@@ -80,7 +80,7 @@ def write_card(out: Path, result: Mapping[str, Any], command: str) -> None:
         "command": command,
     }
     card = loader.get_template("mae_tiny_card.md.j2").render(r=result, s=result["settings"], files=files, **facts)
-    write_whole(out / CARD, card.encode())
+    write_text(out / CARD, card)
 
 
 def count(module: nn.Module) -> int:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from experiments.mae_settings import Recipe
 from experiments.mvit_tiny_ship import Pictures
 from experiments.tiny_clip import augment
-from glom.artifacts import RunFolder, disk_error
+from glom.artifacts import RunFolder
 from glom.errors import InputError, RunError
 from glom.masked.network import MaskedClassifier, encode, reconstruction, side_of
 from glom.masked.parts import View
+from glom.saving import save_state
 from glom.seeds import sample_seed
 from glom.teachers.hub import first_line
 
@@ -163,15 +164,7 @@ class Trainer:
         """Replace the checkpoint, never leaving half of one."""
         state = {"epochs": epochs, "data": self.fingerprint, "model": self.stage.model.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        try:
-            torch.save(state, self.path.with_suffix(".tmp"))
-            self.path.with_suffix(".tmp").replace(self.path)
-        except OSError as error:
-            raise disk_error(error, self.path) from error
-        except RuntimeError as error:  # torch's own writer
-            raise RunError(
-                f"{self.path} could not be written ({first_line(error)}); free some space and resume"
-            ) from error
+        save_state(self.path, state)
 
 
 def parameter_groups(parameters: list[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from glom.artifacts import RunFolder, public_command, read_timing
 from glom.backbones.mvit_shipped import TinyConfig
 from glom.backbones.mvit_tiny import build_mvit
 from glom.errors import InputError, RunError
+from glom.saving import save_state
 from glom.teachers.hub import first_line
 
 CHECKPOINT = "checkpoint.pt"
@@ -204,11 +205,7 @@ class Trainer:
         path = self.out / CHECKPOINT
         state = {"epochs": epochs, "data": self.fingerprint, "net": self.net.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        try:
-            torch.save(state, path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").replace(path)
-        except (OSError, RuntimeError) as error:
-            raise RunError(f"{path} could not be written ({error}); free some space and resume") from error
+        save_state(path, state)
 
 
 def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader
 from PIL import Image
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from glom.artifacts import disk_error, write_json
+from glom.artifacts import write_json
 from glom.backbones.mvit_shipped import CARD, CONFIG, WEIGHTS, TinyConfig
 from glom.backbones.mvit_tiny import build_mvit, parameters
 from glom.datasets.base import ImageDataset
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
+from glom.files import write_text
+from glom.saving import save_tensors
 from glom.statistics import bootstrap_ci
 from glom.weights import load_into
 
@@ -92,14 +93,13 @@ def ship(
     Raises:
         RunError: the disk is full.
     """
-    weights = {k: v.half().contiguous() for k, v in net.state_dict().items()}
-    write(out / WEIGHTS, save(weights))
+    save_tensors(out / WEIGHTS, {k: v.half() for k, v in net.state_dict().items()})
     write_json(out / CONFIG, config.to_json())
     result = {**measure(out, config, test_set), "parameters": parameters(net), **facts}
     write_json(out / "accuracy.json", result)
     loader = Environment(loader=PackageLoader("experiments"), keep_trailing_newline=True, trim_blocks=True)
     card = loader.get_template("mvit_tiny_card.md.j2").render(r=result, c=config, s=recipe, stages=config.stages())
-    write(out / CARD, card.encode())
+    write_text(out / CARD, card)
     return result
 
 
@@ -116,11 +116,3 @@ def measure(folder: Path, config: TinyConfig, pictures: Pictures, batch: int = 2
             right += (scores.argmax(1) == labels).tolist()
     low, high = bootstrap_ci([100.0 * r for r in right])
     return {"test_accuracy": 100 * sum(right) / len(right), "ci95": [low, high], "n": len(right)}
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file, replacing an earlier one. Raises `RunError` where the disk is full."""
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise disk_error(error, path) from error

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from PIL import Image, ImageFilter, ImageOps
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms import RandomResizedCrop
 
@@ -25,6 +24,8 @@ from glom.columns import picture
 from glom.datasets.base import Sample
 from glom.datasets.corruptions import corrupt, parse_corruption
 from glom.errors import GlomError
+from glom.files import to_bytes
+from glom.saving import save_tensors
 from glom.seeds import sample_seed
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.frozen import FrozenTeacher
@@ -173,13 +174,10 @@ class Block:
     def keep(self) -> None:
         """Write what was made, so that a run that was stopped need not ask the teachers again."""
         if self._path is not None and self._made:
-            self._path.parent.mkdir(exist_ok=True)
-            temporary = self._path.with_suffix(".tmp")
-            save_file({k: v.contiguous() for k, v in self._made.items()}, temporary, {"cases": self._name()})
-            temporary.replace(self._path)
+            save_tensors(self._path, self._made, {"cases": self._name()})
 
     def _name(self) -> str:
-        return "\n".join(case.id for case in self.cases)
+        return to_bytes("\n".join(case.id for case in self.cases)).decode()
 
     def _make(self, name: str) -> Tensor:
         images, teacher = self._images, self._teacher

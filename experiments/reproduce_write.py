@@ -10,7 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from glom.artifacts import disk_error, machine, versions, write_json
+from glom.artifacts import machine, versions, write_json
+from glom.files import write_text
 from probes.figures import png_data
 
 Row = Mapping[str, Any]
@@ -27,11 +28,7 @@ def write_tables(result: dict[str, Any], out: Path) -> None:
     write_json(out / "table.json", result)
     texts = {"csv": as_csv(result), "md": as_markdown(result), "tex": as_latex(result), "html": as_html(result, out)}
     for ending, text in texts.items():
-        path = out / f"table.{ending}"
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise disk_error(error, path) from error
+        write_text(out / f"table.{ending}", text)
 
 
 # -- parts of a row ----------------------------------------------------------------------------------------------------

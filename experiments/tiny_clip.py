@@ -24,6 +24,7 @@ from torch import Tensor
 from glom.artifacts import differences, write_json
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
+from glom.saving import save_state, save_tensors
 
 CONFIG = Path(__file__).parents[1] / "glom" / "teachers" / "weights" / "glom-tiny" / "open_clip_config.json"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -138,7 +139,6 @@ def train(
         `{"epoch", "loss", "train_accuracy", "seconds"}` after every epoch.
     """
     from open_clip import CLIP, SimpleTokenizer
-    from safetensors.torch import save_file
 
     import glom.teachers.tiny  # noqa: F401  (registers the trunk with timm)
 
@@ -204,8 +204,7 @@ def train(
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
         }
-        torch.save(state, checkpoint.with_suffix(".tmp"))
-        checkpoint.with_suffix(".tmp").replace(checkpoint)
+        save_state(checkpoint, state)
         yield {
             "epoch": epoch + 1,
             "loss": sum(losses) / len(losses),
@@ -213,12 +212,8 @@ def train(
             "seconds": time.perf_counter() - started,
         }
 
-    weights = {
-        k: (v.half() if v.is_floating_point() else v).contiguous()
-        for k, v in model.state_dict().items()
-        if k != "attn_mask"
-    }
-    save_file(weights, out / "open_clip_model.safetensors", metadata={"settings": json.dumps(asdict(settings))})
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items() if k != "attn_mask"}
+    save_tensors(out / "open_clip_model.safetensors", weights, {"settings": json.dumps(asdict(settings))})
 
 
 def read_images(data: str, limit: int | None = None, download: bool = False) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,7 @@ def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
         result = trace_case(case, head, request.run, device)
         result["versions"] = versions()
         write_json(out / "trace.json", result)
-        with (out / "trace.csv").open("w", newline="", encoding="utf-8") as file:
+        with (out / "trace.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(["iteration", "loss", "cosine", "class", "name", "agrees"])
             for step in result["trace"]:

@@ -10,7 +10,6 @@ A line is written whole and flushed, or taken back; whatever half-line a kill le
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -25,7 +24,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from glom.errors import InputError, RunError
+from glom.errors import InputError
+from glom.files import disk_error as disk_error
+from glom.files import json_bytes, write_whole
 from glom.notices import heard
 
 FORMAT = 1
@@ -78,17 +79,7 @@ def finite(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` so that the file is either the old one or the new one, never half; see `finite` for NaN."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(error, path) from error
+    write_whole(path, json_bytes(finite(value), indent=2))
 
 
 def read_json(path: Path) -> Any:
@@ -99,13 +90,6 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} does not exist") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
-
-
-def disk_error(error: OSError, path: Path) -> RunError:
-    """The one-line `RunError` for a write that failed."""
-    if error.errno == errno.ENOSPC:
-        return RunError(f"the disk is full: {path} could not be written; free some space and run again")
-    return RunError(f"{path} could not be written: {error.strerror or error}")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -145,7 +129,7 @@ class LineFile:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one line and flush it to the disk. Raises `RunError` when it cannot; the file then ends as before."""
-        line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        line = json_bytes(record)
         try:
             self._file.write(line)
             self._file.flush()

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,12 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 from torch import Tensor
 
 from glom.apm import APMConfig, AsynchronousPerceptionMachine
-from glom.artifacts import disk_error
 from glom.errors import InputError, unknown
+from glom.saving import save_tensors
 from glom.weights import check_state, load_state_dict
 
 ARCHITECTURE = "apm"
@@ -59,14 +57,12 @@ def save_apm(
         raise unknown("checkpoint precision", precision, DTYPES)
     path = Path(path)
     path = path if path.suffix == ".safetensors" else path / FILE
-    state = {
-        name: tensor.detach().cpu().to(DTYPES[precision]).contiguous() for name, tensor in apm.state_dict().items()
-    }
+    state = {name: tensor.detach().to(DTYPES[precision]) for name, tensor in apm.state_dict().items()}
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"'{name}' is not finite in {precision}; this APM cannot be saved so")
     try:
-        known = json.dumps(dict(meta or {}), ensure_ascii=False, allow_nan=False)
+        known = json.dumps(dict(meta or {}), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"a checkpoint's meta must be plain JSON ({error})") from error
     metadata = {
@@ -75,7 +71,7 @@ def save_apm(
         "config": json.dumps(asdict(apm.config)),
         "meta": known,
     }
-    write_whole(path, serialise(state, metadata))
+    save_tensors(path, state, metadata)
     return path
 
 
@@ -150,19 +146,3 @@ def config_from(values: Mapping[str, Any]) -> APMConfig:
         raise InputError(f"the configuration has settings unknown here: {', '.join(strange)}")
     settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
     return APMConfig(**settings)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is either the old one or the new one, never half. Raises `RunError` where it cannot."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if not temporary.is_dir():
-            temporary.unlink(missing_ok=True)
-        raise disk_error(error, path) from error

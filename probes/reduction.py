@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glom.colours import rgb_cube
-from glom.errors import InputError, unknown
+from glom.errors import InputError, RunError, unknown
+from glom.files import replacing
 from probes.agreement import cosine_to
 
 Array = NDArray[np.float32]
@@ -248,14 +249,9 @@ def _cached(points: Array, options: tuple[object, ...], cache_dir: Path | None) 
         if kept.shape == (len(points), 3) and np.isfinite(kept).all():
             return kept.astype(np.float32)
     result = compute()
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-        try:
-            np.savez(temporary, embedding=result)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    # A cache that cannot be written costs time, nothing else.
+    with contextlib.suppress(RunError), replacing(path) as file:
+        np.savez(file, embedding=result)
     return result
 
 

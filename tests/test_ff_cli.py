@@ -104,7 +104,7 @@ class Stop:
     """Stops a training like a person would, when its n-th checkpoint is about to be written."""
 
     def __init__(self, at: int) -> None:
-        self.left, self.write = at, ff_train.save_checkpoint
+        self.left, self.write = at, ff_train.save_state
 
     def __call__(self, path: Path, state: dict[str, Any]) -> None:
         self.left -= 1
@@ -141,7 +141,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(call, tmp_path, monkeypatch
         more = ["--data", "mnist", *more]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert call(*train(data, whole, *more, mode=mode, epochs=3))[0] == 0
-    monkeypatch.setattr(ff_train, "save_checkpoint", Stop(at))
+    monkeypatch.setattr(ff_train, "save_state", Stop(at))
     code, _, error = call(*train(data, parts, *more, mode=mode, epochs=3))
     assert code == 130 and "--resume" in error
     monkeypatch.undo()

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from glom.artifacts import disk_error
 from glom.consensus.config import GlomConfig
 from glom.consensus.model import Glom
 from glom.errors import InputError
+from glom.saving import save_state, save_tensors
 from glom.weights import check_finite, check_state
 
 FORMAT = 1
@@ -33,16 +33,10 @@ def save_glom(folder: Path, glom: Glom, facts: Mapping[str, Any]) -> Path:
         RunError: the disk is full or the file cannot be written.
     """
     path = folder / WEIGHTS
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in glom.state_dict().items()}
+    state = glom.state_dict()
     check_finite(state, path)
     about = {"format": str(FORMAT), "config": json.dumps(glom.config.as_dict()), "facts": json.dumps(dict(facts))}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file(state, temporary, metadata=about)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(error, path) from error
+    save_tensors(path, state, about)
     return path
 
 
@@ -82,14 +76,8 @@ def load_glom(folder: str | Path) -> tuple[Glom, dict[str, Any]]:
 def save_training(folder: Path, glom: Glom, optimiser: torch.optim.Optimizer, step: int) -> Path:
     """Write what a training needs to go on from `step`: weights again, so that the two can never differ, and Adam's."""
     path = folder / TRAINING
-    temporary = path.with_name(path.name + ".tmp")
     state = {"format": FORMAT, "step": step, "model": glom.state_dict(), "optimiser": optimiser.state_dict()}
-    try:
-        torch.save(state, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(error if isinstance(error, OSError) else OSError(str(error)), path) from error
+    save_state(path, state)
     return path
 
 

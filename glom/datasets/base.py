@@ -15,6 +15,7 @@ from PIL import Image
 from glom.datasets.reading import MAX_PIXELS
 from glom.datasets.sources import Source
 from glom.errors import InputError
+from glom.files import key_bytes
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class ImageDataset:
             groups[-1 if sample.label is None else sample.label].append(sample)
         if seed is not None:
             for group in groups.values():
-                group.sort(key=lambda sample: hashlib.sha256(f"{seed}\n{sample.id}".encode()).digest())
+                group.sort(key=lambda sample: hashlib.sha256(key_bytes(f"{seed}\n{sample.id}")).digest())
         # Round by round, one sample a class; within a round, classes in an order whose every beginning is spread out.
         rank = {label: _van_der_corput(i) for i, label in enumerate(sorted(groups))}
         queue = [(turn, rank[label], sample) for label, group in groups.items() for turn, sample in enumerate(group)]

@@ -35,6 +35,7 @@ from glom.datasets.picture_sets import bsds_own_folder, coco_folder
 from glom.datasets.reading import SUFFIXES, one_line, read_image
 from glom.datasets.sources import FileSource
 from glom.errors import InputError, unknown
+from glom.files import key_bytes
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class SegmentedSet:
         """sha256 over ids and contents of pictures and outlines."""
         digest = hashlib.sha256()
         for item in self.pictures:
-            digest.update(f"{item.id}\0{item.digest()}\n".encode())
+            digest.update(key_bytes(f"{item.id}\0{item.digest()}\n"))
         return digest.hexdigest()
 
 

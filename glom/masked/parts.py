@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import save
 from torch import Tensor
 from torchvision.transforms import v2 as T
 from transformers import AutoConfig, ViTMAEForPreTraining
 
 from glom.artifacts import read_json, write_json
-from glom.checkpoints import PRETRAINED, write_whole
+from glom.checkpoints import PRETRAINED
 from glom.errors import InputError, unknown
 from glom.masked.adapt import AdaptSettings
 from glom.masked.network import ATTENTION, HeadShape, MAEShape, MaskedClassifier, build_mae, readable
+from glom.saving import save_tensors
 from glom.teachers.frozen import fixed_seed
 from glom.teachers.hf import IMAGENET_MEAN, IMAGENET_STD
 from glom.teachers.hub import hub_access, local_access, local_path, looks_like_path
@@ -227,6 +227,6 @@ def save_config(
 
 def save_half(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write tensors in half precision. Raises `InputError` for what is not finite so, `RunError` for a full disk."""
-    half = {k: v.detach().cpu().half().contiguous() for k, v in state.items()}
+    half = {k: v.detach().half() for k, v in state.items()}
     check_finite(half, path)
-    write_whole(path, save(half))
+    save_tensors(path, half)
