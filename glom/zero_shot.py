@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from glom.datasets.class_files import read_class_names
 from glom.errors import InputError, unknown
 
 IMAGENET_SIZE = 1000
@@ -51,23 +52,8 @@ TEMPLATE_SETS: dict[str, Callable[[], tuple[str, ...]]] = {
 
 
 def read_class_file(path: str | Path) -> tuple[str, ...]:
-    """Class names from a text file, one a line; where lines have tabs, the last column (`index wnid name`).
-
-    Empty lines are left out. Where every first column is a number the rows are put in that order, which must be 0..C-1.
-
-    Raises:
-        InputError: the file is missing, empty or not UTF-8 text, a line has no name, or the indices leave gaps.
-    """
-    rows = [line.split("\t") for line in _lines(path, "class")]
-    if len(rows[0]) > 1:
-        for number, row in enumerate(rows, 1):
-            if len(row) != len(rows[0]) or not row[-1].strip():
-                raise InputError(f"{path}: class {number} has {len(row)} columns where the first has {len(rows[0])}")
-        if all(row[0].strip().isdecimal() for row in rows):
-            rows.sort(key=lambda row: int(row[0]))
-            if [int(row[0]) for row in rows] != list(range(len(rows))):
-                raise InputError(f"{path}: the first column must count the classes from 0 to {len(rows) - 1}")
-    return tuple(row[-1].strip() for row in rows)
+    """The names in a file of classes, in order: `glom.datasets.class_files.read_class_names`."""
+    return read_class_names(Path(path))
 
 
 def read_templates(path: str | Path) -> tuple[str, ...]:

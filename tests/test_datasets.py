@@ -458,7 +458,7 @@ def test_a_class_file_of_pairs_gives_any_name(tmp_path: Path) -> None:
         ("cat\ncat\n", "'cat' is listed twice"),
         ("cat\tx\ndgo\ty\n", "did you mean dog?"),
         ("cat\tx\ndog\n", "every line should be a name"),
-        ("0\tn1\tcat\n1\tn2\tdog\n", "every line should be a name"),
+        ("a\tn1\tcat\nb\tn2\tdog\n", "every line should be a name"),
         ("\n \n", "no names in it"),
     ],
 )
@@ -512,7 +512,7 @@ def test_wnids_with_a_table(tmp_path: Path) -> None:
         assert dataset.classes == ("other", "big fish", "fish")
         assert {sample.id[:9]: sample.label for sample in dataset} == {SHARK: 1, FISH: 2}
     write(tmp_path / "classes.tsv", f"{FISH} fish")
-    refused(tmp_path, "classes.tsv: line 1 should be '0<TAB>wnid<TAB>name'")
+    refused(tmp_path, "classes.tsv: every line should be 'INDEX<TAB>WNID<TAB>NAME'")
     write(tmp_path / "classes.tsv", f"0\t{FISH}\tfish\n1\t{FISH}\tfish\n")
     refused(tmp_path, f"'{FISH}' comes twice")
     write(tmp_path / "classes.tsv", f"0\t{FISH}\tfish\n")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
 from glom.datasets.base import ImageDataset
+from glom.datasets.class_files import WNID, ClassFile, read_class_file
 from glom.datasets.reading import one_line
 from glom.errors import InputError, nearest
 
-WNID = re.compile(r"n\d{8}")
 # Names that say nothing to a person: a file of names may replace them line by line.
 OPAQUE = re.compile(r"n\d{8}|[a-z]{0,8}[ _-]?\d+", re.IGNORECASE)
 TABLE = "classes.tsv"
+EMPTY = "empty folders"  # as counted in `ImageDataset.passed_over`
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ def class_list(keys: Sequence[str], tables: Sequence[Path] = (), renamed: bool =
 
     Where all are ImageNet wnids, the classes are a whole table's: the first of `tables` that exists, else ImageNet's
     1,000 classes in their usual order with the names open_clip publishes for prompts. Otherwise they are the
-    folder names in sorted order, with underscores shown as spaces.
+    folder names in sorted order, with underscores shown as spaces; names that end in a number and say nothing else
+    (`10`, `class_10`) are sorted by it.
 
     Args:
         keys: folder names, or a manifest's class names.
@@ -42,6 +44,8 @@ def class_list(keys: Sequence[str], tables: Sequence[Path] = (), renamed: bool =
         InputError: a wnid that is not in the table, or a table that is not one.
     """
     ordered = sorted(set(keys))
+    if all(OPAQUE.fullmatch(key) and not WNID.fullmatch(key) for key in ordered):
+        ordered.sort(key=_counted)
     plain = ClassList(tuple(ordered), tuple(key.replace("_", " ") for key in ordered))
     if not ordered or not all(WNID.fullmatch(key) for key in ordered):
         return plain
@@ -60,6 +64,12 @@ def class_list(keys: Sequence[str], tables: Sequence[Path] = (), renamed: bool =
     return known or ClassList(wnids, imagenet_names())
 
 
+def _counted(key: str) -> tuple[str, int]:
+    """("class_", 10) of `class_10`."""
+    word = key.rstrip("0123456789")
+    return word.casefold(), int(key[len(word) :] or 0)
+
+
 def imagenet_wnids() -> tuple[str, ...]:
     """The 1,000 wnids of ILSVRC 2012 (Russakovsky et al. 2015) in the order of the labels."""
     return tuple((files("glom.datasets") / "samples" / "imagenet_wnids.txt").read_text().split())
@@ -73,91 +83,106 @@ def imagenet_names() -> tuple[str, ...]:
 
 
 def read_table(path: Path) -> ClassList:
-    """A `classes.tsv`: index, wnid, name on each line, separated by tabs, indices 0, 1, 2, ... in order.
+    """A `classes.tsv`: index, wnid and name on each line, indices from 0; see `read_class_file`.
 
     Raises:
-        InputError: a line that is not one of these, or a wnid that comes twice.
+        InputError: a line that is not one of these, an index that is missing, or a wnid that comes twice.
     """
-    rows = [line.split("\t") for line in read_lines(path)]
-    for number, row in enumerate(rows):
-        if len(row) != 3 or row[0].strip() != str(number):
-            raise InputError(f"{one_line(path)}: line {number + 1} should be '{number}<TAB>wnid<TAB>name'")
-    keys = tuple(row[1].strip() for row in rows)
-    if len(set(keys)) != len(keys):
-        raise InputError(f"{one_line(path)}: wnid '{_repeated(keys)}' comes twice")
-    return ClassList(keys, tuple(row[2].strip() for row in rows))
-
-
-def read_lines(path: Path) -> list[str]:
-    """The non-blank lines of a UTF-8 text file, stripped. Raises `InputError` where there are none, or no text."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{one_line(path)}: no such file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{one_line(path)}: not UTF-8 text; a class list has one name a line") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{one_line(path)}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"{one_line(path)}: no names in it; a class list has one name a line")
-    return lines
+    found = read_class_file(path)
+    if found.indices is None or found.wnids is None:
+        raise InputError(f"{one_line(path)}: every line should be 'INDEX<TAB>WNID<TAB>NAME'")
+    if found.indices != tuple(range(len(found.indices))):
+        missing = next(n for n in range(len(found.indices)) if n not in found.indices)
+        raise InputError(f"{one_line(path)}: the indices should count from 0; there is no {missing}")
+    return ClassList(found.wnids, found.names)
 
 
 def rename_classes(dataset: ImageDataset, path: Path) -> ImageDataset:
-    """Give the classes the names, and the order, of a file with one name a line.
+    """Give the classes the names, and the order, of a file; its forms are `glom.datasets.class_files`'s.
 
     * A file that lists the class names themselves (case, underscores and hyphens aside) orders the classes.
-    * Classes with names that say nothing (numbers, wnids, `class_07`) take the lines' names one by one.
+    * Labels and class folders that are numbers take the name with that index. Without indices, as many names as folders
+      go one by one, in the order of the numbers; of more names, folder N takes the Nth from 0.
+    * Classes with other names that say nothing (wnids, `class_07`) take the lines' names one by one, `class_2` before
+      `class_10`.
     * Lines `FOLDER<TAB>name` give any class any name.
 
-    A file may name all classes, or just those that have images: the labels then count within the file.
+    A file may name all classes, or just those that have images: the labels then count within the file. Which order was
+    taken is said in `notes` where there are two.
 
     Raises:
         InputError: another number of names than of classes, names that match no class, or a name listed twice.
     """
-    where = one_line(path)
-    rows = [[cell.strip() for cell in line.split("\t")] for line in read_lines(path)]
-    if len({len(row) for row in rows}) != 1 or len(rows[0]) > 2:
-        raise InputError(f"{where}: every line should be a name, or every line 'FOLDER<TAB>name'")
-    paired = len(rows[0]) == 2
-    given, names = [row[0] for row in rows], tuple(row[-1] for row in rows)
+    where, file = one_line(path), read_class_file(path)
     keys = dataset.keys or dataset.classes
     used = sorted({sample.label for sample in dataset.samples if sample.label is not None})
     if keys is None:
-        needed = used[-1] + 1 if used else 0
-        if len(names) < needed:
-            raise InputError(
-                f"{where}: {len(names)} names, but the labels of {dataset.name} need {needed} (0-{used[-1]})"
-            )
-        return replace(dataset, classes=names)
-    if len(names) not in (len(keys), len(used)):
+        return _placed(dataset, file, *_by_number(where, dataset.name, file, {label: label for label in used}))
+    if all(key.isdecimal() for key in keys) and (file.indices is not None or len(file.names) > len(keys)):
+        numbers = {label: int(key) for label, key in enumerate(keys) if label in used or file.indices is not None}
+        if len(set(numbers.values())) == len(numbers):
+            position, note = _by_number(where, dataset.name, file, numbers)
+            note = note or ("" if file.indices else "folder N takes the Nth name, counted from 0")
+            return _placed(dataset, file, position, note)
+    if len(file.names) not in (len(keys), len(used)):
         with_images = f" ({len(used)} of them with images)" if len(used) != len(keys) else ""
-        raise InputError(f"{where}: {len(names)} names, but {dataset.name} has {len(keys)} classes{with_images}")
-    labels = list(range(len(keys))) if len(names) == len(keys) else used
+        raise InputError(f"{where}: {len(file.names)} names, but {dataset.name} has {len(keys)} classes{with_images}")
+    labels = list(range(len(keys))) if len(file.names) == len(keys) else used
     called = {label: {_plain(keys[label]), _plain((dataset.classes or keys)[label])} for label in labels}
-    position = _positions(called, given)
-    if position is None:
-        if paired or not all(OPAQUE.fullmatch(keys[label]) for label in labels):
-            raise _mismatch(where, dataset, labels, given)
-        position = {label: place for place, label in enumerate(labels)}
-    place_of = {place: label for label, place in position.items()}
-    return replace(
-        dataset,
-        classes=names,
-        keys=tuple(keys[place_of[place]] for place in range(len(names))),
-        samples=tuple(
-            sample if sample.label is None else replace(sample, label=position[sample.label])
-            for sample in dataset.samples
-        ),
-    )
+    for given in filter(None, (file.keys, file.names)):
+        position = _positions(called, given)
+        if position is not None:
+            return _placed(dataset, file, position, "")
+    opaque = [keys[label] for label in labels]
+    if file.folders or not all(OPAQUE.fullmatch(key) for key in opaque):
+        raise _mismatch(where, dataset, labels, list(file.folders or file.names))
+    note = ""
+    if opaque != sorted(opaque):
+        note = f"its class folders take the names in the order of their numbers: {', '.join(opaque[:3])}, ..."
+    return _placed(dataset, file, {label: place for place, label in enumerate(labels)}, note)
+
+
+def _by_number(where: str, name: str, file: ClassFile, numbers: Mapping[int, int]) -> tuple[dict[int, int], str]:
+    """label -> line, by the number each label stands for, and what to say of it.
+
+    Raises:
+        InputError: a number that no line has.
+    """
+    indices = file.indices or tuple(range(len(file.names)))
+    line = {index: place for place, index in enumerate(indices)}
+    lost = sorted(set(numbers.values()) - set(line))
+    if lost:
+        shown = f"({min(numbers.values())}-{max(numbers.values())})"
+        if file.indices is not None:
+            raise InputError(f"{where}: no line has the index {lost[0]}, which {name} has as a label {shown}")
+        hint = "" if min(numbers.values()) != 1 else "; where they count from 1, give lines 'INDEX<TAB>NAME'"
+        raise InputError(
+            f"{where}: {len(line)} names, but the labels of {name} need {max(numbers.values()) + 1} {shown}{hint}"
+        )
+    note = f"its labels take the names by their index, which begins at {indices[0]}" if indices[0] else ""
+    return {label: line[number] for label, number in numbers.items()}, note
+
+
+def _placed(dataset: ImageDataset, file: ClassFile, position: Mapping[int, int], note: str) -> ImageDataset:
+    """The data set with the names of a file, each label moved to its place there."""
+    old = dataset.keys or dataset.classes
+    keys = None
+    if old is not None:
+        stood = {place: old[label] for label, place in position.items()}
+        keys = tuple(stood.get(place, name) for place, name in enumerate(file.keys or file.names))
+    passed = dict(dataset.passed_over)
+    if old is not None and len(file.names) >= len(old):
+        passed.pop(EMPTY, None)  # the file named them: they are classes without pictures
+    samples = tuple(s if s.label is None else replace(s, label=position[s.label]) for s in dataset.samples)
+    notes = (*dataset.notes, note) if note else dataset.notes
+    return replace(dataset, classes=file.names, keys=keys, samples=samples, passed_over=passed, notes=notes)
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
-def _positions(called: dict[int, set[str]], given: list[str]) -> dict[int, int] | None:
+def _positions(called: dict[int, set[str]], given: Sequence[str]) -> dict[int, int] | None:
     """label -> line whose name it has, or None unless every label has just one line of its own."""
     lines = {_plain(name): line for line, name in enumerate(given)}
     found: dict[int, int] = {}

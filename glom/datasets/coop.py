@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glom.datasets.base import ImageDataset, Sample
-from glom.datasets.classes import read_lines
+from glom.datasets.class_files import read_lines
 from glom.datasets.layouts import Counts, Layout, plural
 from glom.datasets.prompts import clip_templates
 from glom.datasets.reading import one_line

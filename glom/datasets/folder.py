@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glom.datasets.base import ImageDataset, Sample
-from glom.datasets.classes import OPAQUE, TABLE, WNID, class_list
+from glom.datasets.classes import EMPTY, OPAQUE, TABLE, WNID, class_list
 from glom.datasets.idx import IDX_FILE
 from glom.datasets.reading import SUFFIXES, one_line
 from glom.datasets.sources import FileSource
@@ -64,7 +64,7 @@ def folder_dataset(root: Path, split: str = "test", renamed: bool = False) -> Im
     keys = [name for name in within if pictures[name]] + (empty if renamed else [])
     loose = [path for path in here.files if _is_picture(path)]
     files = [*here.files, *(path for found in within.values() for path in found)]
-    passed["empty folders"] += len(empty)
+    passed[EMPTY] += len(empty)
     passed["folders without pictures"] += sum(bool(found) and not pictures[name] for name, found in within.items())
     passed.update(f"{path.suffix.lower() or 'unnamed'} files" for path in files if _is_other(path, folder))
     name = _title(root, folder)

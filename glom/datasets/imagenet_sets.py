@@ -20,7 +20,8 @@ from functools import cache
 from pathlib import Path
 
 from glom.datasets.base import ImageDataset, Sample
-from glom.datasets.classes import WNID, imagenet_names, imagenet_wnids, read_lines
+from glom.datasets.class_files import WNID, read_lines
+from glom.datasets.classes import imagenet_names, imagenet_wnids
 from glom.datasets.corruptions import BLURS, CORRUPTIONS, DIGITALS, NOISES, SEVERITIES, WEATHERS
 from glom.datasets.folder import folder_dataset
 from glom.datasets.layouts import Layout, plural
