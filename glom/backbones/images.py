@@ -62,7 +62,12 @@ class ImageBackbone(Backbone):
         with quiet():
             if isinstance(self.teacher, TimmTeacher):
                 return timm.create_model(architecture(self.model), pretrained=False, num_classes=self.model.num_classes)
-            return open_clip.create_model(_open_clip_name(self.name), load_weights=False, pretrained_text=False)
+            return open_clip.create_model(
+                _open_clip_name(self.name),
+                load_weights=False,
+                pretrained_text=False,
+                force_quick_gelu=self.teacher.quick_gelu,
+            )
 
     def remember(self) -> None:
         positions = self._positions(self.trunk)

@@ -1,7 +1,9 @@
 """open_clip models as teachers: any architecture and pretrained tag, a local file, or a folder in open_clip's format.
 
-`open_clip:ViT-L-14@openai`, `open_clip:ViT-L-14@weights.safetensors`, `open_clip:ViT-B-32@random` (random weights, the
-same every time: for tests and timing) and `open_clip:FOLDER` with `open_clip_config.json` and a weights file beside it.
+`open_clip:ViT-L-14@openai`, `open_clip:ViT-L-14@openai=weights.safetensors`, `open_clip:ViT-B-32@random` (random
+weights, the same every time: for tests and timing) and `open_clip:FOLDER` with `open_clip_config.json` and a weights
+file beside it. A weights file holds neither its activation (QuickGELU or GELU) nor its preprocessing: the tag it stems
+from says both.
 
 The shipped `glom-tiny` is such a folder, in open_clip's own format: once `glom.teachers.tiny` is imported (it registers
 the image tower with timm), `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads it too.
@@ -12,6 +14,7 @@ CLIP: Radford et al. 2021; OpenCLIP: Cherti et al. 2023; SigLIP's bias: Zhai et 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,8 @@ from glom.weights import TORCH_SUFFIXES, check_state, load_state_dict
 CONFIG = "open_clip_config.json"
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
+FILE = "FILE.safetensors"
+DEFAULT = "default"  # before a file: open_clip's own settings, those of weights trained without a tag
 
 
 class OpenClipTeacher(FrozenTeacher):
@@ -44,6 +49,8 @@ class OpenClipTeacher(FrozenTeacher):
     glom-tiny's is projected into the joint space by its head: average pooling and a linear map commute, so the mean of
     the grid is the token.
     """
+
+    quick_gelu: bool = False  # whether its tag asks for QuickGELU where the architecture does not
 
     def __init__(self, name: str, model: Any, identity: str, runtime: Runtime, tokenizer: Any) -> None:
         """`tokenizer` is a callable, or the sentence saying why there is none."""
@@ -90,11 +97,12 @@ def load_open_clip(name: str, model: str, weights: str | None, runtime: Runtime)
     Args:
         name: the full name, for messages.
         model: an architecture of `open_clip.list_models()`, or a folder with `open_clip_config.json`.
-        weights: a pretrained tag, a local file, or `random`.
+        weights: a pretrained tag, `TAG=FILE` (a file that stems from it), `default=FILE`, a file alone, or `random`.
         runtime: device and precision.
 
     Raises:
-        InputError: unknown architecture or tag, no weights named, a hub out of reach, weights that do not fit.
+        InputError: unknown architecture or tag, no weights named, a file alone where tags disagree on what it needs, a
+            hub out of reach, weights that do not fit.
     """
     folder = local_path(model.removeprefix("local-dir:"))
     if model.startswith("local-dir:") or looks_like_path(model) or (folder / CONFIG).is_file():
@@ -104,24 +112,88 @@ def load_open_clip(name: str, model: str, weights: str | None, runtime: Runtime)
     tags = open_clip.list_pretrained_tags_by_model(model)
     if not weights:
         raise InputError(
-            f"open_clip:{model} needs weights after an @: {', '.join([*tags, 'a .safetensors file'])}, or 'random'"
+            f"open_clip:{model} needs weights after an @: {', '.join([*tags, 'TAG=FILE.safetensors'])}, or 'random'"
         )
-    tag = get_pretrained_cfg(model, weights)
-    path: Path | None = None
-    if tag:
-        path = _download(name, model, tag)
-    elif weights != "random":
-        path = local_path(weights)
-        if path.suffix not in (".safetensors", *TORCH_SUFFIXES) and not path.exists():
-            raise unknown(f"weights for open_clip:{model}", weights, [*tags, "random"])
-        if not path.is_file():
-            raise InputError(f"no such weights file: {path}")
-    # Weights from a file carry no preprocessing: take what this architecture's tags agree on, if they do.
-    preprocess = {k: tag[k] for k in PREPROCESS if k in tag} if tag else _agreed_preprocessing(model, tags)
-    built = _build(name, model, force_preprocess_cfg=preprocess, force_quick_gelu=bool(tag and tag.get("quick_gelu")))
+    tag, path = split_weights(model, weights, tags)
+    notes: list[str] = []
+    cfg = get_pretrained_cfg(model, tag)
+    if weights == "random":
+        cfg = _agreed(model, tags, PREPROCESS)
+    elif not tag:
+        cfg, notes = _assumed(model, tags)
+    elif path is None:
+        path = _download(name, model, tag, cfg)
+    quick = bool(cfg.get("quick_gelu")) and not (open_clip.get_model_config(model) or {}).get("quick_gelu")
+    preprocess = {k: cfg[k] for k in PREPROCESS if k in cfg}
+    built = _build(name, model, force_preprocess_cfg=preprocess, force_quick_gelu=quick)
     if path is not None:
         _load(built, path)
-    return OpenClipTeacher(name, built, f"open_clip:{model}", runtime, _tokenizer(model))
+    architecture = f"open_clip:{model}" + (" quick_gelu" if quick else "")
+    teacher = OpenClipTeacher(name, built, architecture, runtime, _tokenizer(model))
+    teacher.quick_gelu = quick
+    teacher.notes.extend(notes)
+    return teacher
+
+
+def split_weights(model: str, weights: str, tags: list[str]) -> tuple[str, Path | None]:
+    """What stands after the @ as (tag, file): either may be missing, both are where it is `random`.
+
+    Raises:
+        InputError: neither a tag of this model nor a file that is there.
+    """
+    head, equals, file = weights.partition("=")
+    if weights == "random" or get_pretrained_cfg(model, weights):
+        return ("" if weights == "random" else weights), None
+    path = local_path(weights)
+    if equals and not path.exists() and not looks_like_path(head):
+        if head != DEFAULT and not get_pretrained_cfg(model, head):
+            raise unknown(f"weights tag of open_clip:{model}", head, [*tags, DEFAULT])
+        if not file:
+            raise InputError(f"open_clip:{model}@{head}= names no file after the =")
+        weights, path, known = file, local_path(file), head
+    else:
+        known = ""
+    if not known and path.suffix not in (".safetensors", *TORCH_SUFFIXES) and not path.exists():
+        raise unknown(f"weights for open_clip:{model}", weights, [*tags, "random"])
+    if not path.is_file():
+        raise InputError(f"no such weights file: {path}")
+    return known, path
+
+
+def _agreed(model: str, tags: list[str], keys: Sequence[str]) -> dict[str, Any]:
+    """The settings that all published weights of an architecture share."""
+    cfgs = [get_pretrained_cfg(model, tag) for tag in tags]
+    return {k: cfgs[0].get(k) for k in keys if cfgs and all(c.get(k) == cfgs[0].get(k) for c in cfgs)}
+
+
+def _assumed(model: str, tags: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings of a weights file without a tag, and the sentence that states them.
+
+    Raises:
+        InputError: the architecture's published weights disagree, so that any choice would be a guess.
+    """
+    keys = (*PREPROCESS, "quick_gelu")
+    cfg = _agreed(model, tags, keys)
+    if tags and len(cfg) < len(keys):
+        differ = ", ".join(key for key in keys if key not in cfg)
+        kinds: dict[str, list[str]] = {}
+        for tag in tags:
+            own = get_pretrained_cfg(model, tag)
+            kinds.setdefault(str([own.get(key) for key in keys]), []).append(tag)
+        choice = ", ".join(
+            f"{same[0]}={FILE}" + (f" (as {len(same) - 1} more tags)" * (len(same) > 1)) for same in kinds.values()
+        )
+        raise InputError(
+            f"published weights of open_clip:{model} differ in {differ}, and a file does not say which it needs; name "
+            f"the tag it stems from after the @: {choice}, or {DEFAULT}={FILE} for open_clip's own settings"
+        )
+    config = open_clip.get_model_config(model) or {}
+    shown = {**{k: getattr(PreprocessCfg(), k) for k in PREPROCESS}, **{k: v for k, v in cfg.items() if v is not None}}
+    gelu = "QuickGELU" if shown.get("quick_gelu") or config.get("quick_gelu") else "GELU"
+    said = ", ".join([gelu, *(f"{k} {shown[k]}" for k in PREPROCESS)])
+    source = "as all published weights of this architecture" if tags else "open_clip's defaults"
+    note = f"the weights file does not say its activation and preprocessing; assumed: {said} ({source}); "
+    return cfg, [f"{note}open_clip:{model}@TAG={FILE} or @{DEFAULT}={FILE} says otherwise"]
 
 
 def load_folder(name: str, folder: Path, runtime: Runtime) -> OpenClipTeacher:
@@ -134,15 +206,21 @@ def load_folder(name: str, folder: Path, runtime: Runtime) -> OpenClipTeacher:
     if not config.is_file():
         raise InputError(f"no {CONFIG} in {folder}; an open_clip folder holds it and {FOLDER_WEIGHTS[0]}")
     try:
-        architecture = json.dumps(json.loads(config.read_text(encoding="utf-8"))["model_cfg"], sort_keys=True)
-    except (ValueError, KeyError, TypeError) as error:
+        described = json.loads(config.read_text(encoding="utf-8"))
+        architecture = json.dumps(described["model_cfg"], sort_keys=True)
+        unsaid = [key for key in PREPROCESS if key not in described.get("preprocess_cfg", {})]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{config} is not an open_clip configuration ({type(error).__name__}: {error})") from error
     path = next((folder / f for f in FOLDER_WEIGHTS if (folder / f).is_file()), folder / FOLDER_WEIGHTS[0])
     if not path.is_file():
         raise InputError(f"no such weights file: {path}")
     built = _build(name, f"local-dir:{folder}")
     _load(built, path)
-    return OpenClipTeacher(name, built, architecture, runtime, _tokenizer(f"local-dir:{folder}"))
+    teacher = OpenClipTeacher(name, built, architecture, runtime, _tokenizer(f"local-dir:{folder}"))
+    if unsaid:
+        said = ", ".join(f"{key} {getattr(PreprocessCfg(), key)}" for key in unsaid)
+        teacher.notes.append(f"{CONFIG} does not say its whole preprocess_cfg; assumed: {said} (open_clip's defaults)")
+    return teacher
 
 
 def _build(name: str, model: str, **options: Any) -> nn.Module:
@@ -180,20 +258,15 @@ def _load(model: Any, path: Path) -> None:
     model.load_state_dict(state, strict=True)
 
 
-def _download(name: str, model: str, tag: dict[str, Any]) -> Path:
-    hint = f"give a local file instead: open_clip:{model}@FILE.safetensors"
-    url = tag.get("url", "")
-    if url and not tag.get("hf_hub"):
+def _download(name: str, model: str, tag: str, cfg: dict[str, Any]) -> Path:
+    hint = f"give a local file of the same weights instead: open_clip:{model}@{tag}=FILE.safetensors"
+    url = cfg.get("url", "")
+    if url and not cfg.get("hf_hub"):
         cached = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
         if not cached.is_file() and not reachable(url):
             raise InputError(f"the weights of {name}: not in the local cache, and {url} cannot be reached; {hint}")
     with hub_access(f"the weights of {name}", hint):
-        return Path(download_pretrained(tag))
-
-
-def _agreed_preprocessing(model: str, tags: list[str]) -> dict[str, Any]:
-    cfgs = [get_pretrained_cfg(model, tag) for tag in tags]
-    return {k: cfgs[0][k] for k in PREPROCESS if cfgs and k in cfgs[0] and all(c.get(k) == cfgs[0][k] for c in cfgs)}
+        return Path(download_pretrained(cfg))
 
 
 def _tokenizer(model: str) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glom.errors import InputError, unknown
+from glom.notices import notice
 
 if TYPE_CHECKING:
     from glom.teachers.base import Teacher
@@ -37,9 +38,12 @@ def load_teacher(name: str, device: str = "auto", precision: str = "fp32") -> Te
 
     Args:
         name: `glom-tiny`, `efficientnet-lite0`, `open_clip:MODEL@WEIGHTS`, `hf:NAME_OR_FOLDER`, `timm:NAME[@WEIGHTS]`;
-            weights are a pretrained tag, a local file, or `random`.
+            weights are a pretrained tag, a local file (`TAG=FILE` for open_clip: a file does not say its activation
+            and preprocessing, the tag it stems from does), or `random`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `fp32`, `bf16` or `fp16`, what weights and products are in; outputs are float32 always.
+
+    What had to be assumed of the weights is in the teacher's `notes`, and said as `glom.notices.notice`.
 
     Raises:
         InputError: an unknown name, tag, device or precision (with the nearest valid ones), a hub that cannot be
@@ -49,6 +53,13 @@ def load_teacher(name: str, device: str = "auto", precision: str = "fp32") -> Te
         >>> load_teacher("timm:test_vit@random", device="cpu").width
         64
     """
+    loaded = _load(name, device, precision)
+    for note in loaded.notes:
+        notice(f"{name}: {note}")
+    return loaded
+
+
+def _load(name: str, device: str, precision: str) -> Teacher:
     family, colon, rest = name.partition(":")
     if not colon and name not in SHIPPED:
         raise unknown("teacher", name, [*SHIPPED, *(f"{f}:MODEL" for f in FAMILIES)], "apm teachers lists the forms")
@@ -110,12 +121,12 @@ def teacher_names(ask_hub: bool = True) -> list[TeacherRow]:
         ),
         TeacherRow("efficientnet-lite0", "ImageNet classifier, 224 px", lite0, "" if lite0 else LITE0_INSTALL),
         TeacherRow("open_clip:MODEL@TAG", "open_clip model and pretrained tag", hub, file and f"{file}file"),
-        TeacherRow("open_clip:MODEL@FILE.safetensors", "open_clip model, weights from a file", True, ""),
+        TeacherRow("open_clip:MODEL@TAG=FILE", "the same from a file: the tag says activation and mean", True, ""),
         TeacherRow("open_clip:MODEL@random", "open_clip model, random weights (tests, timing)", True, ""),
         TeacherRow("open_clip:FOLDER", f"folder with open_clip_config.json and weights, as {SHIPPED[0]}", True, ""),
         TeacherRow("hf:NAME", "CLIP, SigLIP or DINOv2 of transformers", hub, file and f"{file}folder"),
         TeacherRow("hf:FOLDER", "the same, saved with save_pretrained (safetensors)", True, ""),
         TeacherRow("timm:NAME[.TAG]", "timm classifier and pretrained tag", hub, file and f"{file}file"),
-        TeacherRow("timm:NAME@FILE.safetensors", "timm model, weights from a file", True, ""),
+        TeacherRow("timm:NAME[.TAG]@FILE", "the same from a file: the tag says size and mean", True, ""),
         TeacherRow("timm:NAME@random", "timm model, random weights (tests, timing)", True, ""),
     ]

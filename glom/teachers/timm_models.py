@@ -20,6 +20,8 @@ from glom.teachers.hub import hub_access, local_access, local_path
 from glom.weights import check_finite, check_state, load_state_dict
 from glom.zero_shot import IMAGENET_SIZE, imagenet_classes
 
+SHOWN = ("input_size", "mean", "std", "interpolation", "crop_pct")
+
 
 class TimmTeacher(FrozenTeacher):
     """A timm model. Token: the pooled features its classifier reads. Grid: the last feature map, (B, h, w, C).
@@ -30,7 +32,7 @@ class TimmTeacher(FrozenTeacher):
 
     def __init__(self, name: str, model: Any, config: dict[str, Any], runtime: Runtime) -> None:
         """`config` is timm's resolved data configuration: input size, interpolation, crop, mean and std."""
-        transform = create_transform(**config, is_training=False)
+        self.config, transform = config, create_transform(**config, is_training=False)
         architecture = f"timm:{model.default_cfg.get('architecture', type(model).__name__)}"
         identity = architecture + json.dumps(config, sort_keys=True, default=str)
         super().__init__(name, model, transform, 0, runtime, identity)
@@ -112,7 +114,8 @@ def load_timm(name: str, model: str, weights: str | None, runtime: Runtime) -> T
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise unknown(f"weights tag of timm:{architecture}", tag, tags or ["none"])
-    hint = f"give a local file instead: timm:{architecture}@FILE.safetensors"
+    hint = f"give a local file of the same weights instead: timm:{model}@FILE.safetensors"
+    built: Any
     if weights is None:
         if not tags:
             raise InputError(f"timm has no weights for '{architecture}'; {hint}, or timm:{architecture}@random")
@@ -128,7 +131,23 @@ def load_timm(name: str, model: str, weights: str | None, runtime: Runtime) -> T
             built = timm.create_model(model, pretrained=False, **_classes_in(model, state))
         check_state(built, state, weights)
         built.load_state_dict(state, strict=True)
-    return TimmTeacher(name, built, resolve_data_config({}, model=built), runtime)
+    teacher = TimmTeacher(name, built, resolve_data_config({}, model=built), runtime)
+    if weights not in (None, "random") and not tag:
+        teacher.notes.append(_assumed(architecture, tags, built.default_cfg.get("tag", ""), teacher.config))
+    return teacher
+
+
+def _assumed(architecture: str, tags: list[str], taken: str, config: dict[str, Any]) -> str:
+    """The preprocessing that a weights file without a tag is given, as a sentence."""
+    shown = ", ".join(f"{key} {config[key]}" for key in SHOWN)
+    cfgs: list[Any] = [timm.get_pretrained_cfg(f"{architecture}.{tag}") for tag in tags]
+    known = [resolve_data_config(cfg.to_dict()) for cfg in cfgs]
+    differ = [key for key in SHOWN if len({str(other[key]) for other in known}) > 1]
+    said = f"the weights file does not say its preprocessing; assumed: {shown} (timm's for {architecture}"
+    said += f".{taken})" if taken else ")"
+    if not differ:
+        return said
+    return f"{said}; published weights differ in {', '.join(differ)}: timm:{architecture}.TAG@FILE takes a tag's"
 
 
 def _classes_in(model: str, state: dict[str, Tensor]) -> dict[str, Any]:
