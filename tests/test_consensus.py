@@ -105,6 +105,53 @@ def test_an_update_is_the_papers_average_of_four():
         torch.testing.assert_close(glom.combine(parts)[k], total / weight)
 
 
+def glom_pytorch_update(state, seen, up, down, place, dim):
+    """One update of glom-pytorch (Wang 2021): state (B, n, L, d), seen (B, n, d), place (n, d) -> (B, n, L, d).
+
+    `up` and `down` give the nets' two products and biases, one net a level.
+    """
+
+    def net(x, w1, b1, w2, b2):
+        return F.gelu(x @ w1 + b1) @ w2 + b2
+
+    levels = state.shape[2]
+    below = torch.cat([seen[:, :, None], state], dim=2)
+    bottom_up = torch.stack([net(below[:, :, k], *up[k]) for k in range(levels)], 2)
+    above = state[:, :, 1:] + place[None, :, None]
+    top_down = torch.stack([net(above[:, :, k], *down[k]) for k in range(levels - 1)], 2)
+    top_down = F.pad(top_down, (0, 0, 0, 1))
+    similar = torch.einsum("bild,bjld->blij", state, F.normalize(state, dim=-1)) * dim**-0.5
+    agreed = torch.einsum("blij,bjld->bild", similar.softmax(-1), state)
+    counts = torch.tensor([4.0] * (levels - 1) + [3.0])
+    return (state + bottom_up + top_down + agreed) / counts[:, None]
+
+
+def test_an_update_is_glom_pytorchs_once_three_choices_are_set_alike(monkeypatch):
+    """Those are: nets that read their input as it is, keys of length one, and a position code added to the input."""
+    glom = Glom(SMALL)
+    seen, state = glom.see(pictures()), torch.randn(3, 2, 24, 16)
+    place = 0.3 * torch.randn(24, 16)
+    up, down = (
+        [(n.first[k], n.first_bias[k, 0], n.second[k], n.second_bias[k, 0]) for k in range(len(n.first))]
+        for n in (glom.up, glom.down)
+    )
+    wanted = glom_pytorch_update(state.permute(1, 2, 0, 3), seen, up, down, place, 16)
+    ours = next(glom.iterate(seen, glom.places((4, 6)), state)).permute(1, 2, 0, 3)
+    assert (ours - wanted).abs().max() > 0.01  # they are different machines as they stand
+
+    monkeypatch.setattr("glom.consensus.model.F.layer_norm", lambda x, *_: x)
+
+    def keys_of_length_one(self, x, places):
+        w = (self.config.beta * x @ F.normalize(x, dim=-1).mT).softmax(-1)
+        return w @ x
+
+    monkeypatch.setattr(Glom, "agreement", keys_of_length_one)
+    # A code added to the input is this much at the hidden layer, where ours arrives.
+    bias = (glom.down.first_bias + place @ glom.down.first)[:, None]
+    alike = next(glom.iterate(seen, glom.places((4, 6))._replace(bias=bias), state)).permute(1, 2, 0, 3)
+    torch.testing.assert_close(alike, wanted, rtol=1e-6, atol=2e-6)
+
+
 def test_columns_in_another_order_are_the_same_columns():
     glom = Glom(replace(SMALL, radius=(1, 2, None), attend_self=False))
     seen, order = glom.see(pictures()), torch.randperm(24)

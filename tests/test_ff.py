@@ -195,6 +195,41 @@ def test_learning_is_each_layers_own_gradient_and_nothing_crosses(double, mode, 
             assert not any(torch.allclose(a, g, rtol=0.01) for a, g in zip(everybodys, own, strict=True))
 
 
+def test_losses_and_gradients_are_the_public_pytorch_releases(double, monkeypatch):
+    """The formulas of pytorch_forward_forward (Pezeshki 2022), which many read the paper by.
+
+    Its layer divides inputs by their length, takes the mean square against a threshold of 2, and averages over both
+    kinds of rows; here inputs have a mean square of one, so that its weights are ours times the root of their number,
+    and a step leaves the mean's 1/n out.
+    """
+    monkeypatch.setattr("glom.forward_forward.goodness.EPS", 1e-4)  # the release's
+    wanted = settings("unsupervised", goodness="mean", threshold=2.0, decay=0.0, lr=1e-9, readout_lr=1e-9)
+    b, inputs, classes = 6, 20, 4
+    net = FeedForward(inputs, classes, wanted, generator())
+    right, wrong = 3 * torch.rand(b, inputs), 3 * torch.rand(b, inputs)
+    below = right, wrong
+    expected, losses = [], []
+    for layer in net.layers:
+        layer.bias.value.normal_(0, 0.1)
+        root = layer.maps[0].inputs ** 0.5
+        W = (root * layer.maps[0].weights.value.T).requires_grad_()
+        bias = layer.bias.value.clone().requires_grad_()
+        high, low = (torch.relu(x / (x.norm(2, 1, keepdim=True) + 1e-4) @ W.T + bias) for x in below)
+        g = torch.cat([-high.pow(2).mean(1) + 2.0, low.pow(2).mean(1) - 2.0])
+        loss = torch.log(1 + torch.exp(g)).mean()
+        losses.append(float(loss.detach()))
+        expected.append(torch.autograd.grad(loss, (W, bias)))
+        own = [net.settings.rule.loss(sum_squares(x), len(bias), x is high) for x in (high, low)]
+        torch.testing.assert_close(torch.cat(own).mean(), loss, rtol=1e-7, atol=0)
+        below = high.detach(), low.detach()
+    net.learn_unlabelled(right, wrong, torch.zeros(b, dtype=torch.long), 1.0)
+    for layer, (dW, db) in zip(net.layers, expected, strict=True):
+        root, scale = layer.maps[0].inputs ** 0.5, -0.1 * 2 * layer.units
+        torch.testing.assert_close(smoothed(layer.maps[0].weights), scale * root * dW.T, rtol=1e-7, atol=1e-12)
+        torch.testing.assert_close(smoothed(layer.bias), scale * db, rtol=1e-7, atol=1e-12)
+    assert len(set(losses)) == len(net.layers)
+
+
 @pytest.mark.parametrize("mode", ["supervised", "unsupervised", "recurrent"])
 @pytest.mark.parametrize("peer", [0.0, 0.3])
 def test_rows_left_out_of_a_gradient_are_not_missed(double, monkeypatch, mode, peer):

@@ -35,6 +35,16 @@ def test_ari_and_nmi_equal_scikit_learn(height, width, a, b, seed):
     assert metrics.nmi(x, y) == pytest.approx(normalized_mutual_info_score(x.ravel(), y.ravel()), abs=1e-9)
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(2, 9), st.integers(2, 5), st.integers(1, 5), st.integers(0, 10_000))
+def test_foreground_ari_is_scikit_learns_on_the_foreground(side, a, b, seed):
+    rng = np.random.default_rng(seed)
+    truth, found = rng.integers(0, a, (side, side)), rng.integers(0, b, (side, side))
+    truth[0, 0] = 1
+    seen = truth > 0
+    assert metrics.fg_ari(truth, found) == pytest.approx(adjusted_rand_score(truth[seen], found[seen]), abs=1e-12)
+
+
 def test_covering_by_hand_and_against_itself():
     truth = halves(10, 10, 5)
     assert metrics.covering(truth, truth) == 1.0
