@@ -13,6 +13,7 @@ import numpy as np
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import SEVERITIES
 from glom.datasets.imagenet_sets import parse_variant
+from glom.datasets.labels import whole_array
 from glom.datasets.layouts import Layout
 from glom.datasets.prompts import clip_templates
 from glom.datasets.reading import array_trouble, one_line
@@ -44,14 +45,15 @@ def cifar_c_layouts(name: str, folder: str, variant: str) -> tuple[Layout, ...]:
                 f"{name}: {place.name} should be (50000, 32, 32, 3) uint8, five severities of equal length; it is "
                 f"{pictures.shape} {pictures.dtype}"
             )
-        if labels.shape != (len(pictures),) or not np.issubdtype(labels.dtype, np.integer):
+        whole = whole_array(labels)
+        if labels.shape != (len(pictures),) or whole is None:
             raise InputError(
                 f"{name}: labels.npy should have a whole number for each of the {len(pictures):,} pictures; it is "
                 f"{labels.shape} {labels.dtype}"
             )
         start = (severity - 1) * rows
         samples = tuple(
-            Sample(f"test/{index:06d}", int(labels[start + index]), ArraySource(pictures, start + index))
+            Sample(f"test/{index:06d}", int(whole[start + index]), ArraySource(pictures, start + index))
             for index in range(rows)
         )
         return ImageDataset(f"{name}/{corruption}-{severity}", samples, classes, clip_templates(name), classes)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from glom.datasets.labels import whole_array
 from glom.datasets.reading import array_trouble, one_line, read_image
 from glom.errors import InputError
 
@@ -23,9 +24,10 @@ def read_npz(path: Path) -> Maps:
             maps = archive["segmentations"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{where}: holds no readable array `segmentations` ({array_trouble(error)})") from error
-    if maps.ndim != 3 or not maps.size or not np.issubdtype(maps.dtype, np.integer):
+    whole = whole_array(maps)
+    if maps.ndim != 3 or not maps.size or whole is None:
         raise InputError(f"{where}: segmentations must be (annotators, H, W) integers, got {maps.dtype} {maps.shape}")
-    return maps.astype(np.int64)
+    return whole.astype(np.int64)
 
 
 def read_mat(path: Path) -> Maps:
@@ -43,9 +45,10 @@ def read_mat(path: Path) -> Maps:
         maps = np.stack([np.asarray(cell["Segmentation"].ravel()[0]) for cell in cells])
     except Exception as error:
         raise InputError(f"{where}: holds no readable cell `groundTruth` ({one_line(error)[:80]})") from error
-    if maps.ndim != 3 or not maps.size or not np.issubdtype(maps.dtype, np.integer):
+    whole = whole_array(maps)
+    if maps.ndim != 3 or not maps.size or whole is None:
         raise InputError(f"{where}: each Segmentation must be (H, W) integers, got {maps.dtype} {maps.shape}")
-    return maps.astype(np.int64)
+    return whole.astype(np.int64)
 
 
 def read_mask(path: Path) -> Maps:

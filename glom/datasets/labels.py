@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from glom.errors import InputError
 
 # What programs write where there is no label; `None` and `NA` may be names of classes and count among numbers only.
@@ -58,6 +60,18 @@ def whole_number(cell: str) -> int | None:
     """
     number = _number(cell.strip())
     return int(number) if number is not None and number.is_integer() and number >= 0 else None
+
+
+def whole_array(values: np.ndarray) -> np.ndarray | None:
+    """Integers as they are, floats that are all whole numbers (as MATLAB and pandas write labels) as int64, else None.
+
+    Args:
+        values: of any shape.
+    """
+    if np.issubdtype(values.dtype, np.integer):
+        return values
+    whole = np.issubdtype(values.dtype, np.floating) and bool(np.all(np.mod(values, 1) == 0))
+    return values.astype(np.int64) if whole else None
 
 
 def _number(cell: str) -> float | None:

@@ -5,79 +5,173 @@ from __future__ import annotations
 import csv
 import io
 import os.path
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.classes import TABLE, class_list
+from glom.datasets.labels import Labels, parse_labels
 from glom.datasets.reading import SUFFIXES, one_line
 from glom.datasets.sources import FileSource
 from glom.errors import InputError
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-PATH_COLUMNS = ("path", "file", "image", "filename", "filepath", "file_name", "image_path")
-# Names before numbers: where a manifest has both, the names say what the numbers mean.
-LABEL_COLUMNS = ("class", "class_name", "label", "target", "category")
+# Spreadsheets in many languages write semicolons into a .csv.
+SEPARATORS = {".csv": ",;\t", ".tsv": "\t;,"}
+# Names of columns without blanks, hyphens and underscores; the first that is there counts.
+PATH_COLUMNS = (
+    "path", "file", "image", "filename", "filepath", "imagepath", "imagefile", "imagename", "img", "imgpath",
+)  # fmt: skip
+LABEL_COLUMNS = (
+    "class", "classname", "label", "labelname", "labels", "target", "targets", "category", "categoryname", "classid",
+    "classidx", "classindex", "labelid", "labelidx", "labelindex", "targetid", "categoryid", "groundtruth",
+    "wnid", "synset",
+)  # fmt: skip
+TRIED = 20  # pictures that are looked for elsewhere
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """A label a row, and what the labels mean where that is known."""
+
+    labels: list[int | None]
+    names: tuple[str, ...] | None = None
+    keys: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def manifest_dataset(path: Path, renamed: bool = False) -> ImageDataset:
     """The pictures a manifest lists.
 
-    The first row names the columns: one of `PATH_COLUMNS` and, for labels, one of `LABEL_COLUMNS` (the first that is
-    there; case aside). Paths are relative to the manifest. Labels that are all whole numbers are indices, and the
-    classes have no names until a file gives them; other labels are class names and follow
-    `glom.datasets.classes.class_list`. Nothing but the manifest is opened here.
+    The first row names the columns: one of `PATH_COLUMNS` and, for labels, any of `LABEL_COLUMNS` (case, blanks and
+    underscores aside). Paths are relative to the manifest. What a cell means is `glom.datasets.labels.parse_labels`'s.
+
+    * A column of names gives the classes, which follow `glom.datasets.classes.class_list`; with a column of numbers
+      beside it that goes one to one with the names, the classes are in the order of the numbers.
+    * Numbers alone are labels, and the classes have no names until a file gives them.
+
+    Nothing but the manifest is opened here.
 
     Args:
-        path: an existing `.csv` (commas) or `.tsv` (tabs) file, UTF-8.
+        path: an existing `.csv` (commas or semicolons) or `.tsv` (tabs) file, UTF-8.
         renamed: whether a file of class names follows, see `class_list`.
 
     Raises:
-        InputError: not a manifest, no path column, a row that does not fit, a picture listed twice, no rows.
+        InputError: not a manifest, no path column, a row that does not fit, a picture listed twice, no rows; or
+            pictures that are all elsewhere, as their paths are relative to another folder, which is named.
     """
     where = one_line(path)
-    rows = _rows(path)
-    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
-    path_column = next((header.index(name) for name in PATH_COLUMNS if name in header), None)
-    label_column = next((header.index(name) for name in LABEL_COLUMNS if name in header), None)
-    if path_column is None:
-        shown = ", ".join(cell or "''" for cell in header[:6]) or "nothing"
-        raise InputError(
-            f"{where}: its first row must name the columns, one of them {' or '.join(PATH_COLUMNS[:3])}; "
-            f"it has {one_line(shown)[:120]}"
-        )
-    entries: list[tuple[str, str]] = []
+    rows, paths = _read(path)
+    header = rows[0][1]
     for number, row in rows[1:]:
         if len(row) != len(header):
             raise InputError(f"{where}: line {number} has {len(row)} columns, the first row {len(header)}")
-        entry = row[path_column].strip(), "" if label_column is None else row[label_column].strip()
-        if not entry[0] or "\0" in entry[0]:
+        if not row[paths] or "\0" in row[paths]:
             raise InputError(f"{where}: line {number} has no path")
-        if label_column is not None and not entry[1]:
-            raise InputError(f"{where}: line {number} has no label")
-        entries.append(entry)
-    if not entries:
+    if not rows[1:]:
         raise InputError(f"{where}: it lists no images, only the names of columns")
-    return _dataset(path, entries, label_column is not None, renamed)
-
-
-def _dataset(path: Path, entries: list[tuple[str, str]], labelled: bool, renamed: bool) -> ImageDataset:
-    classes = None
-    labels: list[int | None] = [None] * len(entries)
-    values = [label for _, label in entries]
-    if labelled and all(value.isascii() and value.isdigit() for value in values):
-        labels = [int(value) for value in values]
-    elif labelled:
-        try:
-            classes = class_list(values, [path.parent / TABLE], renamed)
-        except InputError as error:
-            raise InputError(f"{one_line(path)}: {error}") from None
-        index = {key: place for place, key in enumerate(classes.keys)}
-        labels = [index[value] for value in values]
+    names = [row[paths] for _, row in rows[1:]]
+    lost = _elsewhere(path, names)
+    columns = {head: [row[n] for _, row in rows[1:]] for n, head in enumerate(header) if n != paths}
+    try:
+        found = _classes(columns, len(names), path, renamed)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     samples = tuple(
         Sample(_id(name, path.parent), label, FileSource(path.parent / name))
-        for (name, _), label in zip(entries, labels)
+        for name, label in zip(names, found.labels, strict=True)
     )
-    return ImageDataset(path.stem, samples, classes.names if classes else None, keys=classes.keys if classes else None)
+    return ImageDataset(path.stem, samples, found.names, keys=found.keys, notes=(*lost, *found.notes))
+
+
+def _classes(columns: dict[str, list[str]], count: int, path: Path, renamed: bool) -> _Classes:
+    """What the columns beside the paths say of the classes. Raises `InputError` for a cell that is no label."""
+    known = [head for name in LABEL_COLUMNS for head in columns if _plain(head) == name]
+    read = {head: _labels(head, columns[head]) for head in known}
+    words = next((head for head in known if any(read[head].names or ())), None)
+    numbers = next((head for head in known if read[head].numbers is not None), None)
+    if words is None and numbers is None:
+        heads = [head for head in columns if head]
+        shown = one_line(", ".join(heads[:4]))
+        what = f"column '{known[0]}' is empty" if known else f"none of its columns ({shown}) is known to hold labels"
+        return _Classes([None] * count, notes=(f"it has no labels: {what}",) if heads else ())
+    chosen = words or numbers
+    assert chosen is not None
+    others = [head for head in known if any(v is not None for v in read[head].values)]
+    others = [head for head in others if not _one_to_one(read[chosen].values, read[head].values)]
+    note = f"its labels are those of column '{chosen}', not of '{others[0]}'" if others else ""
+    notes = (note,) if note else ()
+    if words is None:
+        return _Classes(list(read[chosen].numbers or ()), notes=notes)
+    texts = read[words].names or ()
+    if numbers is not None and numbers not in others:
+        return _by_number(texts, read[numbers].numbers or ())
+    classes = class_list([text for text in texts if text is not None], [path.parent / TABLE], renamed)
+    index = {key: place for place, key in enumerate(classes.keys)}
+    return _Classes([None if text is None else index[text] for text in texts], classes.names, classes.keys, notes)
+
+
+def _labels(head: str, cells: Sequence[str]) -> Labels:
+    try:
+        return parse_labels(cells)
+    except InputError as error:
+        raise InputError(f"column '{one_line(head)}': {error}") from None
+
+
+def _one_to_one(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Whether each label of either column goes with just one of the other's, rows without a label aside."""
+    pairs = {(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None}
+    return len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
+
+
+def _by_number(texts: Sequence[str | None], numbers: Sequence[int | None]) -> _Classes:
+    """Classes in the order of their numbers; a row with either has a label."""
+    called = {number: text for number, text in zip(numbers, texts, strict=True) if number is not None and text}
+    ordered = dict.fromkeys([called[number] for number in sorted(called)] + [text for text in texts if text])
+    label = {text: place for place, text in enumerate(ordered)}
+    rows = [text or (called.get(number) if number is not None else None) for number, text in zip(numbers, texts)]
+    names = tuple(text.replace("_", " ") for text in label)
+    return _Classes([None if text is None else label[text] for text in rows], names, tuple(label))
+
+
+def _elsewhere(path: Path, names: Sequence[str]) -> list[str]:
+    """What to say where none of the pictures is there.
+
+    Raises:
+        InputError: they are in another place that can be guessed.
+    """
+    folder = path.parent
+    if any(_is_there(folder / name) for name in names):
+        return []
+    none = f"none of its {len(names):,} pictures is where it says, the first of them {one_line(names[0])}"
+    spellings: list[tuple[str, Callable[[str], str]]] = [("", str), (" with / for \\", lambda s: s.replace("\\", "/"))]
+    for place in _near(folder):
+        for how, spelt in spellings:
+            if all(_is_there(place / spelt(name)) for name in names[:TRIED]):
+                raise InputError(
+                    f"{one_line(path)}: {none}; they are there from {one_line(place)}{how}, but paths are relative to "
+                    "the manifest's folder: move the manifest, or write its paths so"
+                )
+    return [f"{none}; paths are relative to the manifest's folder, {one_line(folder)}"]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or no name
+        return False
+
+
+def _near(folder: Path) -> Iterator[Path]:
+    """Folders that paths may have been meant from: its own, the working directory, those above it and those in it."""
+    yield folder
+    yield Path.cwd()
+    yield from folder.absolute().parents
+    try:
+        yield from sorted(place for place in folder.iterdir() if place.is_dir())
+    except OSError:
+        return
 
 
 def _id(name: str, folder: Path) -> str:
@@ -89,8 +183,12 @@ def _id(name: str, folder: Path) -> str:
     return Path(os.path.normpath(name)).as_posix()
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """(line, cells) of every row that is not blank."""
+def _plain(head: str) -> str:
+    return re.sub(r"[\s_-]+", "", head).lower()
+
+
+def _read(path: Path) -> tuple[list[tuple[int, list[str]]], int]:
+    """(line, stripped cells) of every row that is not blank, the first being the header; the column of paths."""
     where = one_line(path)
     suffix = path.suffix.lower()
     if suffix not in SEPARATORS:
@@ -98,11 +196,33 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"{where}: {what} with a header row, a folder of images, or a registered name")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=SEPARATORS[suffix], strict=True)
-        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except UnicodeDecodeError:
         raise InputError(f"{where}: not UTF-8 text, so not a manifest") from None
-    except csv.Error as error:
-        raise InputError(f"{where}: not a manifest ({one_line(error)})") from None
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from error
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    usual = SEPARATORS[suffix][0]
+    separator = next((s for s in SEPARATORS[suffix] if _path_column(_cells(first, s)) is not None), usual)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise InputError(f"{where}: not a manifest ({one_line(error)})") from None
+    header = rows[0][1] if rows else []
+    paths = _path_column(header)
+    if paths is None:
+        shown = ", ".join(cell or "''" for cell in header[:6]) or "nothing"
+        raise InputError(
+            f"{where}: its first row must name the columns, one of them {' or '.join(PATH_COLUMNS[:3])}; "
+            f"it has {one_line(shown)[:120]}"
+        )
+    return rows, paths
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+
+
+def _path_column(header: Sequence[str]) -> int | None:
+    plain = [_plain(cell) for cell in header]
+    return next((plain.index(name) for name in PATH_COLUMNS if name in plain), None)
