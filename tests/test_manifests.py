@@ -57,7 +57,7 @@ def test_rows_without_a_label_are_counted_and_said(nothing: str, tmp_path: Path)
     for first, classes in (("1.0", None), ("cat", ("cat",))):
         dataset = table(tmp_path, "path,label", f"cat/0.png,{first}", f"dog/0.png,{nothing}")
         assert (dataset.classes, labels(dataset)["dog/0.png"], dataset.labelled) == (classes, None, False)
-        assert "1 of its 2 pictures have no label" in dataset.remarks
+        assert "1 of its 2 pictures has no label" in dataset.remarks
 
 
 def test_whole_floats_in_arrays_are_integers(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def folder_dataset(root: Path, split: str = "test", renamed: bool = False) -> Im
     files = [*here.files, *(path for found in within.values() for path in found)]
     passed[EMPTY] += len(empty)
     passed["folders without pictures"] += sum(bool(found) and not pictures[name] for name, found in within.items())
-    passed.update(f"{path.suffix.lower() or 'unnamed'} files" for path in files if _is_other(path, folder))
+    passed.update(kind for path in files if (kind := _other(path, folder)))
     name = _title(root, folder)
     if any(pictures.values()):
         passed["pictures beside the class folders"] += len(loose)
@@ -102,18 +102,22 @@ def _find(root: Path, split: str) -> tuple[Path, list[str], Counter[str]]:
     """The folder to read, what to say of it, and what was passed over on the way."""
     folder, inside, notes, passed = root, False, list[str](), Counter[str]()
     while True:
-        here = _list(folder)
+        left = Counter[str]()
+        here = _list(folder, left)
+        left.update(kind for path in here.files if (kind := _other(path, folder)))
         splits = [] if inside else _splits(here)
         if splits:
             inside, folder = True, _choose(folder, splits, split)
-            passed["pictures beside the splits"] += sum(map(_is_picture, here.files))
-            passed["folders beside the splits"] += len(here.folders) - len(splits)
+            left["pictures beside the splits"] += sum(map(_is_picture, here.files))
+            left["folders beside the splits"] += len(here.folders) - len(splits)
+            passed.update(left)
             continue
         full = [path for path in here.folders if _holds_pictures(path)]
         if len(full) != 1 or any(map(_is_picture, here.files)) or not _wraps(full[0]):
             return folder, notes, passed
         notes = [f"all its pictures lie in {one_line(full[0].relative_to(root))}, which is read in its place"]
         folder = full[0]
+        passed.update(left)
 
 
 def _splits(here: _Listing) -> list[Path]:
@@ -157,18 +161,21 @@ def _nested(folder: Path, pictures: Mapping[str, Sequence[Path]]) -> list[str]:
     """
     if len(pictures) < 2 or all(WNID.fullmatch(key) for key in pictures):
         return []
-    inner: Counter[str] = Counter()
+    inner, most = Counter[str](), 0
     for key, found in pictures.items():
         if any(path.parent == folder / key for path in found):
             return []
-        inner.update({path.relative_to(folder / key).parts[0] for path in found})
-    if len(inner) < 2 or max(inner.values()) == 1 == len(inner) // len(pictures):
+        own = {path.relative_to(folder / key).parts[0] for path in found}
+        inner.update(own)
+        most = max(most, len(own))
+    if most < 2:  # CLASS/images/NAME.jpg, as in Tiny ImageNet
         return []
     shared = [name for name, count in inner.items() if count > 1]
     outer, names = _some(sorted(pictures)), _some(sorted(inner))
     what = f"its {len(pictures)} folders ({outer}) hold only folders ({names})"
     advice = f"give one of them, such as {one_line(folder / min(pictures))}"
-    if len(shared) < 2 or 2 * len(shared) < len(inner) or all(OPAQUE.fullmatch(name) for name in shared):
+    often = 2 * sum(inner[name] for name in shared) >= inner.total()
+    if len(shared) < 2 or not often or all(OPAQUE.fullmatch(name) for name in shared):
         return [f"{what}: each of the {len(pictures)} is one class; where the inner folders are the classes, {advice}"]
     if all(SPLIT.fullmatch(name) for name in shared):
         raise InputError(
@@ -229,9 +236,11 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _is_other(path: Path, folder: Path) -> bool:
-    """Whether a file is neither a picture nor the table of classes that belongs to the folder."""
-    return not _is_picture(path) and path != folder / TABLE
+def _other(path: Path, folder: Path) -> str:
+    """What kind of file it is that is passed over; "" for a picture, and for the table of classes in its folder."""
+    if _is_picture(path) or path == folder / TABLE:
+        return ""
+    return f"{path.suffix.lower()} files" if path.suffix else "files without an ending"
 
 
 def _nothing(files: Sequence[Path]) -> str:

@@ -63,4 +63,5 @@ def _unlabelled(name: str, folder: Path) -> ImageDataset:
     found = folder_dataset(folder)
     if found.classes is not None:
         raise InputError(f"{name}: {one_line(folder)} should hold pictures, not folders of them")
-    return replace(found, name=name)
+    others = {kind: count for kind, count in found.passed_over.items() if kind != ".npz files"}  # BSDS500's outlines
+    return replace(found, name=name, passed_over=others)

@@ -142,7 +142,7 @@ def _general(dataset: ImageDataset) -> Iterator[str]:
         yield f"it has one class, '{one_line(dataset.classes[0])}': every answer will be right"
     without = sum(sample.label is None for sample in dataset.samples)
     if 0 < without < len(dataset):
-        yield f"{without:,} of its {len(dataset):,} pictures have no label"
+        yield f"{without:,} of its {len(dataset):,} pictures {'has' if without == 1 else 'have'} no label"
 
 
 def _open(spec: str, root: Path | None, split: str, renamed: bool, download: bool) -> ImageDataset:
