@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glom.errors import InputError
+from glom.notices import notice
 
-TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # what training scripts put their weights under
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")  # .tar: `model_best.pth.tar` is a torch file all the same
+# What training scripts put their weights under, in the order in which they are taken: averaged weights are what their
+# authors evaluate (timm's and DINO's scripts do), and a student is what is left behind.
+AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "params_ema", "ema", "teacher")
+WRAPPERS = (*AVERAGED, "state_dict", "model_state_dict", "model_state", "model", "params", "net", "network", "weights")
+WRAPPERS = (*WRAPPERS, "encoder", "backbone", "student", "module")
+PREFIXES = ("module.", "_orig_mod.")  # DataParallel's and torch.compile's: no network's own names begin so
+# Types that hold values and do nothing, which training scripts leave beside their weights: settings, a best accuracy.
+INERT: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, *{type(np.dtype(kind)) for kind in "?bhilBHILefd"}]
+for _made, _called in ((np.float64(0), "scalar"), (np.zeros(1), "_reconstruct")):
+    INERT += [(_made.__reduce__()[0], f"numpy.{core}.multiarray.{_called}") for core in ("core", "_core")]
 PICKLE = b"\x80"  # the first byte of every binary pickle
 SHOWN = 3  # how many names an error lists
 
 
-def load_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Name -> tensor from a `.safetensors` file, or from `.pt`/`.pth`/`.bin` holding nothing but tensors.
+def load_state_dict(path: str | Path, names: Collection[str] = ()) -> dict[str, Tensor]:
+    """Name -> tensor from a `.safetensors` file, or from a torch file (`TORCH_SUFFIXES`) holding nothing but tensors.
 
-    Weights under `state_dict` or `model` are unwrapped, and a `module.` before every name (DataParallel's) is dropped.
+    What training scripts wrap around weights is taken off, the same for every format: a dictionary around them
+    (`WRAPPERS`), and what stands before every name (`module.`, `_orig_mod.`, and whatever else stands before `names`:
+    `model.`, `backbone.`, `teacher.backbone.`, ...). A choice between several, and tensors left out, are said.
+
+    Args:
+        path: the file.
+        names: of the network that is to hold the weights.
 
     Raises:
         InputError: no such file, not weights, truncated, another format, or a pickle with code in it (refused).
@@ -36,11 +55,12 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"weights must be a file, got a folder: {path}")
     if path.suffix == ".safetensors":
-        return _load_safetensors(path)
+        return unwrap(_load_safetensors(path), path, names)
     if path.suffix in TORCH_SUFFIXES:
-        return _unwrap(_load_torch(path), path)
+        return unwrap(_load_torch(path), path, names)
     raise InputError(
-        f"{path} is no weights format known here; give a .safetensors file (or .pt, .pth with tensors only)"
+        f"{path} is no weights format known here; give a .safetensors file (or {', '.join(TORCH_SUFFIXES)} with "
+        "tensors only)"
     )
 
 
@@ -55,7 +75,8 @@ def _load_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols and archives, which the errors below speak of
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(INERT):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         text = str(error)
         # torch names the refused global or the archive kind; anything else is damage.
@@ -71,18 +92,45 @@ def _load_torch(path: Path) -> Any:
         raise InputError(f"{path} is not a weights file, or is truncated ({_line(error)})") from error
 
 
-def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
+def unwrap(loaded: Any, path: Path, names: Collection[str] = ()) -> dict[str, Tensor]:
+    """What a file holds -> name -> tensor, as `load_state_dict` says. Raises `InputError` where it is no weights."""
+    while isinstance(loaded, Mapping):
+        inner = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping) and loaded[key]]
+        if not inner:
+            break
+        if len(inner) > 1:
+            notice(f"{path} holds weights under {', '.join(inner)}; those under {inner[0]} are read")
+        loaded = loaded[inner[0]]
     if not isinstance(loaded, Mapping) or not loaded:
         raise InputError(f"{path} holds no weights: expected names and tensors, got {type(loaded).__name__}")
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise InputError(f"{path} holds no weights: '{name}' is a {type(value).__name__}, not a tensor")
-    if all(name.startswith("module.") for name in loaded):
-        return {name.removeprefix("module."): value for name, value in loaded.items()}
-    return dict(loaded)
+    state = dict(loaded)
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), ""):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return _below(state, path, frozenset(names))
+
+
+def _below(state: dict[str, Tensor], path: Path, own: frozenset[str]) -> dict[str, Tensor]:
+    """The tensors below the one prefix under which most of the network's own names are found, if not at the top."""
+    votes: Counter[str] = Counter()
+    for name in state:
+        starts = [0, *(i + 1 for i, letter in enumerate(name) if letter == ".")]
+        votes.update(name[:start] for start in starts if name[start:] in own)
+    top = votes.pop("", 0)
+    if not votes or 2 * max(votes.values()) < len(own) or max(votes.values()) <= 4 * top:
+        return state
+    best = [prefix for prefix, count in votes.items() if count == max(votes.values())]
+    best.sort(key=lambda prefix: not any(part in AVERAGED for part in prefix.split(".")))
+    chosen = best[0]
+    outside = [name for name in state if not name.startswith(chosen)]
+    if outside:
+        notice(
+            f"{path}: the weights whose names begin with '{chosen}' are read; {len(outside)} other tensors are left "
+            f"out ({_some(outside)})"
+        )
+    return {name.removeprefix(chosen): value for name, value in state.items() if name.startswith(chosen)}
 
 
 def check_state(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
@@ -126,7 +174,7 @@ def check_finite(state: Mapping[str, Tensor], path: str | Path, own: Mapping[str
 
 def load_into(model: nn.Module, path: str | Path) -> None:
     """`load_state_dict`, `check_state`, and copied into `model` in the model's own dtype."""
-    state = load_state_dict(path)
+    state = load_state_dict(path, model.state_dict().keys())
     check_state(model, state, path)
     model.load_state_dict(state, strict=True)
 

@@ -4,6 +4,7 @@ import json
 
 import open_clip
 import pytest
+import timm
 import torch
 from open_clip import factory
 from open_clip.pretrained import _PRETRAINED
@@ -126,8 +127,6 @@ def test_an_untrained_twin_has_the_same_activation(architecture):
 
 
 def test_a_timm_file_without_a_tag_states_its_preprocessing(tmp_path):
-    import timm
-
     save_file(timm.create_model("test_vit").state_dict(), tmp_path / "w.safetensors")
     _, said = _load(f"timm:test_vit@{tmp_path}/w.safetensors")
     assert len(said) == 1
@@ -138,9 +137,47 @@ def test_a_timm_file_without_a_tag_states_its_preprocessing(tmp_path):
     assert "timm:resnet18.TAG@FILE" in _load(f"timm:resnet18@{tmp_path}/r.safetensors")[1][0]
 
 
-def test_what_was_assumed_is_one_line_and_in_the_manifest(tmp_path, image_folder, capsys):
-    import timm
+# -- layouts and sizes of other people's checkpoints -------------------------------------------------------------------
 
+
+def test_dinov2s_own_checkpoint_loads(tmp_path):
+    model = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=28)
+    own = timm.create_model("vit_small_patch14_dinov2", num_classes=0)
+    torch.save({**own.state_dict(), "mask_token": torch.zeros(1, 384)}, tmp_path / "d.pth")
+    teacher, said = _load(f"timm:vit_small_patch14_dinov2.lvd142m@{tmp_path}/d.pth")
+    assert (teacher.width, said) == (384, [])
+    torch.save({**model.state_dict(), "mask_token": torch.zeros(1, 384)}, tmp_path / "small.pth")
+    _, said = _load(f"timm:vit_small_patch14_dinov2.lvd142m@{tmp_path}/small.pth")
+    assert "pos_embed (1, 5, 384) -> (1, 1370, 384)" in said[0]
+
+
+def test_position_codes_of_another_picture_size_are_resized_and_said(tmp_path):
+    big = timm.create_model("test_vit", img_size=224)
+    save_file(big.state_dict(), tmp_path / "w.safetensors")
+    teacher, said = _load(f"timm:test_vit.r160_in1k@{tmp_path}/w.safetensors")
+    assert "pos_embed (1, 197, 64) -> (1, 101, 64)" in said[0]
+    big.set_input_size(img_size=160)
+    images = torch.linspace(-1, 1, 3 * 160 * 160).view(1, 3, 160, 160)
+    with torch.no_grad():
+        expected = big.eval().forward_head(big.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(teacher.token(images), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("file", ["open_clip_pytorch_model.bin", "open_clip_model.pt", "pytorch_model.bin"])
+def test_open_clip_folders_with_torch_files(architecture, tmp_path, file):
+    _, _, model = architecture
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    described = {"model_cfg": {**VIT, "quick_gelu": True}, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, folder / file)
+    teacher, said = _load(f"open_clip:{folder}")
+    with torch.no_grad():
+        torch.testing.assert_close(teacher.token(PICTURES), model.encode_image(PICTURES))
+    assert "preprocess_cfg; assumed: mean (0.48145466" in said[0]
+
+
+def test_what_was_assumed_is_one_line_and_in_the_manifest(tmp_path, image_folder, capsys):
     from cli import app
 
     save_file(timm.create_model("test_vit").state_dict(), tmp_path / "w.safetensors")

@@ -1,15 +1,18 @@
 """Reading weights: what fits is read, everything else is one clear line."""
 
+import argparse
 import hashlib
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from glom.errors import InputError
+from glom.notices import listening
 from glom.weights import check_state, file_sha256, load_into, load_state_dict, state_sha256
 
 
@@ -45,6 +48,66 @@ def test_half_precision_weights_load_into_a_float32_model(tmp_path):
     load_into(other, tmp_path / "h.safetensors")
     assert other[0].weight.dtype == torch.float32
     torch.testing.assert_close(other[0].weight, model[0].weight, atol=1e-3, rtol=1e-3)
+
+
+def _under(prefix, state):
+    return {prefix + name: value for name, value in state.items()}
+
+
+WRAPPED = {
+    **{p: lambda s, p=p: _under(p, s) for p in ("module.", "_orig_mod.", "module._orig_mod.", "model.", "net.module.")},
+    **{p: lambda s, p=p: _under(p, s) for p in ("backbone.", "teacher.backbone.", "student.", "some.name.of.ours.")},
+    "epoch beside": lambda s: {"state_dict": _under("module.", s), "epoch": 3, "optimizer": {"lr": {"a": 1}}},
+    "lightning": lambda s: {"state_dict": _under("model.", s), "hyper_parameters": {"lr": 0.1}, "epoch": 2},
+    "settings beside": lambda s: {"model": s, "args": argparse.Namespace(lr=0.1), "best": np.float64(0.5)},
+    "numpy beside": lambda s: {"model": s, "curve": np.arange(3), "best": np.float32(1)},
+    "parameters": lambda s: {k: nn.Parameter(v) if v.is_floating_point() else v for k, v in s.items()},
+    "twice": lambda s: {"model": {"state_dict": _under("backbone.", s)}},
+    **{key: lambda s, key=key: {key: s} for key in ("net", "params", "model_state_dict", "teacher", "student", "ema")},
+}
+
+
+TORCH = [(how, suffix) for how in WRAPPED for suffix in (".pth", ".ckpt", ".pth.tar", ".bin")]
+
+
+@pytest.mark.parametrize(("how", "suffix"), [*TORCH, *((how, ".safetensors") for how in WRAPPED if how[-1] == ".")])
+def test_what_training_scripts_wrap_around_weights_comes_off(tmp_path, how, suffix):
+    model, other = _model(), nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    found, path = WRAPPED[how](model.state_dict()), tmp_path / f"w{suffix}"
+    if suffix == ".safetensors":
+        save_file({k: v.detach() for k, v in found.items()}, path)
+    else:
+        torch.save(found, path)
+    load_into(other, path)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.state_dict().items())
+
+
+def test_averaged_weights_are_taken_and_what_is_left_out_is_said(tmp_path):
+    state = _model().state_dict()
+    averaged = {name: value + 1 for name, value in state.items()}
+    heads = {"head.mlp.weight": torch.zeros(2), "head.last.weight": torch.zeros(2)}
+    for label, found, words in (
+        (
+            "dino",
+            {"student": _under("module.backbone.", state), "teacher": {**_under("backbone.", averaged), **heads}},
+            ["teacher, student", "2 other tensors are left out (head.mlp.weight"],
+        ),
+        ("timm", {"state_dict": state, "state_dict_ema": averaged}, ["state_dict_ema, state_dict"]),
+        ("flat", {**_under("student.", state), **_under("teacher.", averaged)}, ["begin with 'teacher.'"]),
+    ):
+        torch.save(found, tmp_path / f"{label}.pth")
+        said: list[str] = []
+        with listening(said.append):
+            read = load_state_dict(tmp_path / f"{label}.pth", state.keys())
+        assert all(torch.equal(read[name], averaged[name]) for name in state), label
+        assert all(any(word in line for line in said) for word in words), (label, said)
+
+
+def test_weights_of_another_network_keep_their_names(tmp_path):
+    # A part that happens to be called alike is no reason to read it alone.
+    state = {"a.0.weight": torch.zeros(3, 4), "b.weight": torch.zeros(2)}
+    save_file(state, tmp_path / "w.safetensors")
+    assert load_state_dict(tmp_path / "w.safetensors", _model().state_dict().keys()).keys() == state.keys()
 
 
 class _Code:

@@ -30,13 +30,16 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from glom.errors import InputError, unknown
+from glom.notices import notice
 from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
 from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path, reachable
 from glom.teachers.tiny import GlomTinyTrunk
 from glom.weights import TORCH_SUFFIXES, check_state, load_state_dict
 
 CONFIG = "open_clip_config.json"
-FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
+# As open_clip and transformers name them, safetensors first; torch files are read as tensors only.
+STEMS = ("open_clip_model", "open_clip_pytorch_model", "model", "pytorch_model")
+FOLDER_WEIGHTS = tuple(stem + suffix for suffix in (".safetensors", *TORCH_SUFFIXES) for stem in STEMS)
 PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
 FILE = "FILE.safetensors"
 DEFAULT = "default"  # before a file: open_clip's own settings, those of weights trained without a tag
@@ -211,9 +214,11 @@ def load_folder(name: str, folder: Path, runtime: Runtime) -> OpenClipTeacher:
         unsaid = [key for key in PREPROCESS if key not in described.get("preprocess_cfg", {})]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{config} is not an open_clip configuration ({type(error).__name__}: {error})") from error
-    path = next((folder / f for f in FOLDER_WEIGHTS if (folder / f).is_file()), folder / FOLDER_WEIGHTS[0])
-    if not path.is_file():
-        raise InputError(f"no such weights file: {path}")
+    path = next((folder / f for f in FOLDER_WEIGHTS if (folder / f).is_file()), None)
+    if path is None:
+        raise InputError(
+            f"no such weights file: {folder / FOLDER_WEIGHTS[0]}, nor any of {', '.join(STEMS)} as .bin or .pt"
+        )
     built = _build(name, f"local-dir:{folder}")
     _load(built, path)
     teacher = OpenClipTeacher(name, built, architecture, runtime, _tokenizer(f"local-dir:{folder}"))
@@ -236,7 +241,7 @@ def _build(name: str, model: str, **options: Any) -> nn.Module:
 
 def _load(model: Any, path: Path) -> None:
     """Weights into `model`, after the renamings open_clip itself does for older and foreign files."""
-    raw = load_state_dict(path)
+    raw = load_state_dict(path, model.state_dict().keys())
     try:
         state = dict(convert_state_dict(model, raw))
         if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
@@ -250,10 +255,14 @@ def _load(model: Any, path: Path) -> None:
         for key in ("attn_mask", "text.transformer.embeddings.position_ids"):  # constants that older files carry
             if key not in model.state_dict():
                 state.pop(key, None)
+        before = {key: tuple(value.shape) for key, value in state.items()}
         resize_pos_embed(state, model)
         resize_text_pos_embed(state, model)
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{path} does not fit this model ({first_line(error)})") from error
+    changed = [f"{k} {before[k]} -> {tuple(v.shape)}" for k, v in state.items() if before[k] != v.shape]
+    if changed:
+        notice(f"{path} was made for another picture or text size; resized: {', '.join(changed)}")
     check_state(model, state, path)
     model.load_state_dict(state, strict=True)
 

@@ -6,7 +6,10 @@ Their zero-shot head is their own classifier (Wightman 2019, "PyTorch Image Mode
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -15,6 +18,7 @@ from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, res
 from torch import Tensor, nn
 
 from glom.errors import InputError, unknown
+from glom.notices import notice
 from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
 from glom.teachers.hub import hub_access, local_access, local_path
 from glom.weights import check_finite, check_state, load_state_dict
@@ -126,11 +130,8 @@ def load_timm(name: str, model: str, weights: str | None, runtime: Runtime) -> T
         with local_access(name, hint), fixed_seed():
             built = timm.create_model(model, pretrained=False)
     else:
-        state = load_state_dict(local_path(weights))
         with local_access(name, hint), fixed_seed():
-            built = timm.create_model(model, pretrained=False, **_classes_in(model, state))
-        check_state(built, state, weights)
-        built.load_state_dict(state, strict=True)
+            built = _from_file(model, local_path(weights))
     teacher = TimmTeacher(name, built, resolve_data_config({}, model=built), runtime)
     if weights not in (None, "random") and not tag:
         teacher.notes.append(_assumed(architecture, tags, built.default_cfg.get("tag", ""), teacher.config))
@@ -150,11 +151,39 @@ def _assumed(architecture: str, tags: list[str], taken: str, config: dict[str, A
     return f"{said}; published weights differ in {', '.join(differ)}: timm:{architecture}.TAG@FILE takes a tag's"
 
 
-def _classes_in(model: str, state: dict[str, Tensor]) -> dict[str, Any]:
-    """How many classes the file's classifier has (0 for features alone): fine-tuned weights load as they are."""
+def _from_file(model: str, path: Path) -> Any:
+    """A model with a file's weights, its classifier as large as the file's (none for features alone).
+
+    Position codes of another picture size, and the names of other people's checkpoints (DINOv2's own), are converted
+    by timm's own filter for the architecture.
+    """
+    built: Any = timm.create_model(model, pretrained=False)
+    state = load_state_dict(path, built.state_dict().keys())
     cfg = timm.get_pretrained_cfg(model)
     classifier = cfg.classifier if cfg is not None else None
-    if not isinstance(classifier, str):
-        return {}
-    rows = state.get(f"{classifier}.weight")
-    return {"num_classes": 0 if rows is None else rows.shape[0]}
+    if isinstance(classifier, str):
+        rows = state.get(f"{classifier}.weight")
+        count = 0 if rows is None else rows.shape[0]
+        if count != built.num_classes:
+            built = timm.create_model(model, pretrained=False, num_classes=count)
+    convert = getattr(
+        sys.modules[timm.model_entrypoint(model.partition(".")[0]).__module__], "checkpoint_filter_fn", None
+    )
+    if convert is not None and not _fits(built, state):
+        before = {key: tuple(value.shape) for key, value in state.items()}
+        # What the filter does not know either is named below.
+        with suppress(RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError):
+            state = convert(state, built)
+        changed = [
+            f"{k} {before[k]} -> {tuple(v.shape)}" for k, v in state.items() if before.get(k, v.shape) != v.shape
+        ]
+        if changed:
+            notice(f"{path} was made for another picture or patch size; resized: {', '.join(changed)}")
+    check_state(built, state, path)
+    built.load_state_dict(state, strict=True)
+    return built
+
+
+def _fits(model: Any, state: dict[str, Tensor]) -> bool:
+    own = model.state_dict()
+    return own.keys() == state.keys() and all(own[key].shape == value.shape for key, value in state.items())
