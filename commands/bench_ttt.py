@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
+    Corrupt,
     Device,
     Json,
     Quiet,
@@ -26,8 +27,9 @@ def ttt(
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the runs.", metavar="DIR")],
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "efficientnet-lite0",
     corruptions: Annotated[
-        str, typer.Option("--corruptions", help="Comma-separated NAME:SEVERITY.")
+        str, typer.Option("--corruptions", help="Comma-separated NAME:SEVERITY, or NAME:SEVERITY@SCALE.")
     ] = "gaussian_noise:3,contrast:3,glass_blur:3",
+    corrupt: Corrupt = "crop",
     preset: Annotated[str, typer.Option("--preset", help="published, fast, or exact.")] = "fast",
     limit: Annotated[int | None, typer.Option("--limit", help="At most N samples.")] = None,
     save: Record = None,
@@ -42,7 +44,7 @@ def ttt(
     from glom.ttt_settings import settings_for
 
     for_adaptation()
-    base = TTTRun(data, teacher, settings_for(teacher, preset), limit=limit, seed=seed, device=device)
+    base = TTTRun(data, teacher, settings_for(teacher, preset), limit=limit, seed=seed, device=device, corrupt=corrupt)
     rows: list[dict[str, Any]] = []
 
     def events() -> Any:

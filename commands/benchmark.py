@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
+    Corrupt,
     Device,
     Json,
     Out,
@@ -33,8 +34,15 @@ def benchmark(
     ] = "zero-shot,ensemble,tpt,apm",
     data: Annotated[str, typer.Option("--data", "-d", help="Comma-separated data sets or folders.")] = "cifar10-sample",
     corruptions: Annotated[
-        str, typer.Option("--corruptions", help="Comma-separated name:severity; `clean` for the pictures as they are.")
+        str,
+        typer.Option(
+            "--corruptions", help="Comma-separated name:severity[@scale]; `clean` for the pictures as they are."
+        ),
     ] = "clean",
+    corrupt: Corrupt = "crop",
+    pictures: Annotated[
+        str, typer.Option("--pictures", help="all, or untouched: those that no study of this project used.")
+    ] = "all",
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "glom-tiny",
     split: Annotated[str, typer.Option("--split", help="Of the data sets.")] = "test",
     train: Annotated[str, typer.Option("--train", help="Data set with labelled pictures, for CoOp and its kin.")] = "",
@@ -85,6 +93,8 @@ def benchmark(
         mae,
         transfer,
         preset,
+        corrupt,
+        pictures,
     )
     first = ranks()[0] == 0
     with resumable("everything computed is kept"):

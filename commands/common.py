@@ -29,6 +29,14 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.", metavar="S
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", metavar="D")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Corrupt = Annotated[
+    str,
+    typer.Option(
+        "--corrupt",
+        help="Where corruptions act: crop, what the teacher sees (as ImageNet-C), or file.",
+        metavar="WHERE",
+    ),
+]
 Record = Annotated[
     str | None, typer.Option("--record", help="Also write the result here, with command and machine.", metavar="FILE")
 ]

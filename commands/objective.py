@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
+    Corrupt,
     Json,
     Out,
     Quiet,
@@ -54,8 +55,10 @@ def select(
     data: Annotated[str, typer.Argument(help="A data set with labels.")] = "cifar10-sample",
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="With a grid; `apm teachers`.")] = "glom-tiny",
     conditions: Annotated[
-        str, typer.Option("--conditions", help="Comma-separated: clean, corruption:severity; or the default 13.")
+        str,
+        typer.Option("--conditions", help="Comma-separated: clean, corruption:severity[@scale]; or the default 13."),
     ] = "",
+    corrupt: Corrupt = "crop",
     each: Annotated[int, typer.Option("--each", help="Conditions a picture is met under; 0: all.", min=0)] = 1,
     limit: Annotated[int, typer.Option("--limit", help="Pictures of the half; 0: all.", min=0)] = 0,
     views: Annotated[int, typer.Option("--views", help="Small crops a picture.", min=2)] = 32,
@@ -78,7 +81,7 @@ def select(
     if not all(w.isdigit() for w in parts):
         raise InputError(f"--trunk takes whole numbers such as 512,256, got '{trunk}'")
     widths = tuple(int(w) for w in parts)
-    settings = ObjectiveSettings(data, teacher, named, each, limit, views, crops, iterations, widths, seed)
+    settings = ObjectiveSettings(data, teacher, named, each, limit, views, crops, iterations, widths, seed, corrupt)
     with resumable("every picture so far is kept"):
         result = follow(run_select(settings, Path(out), resume), quiet)["summary"]
     if as_json:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
+    Corrupt,
     Device,
     Json,
     Quiet,
@@ -37,6 +38,10 @@ def reproduce(
     limit: Annotated[int, typer.Option("--limit", help="Pictures of each data set; 0: the default.", min=0)] = 0,
     root: Annotated[str, typer.Option("--data-root", help="Folder that holds data sets.", metavar="DIR")] = "",
     severities: Annotated[str, typer.Option("--severities", help="Of table2 at home, such as 5,3.")] = "5",
+    corrupt: Corrupt = "crop",
+    pictures: Annotated[
+        str, typer.Option("--pictures", help="all, or untouched: those no study used (at home the default).")
+    ] = "",
     shots: Annotated[int, typer.Option("--shots", help="Labelled pictures a class.", min=1)] = 16,
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="For figures: of `apm grid train`.")] = "",
     listing: Annotated[bool, typer.Option("--list", help="What can be reproduced.")] = False,
@@ -62,7 +67,9 @@ def reproduce(
     if not out and not dry_run:
         raise InputError("--out DIR is needed (or --dry-run, to see the plan alone)")
     wanted = tuple(m.strip() for m in methods.split(",") if m.strip())
-    request = Request(name, scale, wanted, limit, root, _numbers(severities), shots, checkpoint, seed)
+    request = Request(
+        name, scale, wanted, limit, root, _numbers(severities), shots, checkpoint, seed, corrupt, pictures
+    )
     for_adaptation()
     first = ranks()[0] == 0
     if dry_run or (first and not quiet and not as_json):

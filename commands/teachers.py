@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from commands.common import Device, Json, Quiet, emit_json, percent, progress, say, started, table
+from commands.common import Corrupt, Device, Json, Quiet, emit_json, percent, progress, say, started, table
 
 app = typer.Typer(
     help="Teachers: what can be named, and their zero-shot accuracy.", invoke_without_command=True, add_completion=False
@@ -40,7 +40,10 @@ def score(
         str, typer.Option("--templates", help="Comma-separated: simple, imagenet, photo, seen, or files.")
     ] = "simple",
     split: Annotated[str, typer.Option("--split", help="Split of the data set.")] = "test",
-    corruption: Annotated[str | None, typer.Option("--corruption", help="NAME:SEVERITY.")] = None,
+    corruption: Annotated[
+        str | None, typer.Option("--corruption", help="NAME:SEVERITY, or NAME:SEVERITY@SCALE.")
+    ] = None,
+    corrupt: Corrupt = "crop",
     limit: Annotated[int | None, typer.Option("--limit", help="At most N samples.")] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -50,7 +53,9 @@ def score(
     from experiments.zero_shot_run import score_teacher
 
     rows = []
-    events = started(score_teacher(teacher, data, templates.split(","), split, corruption, limit, device))
+    events = started(
+        score_teacher(teacher, data, templates.split(","), split, corruption, limit, device, place=corrupt)
+    )
     with progress(quiet) as bar:
         task = bar.add_task("encoding", total=None)
         for event in events:

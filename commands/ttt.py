@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.common import (
+    Corrupt,
     Device,
     Json,
     Out,
@@ -38,7 +39,10 @@ Templates = Annotated[
     str, typer.Option("--templates", help="simple (7), imagenet (80), photo (1), or a file.", metavar="NAME|FILE")
 ]
 CorruptionOption = Annotated[
-    str | None, typer.Option("--corruption", help="ImageNet-C corruption, e.g. fog:3.", metavar="NAME:SEVERITY")
+    str | None,
+    typer.Option(
+        "--corruption", help="Such as fog:3; strengths by size, or fog:3@imagenet-c.", metavar="NAME:SEVERITY[@SCALE]"
+    ),
 ]
 Iterations = Annotated[int | None, typer.Option("--iterations", help="Optimiser steps a sample.", metavar="K")]
 Preset = Annotated[str, typer.Option("--preset", help="published, fast, or exact.")]
@@ -73,6 +77,7 @@ def run(
     classes: Classes = None,
     templates: Templates = "simple",
     corruption: CorruptionOption = None,
+    corrupt: Corrupt = "crop",
     split: Annotated[str, typer.Option("--split", help="Split of the data set.")] = "test",
     limit: Annotated[int | None, typer.Option("--limit", help="At most N samples, spread over classes.")] = None,
     preset: Preset = "fast",
@@ -126,6 +131,7 @@ def run(
         classes=classes,
         templates=templates,
         corruption=corruption,
+        corrupt=corrupt,
         limit=limit,
         seed=seed,
         device=device,
@@ -228,6 +234,7 @@ def trace(
     ] = None,
     templates: Templates = "simple",
     corruption: CorruptionOption = None,
+    corrupt: Corrupt = "crop",
     preset: Preset = "fast",
     iterations: Iterations = None,
     apm: Apm = None,
@@ -259,6 +266,7 @@ def trace(
         classes=classes,
         templates=templates,
         corruption=corruption,
+        corrupt=corrupt,
         seed=seed,
         device=device,
     )

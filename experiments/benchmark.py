@@ -34,11 +34,13 @@ from experiments.benchmark_table import averages, make_table
 from experiments.few_shot import Learning
 from experiments.methods import METHODS, Method, Task, make_method
 from experiments.ttt_run import ranks
+from experiments.untouched import shares_pictures_with
 from glom.artifacts import RunFolder, command_line, read_results, write_json
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.execution import init_group
 from glom.saving import save_tensors
+from glom.teachers.corrupted import described
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 
@@ -102,6 +104,7 @@ def run_benchmark(
         torch.distributed.barrier()
     if rank == 0:
         table = make_table(out, asdict(settings), [c.name for c in conditions])
+        table["shares pictures with"] = shares_pictures_with(list({c.spec: c.dataset for c in conditions}.values()))
         write_json(out / TABLE, table)
         yield {"table": table}
 
@@ -126,7 +129,7 @@ def _run_one(
         "settings": asdict(method.settings),
         "data": condition.name,
         "data_fingerprint": condition.dataset.fingerprint(),
-        "corruption": str(condition.corruption) if condition.corruption else None,
+        **described(condition.corruption, condition.corrupt),
         "teacher_fingerprint": method.task.teacher.fingerprint,
         "teacher": settings.teacher,
         "train": Path(settings.train).name if method.needs_shots else "",
@@ -158,7 +161,7 @@ def _run_one(
             if all(s.id in done for _, s in block) and not method.stateful:
                 continue
             begun = time.perf_counter()
-            records = answer_block(method, block, condition.corruption, settings.seed)
+            records = answer_block(method, block, condition, settings.seed)
             seconds = (time.perf_counter() - begun) / len(block)
             for record in records:
                 if record["id"] not in done:  # seen again only to fill a cache that a kill emptied

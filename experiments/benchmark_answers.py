@@ -8,29 +8,35 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, isfinite
 
+from experiments.benchmark_conditions import Condition
 from experiments.methods import Method
 from glom.datasets.base import Sample
-from glom.datasets.corruptions import Corruption, corrupt
 from glom.errors import GlomError, RunError, lost
 from glom.seeds import sample_seed
+from glom.teachers.base import Teacher
+from glom.teachers.corrupted import corrupted
 
 
-def corrupted(sample: Sample, corruption: Corruption | None, seed: int) -> Image.Image:
+def shown(sample: Sample, condition: Condition, teacher: Teacher, seed: int) -> Image.Image:
     """A sample's picture as every method sees it. Raises `InputError` where it cannot be read or is too small."""
-    image = sample.image()
-    return image if corruption is None else corrupt(image, corruption, sample_seed(seed, sample.id, "corruption"))
+    image, kind = sample.image(), condition.corruption
+    if kind is None:
+        return image
+    return corrupted(teacher, image, kind, sample_seed(seed, sample.id, "corruption"), condition.corrupt)
 
 
 def answer_block(
-    method: Method, block: Sequence[tuple[int, Sample]], corruption: Corruption | None, seed: int
+    method: Method, block: Sequence[tuple[int, Sample]], condition: Condition, seed: int
 ) -> list[dict[str, Any]]:
-    """A record a sample: its class, or why there is none."""
+    """A record a sample: its class, or why there is none; the scale of its corruption."""
     records: list[dict[str, Any]] = [{"id": s.id, "index": i, "label": s.label} for i, s in block]
     good, images = [], []
     for record, (_, sample) in zip(records, block, strict=True):
         try:
-            images.append(corrupted(sample, corruption, seed))
+            images.append(shown(sample, condition, method.task.teacher, seed))
             good.append(record)
+            if condition.corruption is not None:
+                record["scale"] = condition.corruption.scale_for(images[-1].size)
         except GlomError as error:
             record |= lost(error)
     seeds = [sample_seed(seed, record["id"], "method") for record in good]

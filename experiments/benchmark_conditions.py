@@ -8,10 +8,12 @@ from pathlib import Path
 
 from experiments.few_shot import Learning, check_classes, few_shot
 from experiments.methods import METHODS, Method, Task, make_method
+from experiments.untouched import ALL, PICTURES, UNTOUCHED, untouched
 from glom.datasets.base import ImageDataset
 from glom.datasets.corruptions import Corruption, parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError, unknown
+from glom.teachers.corrupted import CROP, check_place
 from glom.teachers.frozen import FrozenTeacher
 
 PRESETS = ("fast", "published")
@@ -26,7 +28,8 @@ class BenchmarkSettings:
     Attributes:
         methods: names in `METHODS`; differences are taken from the first.
         data: data sets, each `NAME_OR_FOLDER`.
-        corruptions: "" for the pictures as they are, or `name:severity`; every data set is seen under each.
+        corruptions: "" for the pictures as they are, or `name:severity`, `name:severity@scale`; every data set is seen
+            under each.
         teacher: see `apm teachers`. split: of the data sets.
         train, shots: where labelled pictures come from (split `train`), and how many a class.
         limit: samples at most for each data set, spread evenly over the classes; 0 for all.
@@ -34,6 +37,8 @@ class BenchmarkSettings:
         mae: the masked autoencoder of `joint-train`, `fine-tune`, `vit-probe` and `ttt-mae` (`glom.masked`).
         transfer: prompts learned on `train`'s classes are used on data sets with other classes.
         preset: of test-time training, for the APM: "fast" or "published".
+        corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
+        pictures: "all", or "untouched": those that no study chose anything by, see `experiments.untouched`.
     """
 
     methods: tuple[str, ...]
@@ -48,6 +53,8 @@ class BenchmarkSettings:
     mae: str = "mae-tiny"
     transfer: bool = False
     preset: str = "fast"
+    corrupt: str = CROP
+    pictures: str = ALL
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -62,16 +69,20 @@ class BenchmarkSettings:
             raise InputError(f"--limit must not be negative and --shots at least 1, got {self.limit} and {self.shots}")
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS)
+        check_place(self.corrupt)
+        if self.pictures not in PICTURES:
+            raise unknown("choice of pictures", self.pictures, PICTURES, "--pictures all or --pictures untouched")
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One data set under one corruption; `spec` is what opened it."""
+    """One data set under one corruption, applied at `corrupt`; `spec` is what opened it."""
 
     name: str
     spec: str
     dataset: ImageDataset
     corruption: Corruption | None
+    corrupt: str = CROP
 
 
 def open_conditions(settings: BenchmarkSettings) -> list[Condition]:
@@ -83,6 +94,8 @@ def open_conditions(settings: BenchmarkSettings) -> list[Condition]:
     found = []
     for spec in settings.data:
         dataset = open_dataset(spec, split=settings.split)
+        if settings.pictures == UNTOUCHED:
+            dataset = untouched(dataset)
         if settings.limit:
             dataset = dataset.limit(settings.limit)
         if any(s.label is None for s in dataset.samples):
@@ -90,7 +103,8 @@ def open_conditions(settings: BenchmarkSettings) -> list[Condition]:
         for corruption in settings.corruptions:
             place = "-".join(Path(dataset.name).parts[-2:])
             name = f"{place}-{corruption.replace(':', '-')}" if corruption else place
-            found.append(Condition(name, spec, dataset, parse_corruption(corruption) if corruption else None))
+            kind = parse_corruption(corruption) if corruption else None
+            found.append(Condition(name, spec, dataset, kind, settings.corrupt))
     if len({c.name for c in found}) < len(found):
         raise InputError("two data sets have the same name; give their folders different ones")
     return found

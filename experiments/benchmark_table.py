@@ -45,8 +45,9 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
 
     Returns:
         {"rows": [{"method", "dataset", "measured", "ci95", "n", "skipped", "difference", "difference_ci95", "p",
-        "p_holm"}], "averages", "seconds", "warnings", "settings"}; accuracies and differences in points, `difference`
-        from the first method, `seconds` the median a picture.
+        "p_holm", "scale"}], "averages", "seconds", "warnings", "settings"}; accuracies and differences in points,
+        `difference` from the first method, `seconds` the median a picture; `scale` names the published sets whose
+        strengths the corruptions had.
     """
     methods = settings["methods"]
     rows: list[dict[str, Any]] = []
@@ -59,7 +60,8 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
         for method, run in runs.items():
             found = right(run, shared)
             base = found if base is None else base
-            rows.append({**row(method, condition, found, base), "skipped": len(run) - len(shared)})
+            scale = sorted({run[i]["scale"] for i in shared if "scale" in run[i]})
+            rows.append({**row(method, condition, found, base), "skipped": len(run) - len(shared), "scale": scale})
             place = out / condition / method
             seconds[method] += read_timing(place).values()
             said = read_json(place / "manifest.json").get("warnings", [])

@@ -22,12 +22,13 @@ from glom.backbones import mvit_shipped
 from glom.backbones.mvit_shipped import TinyConfig, load_mvit_tiny
 from glom.columns import picture
 from glom.datasets.base import Sample
-from glom.datasets.corruptions import corrupt, parse_corruption
+from glom.datasets.corruptions import parse_corruption
 from glom.errors import GlomError
 from glom.files import to_bytes
 from glom.saving import save_tensors
 from glom.seeds import sample_seed
 from glom.teachers.base import ZeroShotHead
+from glom.teachers.corrupted import corrupted
 from glom.teachers.frozen import FrozenTeacher
 from glom.video import clip_for
 
@@ -47,12 +48,13 @@ class Case:
         """`condition/sample`, unique in a run."""
         return f"{self.condition}/{self.sample.id}"
 
-    def image(self, seed: int) -> Image.Image:
+    def image(self, teacher: FrozenTeacher, seed: int, place: str) -> Image.Image:
         """The picture, corrupted. Raises `GlomError` where it cannot be read."""
         image = self.sample.image()
         if self.condition == CLEAN:
             return image
-        return corrupt(image, parse_corruption(self.condition), sample_seed(seed, self.sample.id, "corruption"))
+        own = sample_seed(seed, self.sample.id, "corruption")
+        return corrupted(teacher, image, parse_corruption(self.condition), own, place)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Block:
         self._images: list[Image.Image] = []
         for case in cases:
             try:
-                self._images.append(case.image(settings.seed))
+                self._images.append(case.image(teacher, settings.seed, settings.corrupt))
                 self.cases.append(case)
             except GlomError as error:
                 self.skipped.append((case, str(error)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from glom.datasets.corruptions import parse_corruption
 from glom.errors import InputError
 from glom.seeds import sample_seed
+from glom.teachers.corrupted import CROP, check_place
 
 SELECT, CONFIRM = "select", "confirm"
 CLEAN = "clean"
@@ -28,6 +29,7 @@ class ObjectiveSettings:
         iterations: steps of an overfit.
         trunk: widths of the APM's trunk; () for those of the preset that suits the teacher.
         seed: of the run. The halves do not depend on it.
+        corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
     """
 
     data: str = "cifar10-sample"
@@ -40,6 +42,7 @@ class ObjectiveSettings:
     iterations: int = 40
     trunk: tuple[int, ...] = ()
     seed: int = 0
+    corrupt: str = CROP
 
     def __post_init__(self) -> None:
         if not self.conditions or len(set(self.conditions)) < len(self.conditions):
@@ -47,6 +50,7 @@ class ObjectiveSettings:
         for condition in self.conditions:
             if condition != CLEAN:
                 parse_corruption(condition)
+        check_place(self.corrupt)
         if not 0 <= self.each <= len(self.conditions):
             raise InputError(f"--each must be 0 (all) to {len(self.conditions)}, got {self.each}")
         if self.limit < 0 or min(self.views, self.crops) < 2 or self.iterations < 4:

@@ -126,6 +126,8 @@ def run_confirm(out: Path, top: int = 2, limit: int = 0, resume: bool = False) -
     if manifest.get("kind") != "objective-select" or manifest.get("status") != "complete":
         raise InputError(f"{out} holds no complete selection; run `apm ablate objective select --out {out}` first")
     held = manifest["settings"]
+    if "corrupt" not in held:
+        raise InputError(f"{out} was selected when corruptions had other strengths; select again, with another --out")
     kept: dict[str, Any] = {
         k: tuple(held[k]) if isinstance(held[k], list) else held[k] for k in asdict(ObjectiveSettings())
     }

@@ -59,6 +59,8 @@ def check(request: Request) -> None:
         raise unknown("table or figure", request.name, NAMES, "apm reproduce --list")
     if request.methods and request.name not in HOME:
         raise InputError(f"--methods belongs to table1, table2 and table3; {request.name} has its own")
+    if (request.pictures or request.corrupt != Request.corrupt) and request.name not in HOME:
+        raise InputError(f"--pictures and --corrupt belong to table1, table2 and table3, not to {request.name}")
     if request.severities != (5,) and (request.name != "table2" or request.scale != "home"):
         raise InputError("--severities belongs to table2 at home scale")
     if request.checkpoint and not request.name.startswith("figure-"):
@@ -146,9 +148,14 @@ def run_reproduce(request: Request, out: Path, resume: bool = False, device: str
             result |= {"title": plan.title, "caption": plan.caption, "missing": _left_out(plan), "images": []}
             result["limit"] = plan.limit
             result["rows"] = make_rows(plan, request, out)
+            shared: set[str] = set()
             for block in plan.runnable:
-                said = read_json(out / "runs" / block.name / TABLE)["warnings"]
-                warnings += [w for w in said if w not in warnings]
+                table = read_json(out / "runs" / block.name / TABLE)
+                warnings += [w for w in table["warnings"] if w not in warnings]
+                shared |= set(table["shares pictures with"])
+            result["shares pictures with"] = sorted(shared)
+            scales = sorted({scale for row in result["rows"] for scale in row["scale"]})
+            result["corruptions"] = {"scale": scales, "corrupt": request.corrupt} if scales else None
         kept = [*dict.fromkeys([*folder.manifest.get("warnings", []), *warnings])]
         result |= {"warnings": kept, "command": public_command()}
         result = _without_paths(result, request.root or str(data_root()))

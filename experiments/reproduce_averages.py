@@ -27,10 +27,13 @@ class Answers:
         self.right: dict[str, dict[str, NDArray[np.float64]]] = {}
         self.ids: dict[str, list[str]] = {}
         self.skipped: dict[str, int] = {}
+        self.scale: dict[str, set[str]] = {}
         for condition in self.specs:
             found = answers(runs, condition, self.methods)
             self.ids[condition] = ids = shared_samples(found)
             self.right[condition] = {m: right(run, ids) for m, run in found.items()}
+            first = found[self.methods[0]]
+            self.scale[condition] = {first[i]["scale"] for i in ids if "scale" in first[i]}
             self.skipped[condition] = len(found[self.methods[0]]) - len(ids)
 
     def average(self, line: Line, conditions: Sequence[str]) -> dict[str, Any] | None:
@@ -41,6 +44,7 @@ class Answers:
         value, interval = stratified({c: self.right[c][line.method] for c in conditions}, groups)
         found: dict[str, Any] = {"measured": value, "ci95": interval}
         found |= {"n": sum(len(self.ids[c]) for c in conditions), "skipped": sum(self.skipped[c] for c in conditions)}
+        found["scale"] = sorted(set().union(*(self.scale[c] for c in conditions)))
         found["versus"] = versus = {}
         for other in self.methods:
             if other != line.method:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from experiments.benchmark import BenchmarkSettings, Condition, class_names, open_conditions
-from experiments.benchmark_answers import corrupted
+from experiments.benchmark_answers import shown
 from experiments.methods import Task, make_method
 from experiments.reproduce_plan import Block, Plan, Request
 from glom.artifacts import read_timing
@@ -113,7 +113,7 @@ def measured(block: Block, settings: BenchmarkSettings, runs: Path, device: str)
     first = conditions[len(conditions) // 2]
     task = _task(settings, first, device)
     samples = first.dataset.samples[: SAMPLES + 1]
-    images = [corrupted(sample, first.corruption, settings.seed) for sample in samples]
+    images = [shown(sample, first, task.teacher, settings.seed) for sample in samples]
     seeds = [sample_seed(settings.seed, sample.id, "method") for sample in samples]
     for name in left:
         method = make_method(name, task, bool(settings.train))

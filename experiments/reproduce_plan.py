@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from experiments.benchmark import BenchmarkSettings
 from experiments.methods import METHODS
 from experiments.published import published_table
+from experiments.untouched import ALL, PICTURES
 from glom.errors import InputError, unknown
+from glom.teachers.corrupted import CROP, check_place
 
 SCALES = ("home", "poster")
 SOURCE = "Modi & Rawat, Asynchronous Perception Machine For Efficient Test Time Training, NeurIPS 2024, as printed"
@@ -33,6 +35,9 @@ class Request:
         shots: labelled pictures a class.
         checkpoint: a machine of `apm grid train`, for figures at poster scale.
         seed: of the run.
+        corrupt: where made corruptions act, see `glom.teachers.corrupted`.
+        pictures: "all", "untouched" (`experiments.untouched`), or "" for the table's own choice: at home scale
+            untouched, wherever there are such.
     """
 
     name: str
@@ -44,8 +49,13 @@ class Request:
     shots: int = 16
     checkpoint: str = ""
     seed: int = 0
+    corrupt: str = CROP
+    pictures: str = ""
 
     def __post_init__(self) -> None:
+        check_place(self.corrupt)
+        if self.pictures not in ("", *PICTURES):
+            raise unknown("choice of pictures", self.pictures, PICTURES, "--pictures all or --pictures untouched")
         if self.scale not in SCALES:
             raise unknown("scale", self.scale, SCALES)
         for name in self.methods:
@@ -101,7 +111,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Block:
-    """One benchmark: `lines` of one teacher over `columns`. `why`: why none of it can be run, or ""."""
+    """One benchmark: `lines` of one teacher over `columns`, of all `pictures` or the untouched ones.
+
+    `why`: why none of it can be run, or "".
+    """
 
     name: str
     teacher: str
@@ -113,6 +126,7 @@ class Block:
     mae: str = "mae-tiny"
     preset: str = "fast"
     why: str = ""
+    pictures: str = ALL
 
     @property
     def open_lines(self) -> list[Line]:
@@ -140,6 +154,8 @@ class Block:
             mae=self.mae,
             transfer=self.transfer,
             preset=self.preset,
+            corrupt=request.corrupt,
+            pictures=request.pictures or self.pictures,
         )
 
 

@@ -138,6 +138,7 @@ def _filled(row: dict[str, Any], found: Mapping[str, Any] | None, why: str) -> d
         "ci95": found["ci95"] if found else None,
         "n": found["n"] if found else 0,
         "skipped": found["skipped"] if found else 0,
+        "scale": found.get("scale", []) if found else [],
         "difference": None,
         "note": why or ("" if found else "not run"),
     }

@@ -12,7 +12,7 @@ import torch
 from experiments.ttt_run import TTTRun
 from glom.artifacts import RunFolder, command_line, versions, write_json
 from glom.columns import picture
-from glom.datasets.corruptions import corrupt, parse_corruption
+from glom.datasets.corruptions import parse_corruption
 from glom.datasets.reading import read_image
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
@@ -20,6 +20,7 @@ from glom.errors import InputError
 from glom.objectives import get_objective, require
 from glom.seeds import sample_seed
 from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.corrupted import corrupted, described
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.ttt import Case, adapt
@@ -80,9 +81,9 @@ def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
     teacher = load_teacher(request.run.teacher, str(device), request.run.teacher_precision)
     require(get_objective(request.run.ttt.objective), teacher.has_grid, teacher.name)
     name = Path(request.run.data).name
-    if request.run.corruption:
-        kind = parse_corruption(request.run.corruption)
-        image = corrupt(image, kind, sample_seed(request.run.seed, name, "corruption"))
+    kind = parse_corruption(request.run.corruption) if request.run.corruption else None
+    if kind is not None:
+        image = corrupted(teacher, image, kind, sample_seed(request.run.seed, name, "corruption"), request.run.corrupt)
     head = named_head(teacher, request)
     images = teacher.preprocess(image)[None].to(device)
     grid = None
@@ -91,6 +92,7 @@ def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
     size = request.run.ttt.config(teacher.width).image_size
     case = Case(name, None, picture(image, size), teacher.token(images)[0].clone(), grid)
     settings = {"image": name, "teacher": teacher.name, "fingerprint": teacher.fingerprint, **asdict(request.run.ttt)}
+    settings |= described(kind, request.run.corrupt)
     with RunFolder(out, "trace", settings, extra={"command": command_line()}) as folder:
         result = trace_case(case, head, request.run, device)
         result["versions"] = versions()

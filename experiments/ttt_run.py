@@ -20,7 +20,7 @@ from glom.artifacts import RunFolder, read_json, read_results, read_timing
 from glom.columns import picture
 from glom.datasets.align import aligned_head
 from glom.datasets.base import ImageDataset, Sample
-from glom.datasets.corruptions import Corruption, corrupt, parse_corruption
+from glom.datasets.corruptions import Corruption, parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost, unknown
@@ -29,6 +29,7 @@ from glom.objectives import get_objective, require
 from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci, mcnemar_exact
 from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.corrupted import CROP, check_place, corrupted, described
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.ttt import Case, adapt_group, stack_size
@@ -54,7 +55,8 @@ class TTTRun:
         split: of the data set.
         classes: a file of class names, or None for the data set's own.
         templates: "simple", "imagenet", "photo", or a file; ignored by classifiers.
-        corruption: "name:severity" or None.
+        corruption: "name:severity", "name:severity@scale" or None.
+        corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
         limit: samples at most, spread evenly over the classes.
         seed: of the run; every sample's follows from it.
         device, teacher_precision: where and how the teacher and the APM run.
@@ -70,6 +72,7 @@ class TTTRun:
     classes: str | None = None
     templates: str = "simple"
     corruption: str | None = None
+    corrupt: str = CROP
     limit: int | None = None
     seed: int = 0
     device: str = "auto"
@@ -81,6 +84,7 @@ class TTTRun:
     def __post_init__(self) -> None:
         if self.shard not in SHARDS:
             raise unknown("sharding", self.shard, SHARDS)
+        check_place(self.corrupt)
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def identity(request: TTTRun, ready: Prepared) -> dict[str, Any]:
         "teacher_precision": request.teacher_precision,
         "classes": len(ready.head.classes),
         "templates": list(choose_templates(request.templates)) if ready.teacher.has_text else None,
-        "corruption": str(ready.corruption) if ready.corruption else None,
+        **described(ready.corruption, request.corrupt),
         "seed": request.seed,
         **settings_dict(request.ttt),
         "stack": stack_size(request.ttt, ready.device),
@@ -289,7 +293,8 @@ def _adapted(
     seconds = (time.perf_counter() - started) / max(len(cases), 1)
     for (index, sample), case in zip(block, loaded, strict=True):
         if isinstance(case, Case):
-            yield {"index": index, **next(results).record()}, seconds
+            scale = {"scale": case.scale} if case.scale else {}
+            yield {"index": index, **next(results).record(), **scale}, seconds
         else:
             yield {"id": sample.id, "index": index, **lost(case)}, None
 
@@ -305,24 +310,26 @@ def _load(block: Block, request: TTTRun, ready: Prepared) -> list[Case | GlomErr
     size = request.ttt.config(ready.teacher.width).image_size
     needs_grid = "grid" in get_objective(request.ttt.objective).needs
     results: dict[int, Case | GlomError] = {}
-    good: list[tuple[int, Sample, torch.Tensor, torch.Tensor]] = []
+    good: list[tuple[int, Sample, str, torch.Tensor, torch.Tensor]] = []
     for place, (_, sample) in enumerate(block):
         try:
-            image = sample.image()
+            image, scale = sample.image(), ""
             if ready.corruption is not None:
-                image = corrupt(image, ready.corruption, sample_seed(request.seed, sample.id, "corruption"))
+                seed = sample_seed(request.seed, sample.id, "corruption")
+                image = corrupted(ready.teacher, image, ready.corruption, seed, request.corrupt)
+                scale = ready.corruption.scale_for(image.size)
             # A grid lies over the teacher's crop; a token stands for the picture, which is folded whole as published.
             folded = picture(seen(ready.teacher, image) if needs_grid else image, size)
-            good.append((place, sample, folded, ready.teacher.preprocess(image)))
+            good.append((place, sample, scale, folded, ready.teacher.preprocess(image)))
         except GlomError as error:
             results[place] = error
     if good:
         images = torch.stack([x for *_, x in good]).to(ready.device)
         tokens = ready.teacher.token(images)
         grids = ready.teacher.grid(images) if needs_grid else None
-        for row, (place, sample, folded, _) in enumerate(good):
+        for row, (place, sample, scale, folded, _) in enumerate(good):
             grid = None if grids is None else grids[row].clone()
-            results[place] = Case(sample.id, sample.label, folded, tokens[row].clone(), grid)
+            results[place] = Case(sample.id, sample.label, folded, tokens[row].clone(), grid, scale)
     return [results[place] for place in range(len(block))]
 
 

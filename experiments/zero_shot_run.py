@@ -10,12 +10,13 @@ import torch
 
 from experiments.tiny_clip import TRAIN_TEMPLATES
 from glom.datasets.align import aligned_head
-from glom.datasets.corruptions import corrupt, parse_corruption
+from glom.datasets.corruptions import parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci
+from glom.teachers.corrupted import CROP, check_place, corrupted
 from glom.teachers.registry import load_teacher
 from glom.zero_shot import choose_templates
 
@@ -31,14 +32,20 @@ def score_teacher(
     limit: int | None = None,
     device_name: str = "auto",
     seed: int = 0,
+    place: str = CROP,
 ) -> Iterator[tuple[int, int] | dict[str, Any]]:
     """Encode every picture once, then score each set of templates.
 
     Yields:
-        (done, total) while encoding, then `{"templates", "count", "top1", "ci95", "n", "skipped"}` for each set.
+        (done, total) while encoding, then `{"templates", "count", "top1", "ci95", "n", "skipped", "scale"}` for each
+        set.
+
+    Args:
+        place: where a corruption is applied, see `glom.teachers.corrupted`; `scale` says whose strengths it had.
     """
     # "seen": the sentences glom-tiny was trained on; any other set is new to it.
     sets = {name: TRAIN_TEMPLATES if name == "seen" else choose_templates(name) for name in templates}
+    check_place(place)
     kind = parse_corruption(corruption) if corruption else None
     device = resolve_device(device_name)
     dataset = open_dataset(data, split=split)
@@ -49,6 +56,7 @@ def score_teacher(
     teacher = load_teacher(teacher_name, str(device))
     heads = {name: aligned_head(teacher, dataset, chosen) for name, chosen in sets.items()}
     tokens, labels, skipped = [], [], []
+    scales: set[str] = set()
     total = len(dataset)
     for start in range(0, total, BATCH):
         views = []
@@ -56,7 +64,8 @@ def score_teacher(
             try:
                 image = sample.image()
                 if kind is not None:
-                    image = corrupt(image, kind, sample_seed(seed, sample.id, "corruption"))
+                    image = corrupted(teacher, image, kind, sample_seed(seed, sample.id, "corruption"), place)
+                    scales.add(kind.scale_for(image.size))
                 views.append(teacher.preprocess(image))
                 labels.append(sample.label)
             except GlomError as error:
@@ -77,4 +86,5 @@ def score_teacher(
             "ci95": [low, high],
             "n": len(right),
             "skipped": len(skipped),
+            "scale": sorted(scales),
         }

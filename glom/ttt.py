@@ -39,6 +39,7 @@ class Case:
         picture: (3, S, S), see `glom.columns.picture`.
         token: (F,), the teacher's.
         grid: (h, w, F) or None.
+        scale: whose strengths its corruption had, "" without one.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Case:
     picture: Tensor
     token: Tensor
     grid: Tensor | None = None
+    scale: str = ""
 
 
 @dataclass(frozen=True)

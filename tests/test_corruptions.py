@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from glom.datasets.corruptions import CORRUPTIONS, Corruption, corrupt, parse_corruption
+from glom.datasets.corruptions import CORRUPTIONS, SCALES, Corruption, corrupt, parse_corruption, scale_of
 from glom.errors import InputError
 from glom.seeds import sample_seed
 from tests.helpers_images import photo
@@ -41,14 +41,14 @@ def test_names_are_the_benchmarks() -> None:
 
 def test_every_corruption_is_a_function_of_its_seed_in_any_order() -> None:
     image = photo(64, 64)
-    jobs = [(name, seed) for name in CORRUPTIONS for seed in (1, 2**63 - 1)]
-    first = {job: corrupt(image, Corruption(job[0], 3), job[1]).tobytes() for job in jobs}
+    jobs = [(name, scale, seed) for name in CORRUPTIONS for scale in SCALES for seed in (1, 2**63 - 1)]
+    first = {job: corrupt(image, Corruption(job[0], 3, job[1]), job[2]).tobytes() for job in jobs}
     random.Random(0).shuffle(jobs)
     np.random.seed(99)
-    again = {job: corrupt(image, Corruption(job[0], 3), job[1]).tobytes() for job in jobs}
+    again = {job: corrupt(image, Corruption(job[0], 3, job[1]), job[2]).tobytes() for job in jobs}
     assert again == first
-    differing = {name for name in CORRUPTIONS if first[name, 1] != first[name, 2**63 - 1]}
-    assert differing == set(RANDOM)
+    for scale in SCALES:
+        assert {name for name in CORRUPTIONS if first[name, scale, 1] != first[name, scale, 2**63 - 1]} == set(RANDOM)
     assert all(result != image.tobytes() for result in first.values())
 
 
@@ -57,11 +57,12 @@ def test_the_callers_generator_is_left_alone() -> None:
     expected = np.random.random(3).tolist()
     for name in CORRUPTIONS:
         np.random.seed(5)
-        corrupt(photo(), Corruption(name, 1), 7)
+        for scale in SCALES:
+            corrupt(photo(), Corruption(name, 1, scale), 7)
         assert np.random.random(3).tolist() == expected
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (90, 41)])
+@pytest.mark.parametrize("size", [(16, 16), (28, 28), (32, 32), (33, 47), (90, 41), (16, 300), (130, 121)])
 def test_sizes_are_kept_and_nothing_is_printed(size: tuple[int, int], capfd: pytest.CaptureFixture[str]) -> None:
     image = photo(*size)
     for name in CORRUPTIONS:
@@ -74,8 +75,53 @@ def test_sizes_are_kept_and_nothing_is_printed(size: tuple[int, int], capfd: pyt
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_severity_five_is_further_from_the_original_than_one(name: str) -> None:
     image = photo(64, 64)
-    distance = [np.abs(array(corrupt(image, Corruption(name, s), 3)) - array(image)).mean() for s in (1, 5)]
-    assert distance[1] > distance[0] > 0
+    for scale in SCALES:
+        kind = [Corruption(name, severity, scale) for severity in (1, 5)]
+        distance = [np.abs(array(corrupt(image, k, 3)) - array(image)).mean() for k in kind]
+        if name == "elastic_transform" and scale != "imagenet-c":
+            assert min(distance) > 0  # the small ones trade a large affine map for a large displacement
+        else:
+            assert distance[1] > distance[0] > 0
+
+
+def test_the_strengths_are_those_of_the_published_set_of_that_size() -> None:
+    """`make_cifar_c.py`, `make_tinyimagenet_c.py` and `make_imagenet_c.py` of the authors' release."""
+    sigmas = {
+        32: ("cifar10-c", (0.04, 0.06, 0.08, 0.09, 0.10)),
+        64: ("tiny-imagenet-c", (0.04, 0.08, 0.12, 0.15, 0.18)),
+        224: ("imagenet-c", (0.08, 0.12, 0.18)),
+    }
+    for side, (scale, published) in sigmas.items():
+        assert scale_of((side, side)) == scale == Corruption("fog", 1).scale_for((side, side + 9))
+        grey = Image.new("RGB", (side, side), (128, 128, 128))
+        for severity, sigma in enumerate(published, 1):
+            noise = [array(corrupt(grey, Corruption("gaussian_noise", severity), seed)) - 128 for seed in range(8)]
+            assert np.std(noise) == pytest.approx(255 * sigma, rel=0.03)
+    share = {32: 0.15, 64: 0.05, 224: 0.05}
+    impulses = {32: 0.07, 64: 0.14, 224: 0.27}
+    for side in share:
+        image, grey = photo(side, side), Image.new("RGB", (side, side), (128, 128, 128))
+        flat = array(corrupt(image, Corruption("contrast", 5), 1))
+        assert flat.std(axis=(0, 1)) == pytest.approx(share[side] * array(image).std(axis=(0, 1)), rel=0.1, abs=0.3)
+        hit = np.mean([(array(corrupt(grey, Corruption("impulse_noise", 5), s)) != 128).mean() for s in range(8)])
+        assert hit == pytest.approx(impulses[side], abs=0.01)
+
+
+def test_a_scale_can_be_named_for_pictures_of_any_size() -> None:
+    grey = Image.new("RGB", (32, 32), (128, 128, 128))
+    for scale, sigma in (("imagenet-c", 0.18), ("tiny-imagenet-c", 0.12), ("cifar10-c", 0.08)):
+        kind = parse_corruption(f"gaussian_noise:3@{scale}")
+        assert str(kind) == f"gaussian_noise:3@{scale}"
+        assert kind.scale_for((1000, 1000)) == scale
+        noise = [array(corrupt(grey, kind, seed)) - 128 for seed in range(8)]
+        assert np.std(noise) == pytest.approx(255 * sigma, rel=0.04)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(45, "cifar10-c"), (46, "tiny-imagenet-c"), (119, "tiny-imagenet-c")])
+def test_between_two_sizes_the_nearer_by_ratio_decides(side: int, scale: str) -> None:
+    assert scale_of((side, 500)) == scale
+    distance = {name: max(side / own, own / side) for name, own in SCALES.items()}
+    assert min(distance, key=lambda name: distance[name]) == scale
 
 
 def test_known_answers() -> None:
@@ -85,7 +131,7 @@ def test_known_answers() -> None:
         noise = array(corrupt(grey, Corruption("gaussian_noise", severity), 1)) - 128
         assert noise.std() == pytest.approx(255 * scale, rel=0.03)
         assert abs(noise.mean()) < 1
-    image = photo(64, 64)
+    image = photo(128, 128)
     for severity, share in ((1, 0.4), (5, 0.05)):
         flat = array(corrupt(image, Corruption("contrast", severity), 1))
         assert flat.std(axis=(0, 1)) == pytest.approx(share * array(image).std(axis=(0, 1)), rel=0.1)
@@ -97,10 +143,13 @@ def test_greyscale_is_read_as_rgb() -> None:
     assert corrupt(photo().convert("L"), Corruption("fog", 2), 0).mode == "RGB"
 
 
-@pytest.mark.parametrize("size", [(1, 1), (31, 200), (200, 31)])
-def test_too_small(size: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=rf"32x32 pixels on, the picture has {size[0]}x{size[1]}"):
-        corrupt(Image.new("RGB", size), Corruption("fog", 1), 0)
+@pytest.mark.parametrize(
+    ("size", "kind", "least"),
+    [((1, 1), "fog:1", 16), ((15, 200), "fog:1", 16), ((31, 200), "fog:1@imagenet-c", 32)],
+)
+def test_too_small(size: tuple[int, int], kind: str, least: int) -> None:
+    with pytest.raises(InputError, match=rf"{least}x{least} pixels on, the picture has {size[0]}x{size[1]}"):
+        corrupt(Image.new("RGB", size), parse_corruption(kind), 0)
 
 
 def test_parsing() -> None:
@@ -129,6 +178,9 @@ def test_parsing() -> None:
         ("fog:x", "unknown severity 'x'"),
         ("fog:1:2", "unknown severity '1:2'"),
         ("fog:²", "unknown severity"),
+        ("fog:2@", "unknown scale of corruptions ''"),
+        ("fog:2@cifar-10-c", "did you mean cifar10-c"),
+        ("fog@imagenet-c", "has no severity"),
     ],
 )
 def test_bad_names_and_severities(text: str, expected: str) -> None:

@@ -95,11 +95,31 @@ class FrozenTeacher(ABC):
     # -- the protocol -----------------------------------------------------------------------------------------------
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """A picture of any size and mode -> (3, image_size, image_size), float32, on the CPU."""
+        """A picture of any size and mode -> (3, image_size, image_size), float32, on the CPU.
+
+        One of exactly the input size is read whole, as it is: it is a crop already (`glom.teachers.views.seen`, the
+        views of a picture, ImageNet-C's files), and resizing it once more would cut its border off.
+        """
         image = image.convert("RGB")
+        if image.size == (self.image_size, self.image_size) and not self._keeps_own_size:
+            return self._normalised(image)
         if self.crops:
             image = _cut_strip(image, self.image_size)
         return self._transform(image).float()
+
+    @cached_property
+    def _keeps_own_size(self) -> bool:
+        """Whether preprocessing leaves the pixels of a picture of the input size where they are."""
+        size = self.image_size
+        ramp = torch.arange(size) * 255 // size
+        pattern = torch.stack(
+            [ramp[:, None].expand(size, size), ramp.expand(size, size), (ramp * 7 % 256).expand(size, size)]
+        )
+        image = Image.fromarray(pattern.permute(1, 2, 0).to(torch.uint8).numpy())
+        return torch.allclose(self._transform(image).float(), self._normalised(image), atol=1e-4)
+
+    def _normalised(self, image: Image.Image) -> Tensor:
+        return T.functional.normalize(T.functional.to_tensor(image), list(self.mean), list(self.std))
 
     def resized(self, size: int) -> Self:
         """This teacher reading `size` px a side: the whole picture squeezed onto the square, normalised as ever.
