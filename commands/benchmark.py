@@ -16,6 +16,7 @@ from commands.common import (
     Record,
     Resume,
     Seed,
+    bounds,
     console,
     emit_json,
     follow,
@@ -124,8 +125,7 @@ def show(result: dict[str, Any]) -> None:
         for r in own:
             difference = p = ""
             if r.get("difference") is not None:
-                low, high = r["difference_ci95"]
-                difference, p = f"{r['difference']:+.1f} [{low:+.1f}, {high:+.1f}]", f"{r['p_holm']:.2g}"
+                difference, p = f"{r['difference']:+.1f}{bounds(r['difference_ci95'], '+')}", f"{r['p_holm']:.2g}"
             span = "-" if r["ci95"] is None else f"{r['ci95'][0]:.1f}-{r['ci95'][1]:.1f}"
             shown.append((r["method"], percent(r["measured"]), span, difference, p))
         title = f"{condition}: {own[0]['n']} pictures, {max(r['skipped'] for r in own)} skipped"

@@ -314,8 +314,7 @@ def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
     for r in rows:
         difference = p = "-"
         if r["difference"] is not None:
-            low, high = r["ci95"]
-            difference, p = f"{r['difference']:+.1f} [{low:+.1f}, {high:+.1f}]", f"{r['mcnemar_p']:.2g}"
+            difference, p = f"{r['difference']:+.1f}{bounds(r['ci95'], '+')}", f"{r['mcnemar_p']:.2g}"
         agreement = "-" if r["agreement"] is None else f"{r['agreement']:.3f}"
         cells = (percent(r["teacher_top1"]), percent(r["apm_top1"]), difference, p, agreement)
         shown.append((r["name"], *cells, percent(r["oracle_top1"])))
@@ -323,11 +322,24 @@ def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
     heads = ["pictures", "teacher", "APM", "difference [95 %]", "p", "agree", "oracle*"]
     title = f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} pictures a row"
     table(heads, shown, title=title, right=range(1, 7))
+    kinds = dict.fromkeys(f"corruptions: strengths of {corruption_words(r)}\n" for r in rows if r["scale"])
     console().print(
         "top-1 in %, the same pictures for both; p: exact McNemar.\n"
+        f"{''.join(kinds)}"
         "* a diagnostic, not a result: right at any iteration, which no one can know at test time.",
         style="dim",
     )
+
+
+def corruption_words(row: Mapping[str, Any]) -> str:
+    """Whose strengths a row's corruptions had, and where they acted."""
+    where = "the crop that the teacher sees" if row["corrupt"] == "crop" else "the file"
+    return f"{' and '.join(row['scale']) or 'none'}, applied to {where}"
+
+
+def bounds(interval: Sequence[float] | None, sign: str = "") -> str:
+    """ " [1.2, 3.4]", or nothing where there is no interval."""
+    return "" if interval is None else f" [{interval[0]:{sign}.1f}, {interval[1]:{sign}.1f}]"
 
 
 def percent(value: float | None) -> str:

@@ -16,6 +16,8 @@ from commands.common import (
     Resume,
     Seed,
     Verbose,
+    bounds,
+    corruption_words,
     emit_json,
     for_adaptation,
     percent,
@@ -187,20 +189,24 @@ def report_table(result: dict[str, Any], folder: Path) -> None:
     """The run's table, as a person reads it."""
     difference = "-"
     if result["difference"] is not None:
-        low, high = result["ci95"]
-        difference = f"{result['difference']:+.1f}  [{low:+.1f}, {high:+.1f}]"
+        difference = f"{result['difference']:+.1f}{bounds(result['ci95'], '+')}"
     p = "-" if result["mcnemar_p"] is None else f"{result['mcnemar_p']:.3g}"
     counted = f"{result['n']} samples, {result['skipped']} skipped, {result['failed']} failed"
     rows = [
-        ("teacher, zero-shot top-1 (%)", percent(result["teacher_top1"])),
-        ("APM after the last iteration, top-1 (%)", percent(result["apm_top1"])),
-        ("paired difference [95 % interval] (points)", difference),
+        (
+            "teacher, zero-shot top-1 [95 %] (%)",
+            percent(result["teacher_top1"]) + bounds(result["teacher_ci95"]),
+        ),
+        ("APM after the last iteration, top-1 [95 %] (%)", percent(result["apm_top1"]) + bounds(result["apm_ci95"])),
+        ("paired difference [95 %] (points)", difference),
         ("exact McNemar p", p),
         ("agreement of APM and teacher (0-1)", "-" if result["agreement"] is None else f"{result['agreement']:.3f}"),
         ("iterations a sample", result["iterations"] if result["iterations"] is not None else "-"),
         ("seconds a sample", "-" if result["seconds_per_sample"] is None else f"{result['seconds_per_sample']:.3f}"),
         ("diagnostic only: oracle, right at any iteration (%)", percent(result["oracle_top1"])),
     ]
+    if result["corruption"]:
+        counted += f"\n{result['corruption']}: strengths of {corruption_words(result)}"
     table([f"{folder}", ""], rows, title=counted, right=(1,))
 
 

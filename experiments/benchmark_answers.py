@@ -28,7 +28,7 @@ def shown(sample: Sample, condition: Condition, teacher: Teacher, seed: int) -> 
 def answer_block(
     method: Method, block: Sequence[tuple[int, Sample]], condition: Condition, seed: int
 ) -> list[dict[str, Any]]:
-    """A record a sample: its class, or why there is none; the scale of its corruption."""
+    """A record a sample: its class and how probable it is, or why there is none; the scale of its corruption."""
     records: list[dict[str, Any]] = [{"id": s.id, "index": i, "label": s.label} for i, s in block]
     good, images = [], []
     for record, (_, sample) in zip(records, block, strict=True):
@@ -50,7 +50,8 @@ def answer_block(
         elif not bool(isfinite(answer).all()):
             record |= lost(RunError(f"{method.name}'s class scores are not finite"))
         else:
-            record |= {"status": "ok", "class": int(answer.argmax())}
+            sure = float(answer.float().softmax(-1).max())
+            record |= {"status": "ok", "class": int(answer.argmax()), "p": round(sure, 6)}
     return records
 
 

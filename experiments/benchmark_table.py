@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from glom.artifacts import read_json, read_results, read_timing
 from glom.errors import demand_some
-from glom.statistics import bootstrap_ci, holm, mcnemar_exact
+from glom.statistics import holm, interval, mcnemar_exact
+
+STILL = (0.5, 0.002)  # percent of the answers changed, and mean change of probability, at which a method does nothing
 
 
 def answers(out: Path, condition: str, methods: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -57,11 +59,15 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
         runs = answers(out, condition, methods)
         shared = shared_samples(runs)
         base: NDArray[np.float64] | None = None
+        first = runs[methods[0]]
         for method, run in runs.items():
             found = right(run, shared)
             base = found if base is None else base
             scale = sorted({run[i]["scale"] for i in shared if "scale" in run[i]})
-            rows.append({**row(method, condition, found, base), "skipped": len(run) - len(shared), "scale": scale})
+            acted = action([run[i] for i in shared], [first[i] for i in shared])
+            rows.append(
+                {**row(method, condition, found, base), "skipped": len(run) - len(shared), "scale": scale, **acted}
+            )
             place = out / condition / method
             seconds[method] += read_timing(place).values()
             said = read_json(place / "manifest.json").get("warnings", [])
@@ -82,21 +88,38 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
     }
 
 
+def action(run: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """What a method does to the first method's answers, both of the same pictures.
+
+    Returns:
+        `changed`: the share of other answers in percent; `moved`: the mean absolute change of the answer's probability.
+        None where there are no pictures, or lines of before probabilities were kept.
+    """
+    if not run or any("p" not in r for r in (*run, *first)):
+        return {"changed": None, "moved": None}
+    changed = np.mean([a["class"] != b["class"] for a, b in zip(run, first, strict=True)])
+    moved = np.mean([abs(a["p"] - b["p"]) for a, b in zip(run, first, strict=True)])
+    return {"changed": round(100 * float(changed), 4), "moved": round(float(moved), 6)}
+
+
+def cannot_act(changed: float | None, moved: float | None) -> bool:
+    """The rule by which a method is marked as one that cannot act, rather than beaten: it changes next to nothing."""
+    return changed is not None and moved is not None and changed <= STILL[0] and moved < STILL[1]
+
+
 def row(method: str, condition: str, found: NDArray[np.float64], base: NDArray[np.float64]) -> dict[str, Any]:
     """Accuracy with its interval, and where `found` is not `base` itself the paired difference."""
-    low, high = bootstrap_ci(100 * found)
     result: dict[str, Any] = {
         "method": method,
         "dataset": condition,
         "measured": round(100 * float(found.mean()), 4) if len(found) else None,
-        "ci95": [round(low, 4), round(high, 4)] if len(found) else None,
+        "ci95": interval(100 * found),
         "n": len(found),
     }
     if found is not base:
-        low, high = bootstrap_ci(100 * (found - base))
         result |= {
             "difference": round(100 * float((found - base).mean()), 4) if len(found) else None,
-            "difference_ci95": [round(low, 4), round(high, 4)] if len(found) else None,
+            "difference_ci95": interval(100 * (found - base)),
             "p": mcnemar_exact(found, base),
         }
     return result

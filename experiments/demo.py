@@ -24,7 +24,7 @@ from glom.ttt_settings import settings_for
 from probes.figures import accuracy_figure, png_data, trace_figure
 
 SOURCE = (
-    "200 test pictures of CIFAR-10 (Krizhevsky, 2009), 20 a class, and the same 200 corrupted with ImageNet-C's "
+    "200 test pictures of CIFAR-10 (Krizhevsky, 2009), 20 a class, and the same 200 corrupted with CIFAR-10-C's "
     "recipes (Hendrycks & Dietterich, 2019). Teacher: glom-tiny, the small CLIP that ships with the toolkit."
 )
 

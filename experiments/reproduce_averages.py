@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from experiments.benchmark_table import answers, right, shared_samples
 from experiments.reproduce_plan import Block, Line
-from glom.statistics import bootstrap_ci
+from glom.statistics import FEWEST, bootstrap_ci
 
 RESAMPLES = 10_000
 FLIPS = 100_000
@@ -68,14 +68,16 @@ def grouped(
 
 def stratified(
     values: Mapping[str, NDArray[np.float64]], pictures: Mapping[str, tuple[str, ...]]
-) -> tuple[float, list[float]]:
-    """The mean of the conditions' means in percent, and its 95 % bootstrap interval.
+) -> tuple[float, list[float] | None]:
+    """The mean of the conditions' means in percent, and its 95 % bootstrap interval; None below `FEWEST` pictures.
 
     Conditions of the same `pictures` (one data set under many corruptions) are resampled together, picture by picture;
     conditions of different pictures apart.
     """
     groups = grouped(values, pictures)
     value = float(np.mean([x.mean() for columns in groups for x in columns]))
+    if min(len(columns[0]) for columns in groups) < FEWEST:
+        return round(value, 4), None
     if len(groups) == 1:
         [columns] = groups
         low, high = bootstrap_ci(np.mean(columns, axis=0), resamples=RESAMPLES)

@@ -27,7 +27,7 @@ from glom.errors import GlomError, InputError, demand_some, lost, unknown
 from glom.execution import init_group
 from glom.objectives import get_objective, require
 from glom.seeds import sample_seed
-from glom.statistics import bootstrap_ci, mcnemar_exact
+from glom.statistics import interval, mcnemar_exact
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.corrupted import CROP, check_place, corrupted, described
 from glom.teachers.registry import load_teacher
@@ -342,7 +342,8 @@ def summary(folder: Path) -> dict[str, Any]:
     """The table of a run from its lines alone; accuracies in percent, agreement in 0-1, None without labels.
 
     `iterations` is the mean over samples (whole where all took as many); `difference` is APM minus teacher on the same
-    samples, `ci95` its paired bootstrap interval, `mcnemar_p` exact.
+    samples, `ci95` its paired bootstrap interval, `mcnemar_p` exact; `teacher_ci95` and `apm_ci95` are of the
+    accuracies themselves. `scale` names the published sets whose strengths the corruption had, applied at `corrupt`.
     """
     manifest = read_json(folder / "manifest.json")
     if manifest.get("kind") != "ttt":
@@ -353,18 +354,23 @@ def summary(folder: Path) -> dict[str, Any]:
     teacher = np.array([r["teacher"] == r["label"] for r in labelled], dtype=float)
     apm = np.array([r["apm"] == r["label"] for r in labelled], dtype=float)
     seconds = [s for i, s in read_timing(folder).items() if i in {r["id"] for r in good}]
-    low, high = bootstrap_ci(100 * (apm - teacher))
     percent = lambda x: round(100 * float(np.mean(x)), 4) if len(x) else None  # noqa: E731
     steps = [r["iterations"] for r in good]
+    held = manifest["settings"]
     return {
+        "corruption": held.get("corruption"),
+        "corrupt": held.get("corrupt"),
+        "scale": sorted({r["scale"] for r in records if "scale" in r}),
         "n": len(good),
         "skipped": sum(r["status"] == "skipped" for r in records),
         "failed": sum(r["status"] == "failed" for r in records),
         "iterations": steps[0] if len(set(steps)) == 1 else (round(float(np.mean(steps)), 1) if steps else None),
         "teacher_top1": percent(teacher),
+        "teacher_ci95": interval(100 * teacher),
         "apm_top1": percent(apm),
+        "apm_ci95": interval(100 * apm),
         "difference": round(100 * float(np.mean(apm - teacher)), 4) if len(apm) else None,
-        "ci95": [round(low, 4), round(high, 4)] if len(apm) else None,
+        "ci95": interval(100 * (apm - teacher)),
         "mcnemar_p": round(mcnemar_exact(apm, teacher), 6) if len(apm) else None,
         "oracle_top1": percent([r["oracle"] for r in labelled]),
         "agreement": round(float(np.mean([r["teacher"] == r["apm"] for r in good])), 4) if good else None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+FEWEST = 20  # samples below which no table prints an interval
+
 
 def bootstrap_ci(values: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean (Efron & Tibshirani 1993, chapter 13).
@@ -32,6 +34,21 @@ def bootstrap_ci(values: ArrayLike, level: float = 0.95, resamples: int = 10_000
         means[start : start + count] = x[rng.integers(0, x.size, (count, x.size))].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def interval(values: ArrayLike) -> list[float] | None:
+    """`bootstrap_ci` of a table's cell, to four places; None below `FEWEST` values, where there is none to speak of.
+
+    Of two pictures the interval would be their own two scores.
+
+    Example:
+        >>> interval([0.0, 100.0]) is None
+        True
+    """
+    if np.size(values) < FEWEST:
+        return None
+    low, high = bootstrap_ci(values)
+    return [round(low, 4), round(high, 4)]
 
 
 def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:

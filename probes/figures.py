@@ -126,7 +126,7 @@ def accuracy_figure(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     left.set_xlabel("top-1 accuracy (%)")
     left.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.55 / len(rows)), ncols=3)
     difference = np.array([r["difference"] for r in rows])
-    interval = np.array([r["ci95"] for r in rows])
+    interval = np.array([r["ci95"] or 2 * [r["difference"]] for r in rows])
     errors = np.abs(interval.T - difference)
     right.errorbar(difference, y, xerr=errors, fmt="o", color=APM, capsize=3)
     right.axvline(0, color=GREY, lw=1)

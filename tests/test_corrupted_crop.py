@@ -84,7 +84,8 @@ def test_a_photograph_for_a_small_teacher_has_the_small_strengths() -> None:
 
 
 def test_unknown_place() -> None:
-    from experiments.ttt_run import TTTRun, settings_for
+    from experiments.ttt_run import TTTRun
+    from glom.ttt_settings import settings_for
 
     with pytest.raises(InputError, match="did you mean crop"):
         TTTRun("cifar10-sample", "glom-tiny", settings_for("glom-tiny"), corrupt="crops")
