@@ -174,21 +174,21 @@ def summarise(records: list[dict[str, Any]], settings: AsynchronySettings) -> di
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
     """Accuracy against the share of columns that have arrived, a line an order, the teacher's dashed."""
-    from probes.figures import GREY, new_figure, save
+    from probes.figures import GREY, new_figure, plain, plain_all, save
 
     figure, axes = new_figure(5.6, 3.8)
     axis = axes[0, 0]
     share = np.array(result["counts"]) / result["locations"]
     for number, curve in enumerate(result["curves"]):
         low, high = np.array(curve["ci95"]).T
-        axis.plot(share, curve["accuracy"], "o-", ms=3.5, color=f"C{number}", label=curve["order"])
+        axis.plot(share, curve["accuracy"], "o-", ms=3.5, color=f"C{number}", label=plain(curve["order"]))
         axis.fill_between(share, low, high, color=f"C{number}", alpha=0.1, linewidth=0)
     axis.axhline(result["teacher"], color=GREY, lw=1, ls="--", label="teacher")
     axis.set_xscale("log", base=2)
     ticks = [s for s in share if s > 0]
-    axis.set_xticks(ticks, [f"{c}" for c in result["counts"]], fontsize=8)
+    axis.set_xticks(ticks, plain_all([f"{c}" for c in result["counts"]]), fontsize=8)
     axis.minorticks_off()
-    axis.set_xlabel(f"columns that have arrived (of {result['locations']})")
+    axis.set_xlabel(plain(f"columns that have arrived (of {result['locations']})"))
     axis.set_ylabel("top-1 accuracy of the read-out")
     axis.set_ylim(min(0.0, *(min(c["accuracy"]) for c in result["curves"])), 1.02)
     axis.legend(fontsize=8, frameon=False, title="order", title_fontsize=8)

@@ -73,7 +73,7 @@ PANELS = (
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
     """A row a setting, a panel a measure: mean and 95 % interval, the base as a line."""
-    from probes.figures import APM, GREY, TEACHER, new_figure, save
+    from probes.figures import APM, GREY, TEACHER, new_figure, plain, plain_all, save
 
     rows = result["rows"]
     shown = [p for p in PANELS if rows[0]["measures"][p[0]] is not None]
@@ -92,10 +92,10 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
         axis.scatter(mean, y[known], c=colours, s=16, zorder=2)
         if measure == "agrees":
             axis.set_xlim(min(0.9, float(interval.min()) - 0.02), 1.01)
-        axis.set_title(title, fontsize=9)
+        axis.set_title(plain(title), fontsize=9)
         axis.tick_params(labelsize=8)
         for i in range(1, len(rows)):
             if rows[i]["axis"] != rows[i - 1]["axis"]:
                 axis.axhline(y[i] + 0.5, color="#e6e6e6", lw=0.7, zorder=0)
-    axes[0][0].set_yticks(y, names, fontsize=8)
+    axes[0][0].set_yticks(y, plain_all(names), fontsize=8)
     return save(figure, path)

@@ -132,7 +132,7 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
             to_image(found).save(out / f"{stem}.png")
             size = f"{settings.height}x{settings.width}"
             panels = [("picture", image), (f"at {size}", truth), (f"decoded, {record['psnr']:.1f} dB", found)]
-            strip(panels, out / f"{stem}-sheet.png", title=name.replace("$", r"\$"))
+            strip(panels, out / f"{stem}-sheet.png", title=name)
             yield {"stage": "decoding", "done": number + 1, "total": len(images)}
         result = {"grid": [settings.height, settings.width], "images": rows}
         result["psnr_mean"] = float(np.mean([r["psnr"] for r in rows]))

@@ -27,7 +27,7 @@ from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.zero_shot import choose_templates
 from probes.fields import column_path, path_numbers, unfold_columns
-from probes.figures import APM, GREY, TEACHER, new_figure, save
+from probes.figures import APM, GREY, TEACHER, new_figure, plain, save
 
 MOST = 2**22  # locations over all steps: beyond it the features take gigabytes
 
@@ -201,7 +201,9 @@ def _draw(
             axes[row, column].set_xticks([])
             axes[row, column].set_yticks([])
         axes[0, column].set_title(f"t = {i / (steps - 1):.2f}", fontsize=9)
-        axes[1, column].set_xlabel(f"{result['classes'][i]}\n{100 * result['probabilities'][i]:.0f} %", fontsize=8)
+        axes[1, column].set_xlabel(
+            plain(f"{result['classes'][i]}\n{100 * result['probabilities'][i]:.0f} %"), fontsize=8
+        )
     axes[0, 0].set_ylabel("features (PCA)", fontsize=9)
     axes[1, 0].set_ylabel("colours", fontsize=9)
     save(figure, out / "strip.png")
@@ -212,15 +214,15 @@ def _draw(
     figure, axes = new_figure(8.4, 3.2, 1, 2)
     t = np.linspace(0, 1, steps)
     left, right = axes[0]
-    left.plot(t, result["from_first"], "o-", ms=3, color=TEACHER, label=f"to {result['images'][0]}")
-    left.plot(t, result["from_last"], "s-", ms=3, color=APM, label=f"to {result['images'][1]}")
+    left.plot(t, result["from_first"], "o-", ms=3, color=TEACHER, label=plain(f"to {result['images'][0]}"))
+    left.plot(t, result["from_last"], "s-", ms=3, color=APM, label=plain(f"to {result['images'][1]}"))
     left.plot(t, t, ":", color=GREY, lw=1)
     left.plot(t, 1 - t, ":", color=GREY, lw=1)
     left.set_ylabel("distance of the features\n(1: between both ends)")
     left.legend(fontsize=8, frameon=False)
     top = torch.topk(chances.amax(0), min(4, chances.shape[1])).indices.tolist()
     for number, c in enumerate(top):
-        right.plot(t, chances[:, c].cpu(), "-", color=f"C{number}", label=head.classes[c])
+        right.plot(t, chances[:, c].cpu(), "-", color=f"C{number}", label=plain(head.classes[c]))
     right.set_ylabel("zero-shot probability")
     right.set_ylim(-0.02, 1.02)
     right.legend(fontsize=8, frameon=False)

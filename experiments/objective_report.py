@@ -121,7 +121,7 @@ def _same(records: Sequence[Mapping[str, Any]], name: str) -> float:
 def draw(selection: Mapping[str, Any], confirmation: Mapping[str, Any] | None, path: Path) -> Path:
     """Differences from the teacher by candidate, with 95 % intervals; the confirmed ones beside their selection."""
     from probes import figures
-    from probes.figures import APM, GREY, new_figure, save
+    from probes.figures import APM, GREY, new_figure, plain_all, save
 
     rows = [r for kind in ("plain", "apm") for r in selection["rows"] if r["kind"] == kind]
     confirmed = {r["candidate"]: r for r in confirmation["rows"]} if confirmation else {}
@@ -137,7 +137,7 @@ def draw(selection: Mapping[str, Any], confirmation: Mapping[str, Any] | None, p
     if again:
         found = [confirmed[rows[i]["candidate"]] for i in again]
         _points(axis, found, y[again] - 0.2, "black", "D", "on the other half, once")
-    axis.set_yticks(y, [f"{r['candidate']}: {r['what']}" for r in rows], fontsize=8)
+    axis.set_yticks(y, plain_all([f"{r['candidate']}: {r['what']}" for r in rows]), fontsize=8)
     axis.set_ylim(-0.8, len(rows) - 0.2)
     axis.set_xlabel(f"points over the teacher ({selection['teacher_top1']:.1f} %), 95 % over pictures")
     axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
@@ -145,6 +145,8 @@ def draw(selection: Mapping[str, Any], confirmation: Mapping[str, Any] | None, p
 
 
 def _points(axis: Any, rows: Sequence[Mapping[str, Any]], y: Any, colour: str, marker: str, label: str) -> None:
+    from probes.figures import plain
+
     mean = np.array([r["difference"] for r in rows])
     errors = np.abs(np.array([r["ci95"] for r in rows]).T - mean)
-    axis.errorbar(mean, y, xerr=errors, fmt=marker, color=colour, ms=4, capsize=2, elinewidth=1, label=label)
+    axis.errorbar(mean, y, xerr=errors, fmt=marker, color=colour, ms=4, capsize=2, elinewidth=1, label=plain(label))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.percepts import Array, area
-from probes.figures import APM, GREY, TEACHER, new_figure, save
+from probes.figures import APM, GREY, TEACHER, new_figure, plain, save
 from probes.partition import Labels, enlarge
 
 # Okabe & Ito's colour-blind safe palette, repeated where there are more islands.
@@ -44,12 +44,12 @@ def curve(result: Mapping[str, Any], path: Path) -> Path:
     if "ari" in looks[0]:
         right.plot(x, [look["ari"] for look in looks], color=APM, label="APM")
         for name, style in (("position code", ":"), ("untrained", "--"), ("colour + position", "-.")):
-            right.axhline(result["islands"][name]["ari"], color=GREY, ls=style, lw=1, label=name)
+            right.axhline(result["islands"][name]["ari"], color=GREY, ls=style, lw=1, label=plain(name))
         right.axhline(result["islands"]["noise"]["ari"], color=TEACHER, ls=":", lw=1, label="noise instead")
         right.set_ylabel("ARI with people's outlines")
     else:
         for kind, colour in (("shuffled", "#009e73"), ("noise", TEACHER)):
-            right.plot(x, [look[f"same_as_{kind}"] for look in looks], color=colour, label=f"{kind}, at the end")
+            right.plot(x, [look[f"same_as_{kind}"] for look in looks], color=colour, label=plain(f"{kind}, at the end"))
         right.set_ylabel("ARI with the control's islands")
         right.set_ylim(-0.05, 1.05)
     right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -83,12 +83,12 @@ def sheet(
         axis.set_axis_off()
     for axis, (name, colours) in zip(axes[0], panels, strict=False):
         axis.imshow(colours, interpolation="nearest")
-        axis.set_title(name, fontsize=9)
+        axis.set_title(plain(name), fontsize=9)
     for axis, name in zip(axes[1], names, strict=True):
         axis.imshow(flat(final[name]), interpolation="nearest")
         found = result["islands"][name]
         note = f"ARI {found['ari']:.2f}" if "ari" in found else f"with the picture's {found['same_as_picture']:.2f}"
-        axis.set_title(f"islands, {name}\n{note}", fontsize=9)
+        axis.set_title(plain(f"islands, {name}\n{note}"), fontsize=9)
     return save(figure, path)
 
 

@@ -227,7 +227,7 @@ def _mean(values: Sequence[float]) -> dict[str, Any]:
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
     """A row a condition: ARI with the outlines, how specific the islands are, and how alike those of the controls."""
-    from probes.figures import APM, GREY, TEACHER, new_figure, save
+    from probes.figures import APM, GREY, TEACHER, new_figure, plain, plain_all, save
 
     rows = result["rows"]
     figure, axes = new_figure(12.2, 1.4 + 0.32 * len(rows), 1, 3, sharey=True)
@@ -244,7 +244,7 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
             low, high = row[key]["ci95"]
             colour = GREY if row["baseline"] else APM
             axis.errorbar([mean], [place], xerr=[[mean - low], [high - mean]], fmt="o", ms=5, color=colour, capsize=3)
-        axis.set_title(title, fontsize=9.5)
+        axis.set_title(plain(title), fontsize=9.5)
         axis.axvline(0, color=GREY, lw=0.8)
     for key, colour, mark, label in (
         ("same_as_noise", TEACHER, "o", "noise instead of the picture"),
@@ -254,10 +254,10 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
         known = [(row[key]["mean"], place) for place, row in zip(y, rows, strict=True) if key in row]
         known = [(x, place) for x, place in known if x is not None]
         if known:
-            right.plot(*zip(*known, strict=True), mark, color=colour, ms=5, label=label)
+            right.plot(*zip(*known, strict=True), mark, color=colour, ms=5, label=plain(label))
     right.set_title("ARI with the islands of ...", fontsize=9.5)
     right.axvline(0, color=GREY, lw=0.8)
     right.set_xlim(-0.05, 1.05)
     right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    left.set_yticks(y, [r["name"] for r in rows], fontsize=9)
+    left.set_yticks(y, plain_all([r["name"] for r in rows]), fontsize=9)
     return save(figure, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from probes.figures import APM, GREY, TEACHER, new_figure, save
+from probes.figures import APM, GREY, TEACHER, new_figure, plain, plain_all, save
 
 
 def compute_figure(figure: dict[str, Any], path: Path) -> Path:
@@ -38,7 +38,7 @@ def compute_figure(figure: dict[str, Any], path: Path) -> Path:
             [p["ratio"] - p["minimum"] for p in measured],
             [p["maximum"] - p["ratio"] for p in measured],
         ]
-        right.errorbar(x, y, yerr=spread, fmt=mark + "-", color=colour, capsize=2, label=label)
+        right.errorbar(x, y, yerr=spread, fmt=mark + "-", color=colour, capsize=2, label=plain(label))
         if len(beyond) > 1:
             right.plot([p["side"] for p in beyond], [p["ratio"] for p in beyond], ":", color=colour)
             rest = beyond[1:]
@@ -51,7 +51,7 @@ def compute_figure(figure: dict[str, Any], path: Path) -> Path:
     for axis in (left, right):
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
-        axis.set_xticks(sides, [str(s) for s in sides])
+        axis.set_xticks(sides, plain_all([str(s) for s in sides]))
         axis.minorticks_off()
         axis.set_xlabel("patches or columns a side")
         axis.grid(axis="y", color="#e6e6e6", lw=0.7)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from glom.colours import Array
 from glom.statistics import bootstrap_ci
 from probes.agreement import resize_grid
-from probes.figures import GREY, TEACHER, new_figure, save
+from probes.figures import GREY, TEACHER, new_figure, plain, save
 from probes.partition import Labels
 
 CELL, GAP, HEAD = 144, 8, 22  # pixels of a film's panel, between panels, and above them
@@ -46,13 +46,13 @@ def curve_figure(
     shades = mpl.colormaps["viridis"](np.linspace(0.05, 0.85, len(layers)))
     for name, colour, (mean, low, high) in bands:
         left.axhspan(low, high, color=colour, alpha=0.18, lw=0)
-        left.axhline(mean, color=colour, lw=1.2, ls=(0, (5, 3)), label=name)
+        left.axhline(mean, color=colour, lw=1.2, ls=(0, (5, 3)), label=plain(name))
     for name, shade in zip(layers, shades, strict=True):
         values = [r["layers"][name][way][measure] for r in records]
         ends = np.array([bootstrap_ci(v, resamples=1000) for v in values])
-        left.plot(steps, [np.mean(v) for v in values], "o-", ms=3, lw=1.4, color=shade, label=name)
+        left.plot(steps, [np.mean(v) for v in values], "o-", ms=3, lw=1.4, color=shade, label=plain(name))
         left.fill_between(steps, ends[:, 0], ends[:, 1], color=shade, alpha=0.1, lw=0)
-    left.set_ylabel(label)
+    left.set_ylabel(plain(label))
     right.plot(steps, [100 * r["accuracy"] for r in records], "o-", ms=3, lw=1.4, color=TEACHER)
     right.set_ylabel("held-out accuracy (%)")
     right.set_ylim(0, 101)
@@ -65,7 +65,7 @@ def curve_figure(
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     if title:
-        figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
+        figure.suptitle(plain(title), fontsize=10.5, x=0.01, ha="left")
     return save(figure, path)
 
 

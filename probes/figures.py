@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from glom.files import to_bytes
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Colour-blind safe, and the same everywhere: blue is the teacher, orange the APM.
 TEACHER, APM, ORACLE, GREY = "#0072b2", "#e69f00", "#999999", "#666666"
+WIDEST = 100  # letters of a line of text
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, Any]:
@@ -31,10 +36,35 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **g
     return figure, axes
 
 
+def plain(text: object) -> str:
+    r"""Any text as a figure shows it letter by letter: all words in figures that are no constants go through here.
+
+    Matplotlib reads mathematics between two `$` and leaves a legend's line out whose name begins with `_`; a font has
+    no letter for control characters, nor for bytes of a name that are no UTF-8. Long lines lose their middle.
+
+    Example:
+        >>> print(plain("a$b_$^.png"))
+        a\$b_\$^.png
+    """
+    shown = re.sub(r"[\x00-\x09\x0b-\x1f\x7f]+", " ", to_bytes(str(text)).decode())
+    halves = (WIDEST // 2 - 1, -(WIDEST // 2 - 1))
+    lines = (x if len(x) <= WIDEST else f"{x[: halves[0]]} \u2026 {x[halves[1] :]}" for x in shown.split("\n"))
+    shown = "\n".join(lines).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def plain_all(texts: Iterable[object]) -> list[str]:
+    """`plain` of each, for the ticks of an axis."""
+    return [plain(text) for text in texts]
+
+
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG at 150 dots an inch."""
+    """Write a PNG at 150 dots an inch, or what else the ending says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with warnings.catch_warnings():
+        # A script that the font lacks shows as boxes; the name stands in the files beside the figure.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(path, dpi=150)
     return path
 
 
@@ -64,10 +94,10 @@ def strip(panels: Sequence[tuple[str, Any]], path: Path, title: str = "") -> Pat
     figure, axes = new_figure(2.6 * len(panels), 3.0 + (0.3 if title else 0), 1, len(panels))
     for axis, (name, picture) in zip(axes[0], panels, strict=True):
         axis.imshow(np.asarray(picture), interpolation="nearest")
-        axis.set_title(name, fontsize=10)
+        axis.set_title(plain(name), fontsize=10)
         axis.set_axis_off()
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(plain(title), fontsize=11)
     return save(figure, path)
 
 
@@ -85,7 +115,7 @@ def trace_figure(traces: Sequence[dict[str, Any]], path: Path) -> Path:
         losses = [(s["iteration"], s["loss"]) for s in steps if s["loss"] is not None]
         top.plot(*zip(*losses, strict=True), color=APM)
         top.set_yscale("log")
-        top.set_title(item["title"], fontsize=10)
+        top.set_title(plain(item["title"]), fontsize=10)
         agrees = [s["class"] == item["teacher_class"] for s in steps]
         bottom.plot(x, [s["cosine"] for s in steps], color=APM, label="cosine with the teacher")
         bottom.fill_between(
@@ -121,7 +151,7 @@ def accuracy_figure(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     left.barh(y + 0.18, [r["teacher_top1"] for r in rows], 0.34, color=TEACHER, label="teacher, zero-shot")
     left.barh(y - 0.18, [r["apm_top1"] for r in rows], 0.34, color=APM, label="APM, last iteration")
     left.plot([r["oracle_top1"] for r in rows], y - 0.18, "|", color=GREY, ms=14, mew=2, label="oracle (diagnostic)")
-    left.set_yticks(y, [r["name"] for r in rows])
+    left.set_yticks(y, plain_all([r["name"] for r in rows]))
     left.set_xlim(0, 100)
     left.set_xlabel("top-1 accuracy (%)")
     left.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.55 / len(rows)), ncols=3)

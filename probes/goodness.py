@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from probes.figures import APM, GREY, TEACHER, new_figure, save
+from probes.figures import APM, GREY, TEACHER, new_figure, plain, plain_all, save
 
 
 def figure_endings() -> list[str]:
@@ -36,7 +36,7 @@ def goodness_figure(found: dict[str, Any], path: Path) -> Path:
 def _picture(axis: Any, found: dict[str, Any]) -> None:
     picture = np.asarray(found["picture"])
     axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_title(f"read as {found['classes'][found['guess']]}", fontsize=10)
+    axis.set_title(plain(f"read as {found['classes'][found['guess']]}"), fontsize=10)
     axis.set_axis_off()
 
 
@@ -56,8 +56,8 @@ def _table(axis: Any, found: dict[str, Any], layers: int) -> None:
     for row, column in np.ndindex(*values.shape):
         bold = "bold" if row == found["guess"] else "normal"
         axis.text(column, row, f"{values[row, column]:.4g}", ha="center", va="center", fontsize=7.5, fontweight=bold)
-    axis.set_yticks(range(len(values)), [name.split(" - ")[0] for name in found["classes"]], fontsize=8)
-    axis.set_xticks(range(layers), [f"layer {k + 1}" for k in range(layers)], fontsize=8)
+    axis.set_yticks(range(len(values)), plain_all([name.split(" - ")[0] for name in found["classes"]]), fontsize=8)
+    axis.set_xticks(range(layers), plain_all([f"layer {k + 1}" for k in range(layers)]), fontsize=8)
     axis.set_title("goodness with each label", fontsize=10)
     axis.tick_params(length=0)
 
@@ -67,7 +67,7 @@ def _bars(axis: Any, found: dict[str, Any], layers: int) -> None:
     axis.bar(range(layers), found["goodness"][0], 0.5, color=APM)
     for k, even in enumerate(found["even"]):
         axis.hlines(even, k - 0.35, k + 0.35, color=TEACHER, lw=2, label="threshold" if k == 0 else None)
-    axis.set_xticks(range(layers), [f"layer {k + 1}" for k in range(layers)], fontsize=8)
+    axis.set_xticks(range(layers), plain_all([f"layer {k + 1}" for k in range(layers)]), fontsize=8)
     axis.set_title("goodness", fontsize=10)
     axis.tick_params(labelsize=8)
     axis.margins(y=0.25)
@@ -91,7 +91,7 @@ def _feedforward(found: dict[str, Any], layers: int, path: Path) -> Path:
         axis.set_title(f"layer {k + 1}", fontsize=10)
         bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.85, pad=0.04)
         bar.ax.tick_params(labelsize=7)
-    figure.suptitle(f"{found['title']}\n{found['map_name']}", fontsize=10, x=0.02, ha="left")
+    figure.suptitle(plain(f"{found['title']}\n{found['map_name']}"), fontsize=10, x=0.02, ha="left")
     return save(figure, path)
 
 
@@ -118,14 +118,16 @@ def _recurrent(found: dict[str, Any], layers: int, path: Path) -> Path:
         curve.set_ylabel(f"layer {k + 1}", fontsize=9)
         curve.tick_params(labelsize=7)
         if k == 0:
-            curve.set_title(f"goodness, a line a label; orange: {found['classes'][found['guess']]}", fontsize=8.5)
+            curve.set_title(
+                plain(f"goodness, a line a label; orange: {found['classes'][found['guess']]}"), fontsize=8.5
+            )
         # A few strong units would leave all others dark.
         limit = float(np.quantile(np.abs(maps[:, k]), 0.995 if rows > 1 else 1.0)) or 1.0
         for row in range(rows):
             axis = axes[k, row + 2]
             _place(axis, maps[row, k], limit, found["map_signed"])
             if k == 0:
-                axis.set_title(found["map_rows"][row], fontsize=8.5)
+                axis.set_title(plain(found["map_rows"][row]), fontsize=8.5)
     axes[-1, 1].set_xlabel("iteration (shaded: read)", fontsize=8.5)
-    figure.suptitle(f"{found['title']}\n{found['map_name']}", fontsize=10, x=0.02, ha="left")
+    figure.suptitle(plain(f"{found['title']}\n{found['map_name']}"), fontsize=10, x=0.02, ha="left")
     return save(figure, path)

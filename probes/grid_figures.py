@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from probes.figures import APM, GREY, TEACHER, new_figure, save
+from probes.figures import APM, GREY, TEACHER, new_figure, plain, plain_all, save
 
 PALETTE = (TEACHER, APM, "#009e73", "#cc79a7")
 
@@ -21,7 +21,7 @@ def grid_sheet(rows: Sequence[Sequence[tuple[str, Any]]], path: Path) -> Path:
             axis.imshow(np.asarray(picture), interpolation="nearest")
             axis.set_axis_off()
             if row == 0:
-                axis.set_title(name, fontsize=10)
+                axis.set_title(plain(name), fontsize=10)
     return save(figure, path)
 
 
@@ -61,20 +61,20 @@ def shortcut_figure(result: dict[str, Any], path: Path) -> Path:
     baseline = result["baselines"]["mean_grid"]
     for i, (key, label) in enumerate(shown):
         x = np.arange(len(rows)) + (i - (len(shown) - 1) / 2) * width
-        left.bar(x, [r[key] for r in rows], width * 0.92, color=PALETTE[i], label=label)
+        left.bar(x, [r[key] for r in rows], width * 0.92, color=PALETTE[i], label=plain(label))
         if key != "r2":  # which is nothing for the mean grid, by its definition
             left.hlines([baseline[key]] * len(rows), x - width / 2, x + width / 2, color=GREY, lw=1.2)
     left.axhline(0, color=GREY, lw=0.8)
-    left.set_xticks(range(len(rows)), names)
+    left.set_xticks(range(len(rows)), plain_all(names))
     left.set_ylim(min(0.0, *(r["r2"] for r in rows)), 1.18)
     left.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", columnspacing=1.0, handlelength=1.2)
-    left.set_title(f"layer {result['from']} to {result['to']}; lines: the mean grid", fontsize=10)
+    left.set_title(plain(f"layer {result['from']} to {result['to']}; lines: the mean grid"), fontsize=10)
     ratios = [r["flops_ratio"] for r in rows]
     if all(ratio for ratio in ratios):
         right.plot(ratios, [r["r2"] for r in rows], "o", color=APM)
         for row in rows:
             right.annotate(
-                row["name"], (row["flops_ratio"], row["r2"]), (0, 6), textcoords="offset points", ha="center"
+                plain(row["name"]), (row["flops_ratio"], row["r2"]), (0, 6), textcoords="offset points", ha="center"
             )
         right.set_xscale("log")
         right.margins(0.2)
@@ -105,12 +105,14 @@ def matrix_figure(result: dict[str, Any], path: Path) -> Path:
         for (i, j), value in np.ndenumerate(table):
             if np.isfinite(value):
                 colour = "white" if value < 0.6 else "black"
-                axis.text(j, i, f"{value:.2f}".replace("0.", "."), ha="center", va="center", fontsize=8, color=colour)
-        axis.set_xticks(range(len(layers) - 1), layers[1:])
-        axis.set_yticks(range(len(layers) - 1), layers[:-1])
+                axis.text(
+                    j, i, plain(f"{value:.2f}".replace("0.", ".")), ha="center", va="center", fontsize=8, color=colour
+                )
+        axis.set_xticks(range(len(layers) - 1), plain_all(layers[1:]))
+        axis.set_yticks(range(len(layers) - 1), plain_all(layers[:-1]))
         axis.set_xlabel("to layer")
         axis.set_ylabel("from layer")
-        axis.set_title(f"{name}: R² on held-out pictures", fontsize=10)
+        axis.set_title(plain(f"{name}: R² on held-out pictures"), fontsize=10)
         figure.colorbar(image, ax=axis, shrink=0.8)
     for axis in axes.ravel()[len(students) :]:
         axis.set_axis_off()

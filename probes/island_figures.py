@@ -13,7 +13,7 @@ from PIL import Image
 
 from glom.colours import Array
 from probes.agreement import unit
-from probes.figures import new_figure, png_data, save
+from probes.figures import new_figure, plain, png_data, save
 
 ACROSS = 6
 
@@ -39,12 +39,11 @@ def island_sheet(image: Image.Image, panels: Sequence[tuple[str, Array]], path: 
     cells[0].set_title("picture", fontsize=8)
     for cell, (name, colours) in zip(cells[1:], panels, strict=False):
         cell.imshow(colours, interpolation="nearest", extent=(0, small.width, small.height, 0))
-        cell.set_title(f"{name}, {colours.shape[0]}x{colours.shape[1]}", fontsize=8)
+        cell.set_title(plain(f"{name}, {colours.shape[0]}x{colours.shape[1]}"), fontsize=8)
     for cell in cells:
         cell.set_axis_off()
     if title:
-        # The name of a file is text, never a formula.
-        figure.suptitle(title.replace("$", r"\$"), fontsize=10)
+        figure.suptitle(plain(title), fontsize=10)
     return save(figure, path)
 
 

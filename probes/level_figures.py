@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from probes.figures import APM, GREY, TEACHER, new_figure, save, to_image
+from probes.figures import APM, GREY, TEACHER, new_figure, plain, plain_all, save, to_image
 
 FRAME = 144  # side of a film's panels, pixels
 
@@ -35,7 +35,7 @@ def levels_figure(result: dict[str, Any], path: Path, word: str = "level") -> Pa
         ):
             mean = np.array([row[measure] for row in rows])
             low, high = np.array([row["ci95"][measure] for row in rows]).T
-            axis.errorbar(levels, mean, [mean - low, high - mean], fmt=mark, color=colour, capsize=3, label=name)
+            axis.errorbar(levels, mean, [mean - low, high - mean], fmt=mark, color=colour, capsize=3, label=plain(name))
         if measure != "islands":
             low, high = result["pixels"]["ci95"][measure]
             axis.axhspan(low, high, color=TEACHER, alpha=0.25, lw=0, label="colour + position")
@@ -43,8 +43,8 @@ def levels_figure(result: dict[str, Any], path: Path, word: str = "level") -> Pa
         else:
             _counting(axis)
         axis.set_xticks(levels)
-        axis.set_xlabel(word)
-        axis.set_ylabel(label)
+        axis.set_xlabel(plain(word))
+        axis.set_ylabel(plain(label))
     axes[0, 0].legend(frameon=False, fontsize=9)
     axes[1, 0].legend(frameon=False, fontsize=9)
     axis = axes[0, 1]
@@ -54,13 +54,13 @@ def levels_figure(result: dict[str, Any], path: Path, word: str = "level") -> Pa
         x = range(1, len(rows) + 1)
         counts = [r["islands"] for r in rows]
         low, high = np.array([r["ci95"] for r in rows]).T
-        axis.plot(x, counts, color=APM, alpha=shades[position], lw=1 + position / 2, label=f"{word} {level}")
+        axis.plot(x, counts, color=APM, alpha=shades[position], lw=1 + position / 2, label=plain(f"{word} {level}"))
         axis.fill_between(x, low, high, color=APM, alpha=0.15, lw=0)
     _counting(axis)
     axis.set_xlabel("iteration")
     axis.set_ylabel("islands a picture")
     axis.legend(frameon=False, fontsize=9)
-    figure.suptitle(f"{result['objective']}: {result['n']} held-out composites, 95 % intervals", fontsize=11)
+    figure.suptitle(plain(f"{result['objective']}: {result['n']} held-out composites, 95 % intervals"), fontsize=11)
     return save(figure, path)
 
 
@@ -68,7 +68,7 @@ def _counting(axis: Any) -> None:
     """Counts from one to hundreds on one axis, in plain numbers."""
     axis.set_yscale("log")
     ticks = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
-    axis.set_yticks(ticks, [str(t) for t in ticks])
+    axis.set_yticks(ticks, plain_all([str(t) for t in ticks]))
     axis.minorticks_off()
     low, high = axis.dataLim.y0, axis.dataLim.y1
     axis.set_ylim(max(0.8, 0.7 * low), 1.4 * high)
@@ -109,7 +109,7 @@ def level_sheet(
             if row == 0:
                 axis.set_title(f"iteration {t + 1}", fontsize=8)
             many = "island" if counts[t, level] == 1 else "islands"
-            axis.text(0.5, -0.03, f"{counts[t, level]} {many}", **below, transform=axis.transAxes)
+            axis.text(0.5, -0.03, plain(f"{counts[t, level]} {many}"), **below, transform=axis.transAxes)
         if decoded is not None:
             axes[row, -1].imshow(decoded[level], interpolation="nearest", extent=extent)
             axes[row, -1].set_title("it says", fontsize=8)
@@ -117,14 +117,14 @@ def level_sheet(
         if row == 0:
             left.imshow(np.asarray(small))
             left.set_title("picture", fontsize=8)
-            left.text(0.5, -0.03, f"{word} {level + 1} \u2192", **below, transform=left.transAxes)
+            left.text(0.5, -0.03, plain(f"{word} {level + 1} \u2192"), **below, transform=left.transAxes)
         else:
             name = f"{word} {level + 1} \u2192"
-            left.text(1.0, 0.5, name, ha="right", va="center", fontsize=8, transform=left.transAxes)
+            left.text(1.0, 0.5, plain(name), ha="right", va="center", fontsize=8, transform=left.transAxes)
     for axis in axes.ravel():
         axis.set_axis_off()
     if title:
-        figure.suptitle(title.replace("$", r"\$"), fontsize=10)
+        figure.suptitle(plain(title), fontsize=10)
     return save(figure, path)
 
 
