@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import threading
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from glom.datasets.label_maps import read_mask
 from glom.datasets.reading import read_image, to_rgb
 from glom.errors import InputError
 from tests.helpers_images import encoded, photo, png
@@ -247,3 +250,61 @@ def test_threads_read_at_once() -> None:
     assert len(seen) == 8
     assert len(set(seen)) == 1
     assert list(warnings.filters) == before
+
+
+def chunk(kind: bytes, data: bytes, good: bool = True) -> bytes:
+    """One chunk of a PNG, its checksum right or wrong."""
+    check = zlib.crc32(kind + data) ^ (not good)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+
+BIG = zlib.compress(b"a" * (2 << 20))
+SIDE_CHUNKS = {
+    "text": chunk(b"zTXt", b"Raw profile\0\0" + BIG),
+    "XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + BIG),
+    "ICC": chunk(b"iCCP", b"icc\0\0" + BIG),
+    "many": b"".join(chunk(b"zTXt", b"k%d\0\0" % i + zlib.compress(b"a" * 1_000_000)) for i in range(70)),
+    **{
+        kind.decode(): chunk(kind, b"a\0b", good=False)
+        for kind in (b"tEXt", b"zTXt", b"iTXt", b"pHYs", b"tIME", b"gAMA")
+    },
+}
+
+
+@pytest.mark.parametrize("name", SIDE_CHUNKS)
+@pytest.mark.parametrize("before", [True, False], ids=["before the pixels", "after them"])
+def test_a_png_is_read_whatever_stands_beside_its_pixels(name: str, before: bool) -> None:
+    image = photo(20, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = encoded(image, "PNG", exif=exif)
+    place = 33 if before else len(plain) - 12  # behind IHDR, or before IEND
+    found = read_image(plain[:place] + SIDE_CHUNKS[name] + plain[place:])
+    assert np.array_equal(np.asarray(found), np.asarray(image.transpose(Image.Transpose.ROTATE_270)))
+
+
+@pytest.mark.parametrize("name", SIDE_CHUNKS)
+def test_a_mask_is_read_whatever_stands_beside_its_pixels(name: str, tmp_path: Path) -> None:
+    labels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    plain = encoded(Image.fromarray(labels), "PNG")
+    (tmp_path / "mask.png").write_bytes(plain[:33] + SIDE_CHUNKS[name] + plain[33:])
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), labels)
+
+
+def test_damaged_pixels_stay_refused_beside_other_chunks() -> None:
+    plain = encoded(photo(64, 64))
+    broken = bytearray(plain)
+    broken[60] ^= 255  # in the pixels: their checksum fails
+    for data in (bytes(broken), plain[: len(plain) // 2]):
+        assert message(data[:33] + SIDE_CHUNKS["tEXt"] + data[33:])
+
+
+def test_the_limit_of_pixels_can_be_raised_and_the_error_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (b"\x00" + bytes(20_000 // 8)) * 9_000
+    data = png(20_000, 9_000, 1, 0, rows)  # 180 million: above Pillow's own limit as well
+    assert "APM_MAX_PIXELS=N raises it" in message(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back afterwards
+    monkeypatch.setenv("APM_MAX_PIXELS", "200000000")
+    assert read_image(data).crop((0, 0, 10, 10)).size == (10, 10)
+    monkeypatch.setenv("APM_MAX_PIXELS", "many")
+    assert "APM_MAX_PIXELS must be a number" in message(data)

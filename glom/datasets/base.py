@@ -12,7 +12,6 @@ from itertools import pairwise
 
 from PIL import Image
 
-from glom.datasets.reading import MAX_PIXELS
 from glom.datasets.sources import Source
 from glom.errors import InputError
 from glom.files import key_bytes
@@ -32,7 +31,7 @@ class Sample:
     label: int | None
     source: Source = field(repr=False, compare=False)
 
-    def image(self, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    def image(self, max_pixels: int | None = None) -> Image.Image:
         """The picture, upright RGB. Raises `InputError` where it cannot be read, so that a run can skip it."""
         return self.source.image(max_pixels)
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from glom.datasets.labels import whole_array
-from glom.datasets.reading import array_trouble, one_line, read_image
+from glom.datasets.reading import array_trouble, one_line, read_stored
 from glom.errors import InputError
 
 Maps = NDArray[np.int64]
@@ -57,9 +56,8 @@ def read_mask(path: Path) -> Maps:
     Raises:
         InputError: it cannot be read.
     """
-    read_image(path)  # refuses what is damaged, too large or no picture, in one line
-    with Image.open(path) as image:
-        if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
-            return np.asarray(image).astype(np.int64)
-        colours = np.asarray(image.convert("RGB")).astype(np.int64)
+    image = read_stored(path)
+    if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
+        return np.asarray(image).astype(np.int64)
+    colours = np.asarray(image.convert("RGB")).astype(np.int64)
     return colours[..., 0] * 65536 + colours[..., 1] * 256 + colours[..., 2]

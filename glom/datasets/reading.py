@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import struct
 import threading
 import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from glom.errors import InputError
 
 MAX_PIXELS = 64_000_000
+RAISED = "APM_MAX_PIXELS"  # the environment variable that sets another limit
 WHITE = (255, 255, 255)
 
 # Raster formats decoded inside Pillow; EPS is left out because Pillow hands it to an external interpreter.
@@ -28,7 +33,7 @@ _OPENING = threading.Lock()
 
 def read_image(
     source: str | Path | bytes,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     background: tuple[int, int, int] = WHITE,
     name: str = "image data",
 ) -> Image.Image:
@@ -38,12 +43,14 @@ def read_image(
     palette entries and key colours) is composited over `background`. CMYK is converted without a colour profile.
     Deeper greyscale is scaled, never clipped: 16-bit by 255/65535; 32-bit integers as 16-bit where they fit in its
     range, otherwise from their own lowest..highest; floats from [0, 1], else from [0, 255] where they fit, otherwise
-    from their own lowest..highest.
+    from their own lowest..highest. Of a PNG that Pillow refuses for its words,
+    its colour profile or other chunks that are no part of the picture (over 1 MB, or with a wrong checksum), what the
+    pixels and an EXIF rotation need is read.
 
     Args:
         source: a path, or the file's bytes.
-        max_pixels: width times height above which the file is refused from its header, before any decoding. Pillow's
-            own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`, stays in force above it.
+        max_pixels: width times height above which the file is refused from its header, before any decoding; None for
+            `pixel_limit()`. Pillow's own limit is lifted as far.
         background: (R, G, B) in 0-255.
         name: what to call `source` in errors where it is bytes.
 
@@ -59,10 +66,45 @@ def read_image(
         >>> read_image(data.getvalue()).getpixel((0, 0))
         (128, 128, 128)
     """
+    return _from(source, max_pixels, name, lambda image: to_rgb(upright(image), background))
+
+
+def read_stored(path: Path, max_pixels: int | None = None) -> Image.Image:
+    """A picture as it is stored, neither turned nor converted: for masks, whose values mean something.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    return _from(path, max_pixels, "", Image.Image.copy)
+
+
+def pixel_limit() -> int:
+    """The most pixels a picture may have: `MAX_PIXELS`, or what the environment variable APM_MAX_PIXELS says.
+
+    Raises:
+        InputError: the variable holds no whole number of at least 1.
+    """
+    said = os.environ.get(RAISED, "").replace("_", "")
+    if said and not (said.isascii() and said.isdecimal() and int(said)):
+        raise InputError(f"{RAISED} must be a number of pixels, at least 1, got '{one_line(said)}'")
+    return int(said or MAX_PIXELS)
+
+
+def too_large(where: str, pixels: str, limit: int) -> InputError:
+    """The error of a picture above the limit, with the way to raise it."""
+    return InputError(
+        f"{where}: {pixels} pixels is more than the limit of {limit:,}; refused before decoding ({RAISED}=N raises it)"
+    )
+
+
+def _from(
+    source: str | Path | bytes, max_pixels: int | None, name: str, finish: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    limit = pixel_limit() if max_pixels is None else max_pixels
     if isinstance(source, bytes):
         if not source:
             raise InputError(f"{name}: the file is empty (0 bytes)")
-        return _read(io.BytesIO(source), name, max_pixels, background)
+        return _read(io.BytesIO(source), name, limit, finish)
     path = Path(source)
     where = one_line(path)
     try:
@@ -73,7 +115,7 @@ def read_image(
         if path.stat().st_size == 0:
             raise InputError(f"{where}: the file is empty (0 bytes)")
         with path.open("rb") as file:
-            return _read(file, where, max_pixels, background)
+            return _read(file, where, limit, finish)
     except InputError:
         raise
     except FileNotFoundError:
@@ -99,30 +141,63 @@ def array_trouble(error: Exception) -> str:
     return "damaged, or not an array of numbers" if "pickle" in said else said[:120]
 
 
-def _read(file: IO[bytes], where: str, max_pixels: int, background: tuple[int, int, int]) -> Image.Image:
-    image = _open(file, where, max_pixels)
+def _read(file: IO[bytes], where: str, limit: int, finish: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    try:
+        return _decoded(file, where, limit, finish)
+    except InputError as error:
+        bare = _bare_png(file)
+        if bare is None:
+            raise
+        try:
+            return _decoded(io.BytesIO(bare), where, limit, finish)
+        except InputError:
+            raise error from None
+
+
+def _bare_png(file: IO[bytes]) -> bytes | None:
+    """A PNG without what is no part of the picture: chunks that a decoder needs stay, transparency and EXIF where their
+    checksums hold. None for other files, or where nothing is left out. (PNG, third edition, sections 5 and 11.)
+    """
+    file.seek(0)
+    start = file.read(8)
+    if start != b"\x89PNG\r\n\x1a\n":
+        return None
+    rest, kept, place = file.read(), [start], 0
+    while place + 12 <= len(rest):
+        length, kind = struct.unpack_from(">I4s", rest, place)
+        end = place + 12 + length
+        needed = not kind[0] & 32  # upper case: critical
+        if not needed and kind in (b"tRNS", b"eXIf"):
+            needed = rest[end - 4 : end] == zlib.crc32(rest[place + 4 : end - 4]).to_bytes(4, "big")
+        if needed:
+            kept.append(rest[place:end])
+        place = end
+    bare = b"".join([*kept, rest[place:]])
+    return bare if len(bare) < len(start) + len(rest) else None
+
+
+def _decoded(file: IO[bytes], where: str, limit: int, finish: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    image = _open(file, where, limit)
     with image:
         width, height = image.size
         if width < 1 or height < 1:
             raise InputError(f"{where}: the picture is {width}x{height} pixels; there is nothing to read")
-        if width * height > max_pixels:
-            raise InputError(
-                f"{where}: {width}x{height} pixels is more than the limit of {max_pixels:,}; refused before decoding"
-            )
+        if width * height > limit:
+            raise too_large(where, f"{width}x{height}", limit)
         # Decoders raise nearly anything on hostile bytes, so every kind becomes the one error a run records.
         try:
             image.load()
         except Exception as error:
             raise InputError(f"{where}: damaged or truncated ({one_line(error) or type(error).__name__})") from error
         try:
-            return to_rgb(upright(image), background)
+            return finish(image)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         except Exception as error:
             raise InputError(f"{where}: mode {image.mode} cannot be turned into RGB ({one_line(error)})") from error
 
 
-def _open(file: IO[bytes], where: str, max_pixels: int) -> Image.Image:
+def _open(file: IO[bytes], where: str, limit: int) -> Image.Image:
     """Read the header alone."""
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
@@ -130,15 +205,15 @@ def _open(file: IO[bytes], where: str, max_pixels: int) -> Image.Image:
         # What Pillow would warn of, a large picture or damaged metadata, is refused or passed over by the rules here.
         with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
+                Image.MAX_IMAGE_PIXELS = limit  # for good: Pillow asks again where a part is cut out
             return Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise InputError(f"{where}: not an image in a format that can be read ({', '.join(formats)})") from None
     except Image.DecompressionBombError as error:
         count = re.search(r"\((\d+) pixels\)", str(error))
         pixels = f"{int(count[1]):,}" if count else "too many"
-        raise InputError(
-            f"{where}: {pixels} pixels is more than the limit of {max_pixels:,}; refused before decoding"
-        ) from None
+        raise too_large(where, pixels, limit) from None
     except Exception as error:
         raise InputError(f"{where}: damaged header ({one_line(error) or type(error).__name__})") from error
 

@@ -11,8 +11,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from glom.datasets.reading import read_image
-from glom.errors import InputError
+from glom.datasets.reading import pixel_limit, read_image, too_large
 
 # Files up to this size are hashed whole, larger ones by their size and both ends: fingerprints stay cheap.
 WHOLE = 4 << 20
@@ -22,7 +21,7 @@ END = 1 << 20
 class Source(Protocol):
     """One picture, not yet read."""
 
-    def image(self, max_pixels: int) -> Image.Image:
+    def image(self, max_pixels: int | None) -> Image.Image:
         """An RGB picture; `InputError` where it cannot be read."""
         ...
 
@@ -37,7 +36,7 @@ class FileSource:
 
     path: Path
 
-    def image(self, max_pixels: int) -> Image.Image:
+    def image(self, max_pixels: int | None) -> Image.Image:
         return read_image(self.path, max_pixels)
 
     def digest(self) -> str:
@@ -67,7 +66,7 @@ class BytesSource:
     data: bytes
     name: str
 
-    def image(self, max_pixels: int) -> Image.Image:
+    def image(self, max_pixels: int | None) -> Image.Image:
         return read_image(self.data, max_pixels, name=self.name)
 
     def digest(self) -> str:
@@ -83,10 +82,11 @@ class ArraySource:
     array: np.ndarray
     index: int
 
-    def image(self, max_pixels: int) -> Image.Image:
+    def image(self, max_pixels: int | None) -> Image.Image:
         pixels = self.array[self.index]
-        if pixels.shape[0] * pixels.shape[1] > max_pixels:
-            raise InputError(f"picture {self.index}: {pixels.shape} is more than the limit of {max_pixels:,} pixels")
+        limit = pixel_limit() if max_pixels is None else max_pixels
+        if pixels.shape[0] * pixels.shape[1] > limit:
+            raise too_large(f"picture {self.index}", f"{pixels.shape[1]}x{pixels.shape[0]}", limit)
         return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
 
     def digest(self) -> str:
