@@ -40,7 +40,10 @@ def named_head(teacher: Teacher, request: TraceRequest) -> ZeroShotHead:
     """The zero-shot head over whatever class names there are."""
     templates = choose_templates(request.run.templates)
     if request.run.classes:
-        return teacher.zero_shot_head(read_class_file(Path(request.run.classes)), templates)
+        names = read_class_file(Path(request.run.classes))
+        if teacher.unnamed_rows:
+            teacher.name_classes(names)
+        return teacher.zero_shot_head(names, templates)
     # What glom-tiny was trained on are the ten classes of the data set that ships beside it.
     named_by = request.classes_of or ("cifar10-sample" if teacher.name == "glom-tiny" else None)
     if named_by:

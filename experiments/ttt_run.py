@@ -112,16 +112,33 @@ def prepare(request: TTTRun) -> Prepared:
     """Open data and teacher and check that they fit. Raises `InputError` for anything wrong with the request."""
     corruption = parse_corruption(request.corruption) if request.corruption else None
     device = resolve_device(request.device)
-    dataset = open_dataset(
-        request.data, split=request.split, classes_file=Path(request.classes) if request.classes else None
-    )
+    file = Path(request.classes) if request.classes else None
+    teacher: Teacher | None = None
+    try:
+        dataset = open_dataset(request.data, split=request.split, classes_file=file)
+    except InputError:
+        if file is None or not file.is_file():
+            raise
+        teacher = _load_named(request, file)
+        if teacher.classes is None or teacher.has_text:
+            raise
+        # A file that names a classifier's rows may name more classes than the data set has.
+        dataset = open_dataset(request.data, split=request.split)
     if request.limit is not None:
         if request.limit < 1:
             raise InputError(f"--limit must be at least 1, got {request.limit}")
         dataset = dataset.limit(request.limit)
-    teacher = load_teacher(request.teacher, device=str(device), precision=request.teacher_precision)
+    teacher = teacher or _load_named(request, file)
     require(get_objective(request.ttt.objective), teacher.has_grid, teacher.name)
     return Prepared(dataset, teacher, make_head(teacher, dataset, request), corruption, device)
+
+
+def _load_named(request: TTTRun, file: Path | None) -> Teacher:
+    """The teacher; a classifier without class names has those of the file, in the order of its rows."""
+    teacher = load_teacher(request.teacher, device=request.device, precision=request.teacher_precision)
+    if teacher.unnamed_rows and file is not None:
+        teacher.name_classes(read_class_file(file))
+    return teacher
 
 
 def make_head(teacher: Teacher, dataset: ImageDataset, request: TTTRun) -> ZeroShotHead:

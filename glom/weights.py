@@ -24,8 +24,8 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")  # .tar: `model_best.p
 # What training scripts put their weights under, in the order in which they are taken: averaged weights are what their
 # authors evaluate (timm's and DINO's scripts do), and a student is what is left behind.
 AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "params_ema", "ema", "teacher")
-WRAPPERS = (*AVERAGED, "state_dict", "model_state_dict", "model_state", "model", "params", "net", "network", "weights")
-WRAPPERS = (*WRAPPERS, "encoder", "backbone", "student", "module")
+PLAIN = ("state_dict", "model_state_dict", "model_state", "model", "params", "net", "network", "weights")
+WRAPPERS = (*AVERAGED, *PLAIN, "encoder", "backbone", "student", "module")
 PREFIXES = ("module.", "_orig_mod.")  # DataParallel's and torch.compile's: no network's own names begin so
 # Types that hold values and do nothing, which training scripts leave beside their weights: settings, a best accuracy.
 INERT: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, *{type(np.dtype(kind)) for kind in "?bhilBHILefd"}]

@@ -53,6 +53,7 @@ class Teacher(Protocol):
         has_grid: whether `grid` works.
         has_text: whether `zero_shot_head` takes arbitrary class names (False: the classifier's own classes only).
         classes: the classifier's own class names, or None.
+        unnamed_rows: how many rows a classifier without class names has; `name_classes` names them.
         notes: what loading had to assume, one sentence each.
         fingerprint: sha256 over architecture, preprocessing, weights and precision: equal exactly when the outputs are.
     """
@@ -70,6 +71,13 @@ class Teacher(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+
+    @property
+    def unnamed_rows(self) -> int: ...
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Name a classifier's rows, in their order. Raises `InputError` for another number of names."""
+        ...
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """An RGB picture of any size -> (3, image_size, image_size), float32, on the CPU."""

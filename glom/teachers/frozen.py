@@ -19,7 +19,7 @@ from glom.errors import InputError
 from glom.teachers.base import Channels, ZeroShotHead
 from glom.teachers.hub import first_line
 from glom.weights import state_sha256
-from glom.zero_shot import class_embeddings, select_rows
+from glom.zero_shot import check_classes, class_embeddings, select_rows
 
 # A strip of more than this many pixels after resizing its shorter side is cut first; ordinary pictures never are.
 MAX_RESIZED = 16_000_000
@@ -176,6 +176,26 @@ class FrozenTeacher(ABC):
             embedded = self._texts(list(sentences)).float()
         return embedded.clone()
 
+    @property
+    def unnamed_rows(self) -> int:
+        """How many rows its classifier has, where nobody knows what they are called; else 0."""
+        return 0 if self._classifier is None or self.classes is not None else len(self._classifier[0])
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Say what the rows of a classifier without class names are called, in their order.
+
+        Raises:
+            InputError: no such classifier, another number of names than of rows, or a name given twice.
+        """
+        if not self.unnamed_rows:
+            raise InputError(f"{self.name} has no classifier whose rows could be named")
+        check_classes(names)
+        if len(names) != self.unnamed_rows:
+            raise InputError(
+                f"{len(names)} class names, but the classifier of {self.name} has {self.unnamed_rows} rows"
+            )
+        self.classes = tuple(names)
+
     def zero_shot_head(self, classes: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)) -> ZeroShotHead:
         """See the protocol; a text encoder's head where there is one, else the classifier's rows.
 
@@ -186,6 +206,11 @@ class FrozenTeacher(ABC):
             weights = class_embeddings(self.encode_text, classes, templates)
             bias = None if self.logit_bias is None else torch.full((len(classes),), self.logit_bias, device=self.device)
             return ZeroShotHead(tuple(classes), weights, self.scale, bias)
+        if self.unnamed_rows:
+            raise InputError(
+                f"the classifier of {self.name} has {self.unnamed_rows} rows without names; "
+                "give them in the order of its rows with --classes FILE"
+            )
         if self._classifier is None or self.classes is None:
             raise InputError(f"{self.name} has no zero-shot head: {self.no_text}, and no classifier with class names")
         rows = select_rows(classes, self.classes)
@@ -209,9 +234,9 @@ class FrozenTeacher(ABC):
             )
         return images.to(self.device, self._dtype)
 
-    def _use_classifier(self, layer: nn.Linear, names: Sequence[str]) -> None:
+    def _use_classifier(self, layer: nn.Linear, names: Sequence[str] | None) -> None:
         self._classifier = (layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
-        self.classes = tuple(names)
+        self.classes = None if names is None else tuple(names)
         self.no_text = "it has no text encoder"
 
 

@@ -31,7 +31,7 @@ class TimmTeacher(FrozenTeacher):
     """A timm model. Token: the pooled features its classifier reads. Grid: the last feature map, (B, h, w, C).
 
     The classifier's rows are the zero-shot head where they are linear in the token and their class names are known:
-    ImageNet's for 1,000 classes, otherwise those in timm's own metadata.
+    ImageNet's for 1,000 classes, those in timm's own metadata, or those that `name_classes` gives.
     """
 
     def __init__(self, name: str, model: Any, config: dict[str, Any], runtime: Runtime) -> None:
@@ -51,9 +51,7 @@ class TimmTeacher(FrozenTeacher):
         self.width = token.shape[-1]
         self.has_grid = self._as_grid(features) is not None
         names, layer = class_names(model), model.get_classifier()
-        if names is None:
-            self.no_text = "it has no text encoder"
-        elif isinstance(layer, nn.Linear) and layer.in_features == self.width:
+        if isinstance(layer, nn.Linear) and layer.in_features == self.width:
             own = nn.functional.linear(token, layer.weight, layer.bias)
             if torch.allclose(own.float(), logits.float(), rtol=1e-2, atol=1e-2 * float(logits.abs().max()) + 1e-6):
                 self._use_classifier(layer, names)
@@ -133,6 +131,10 @@ def load_timm(name: str, model: str, weights: str | None, runtime: Runtime) -> T
         with local_access(name, hint), fixed_seed():
             built = _from_file(model, local_path(weights))
     teacher = TimmTeacher(name, built, resolve_data_config({}, model=built), runtime)
+    if weights not in (None, "random") and teacher.classes == imagenet_classes():
+        teacher.notes.append(
+            f"the {IMAGENET_SIZE} rows of its classifier are taken for ImageNet's classes, in their order"
+        )
     if weights not in (None, "random") and not tag:
         teacher.notes.append(_assumed(architecture, tags, built.default_cfg.get("tag", ""), teacher.config))
     return teacher
