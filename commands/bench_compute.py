@@ -42,7 +42,7 @@ def compute(
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from experiments.bench.compute_readings import gigabytes
+    from experiments.published import gigabytes
 
     measured = "measured" if rows[0]["memory_measured"] else "arithmetic"
     table(

@@ -73,8 +73,8 @@ def benchmark(
     """Methods x data sets x samples: one paired table, resumable; under torchrun the samples are shared out."""
     from experiments.benchmark import BenchmarkSettings, run_benchmark
     from experiments.benchmark_table import demand_answers
-    from experiments.ttt_run import ranks
     from glom.artifacts import write_record
+    from glom.devices import ranks
     from glom.errors import InputError
 
     if not train and (shots is not None or transfer):

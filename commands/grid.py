@@ -77,8 +77,8 @@ def train(
     """Pre-train an APM on a teacher's grids; also under torchrun. One forward pass then gives its features."""
     from experiments.grid_run import run_grid_train
     from experiments.grid_settings import grid_settings
-    from experiments.ttt_run import ranks
     from glom.artifacts import check_record
+    from glom.devices import ranks
 
     check_record(record)
     check_cache(cache, no_cache)

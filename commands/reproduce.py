@@ -54,8 +54,8 @@ def reproduce(
 ) -> None:
     """A table or figure of the poster: published, measured, difference, interval; JSON, CSV, Markdown, LaTeX, HTML."""
     from experiments.reproduce import NAMES, Request, demand_results, describe, run_reproduce
-    from experiments.ttt_run import ranks
     from glom.artifacts import write_record
+    from glom.devices import ranks
     from glom.errors import InputError
 
     if listing or not name:

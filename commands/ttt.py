@@ -106,9 +106,10 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Adapt to every sample, and set the APM's accuracy beside the teacher's on the same samples."""
-    from experiments.ttt_run import demand_results, ranks, summary
+    from experiments.ttt_run import demand_results, summary
     from experiments.ttt_run import run as run_experiment
     from glom.artifacts import command_line
+    from glom.devices import ranks
 
     for_adaptation()
     request = request_from(

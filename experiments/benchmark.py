@@ -33,10 +33,9 @@ from experiments.benchmark_conditions import (
 from experiments.benchmark_table import averages, make_table
 from experiments.few_shot import Learning
 from experiments.methods import METHODS, Method, Task, make_method
-from experiments.ttt_run import ranks
 from experiments.untouched import shares_pictures_with
 from glom.artifacts import RunFolder, command_line, read_results, write_json
-from glom.devices import resolve_device
+from glom.devices import ranks, resolve_device
 from glom.errors import InputError
 from glom.execution import init_group
 from glom.saving import save_tensors

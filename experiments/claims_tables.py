@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.bench.compute_readings import gigabytes
 from experiments.claims import PRINTED, Check, Claim, Evidence, printed_arithmetic, reproduced
-from experiments.published import published_table
+from experiments.published import gigabytes, published_table
 
 WITHIN = 0.5  # points beyond the interval that a printed accuracy may lie: rounding, templates, preprocessing
 COUNT, MEMORY = 0.025, 0.25  # shares that a count and a peak of memory may be off

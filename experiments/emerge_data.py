@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.emerge_settings import EmergeSettings, composite_settings
-from experiments.tiny_clip import augment
+from glom.datasets.augment import augment
 from glom.datasets.base import Sample
 from glom.datasets.composites import SAMPLE, Composites, open_source, resolve_source
 from glom.datasets.folder import split_folder

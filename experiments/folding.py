@@ -19,17 +19,16 @@ from PIL import Image
 from experiments.folding_report import draw, summarise
 from experiments.folding_settings import OVERFIT, VARIANT, FoldingSettings, Setting, settings_of
 from experiments.folding_variants import VariantAPM
-from experiments.grid_teacher import grid_teacher
 from experiments.percepts import open_pictures, squeezed
-from experiments.shortcut_model import now
 from glom.apm import APMConfig, preset
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import grid_queries, picture
-from glom.devices import resolve_device
+from glom.devices import now, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.overfit import OverfitSettings, from_pixels, overfit
 from glom.seeds import sample_seed
 from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.grids import grid_teacher
 from probes.fields import grid_scores, unfold_columns
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import enlarge, parse_partition, partition

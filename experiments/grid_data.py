@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from experiments.grid_teacher import Encoder, grid_shape, view_of
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.registry import open_dataset
@@ -23,6 +22,7 @@ from glom.errors import InputError, demand_some, unknown
 from glom.files import key_bytes
 from glom.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
 from glom.teachers.base import Teacher
+from glom.teachers.grids import Encoder, grid_shape, view_of
 
 FEWEST = 2  # held-out pictures: of one alone R² is not defined
 BLOCK = 128  # pictures encoded, and rows written, at a time

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from experiments.fold import psnr
 from experiments.grid_data import FEWEST, OnTheFly, Rows, Source, labels_of, split_data, to_input, unread_message
-from experiments.grid_teacher import Encoder, grid_teacher
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder, public_command, write_json
@@ -26,6 +25,7 @@ from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.overfit import to_pixels
 from glom.statistics import bootstrap_ci
+from glom.teachers.grids import Encoder, grid_teacher
 
 BATCH = 64
 DECODE_BATCH = 16

@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from experiments.grid_teacher import grid_teacher
 from experiments.percepts import Array, area, digest, every, squeezed
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine, preset
@@ -36,6 +35,7 @@ from glom.devices import native_bf16, resolve_device
 from glom.errors import InputError, unknown
 from glom.overfit import OverfitSettings, overfit
 from glom.seeds import sample_seed
+from glom.teachers.grids import grid_teacher
 from probes.agreement import neighbour_agreement
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import Labels, Partition, colour_position, enlarge, parse_partition, partition

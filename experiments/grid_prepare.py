@@ -13,13 +13,12 @@ from torch import Tensor
 
 from experiments.grid_data import FEWEST, Cached, OnTheFly, Source, Split, fill, open_cache, split_data
 from experiments.grid_settings import GridTrainSettings
-from experiments.grid_teacher import Encoder, grid_shape, grid_teacher
-from experiments.ttt_run import ranks
 from glom import execution
 from glom.checkpoints import find_checkpoint
-from glom.devices import native_bf16
+from glom.devices import native_bf16, ranks
 from glom.errors import InputError
 from glom.teachers.base import Teacher
+from glom.teachers.grids import Encoder, grid_shape, grid_teacher
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from experiments.grid_teacher import grid_teacher
 from experiments.percepts import Array, digest, squeezed
 from glom import execution
 from glom.apm import APMConfig, AsynchronousPerceptionMachine
@@ -34,6 +33,7 @@ from glom.objectives import sample_at
 from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci
 from glom.teachers.base import Teacher
+from glom.teachers.grids import grid_teacher
 from probes.fields import grid_scores
 from probes.figures import strip
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from experiments.mae_settings import Recipe
 from experiments.mvit_tiny_ship import Pictures
-from experiments.tiny_clip import augment
 from glom.artifacts import RunFolder
+from glom.datasets.augment import augment
 from glom.errors import InputError, RunError
 from glom.masked.network import MaskedClassifier, encode, reconstruction, side_of
 from glom.masked.parts import View

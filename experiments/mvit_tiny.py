@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.mvit_tiny_ship import Pictures, boring, open_split, read_pictures, ship
-from experiments.tiny_clip import augment
 from glom.artifacts import RunFolder, public_command, read_timing
 from glom.backbones.mvit_shipped import TinyConfig
 from glom.backbones.mvit_tiny import build_mvit
+from glom.datasets.augment import augment
 from glom.errors import InputError, RunError
 from glom.saving import save_state
 from glom.teachers.hub import first_line

@@ -22,9 +22,9 @@ from experiments.reproduce_plan import SOURCE, Plan, Request
 from experiments.reproduce_poster import POSTER
 from experiments.reproduce_rows import make_rows
 from experiments.reproduce_write import write_tables
-from experiments.ttt_run import ranks
 from glom.artifacts import RunFolder, command_line, public_command, read_json
 from glom.datasets.registry import data_root
+from glom.devices import ranks
 from glom.errors import InputError, RunError, unknown
 
 FIGURES = {

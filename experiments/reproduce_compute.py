@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench.compute import QUICK, ComputeSettings, run_compute
-from experiments.bench.compute_readings import gigabytes
+from experiments.published import gigabytes
 from experiments.reproduce_parts import once, row
 from experiments.reproduce_plan import Request
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.bench.compute_models import countable
 from glom.backbones.base import Backbone
 from glom.backbones.images import ImageBackbone
 from glom.backbones.mvit_shipped import CONFIG, NAME, SHIPPED, TinyConfig
+from glom.counting import countable
 from glom.datasets.base import ImageDataset
+from glom.devices import now
 from glom.errors import InputError
 from glom.shortcuts import Student
 
@@ -179,10 +179,3 @@ def student_cost(student: Student, early: Tensor) -> Cost:
             student(early)
             seconds.append(now(device) - begun)
     return Cost(counter.get_total_flops(), float(np.median(seconds)))
-
-
-def now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

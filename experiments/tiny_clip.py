@@ -22,9 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glom.artifacts import differences, write_json
+from glom.datasets.augment import augment
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.saving import save_state, save_tensors
+from glom.teachers.tiny import TRAIN_TEMPLATES
 
 CONFIG = Path(__file__).parents[1] / "glom" / "teachers" / "weights" / "glom-tiny" / "open_clip_config.json"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -40,32 +42,6 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "ship": ("ship", "boat", "vessel"),
     "truck": ("truck", "lorry", "pickup truck"),
 }
-TRAIN_TEMPLATES: tuple[str, ...] = (
-    "a photo of a {}.",
-    "a picture of a {}.",
-    "an image of the {}.",
-    "{}",
-    "the {}.",
-    "a {}.",
-    "a blurry photo of a {}.",
-    "a low resolution photo of the {}.",
-    "a tiny image showing a {}.",
-    "a close-up photo of one {}.",
-    "a cropped picture of a {}.",
-    "a bright photo of the {}.",
-    "a dark photo of a {}.",
-    "a good photo of the {}.",
-    "my {} in a photo.",
-    "there is a {} here.",
-    "this is a {}.",
-    "a noisy snapshot of a {}.",
-    "we see a {} outdoors.",
-    "a pixelated {}.",
-    "one of many pictures of a {}.",
-    "a clean photo of my {}.",
-    "a photo of a weird {}.",
-    "a photo of a nice {}.",
-)
 
 
 @dataclass(frozen=True)
@@ -82,24 +58,6 @@ class TinyClipSettings:
     synonym_share: float = 0.3
     seed: int = 0
     bf16: bool = True
-
-
-def augment(images: Tensor, generator: torch.Generator, translate: int, cutout: int) -> Tensor:
-    """Flip, shift (reflected border) and cut out a square, independently per image. (B, 3, H, W) -> same shape."""
-    b, _, h, w = images.shape
-    rand = lambda n: torch.randint(n, (b,), generator=generator)  # noqa: E731
-    padded = F.pad(images, (translate,) * 4, mode="reflect")
-    ys = rand(2 * translate + 1)[:, None] + torch.arange(h)
-    xs = rand(2 * translate + 1)[:, None] + torch.arange(w)
-    flip = rand(2).bool()[:, None]
-    xs = torch.where(flip, xs.flip(1), xs)
-    out = padded[torch.arange(b)[:, None, None], :, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
-    if cutout:
-        cy, cx = rand(h)[:, None], rand(w)[:, None]
-        inside_y = (torch.arange(h) - cy).abs() < cutout // 2
-        inside_x = (torch.arange(w) - cx).abs() < cutout // 2
-        out = out.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0.0)
-    return out
 
 
 def write_captions(settings: TinyClipSettings, generator: torch.Generator) -> list[str]:

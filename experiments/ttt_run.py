@@ -22,7 +22,7 @@ from glom.datasets.align import aligned_head
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, parse_corruption
 from glom.datasets.registry import open_dataset
-from glom.devices import resolve_device
+from glom.devices import ranks, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost, unknown
 from glom.execution import init_group
 from glom.objectives import get_objective, require
@@ -32,12 +32,9 @@ from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.corrupted import CROP, check_place, corrupted, described
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
-from glom.ttt import Case, adapt_group, stack_size
+from glom.ttt import BLOCK, Case, adapt_group, stack_size
 from glom.ttt_settings import TTTSettings, settings_dict
 from glom.zero_shot import choose_templates, read_class_file
-
-BLOCK = 16  # samples read, corrupted and encoded at once, one block ahead of the adaptation
-
 
 SHARDS = ("samples", "columns")
 
@@ -173,11 +170,6 @@ def identity(request: TTTRun, ready: Prepared) -> dict[str, Any]:
         **settings_dict(request.ttt),
         "stack": stack_size(request.ttt, ready.device),
     }
-
-
-def ranks() -> tuple[int, int]:
-    """(rank, world) as torchrun sets them; (0, 1) without it."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join_ranks(request: TTTRun) -> tuple[TTTRun, int, int]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.tiny_clip import TRAIN_TEMPLATES
 from glom.datasets.align import aligned_head
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.registry import open_dataset
@@ -18,6 +17,7 @@ from glom.seeds import sample_seed
 from glom.statistics import bootstrap_ci
 from glom.teachers.corrupted import CROP, check_place, corrupted
 from glom.teachers.registry import load_teacher
+from glom.teachers.tiny import TRAIN_TEMPLATES
 from glom.zero_shot import choose_templates
 
 BATCH = 64

@@ -29,6 +29,8 @@ from glom.seeds import sample_seed
 from glom.teachers.base import ZeroShotHead
 from glom.ttt_settings import TTTSettings
 
+BLOCK = 16  # samples read, corrupted and encoded at once, one block ahead of the adaptation
+
 
 @dataclass(frozen=True)
 class Case:

@@ -275,8 +275,8 @@ def test_the_average_reads_each_view_where_it_lies():
 
 
 def test_views_lie_where_their_boxes_say():
-    from experiments.grid_teacher import grid_teacher
     from experiments.grid_upsample import UpsampleSettings
+    from glom.teachers.grids import grid_teacher
 
     teacher, image = grid_teacher("glom-tiny", 0, "cpu"), make_image(2, (80, 60))
     views = make_views(teacher, image, UpsampleSettings(("x",), views=2), "x")

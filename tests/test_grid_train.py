@@ -21,7 +21,6 @@ from experiments import grid_run, grid_train
 from experiments.grid_data import OnTheFly, fill, open_cache, split_data, to_input
 from experiments.grid_eval import compare, knn_accuracy, unfold
 from experiments.grid_settings import grid_settings
-from experiments.grid_teacher import Encoder, grid_shape, grid_teacher, view_of
 from experiments.grid_train import batches, draw_queries, rate
 from glom.apm import APM, preset
 from glom.artifacts import read_results
@@ -30,6 +29,7 @@ from glom.columns import picture
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError, RunError
 from glom.grid_cache import SKIPPED
+from glom.teachers.grids import Encoder, grid_shape, grid_teacher, view_of
 from tests.conftest import make_image
 
 ROOT = Path(__file__).parents[1]

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from experiments import reproduce_compute, reproduce_poster
-from experiments.bench.compute_readings import gigabytes
 from experiments.benchmark import run_benchmark
+from experiments.published import gigabytes
 from experiments.reproduce import NAMES, describe, run_reproduce
 from experiments.reproduce_averages import sign_flip, stratified
 from experiments.reproduce_cost import madds

@@ -9,18 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.tiny_clip import (
-    CLASSES,
-    CONFIG,
-    TRAIN_TEMPLATES,
-    TinyClipSettings,
-    augment,
-    read_images,
-    run_training,
-    train,
-    write_captions,
-)
+from experiments.tiny_clip import CLASSES, CONFIG, TinyClipSettings, read_images, run_training, train, write_captions
+from glom.datasets.augment import augment
 from glom.errors import InputError
+from glom.teachers.tiny import TRAIN_TEMPLATES
 from glom.zero_shot import simple_templates
 from tests.conftest import make_image
 

@@ -23,7 +23,7 @@ from experiments.bench import compute_models as models
 from experiments.bench import compute_readings as readings
 from experiments.bench.compute_arithmetic import GIGA, Cost, apm_folded, apm_plain, clip_image, clip_text, swin_b
 from experiments.bench.compute_readings import STEPS, Reading, nearest
-from experiments.published import published_table
+from experiments.published import gigabytes, published_table
 from glom import execution
 from glom.artifacts import RunFolder, command_line, machine, versions, write_json
 from glom.columns import grid_queries
@@ -203,7 +203,7 @@ def row(line: Line, published: dict[str, Any], measured: dict[str, int | None]) 
             "params_m": nearest(published["params_m"], line.params).as_dict(),
             **{key: nearest(published[key], line.flops).as_dict() for key in ("gflops_ideal", "gflops_measured")},
             **{
-                key: nearest(readings.gigabytes(published[key]), line.memory).as_dict()
+                key: nearest(gigabytes(published[key]), line.memory).as_dict()
                 for key in ("memory_ideal_gb", "memory_measured_gb")
             },
         },

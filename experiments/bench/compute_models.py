@@ -6,19 +6,17 @@ so it is counted on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from glom import execution
 from glom.apm import APMConfig, AsynchronousPerceptionMachine, preset
 from glom.columns import grid_queries
+from glom.counting import counted_madds
 
 PROMPT = 4  # learned context vectors of test-time prompt tuning (Shu et al. 2022)
 STUDENT: APMConfig = preset("apm-ttt", features=512, rgb=None)
@@ -93,25 +91,6 @@ def tune_prompts(model: Any, images: Tensor, text: Tensor, learned: Tensor) -> T
         views = model.encode_image(images, normalize=True)
     p = (100.0 * views @ words.mT).softmax(-1).mean(0)
     return -(p * p.clamp_min(1e-9).log()).sum()
-
-
-@contextmanager
-def countable() -> Iterator[None]:
-    """Attention as plain products: the counter does not know the fused kernels of every device."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def counted_madds(action: Callable[[], object]) -> int:
-    """Multiply-adds that `torch.utils.flop_counter` sees in `action`: half of its operations."""
-    with countable(), FlopCounterMode(display=False) as counter:
-        action()
-    return counter.get_total_flops() // 2
 
 
 def kept_bytes(call: Callable[[], Tensor], weights: nn.Module) -> int:

@@ -75,11 +75,6 @@ def nearest(published: float, readings: Iterable[Reading]) -> Nearest:
     return Nearest(published, tried[best].name, tried[best].value, off[best], len(tried), close)
 
 
-def gigabytes(cell: Any) -> float:
-    """A printed memory: 1.8, or the sum "1.8 + 0.6"."""
-    return sum(float(part) for part in str(cell).split("+"))
-
-
 def passes(madds: Mapping[str, int], times: int = 1) -> list[Reading]:
     """Every scope in every unit, in billions, `times` times."""
     over = f", {times} times" if times > 1 else ""

@@ -8,12 +8,11 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.methods.base import METHODS, Method, Task
-from experiments.ttt_run import BLOCK
 from glom.columns import picture
 from glom.errors import RunError
 from glom.objectives import OBJECTIVES, get_objective, require
 from glom.teachers.views import seen
-from glom.ttt import Case, adapt_group, stack_size
+from glom.ttt import BLOCK, Case, adapt_group, stack_size
 from glom.ttt_settings import TTTSettings, settings_for
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.methods.base import FewShot, Method, Task, register
-from experiments.tiny_clip import augment
+from glom.datasets.augment import augment
 from glom.errors import RunError
 from glom.masked.adapt import PRESETS, Adapter, AdaptSettings
 from glom.masked.network import encode, reconstruction, side_of

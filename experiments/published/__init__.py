@@ -48,3 +48,8 @@ def _value(name: str, cell: str) -> Value:
         return float(cell)
     except ValueError:
         return cell
+
+
+def gigabytes(cell: object) -> float:
+    """A printed memory: 1.8, or the sum "1.8 + 0.6"."""
+    return sum(float(part) for part in str(cell).split("+"))

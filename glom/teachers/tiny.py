@@ -106,3 +106,30 @@ def glom_tiny_trunk(pretrained: bool = False, **kwargs: Any) -> GlomTinyTrunk:
 
 
 torch.jit.ignore(GlomTinyTrunk.forward_intermediates)
+
+TRAIN_TEMPLATES: tuple[str, ...] = (
+    "a photo of a {}.",
+    "a picture of a {}.",
+    "an image of the {}.",
+    "{}",
+    "the {}.",
+    "a {}.",
+    "a blurry photo of a {}.",
+    "a low resolution photo of the {}.",
+    "a tiny image showing a {}.",
+    "a close-up photo of one {}.",
+    "a cropped picture of a {}.",
+    "a bright photo of the {}.",
+    "a dark photo of a {}.",
+    "a good photo of the {}.",
+    "my {} in a photo.",
+    "there is a {} here.",
+    "this is a {}.",
+    "a noisy snapshot of a {}.",
+    "we see a {} outdoors.",
+    "a pixelated {}.",
+    "one of many pictures of a {}.",
+    "a clean photo of my {}.",
+    "a photo of a weird {}.",
+    "a photo of a nice {}.",
+)
