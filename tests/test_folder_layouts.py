@@ -77,6 +77,12 @@ def test_one_class_is_always_said(tmp_path: Path) -> None:
         assert "it has one class, 'cat': every answer will be right" in open_dataset(str(spec)).notes
 
 
+def test_a_table_beside_the_only_folder_is_pointed_at(tmp_path: Path) -> None:
+    class_folders(tmp_path, ["images"])
+    (tmp_path / "train.csv").write_text("path,label\n")
+    assert any("train.csv says what they show" in note for note in open_dataset(str(tmp_path)).notes)
+
+
 @pytest.mark.parametrize(
     "name", ["__MACOSX", "@eaDir", ".ipynb_checkpoints", "lost+found", "$RECYCLE.BIN", "System Volume Information"]
 )

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from glom.datasets.base import ImageDataset, Sample
@@ -77,6 +78,9 @@ def folder_dataset(root: Path, split: str = "test", renamed: bool = False) -> Im
             raise InputError(f"{one_line(folder)}: {error}") from None
         label = {key: index for index, key in enumerate(classes.keys)}
         samples = tuple(_sample(path, folder, label[key]) for key in keys for path in pictures[key])
+        tables = [path for path in here.files if path.suffix.lower() in (".csv", ".tsv") and path != folder / TABLE]
+        if len(keys) == 1 and tables:
+            notes.append(f"where {one_line(tables[0])} says what they show, give that file in place of the folder")
         return ImageDataset(name, samples, classes.names, None, classes.keys, +passed, tuple(notes))
     if not loose:
         raise InputError(f"{one_line(folder)}: {_nothing(files)}; expected CLASS/IMAGE.jpg or IMAGE.jpg")
@@ -112,7 +116,7 @@ def _find(root: Path, split: str) -> tuple[Path, list[str], Counter[str]]:
             left["folders beside the splits"] += len(here.folders) - len(splits)
             passed.update(left)
             continue
-        full = [path for path in here.folders if _holds_pictures(path)]
+        full = list(islice((path for path in here.folders if _holds_pictures(path)), 2))
         if len(full) != 1 or any(map(_is_picture, here.files)) or not _wraps(full[0]):
             return folder, notes, passed
         notes = [f"all its pictures lie in {one_line(full[0].relative_to(root))}, which is read in its place"]
