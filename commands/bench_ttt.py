@@ -20,6 +20,7 @@ from commands.common import (
     say,
     show_stages,
 )
+from commands.ttt import Stop
 
 
 def ttt(
@@ -27,10 +28,11 @@ def ttt(
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the runs.", metavar="DIR")],
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "efficientnet-lite0",
     corruptions: Annotated[
-        str, typer.Option("--corruptions", help="Comma-separated NAME:SEVERITY, or NAME:SEVERITY@SCALE.")
+        str, typer.Option("--corruptions", help="Comma-separated NAME:SEVERITY, or NAME:SEVERITY@SCALE; none if empty.")
     ] = "gaussian_noise:3,contrast:3,glass_blur:3",
     corrupt: Corrupt = "crop",
     preset: Annotated[str, typer.Option("--preset", help="published, fast, or exact.")] = "fast",
+    stop: Stop = None,
     limit: Annotated[int | None, typer.Option("--limit", help="At most N samples.")] = None,
     save: Record = None,
     seed: Seed = 0,
@@ -44,11 +46,12 @@ def ttt(
     from glom.ttt_settings import settings_for
 
     for_adaptation()
-    base = TTTRun(data, teacher, settings_for(teacher, preset), limit=limit, seed=seed, device=device, corrupt=corrupt)
+    how = settings_for(teacher, preset, stop=stop)
+    base = TTTRun(data, teacher, how, limit=limit, seed=seed, device=device, corrupt=corrupt)
     rows: list[dict[str, Any]] = []
 
     def events() -> Any:
-        rows.extend((yield from run_conditions(base, corruptions.split(","), Path(out))))
+        rows.extend((yield from run_conditions(base, [c for c in corruptions.split(",") if c], Path(out))))
 
     show_stages(events(), quiet)
     if save:

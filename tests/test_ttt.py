@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+from commands.bench import app as bench_commands
 from glom import ttt
-from glom.apm import preset
+from glom.apm import PRESETS as APM_PRESETS
+from glom.apm import APMConfig, preset
 from glom.errors import InputError
 from glom.objectives import OBJECTIVES, Targets, get_objective, sample_at
 from glom.overfit import OverfitSettings, jittered_queries, overfit
 from glom.teachers.base import ZeroShotHead
 from glom.ttt import Case, adapt, adapt_all, adapt_group, stack_size
 from glom.ttt_settings import PRESETS, TTTSettings, ttt_preset
+from tests.conftest import in_process
 
 FAST = TTTSettings(apm="apm-tiny", iterations=25, lr=3e-3, schedule="cosine", initialisation="default", queries=16)
 
 
-def make_case(i: int = 0, width: int = 16, label: int | None = 1) -> Case:
+def make_case(i: int = 0, width: int = 16, label: int | None = 1, size: int = 32) -> Case:
     g = torch.Generator().manual_seed(100 + i)
-    picture = torch.randn(3, 32, 32, generator=g)
+    picture = torch.randn(3, size, size, generator=g)
     token, grid = torch.randn(width, generator=g), torch.randn(4, 4, width, generator=g)
     return Case(f"s{i}", label, picture, token, grid)
 
@@ -40,6 +44,16 @@ def test_overfits_to_the_teachers_answer():
         assert result.cosine > 0.995
         assert result.apm_class == result.teacher_class
         assert result.steps == 120
+
+
+def test_the_published_setting_reaches_the_teachers_token_by_iteration_260(monkeypatch):
+    """At a quarter of the published widths (4096, 2048, 1024), sixteen locations and a random token: a few seconds."""
+    small = APMConfig(features=64, image_size=64, patch=8, cells=4, trunk=(1024, 512, 256))
+    monkeypatch.setitem(APM_PRESETS, "quarter", small)
+    result = adapt(
+        make_case(width=64, size=64), replace(PRESETS["published"], apm="quarter", iterations=260), make_head(64)
+    )
+    assert result.cosine > 0.9999
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
@@ -279,3 +293,16 @@ def test_drawn_locations_cover_rows_and_columns_evenly():
     flat = (many * side).floor().long()
     share = torch.bincount((flat[..., 1] * side + flat[..., 0]).flatten(), minlength=side * side) / many[..., 0].numel()
     assert float((share * side * side - 1).abs().max()) < 0.25
+
+
+def test_a_recorded_run_can_be_of_clean_pictures_alone_and_stop_early(image_folder, tmp_path, capsys):
+    record = tmp_path / "record.json"
+    asked = ("--teacher", "glom-tiny", "--corruptions", "", "--stop", "cosine:0.9", "--limit", "2", "-q")
+    bench = in_process(capsys, bench_commands, "bench")
+    code, _, err = bench("ttt", image_folder, *asked, "--out", tmp_path / "out", "--record", record)
+    assert code == 0, err
+    found = json.loads(record.read_text())
+    assert [row["name"] for row in found["rows"]] == ["clean"]
+    assert (
+        found["settings"]["stop"] == "cosine:0.9" and found["rows"][0]["iterations"] < found["settings"]["iterations"]
+    )
