@@ -176,9 +176,15 @@ def counted(count: int, noun: str) -> str:
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
-    """One object on standard output, in ASCII where that cannot hold it. NaN becomes null: JSON has no other word."""
-    from glom.artifacts import finite
+    """One object on standard output, in ASCII where that cannot hold it. NaN becomes null: JSON has no other word.
 
+    What was said as notices is under `warnings`, behind what the object holds there itself.
+    """
+    from glom.artifacts import finite
+    from glom.notices import heard
+
+    if heard():
+        value = {**value, "warnings": list(dict.fromkeys([*(value.get("warnings") or []), *heard()]))}
     text = json.dumps(finite(value), ensure_ascii=False, allow_nan=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")

@@ -189,7 +189,9 @@ def interpolate(
     checkpoint: Checkpoint = None,
     overfit: Overfit = False,
     teacher: Teacher = "",
-    classes: Annotated[str, Option("--classes-of", help="Data set whose classes are named.")] = "cifar10-sample",
+    classes: Annotated[
+        str, Option("--classes-of", help="Data set whose classes are named; default: what the teacher knows.")
+    ] = "",
     size: Annotated[int, Option("--size", help="Side of the grid that is asked.", metavar="N")] = 64,
     iterations: Annotated[int, Option("--iterations", help="Steps of an overfit.", min=1)] = 600,
     resize: Annotated[bool, Option("--resize", help="Take pictures of different sizes.")] = False,
@@ -230,7 +232,12 @@ def interpolate(
         said = f"{result['classes'][i]}, {100 * result['probabilities'][i]:.0f} %"
         rows.append((f"{i / (result['steps'] - 1):.2f}", *(f"{d:.3f}" for d in apart), said))
     title = f"{result['images'][0]} to {result['images'][1]}, {path}"
-    table(["t", "from first", "from last", "zero-shot class"], rows, title=title, right=(0, 1, 2))
+    table(
+        ["t", "from first", "from last", f"likeliest of {result['among']:,} classes"],
+        rows,
+        title=title,
+        right=(0, 1, 2),
+    )
     say(f"Lipschitz estimate {number(result['lipschitz'])}; length over distance {number(result['length'])}")
     say(f"strip: {out}/strip.png; films: {out}/colours.gif, {out}/features.gif; path: {out}/path.png")
 

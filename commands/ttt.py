@@ -288,7 +288,9 @@ def trace(
         step = steps[i]
         loss = "-" if step["loss"] is None else f"{step['loss']:.3e}"
         same = "yes" if step["class"] == result["teacher_class"] else "no"
-        rows.append((step["iteration"], loss, f"{step['cosine']:.4f}", result["names"][str(step["class"])], same))
-    title = f"{image}: the teacher says {result['teacher_name']}"
-    table(["iteration", "loss", "cosine", "prediction", "agrees"], rows, title=title, right=(0, 1, 2))
+        said = result["names"][str(step["class"])], f"{100 * step['probability']:.0f} %"
+        rows.append((step["iteration"], loss, f"{step['cosine']:.4f}", *said, same))
+    sure = f"{100 * result['teacher_probability']:.0f} %"
+    title = f"{image}: the teacher says {result['teacher_name']}, {sure} among {result['classes']:,} classes"
+    table(["iteration", "loss", "cosine", "prediction", "", "agrees"], rows, title=title, right=(0, 1, 2, 4))
     say(f"every iteration: {out}/trace.csv; figure: {out}/trace.png")

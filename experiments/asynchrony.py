@@ -72,6 +72,7 @@ def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto"
     ready = prepare(request)
     if not ready.dataset.labelled:
         raise InputError(f"{settings.data} has no labels: there is no accuracy to draw")
+    ready.asked().say()
     pretrained = None
     if settings.checkpoint:
         from glom.checkpoints import load_apm

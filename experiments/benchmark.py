@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
+from experiments.asked import asked_of
 from experiments.benchmark_answers import answer_block
 from experiments.benchmark_conditions import (
     BenchmarkSettings,
@@ -81,6 +82,8 @@ def run_benchmark(
     made, learning = make_all(settings, conditions, base)
     if settings.train and learning is None:
         yield {"message": f"--train {settings.train} is not used: none of these methods learns from labelled pictures"}
+    for dataset, classes in {id(c.dataset): (c.dataset, class_names(c, loaded)) for c in conditions}.values():
+        asked_of(dataset, classes, settings.teacher, look=not rank).say()
     warned: set[str] = set()
     for number, condition in enumerate(conditions):
         task, classes = task_of(condition, base), classes_of(condition, base)
@@ -143,7 +146,9 @@ def _run_one(
     blocks = [numbered[i : i + size] for i in range(0, len(numbered), size)][rank::shares]
     total = sum(map(len, blocks))
     stage = f"{condition.name}: {method.name}"
-    with RunFolder(place, "benchmark", held, resume, {"command": command_line()}, part) as folder:
+    asked = asked_of(condition.dataset, method.task.classes, settings.teacher, look=False)
+    extra = {"command": command_line(), "asked": asked.record()}
+    with RunFolder(place, "benchmark", held, resume, extra, part) as folder:
         if shares > 1 and rank == 0:
             torch.distributed.barrier()
         done = {r["id"] for r in folder.records()}

@@ -47,13 +47,14 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
 
     Returns:
         {"rows": [{"method", "dataset", "measured", "ci95", "n", "skipped", "difference", "difference_ci95", "p",
-        "p_holm", "scale"}], "averages", "seconds", "warnings", "settings"}; accuracies and differences in points,
-        `difference` from the first method, `seconds` the median a picture; `scale` names the published sets whose
-        strengths the corruptions had.
+        "p_holm", "scale"}], "averages", "seconds", "asked", "warnings", "settings"}; accuracies and differences in
+        points, `difference` from the first method, `seconds` the median a picture, `asked` a condition's
+        `Asked.record`; `scale` names the published sets whose strengths the corruptions had.
     """
     methods = settings["methods"]
     rows: list[dict[str, Any]] = []
     warnings: list[str] = []
+    asked: dict[str, Any] = {}
     seconds: dict[str, list[float]] = {m: [] for m in methods}
     for condition in conditions:
         runs = answers(out, condition, methods)
@@ -70,8 +71,10 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
             )
             place = out / condition / method
             seconds[method] += read_timing(place).values()
-            said = read_json(place / "manifest.json").get("warnings", [])
+            manifest = read_json(place / "manifest.json")
+            said = [*manifest.get("warnings", []), *manifest.get("notices", [])]
             warnings += [w for w in said if w not in warnings]
+            asked[condition] = manifest.get("asked")
     compared = [r for r in rows if "p" in r]
     for r, p in zip(compared, holm([r["p"] for r in compared]), strict=True):
         r["p_holm"] = p
@@ -83,6 +86,7 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
         "rows": rows,
         "averages": averages(rows, methods),
         "seconds": {m: round(float(np.median(s)), 4) if s else None for m, s in seconds.items()},
+        "asked": asked,
         "warnings": warnings,
         "settings": kept,
     }

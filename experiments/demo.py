@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from experiments.conditions import run_conditions
 from experiments.fold import FoldRequest, fold_image
-from experiments.trace import trace_case
+from experiments.trace import titled, trace_case
 from experiments.ttt_run import TTTRun, prepare
 from glom.artifacts import command_line, machine, versions, write_json
 from glom.columns import picture
@@ -78,7 +78,7 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
         image = sample.image()
         token = ready.teacher.token(ready.teacher.preprocess(image)[None].to(ready.device))[0].clone()
         result = trace_case(Case(sample.id, None, picture(image, size), token), ready.head, base, ready.device)
-        traces.append({"title": f"{sample.id}: {result['teacher_name']}", **result})
+        traces.append({"title": titled(sample.id, result), **result})
         yield {"stage": "traces", "done": len(traces), "total": len(chosen)}
     trace_figure(traces, figures / "traces.png")
     write_json(figures / "traces.json", traces)

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.asked import Asked
 from experiments.ff_data import Scaling, check_fit, read_pictures
-from glom.artifacts import read_json, write_json
+from glom.artifacts import public_name, read_json, write_json
 from glom.datasets.registry import dataset_names
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import FFSettings, Learner
 from glom.forward_forward.twin import Twin
+from glom.teachers.known import Known
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -65,8 +67,19 @@ def restore(folder: Path, device: torch.device) -> tuple[Learner, Twin | None, d
     return learner, twin, state
 
 
+def known_of(folder: Path, state: dict[str, Any]) -> Known:
+    """What a run folder's network was trained on, of its checkpoint."""
+    channels, height, width = state["shape"]
+    classes, size = tuple(state["classes"]), min(height, width)
+    return Known(public_name(str(folder)), lambda: classes, folder.name, channels == 3, size, 3 * size)
+
+
 def evaluate(
-    folder: Path, data: str, data_root: Path | None = None, device: str = "auto", limit: int | None = None
+    folder: Path,
+    data: str,
+    data_root: Path | None = None,
+    device: str = "auto",
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Errors on the test set, in percent, of what a run folder holds.
 
@@ -81,6 +94,7 @@ def evaluate(
     learner, twin, state = restore(folder, place)
     pictures = read_pictures(data, "test", data_root, limit=limit)
     check_fit(pictures, state["shape"], state["classes"], f"{folder} was trained on")
+    asked = Asked(pictures.name, len(pictures.labels), pictures.classes, str(folder)).say()
     scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
     images, labels = scaling(pictures.images, learner.dtype, place), pictures.labels.to(place)
     errors = error_rates(learner, images, labels)
@@ -99,6 +113,7 @@ def evaluate(
         "baseline_seconds_per_epoch": _mean(seconds["backprop"]),
         "complete": state["epoch"] == learner.settings.epochs,
         "test_pictures": len(labels),
+        **asked.kept(),
     }
 
 

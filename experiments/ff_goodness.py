@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from experiments.asked import asked_about
 from experiments.ff_data import Scaling
-from experiments.ff_eval import restore
+from experiments.ff_eval import known_of, restore
 from glom.artifacts import check_target, disk_error, write_json
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
@@ -23,7 +24,11 @@ from probes.goodness import figure_endings, goodness_figure
 
 
 def run_goodness(
-    folder: Path, image: Path, out: Path | None = None, device: str = "auto", patch: int = 4
+    folder: Path,
+    image: Path,
+    out: Path | None = None,
+    device: str = "auto",
+    patch: int = 4,
 ) -> dict[str, Any]:
     """Draw a picture's goodness, with the numbers beside the figure as JSON.
 
@@ -46,12 +51,15 @@ def run_goodness(
     path = figure_path(folder, image, out)
     place = resolve_device(device)
     learner, _, state = restore(folder, place)
-    pixels = fit(read_image(image), learner.shape)
+    original = read_image(image)
+    asked = asked_about([(image.name, original)], state["classes"], str(folder), known_of(folder, state)).say()
+    pixels = fit(original, learner.shape)
     scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
     x = scaling(pixels[None], learner.dtype, place)
     with torch.inference_mode():
         found = read_goodness(learner, x, patch)
     found |= {
+        **asked.kept(),
         "classes": state["classes"],
         "picture": (pixels.permute(1, 2, 0).squeeze(-1).float() / 255).tolist(),
         "title": f"{image.name}, {learner.settings.mode}, epoch {state['epoch']}",
@@ -65,7 +73,10 @@ def run_goodness(
         "figure": str(path),
         "numbers": str(path.with_suffix(".json")),
         "class": state["classes"][found["guess"]],
-        **{k: found[k] for k in ("guess", "goodness", "by_iteration", "readouts")},
+        "names": {k: state["classes"][v] for k, v in found["readouts"].items()},
+        "among": len(state["classes"]),
+        **{k: found[k] for k in ("guess", "softmax", "goodness", "by_iteration", "readouts")},
+        **asked.kept(),
     }
 
 
@@ -110,6 +121,7 @@ def read_goodness(learner: Learner, x: Tensor, patch: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "guess": guess,
         "readouts": {k: int(v.argmax()) for k, v in readouts.items()},
+        "softmax": float(readouts["softmax"].float().softmax(-1).max()),
         "by_iteration": None,
         "read": list(learner.settings.read),
         "map_signed": True,

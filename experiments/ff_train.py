@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.asked import Asked
 from experiments.ff_data import Scaling, check_fit, read_pictures
 from experiments.ff_eval import CHECKPOINT, error_rates, evaluate, load_checkpoint
 from glom.artifacts import RunFolder, public_command, read_json, write_json
@@ -53,6 +54,7 @@ class Loaded:
     held_images: Tensor
     held_labels: Tensor
     scaling: Scaling
+    name: str
     classes: tuple[str, ...]
     files: frozenset[Path]
     fingerprint: str
@@ -82,6 +84,7 @@ def load(request: FFRequest, device: torch.device) -> Loaded:
         images[out],
         labels[out],
         scaling,
+        pictures.name,
         pictures.classes,
         pictures.files,
         pictures.fingerprint(),
@@ -121,7 +124,9 @@ def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[
     learner = Learner((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
     check_test_split(request, data)
     held = _held(request, data, out, resume)
-    with RunFolder(out, "ff", held, resume, {"command": public_command(), "classes": list(data.classes)}) as folder:
+    asked = Asked(data.name, len(data.labels) + len(data.held_labels), data.classes).say()
+    extra = {"command": public_command(), "classes": list(data.classes), "asked": asked.record()}
+    with RunFolder(out, "ff", held, resume, extra) as folder:
         state = _begin(out, settings, data)
         if state["network"] is not None:
             learner.load(state["network"])

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from experiments.asked import Asked, strangers
 from experiments.folding_report import draw, summarise
 from experiments.folding_settings import OVERFIT, VARIANT, FoldingSettings, Setting, settings_of
 from experiments.folding_variants import VariantAPM
@@ -29,6 +30,7 @@ from glom.overfit import OverfitSettings, from_pixels, overfit
 from glom.seeds import sample_seed
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.grids import grid_teacher
+from glom.teachers.known import SHIPPED_MODELS
 from probes.fields import grid_scores, unfold_columns
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import enlarge, parse_partition, partition
@@ -168,6 +170,8 @@ def run_folding(
         from glom.zero_shot import choose_templates
 
         head = teacher.zero_shot_head(classes, choose_templates("simple"))
+    warnings = strangers(SHIPPED_MODELS.get(teacher.name), classes or ())
+    Asked(name, len(pictures), tuple(classes or ()), teacher.name, warnings=tuple(warnings)).say()
     held = {**asdict(settings), "data": name, "data_fingerprint": fingerprint}
     costs = {s.key: cost(s, settings, teacher.width) for s in asked}
     extra = {"command": command_line(), "costs": costs, "device": str(where)}

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from experiments.asked import asked_about, choose_classes
 from experiments.percepts import digest, machine_from, short_names, squeezed
 from glom.apm import AsynchronousPerceptionMachine, preset
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
-from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.overfit import OverfitSettings, field_config, overfit, to_pixels
@@ -42,7 +42,7 @@ class InterpolateSettings:
         path: "linear" or "spherical".
         checkpoint: a pre-trained machine, or "" to overfit one on both pictures together.
         teacher: whose token and grid an overfit learns, and whose head names classes; with a checkpoint "" for its own.
-        classes: data set whose class names the head takes; a classifier's own where it has some.
+        classes: data set whose class names the head takes, or "" for those that the teacher knows.
         size: side of the grid that is asked.
         iterations: of the overfit.
         resize: accept pictures of different sizes, each squeezed to the fold's square.
@@ -54,7 +54,7 @@ class InterpolateSettings:
     path: str = "linear"
     checkpoint: str = ""
     teacher: str = ""
-    classes: str = "cifar10-sample"
+    classes: str = ""
     size: int = 64
     iterations: int = 600
     resize: bool = False
@@ -90,14 +90,6 @@ def both_overfit(
     for step in overfit(apm, folded, tokens, grids, how, generator):
         yield {"stage": "overfitting", "done": int(step["iteration"]), "total": settings.iterations}
     yield {"apm": apm.requires_grad_(False)}
-
-
-def head_for(teacher: Teacher, classes: str) -> ZeroShotHead:
-    """The teacher's zero-shot head for a data set's class names, or a classifier's own."""
-    names = teacher.classes if not teacher.has_text and teacher.classes else open_dataset(classes).classes
-    if names is None:
-        raise InputError(f"{classes} has no class names; choose another --classes-of")
-    return teacher.zero_shot_head(names, choose_templates("simple"))
 
 
 def walk(
@@ -151,12 +143,15 @@ def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "aut
         apm, meta = machine_from(settings.checkpoint, where)
         teacher_name = settings.teacher or str(meta.get("teacher", "glom-tiny"))
     teacher = load_teacher(teacher_name, str(where))
-    head = head_for(teacher, settings.classes)
+    chosen, why = choose_classes(teacher, None, settings.classes, otherwise="cifar10-sample")
+    head = teacher.zero_shot_head(chosen, choose_templates("simple"))
     if apm is not None and apm.config.features != teacher.width:
         raise InputError(f"{teacher_name}'s token is {teacher.width} wide, the machine's {apm.config.features}")
     held = {**asdict(settings), "first": names[0], "last": names[1]}
     held |= {"contents": digest([settings.first, settings.last])}
-    with RunFolder(out, "grid-interpolate", held, extra={"command": command_line()}) as folder:
+    asked = asked_about(list(zip(names, images, strict=True)), head.classes, teacher_name, chosen=why).say()
+    extra = {"command": command_line(), "asked": asked.record()}
+    with RunFolder(out, "grid-interpolate", held, extra=extra) as folder:
         if apm is None:
             for event in both_overfit(images, teacher, settings, where):
                 if "apm" in event:
@@ -171,6 +166,7 @@ def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "aut
         shown_names = short_names([settings.first, settings.last])
         result: dict[str, Any] = {"images": shown_names, "path": settings.path, "steps": settings.steps}
         result |= {"teacher": teacher_name, **path_numbers(T, features)}
+        result |= {"among": len(head.classes), **asked.kept()}
         result["classes"] = [head.classes[i] for i in said]
         result["probabilities"] = [float(chances[i, c]) for i, c in enumerate(said)]
         shape = (settings.steps, settings.size, settings.size, -1)
@@ -223,7 +219,7 @@ def _draw(
     top = torch.topk(chances.amax(0), min(4, chances.shape[1])).indices.tolist()
     for number, c in enumerate(top):
         right.plot(t, chances[:, c].cpu(), "-", color=f"C{number}", label=plain(head.classes[c]))
-    right.set_ylabel("zero-shot probability")
+    right.set_ylabel(f"probability among {len(head.classes):,} classes")
     right.set_ylim(-0.02, 1.02)
     right.legend(fontsize=8, frameon=False)
     for axis in (left, right):

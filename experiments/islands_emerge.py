@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.asked import Asked
 from experiments.emerge_data import Task, open_task
 from experiments.emerge_report import draw, film_picture, make_film, measure, summarise
 from experiments.emerge_settings import BLOCKS, EmergeSettings
@@ -44,6 +45,7 @@ def run_emerge(
     check_format(settings.film)
     where = resolve_device(device)
     task = open_task(settings, download)
+    Asked(task.name, 0, task.classes).say()
     total, every = settings.total, settings.interval
     held_settings = {**settings.record(), "data_fingerprint": task.fingerprint(), "device": where.type}
     held_settings["source"] = task.name

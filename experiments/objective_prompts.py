@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.asked import asked_of
 from experiments.few_shot import few_shot
 from experiments.methods import Task
 from experiments.methods.prompts import PRESETS, READ, CoOp, PromptSettings
@@ -55,6 +56,7 @@ def run_choice(settings: PromptChoice) -> Iterator[dict[str, Any]]:
     dataset = open_dataset(settings.data, split="train")
     if dataset.classes is None:
         raise InputError(f"{dataset.name} has no class names; nothing can be learned from it")
+    asked_of(dataset, dataset.classes, teacher.name).say()
     task = Task(teacher, tuple(dataset.classes), torch.device("cpu"), settings.seed)
     learning = few_shot(settings.data, settings.shots, task, [])
     held = []

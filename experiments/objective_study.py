@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from experiments.asked import asked_of
 from experiments.methods.trained import trained_machine
 from experiments.objective_candidates import CANDIDATES, TEACHER, answers, available
 from experiments.objective_encode import Block, Case, Second, blocks_of, second_teacher
@@ -70,6 +71,7 @@ def prepare(settings: ObjectiveSettings) -> Ready:
     classes = dataset.classes or teacher.classes
     if classes is None:
         raise InputError(f"{dataset.name} has no class names")
+    asked_of(dataset, classes, teacher.name).say()
     head = teacher.zero_shot_head(classes, choose_templates("simple"))
     return Ready(dataset, teacher, head, second_teacher(classes), trained_machine(teacher))
 

@@ -26,22 +26,11 @@ from glom.datasets.augment import augment
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.saving import save_state, save_tensors
+from glom.teachers.known import CIFAR10
 from glom.teachers.tiny import TRAIN_TEMPLATES
 
 CONFIG = Path(__file__).parents[1] / "glom" / "teachers" / "weights" / "glom-tiny" / "open_clip_config.json"
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "airplane": ("airplane", "plane", "aircraft", "jet"),
-    "automobile": ("automobile", "car", "sedan"),
-    "bird": ("bird", "small bird"),
-    "cat": ("cat", "kitten", "house cat"),
-    "deer": ("deer", "stag", "fawn"),
-    "dog": ("dog", "puppy", "hound"),
-    "frog": ("frog", "toad"),
-    "horse": ("horse", "pony", "stallion"),
-    "ship": ("ship", "boat", "vessel"),
-    "truck": ("truck", "lorry", "pickup truck"),
-}
+CLASSES, SYNONYMS = tuple(CIFAR10), CIFAR10
 
 
 @dataclass(frozen=True)

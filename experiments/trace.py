@@ -9,23 +9,24 @@ from typing import Any
 
 import torch
 
+from experiments.asked import asked_about, choose_classes
 from experiments.ttt_run import TTTRun
 from glom.artifacts import RunFolder, command_line, versions, write_json
 from glom.columns import picture
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.reading import read_image
-from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
-from glom.errors import InputError
 from glom.objectives import get_objective, require
 from glom.seeds import sample_seed
-from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.base import ZeroShotHead
 from glom.teachers.corrupted import corrupted, described
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.ttt import Case, adapt
-from glom.zero_shot import choose_templates, read_class_file
+from glom.zero_shot import choose_templates
 from probes.figures import trace_figure
+
+WHO = (("teacher", "teacher"), ("APM", "apm"))
 
 
 @dataclass(frozen=True)
@@ -36,26 +37,6 @@ class TraceRequest:
     classes_of: str | None = None
 
 
-def named_head(teacher: Teacher, request: TraceRequest) -> ZeroShotHead:
-    """The zero-shot head over whatever class names there are."""
-    templates = choose_templates(request.run.templates)
-    if request.run.classes:
-        names = read_class_file(Path(request.run.classes))
-        if teacher.unnamed_rows:
-            teacher.name_classes(names)
-        return teacher.zero_shot_head(names, templates)
-    # What glom-tiny was trained on are the ten classes of the data set that ships beside it.
-    named_by = request.classes_of or ("cifar10-sample" if teacher.name == "glom-tiny" else None)
-    if named_by:
-        classes = open_dataset(named_by).classes
-        if classes is None:
-            raise InputError(f"{named_by} has no class names; give them with --classes FILE")
-        return teacher.zero_shot_head(classes, templates)
-    if teacher.classes is None:
-        raise InputError(f"{teacher.name} needs class names: --classes FILE, or --classes-of a data set")
-    return teacher.zero_shot_head(teacher.classes, templates)
-
-
 def trace_case(case: Case, teacher_head: ZeroShotHead, request: TTTRun, device: torch.device) -> dict[str, Any]:
     """Adapt one case with its trace kept; raises `RunError` if it fails."""
     from glom.errors import RunError
@@ -64,22 +45,32 @@ def trace_case(case: Case, teacher_head: ZeroShotHead, request: TTTRun, device: 
     if result.failed:
         raise RunError(f"{case.id}: {result.failed}")
     names = {str(step["class"]): teacher_head.classes[step["class"]] for step in result.trace}
+    chances = teacher_head(case.token.to(teacher_head.weights.device)).softmax(-1)
     names[str(result.teacher_class)] = teacher_head.classes[result.teacher_class]
     return {
         "id": case.id,
         "teacher_class": result.teacher_class,
         "teacher_name": teacher_head.classes[result.teacher_class],
+        "teacher_probability": float(chances[result.teacher_class]),
         "apm_class": result.apm_class,
         "apm_name": teacher_head.classes[result.apm_class],
+        "apm_probability": result.trace[-1]["probability"],
+        "classes": len(teacher_head.classes),
         "cosine": result.cosine,
         "names": names,
         "trace": list(result.trace),
     }
 
 
+def titled(name: str, result: dict[str, Any]) -> str:
+    """The name of a picture, and below it what was said of it, how surely, and among how many classes."""
+    said = [f"{who}: {result[f'{key}_name']} {100 * result[f'{key}_probability']:.0f} %" for who, key in WHO]
+    return f"{name}\n{', '.join(said)}, among {result['classes']:,} classes"
+
+
 def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
     """Read the picture, adapt, write `trace.csv`, `trace.json` and `trace.png`; returns what `trace.json` holds."""
-    image = read_image(request.run.data)
+    original = image = read_image(request.run.data)
     device = resolve_device(request.run.device)
     teacher = load_teacher(request.run.teacher, str(device), request.run.teacher_precision)
     require(get_objective(request.run.ttt.objective), teacher.has_grid, teacher.name)
@@ -87,7 +78,11 @@ def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
     kind = parse_corruption(request.run.corruption) if request.run.corruption else None
     if kind is not None:
         image = corrupted(teacher, image, kind, sample_seed(request.run.seed, name, "corruption"), request.run.corrupt)
-    head = named_head(teacher, request)
+    classes, chosen = choose_classes(teacher, request.run.classes, request.classes_of)
+    if teacher.unnamed_rows and request.run.classes:
+        teacher.name_classes(classes)
+    head = teacher.zero_shot_head(classes, choose_templates(request.run.templates))
+    asked = asked_about([(name, original)], head.classes, teacher.name, chosen=chosen).say()
     images = teacher.preprocess(image)[None].to(device)
     grid = None
     if "grid" in get_objective(request.run.ttt.objective).needs:
@@ -96,17 +91,18 @@ def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
     case = Case(name, None, picture(image, size), teacher.token(images)[0].clone(), grid)
     settings = {"image": name, "teacher": teacher.name, "fingerprint": teacher.fingerprint, **asdict(request.run.ttt)}
     settings |= described(kind, request.run.corrupt)
-    with RunFolder(out, "trace", settings, extra={"command": command_line()}) as folder:
-        result = trace_case(case, head, request.run, device)
+    with RunFolder(out, "trace", settings, extra={"command": command_line(), "asked": asked.record()}) as folder:
+        result = trace_case(case, head, request.run, device) | asked.kept()
         result["versions"] = versions()
         write_json(out / "trace.json", result)
         with (out / "trace.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
-            writer.writerow(["iteration", "loss", "cosine", "class", "name", "agrees"])
+            writer.writerow(["iteration", "loss", "cosine", "class", "name", "probability", "agrees"])
             for step in result["trace"]:
                 agrees = step["class"] == result["teacher_class"]
                 row = [step["iteration"], step["loss"], step["cosine"], step["class"]]
-                writer.writerow([*row, result["names"][str(step["class"])], int(agrees)])
-        trace_figure([{"title": name, **result}], out / "trace.png")
+                said = result["names"][str(step["class"])], f"{step['probability']:.4f}"
+                writer.writerow([*row, *said, int(agrees)])
+        trace_figure([{"title": titled(name, result), **result}], out / "trace.png")
         folder.finish()
     return result

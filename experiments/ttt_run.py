@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.asked import Asked, asked_of
 from glom.artifacts import RunFolder, read_json, read_results, read_timing
 from glom.columns import picture
 from glom.datasets.align import aligned_head
@@ -103,6 +104,10 @@ class Prepared:
     head: ZeroShotHead
     corruption: Corruption | None
     device: torch.device
+
+    def asked(self, look: bool = True) -> Asked:
+        """What is asked of the teacher; see `experiments.asked.asked_of`."""
+        return asked_of(self.dataset, self.head.classes, self.teacher.name, look)
 
 
 def prepare(request: TTTRun) -> Prepared:
@@ -209,7 +214,9 @@ def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> 
         yield from _assist(request, ready, out)
         return
     part = f"-{share}-of-{shares}" if shares > 1 else ""
+    asked = ready.asked(look=not rank).say()
     extra = {"command": command, "device": str(ready.device), "data_spec": request.data, "world": world}
+    extra["asked"] = asked.record()
     if share:
         torch.distributed.barrier()  # the first rank makes the folder, or refuses it, before the others look at it
     with RunFolder(out, "ttt", identity(request, ready), resume, extra, part) as folder:
@@ -384,4 +391,6 @@ def summary(folder: Path) -> dict[str, Any]:
         "oracle_top1": percent([r["oracle"] for r in labelled]),
         "agreement": round(float(np.mean([r["teacher"] == r["apm"] for r in good])), 4) if good else None,
         "seconds_per_sample": round(float(np.mean(seconds)), 4) if seconds else None,
+        "asked": manifest.get("asked"),
+        "warnings": manifest.get("notices", []),
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.asked import asked_of
 from glom.datasets.align import aligned_head
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.registry import open_dataset
@@ -54,6 +55,7 @@ def score_teacher(
     if any(s.label is None for s in dataset.samples):
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
     teacher = load_teacher(teacher_name, str(device))
+    asked_of(dataset, dataset.classes or teacher.classes, teacher_name).say()
     heads = {name: aligned_head(teacher, dataset, chosen) for name, chosen in sets.items()}
     tokens, labels, skipped = [], [], []
     scales: set[str] = set()

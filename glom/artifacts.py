@@ -355,5 +355,5 @@ def public_name(word: str) -> str:
     """An argument whose files and folders go by their last names: "dtd:/a/b,mnist:/a" becomes "dtd:b,mnist:a"."""
     if "://" in word:
         return word
-    parts = re.split(r"([,:=])", word)
+    parts = re.split(r"([,:=]|@(?=/))", word)
     return "".join(Path(part).name if Path(part).is_absolute() else part for part in parts)

@@ -13,30 +13,36 @@ from contextvars import ContextVar
 
 class _Listener:
     def __init__(self, show: Callable[[str], None]) -> None:
-        self.show, self.texts = show, list[str]()
+        self.show, self.texts, self.shown = show, list[str](), list[str]()
 
-    def hear(self, text: str) -> None:
-        if text not in self.texts:
-            self.texts.append(text)
+    def hear(self, text: str, keep: bool) -> None:
+        if text not in self.shown:
+            self.shown.append(text)
             self.show(text)
+            if keep:
+                self.texts.append(text)
 
 
 _LISTENER: ContextVar[_Listener | None] = ContextVar("glom_notices", default=None)
 
 
-def notice(text: str) -> None:
-    """Say one line, without an end of line."""
+def notice(text: str, keep: bool = True) -> None:
+    """Say one line, without an end of line.
+
+    Args:
+        keep: whether it is a warning, which a run keeps; otherwise a remark, such as what a run is about.
+    """
     listener = _LISTENER.get()
     if listener is None:
         import logging
 
-        logging.getLogger("glom").warning(text)
+        logging.getLogger("glom").log(logging.WARNING if keep else logging.INFO, text)
     else:
-        listener.hear(text)
+        listener.hear(text, keep)
 
 
 def heard() -> list[str]:
-    """Every notice since the innermost `listening` began, each once; none where nobody listens."""
+    """Every notice to be kept since the innermost `listening` began, each once; none where nobody listens."""
     listener = _LISTENER.get()
     return list(listener.texts) if listener else []
 

@@ -64,7 +64,7 @@ class Adaptation:
         cosine: cosine of `token` with the teacher's.
         loss: the loss before the last step.
         steps: optimiser steps taken.
-        trace: per iteration `{"iteration", "loss", "cosine", "class"}`, when asked for.
+        trace: per iteration `{"iteration", "loss", "cosine", "class", "probability"}`, when asked for.
         failed: why the sample failed, or "".
         apm: the adapted network, when asked for.
     """
@@ -210,10 +210,11 @@ class _Notes:
         self.steps, self.failed = 0, ""
         self.state: dict[str, Tensor] = {}
 
-    def see(self, iteration: int, loss: float | None, predicted: int, cosine: float) -> None:
+    def see(self, iteration: int, loss: float | None, predicted: int, probability: float, cosine: float) -> None:
         self.classes.append(predicted)
         self.cosine = cosine
-        self.trace.append({"iteration": iteration, "loss": loss, "cosine": cosine, "class": predicted})
+        said = {"class": predicted, "probability": probability}
+        self.trace.append({"iteration": iteration, "loss": loss, "cosine": cosine, **said})
 
 
 class _Machines:
@@ -327,11 +328,14 @@ class _Machines:
         )
 
 
-def _look(tokens: Tensor, targets: Targets, head: ZeroShotHead) -> list[tuple[int, float]]:
-    """(class, cosine with the teacher's token) of each of (S, F) tokens."""
+def _look(tokens: Tensor, targets: Targets, head: ZeroShotHead) -> list[tuple[int, float, float]]:
+    """(class, its probability among the head's, cosine with the teacher's token) of each of (S, F) tokens."""
     tokens = tokens.detach().float()
     cosines = F.cosine_similarity(tokens, targets.token, dim=-1)
-    return list(zip(head(tokens).argmax(-1).tolist(), cosines.tolist(), strict=True))
+    logits = head(tokens)
+    said = logits.argmax(-1)
+    probabilities = logits.softmax(-1).gather(-1, said[:, None])[:, 0]
+    return list(zip(said.tolist(), probabilities.tolist(), cosines.tolist(), strict=True))
 
 
 def _draw(everywhere: Tensor, count: int | None, generators: Sequence[torch.Generator]) -> Tensor:

@@ -170,8 +170,8 @@ def select_rows(wanted: Sequence[str], known: Sequence[str]) -> list[int]:
         return list(range(len(known)))
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(known):
-        rows.setdefault(_plain(name), []).append(row)
-    found = [rows.get(_plain(name), []) for name in wanted]
+        rows.setdefault(plain_name(name), []).append(row)
+    found = [rows.get(plain_name(name), []) for name in wanted]
     if all(len(hits) == 1 for hits in found) and len({hits[0] for hits in found}) == len(found):
         return [hits[0] for hits in found]
     if len(wanted) == len(known) == IMAGENET_SIZE:
@@ -188,9 +188,10 @@ def select_rows(wanted: Sequence[str], known: Sequence[str]) -> list[int]:
             raise unknown("class", name, known, f"the classifier has {len(known)} classes")
         if len(hits) > 1:
             raise InputError(f"class '{name}' is ambiguous: the classifier has it {len(hits)} times, in rows {hits}")
-    twice = [name for name, times in Counter(map(_plain, wanted)).items() if times > 1]
+    twice = [name for name, times in Counter(map(plain_name, wanted)).items() if times > 1]
     raise InputError(f"the class list has '{twice[0]}' more than once; names must differ")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A class name as it is compared: case, underscores and further blanks play no part."""
     return " ".join(name.replace("_", " ").casefold().split())

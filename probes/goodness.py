@@ -23,6 +23,7 @@ def goodness_figure(found: dict[str, Any], path: Path) -> Path:
 
     Args:
         found: of `experiments.ff_goodness.run_goodness`: `picture` (H, W) or (H, W, 3) in [0, 1], `classes`, `guess`,
+            `readouts`, the guesses by read-out, `softmax`, the probability of that read-out's own,
             `goodness` (labels, layers), `even` (layers), the goodness where p = 1/2, `by_iteration` (labels,
             iterations, layers) or None, `read` (first, last), `maps` (rows, layers, h, w), `map_rows` their titles,
             `map_name`, `map_signed`, `title`.
@@ -36,7 +37,10 @@ def goodness_figure(found: dict[str, Any], path: Path) -> Path:
 def _picture(axis: Any, found: dict[str, Any]) -> None:
     picture = np.asarray(found["picture"])
     axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_title(plain(f"read as {found['classes'][found['guess']]}"), fontsize=10)
+    names = found["classes"]
+    lines = [f"read as {names[found['guess']]}"] if "goodness" in found["readouts"] else []
+    lines += [f"softmax: {names[found['readouts']['softmax']]}, {100 * found['softmax']:.0f} %"]
+    axis.set_title(plain("\n".join([*lines, f"among {len(names):,} classes"])), fontsize=9)
     axis.set_axis_off()
 
 

@@ -78,7 +78,8 @@ def test_train_then_eval_give_the_numbers_that_were_promised(call, tmp_path):
     code, text, error = call(
         *train(data, out, "--baseline", "--baseline-epochs", 3, "--record", record, "--json", epochs=10)
     )
-    assert (code, error) == (0, "")
+    asked = "60 pictures, 10 classes (0, 1, 2, ...)"
+    assert code == 0 and error.splitlines()[-1] == f"note: mnist: {asked}; asked of run"
     result = json.loads(text)
     assert set(result) >= {"test_error", "baseline_test_error", "epochs", "seconds_per_epoch"}
     assert result["epochs"] == 10 and result["complete"] and result["test_pictures"] == 60
@@ -376,8 +377,9 @@ def test_goodness_of_a_picture_as_figure_and_numbers(call, tmp_path, mode):
     assert call(*train(data, out, *more, mode=mode, epochs=1))[0] == 0
     Image.fromarray(digits(1, 5)[0][0]).resize((30, 20)).save(picture)
     code, text, error = call("goodness", out, picture, "--json")
-    assert (code, error) == (0, "")
+    assert code == 0 and error.splitlines() == ["note: a seven.png: 1 picture, 10 classes (0, 1, 2, ...); asked of run"]
     found = json.loads(text)
+    assert 0.1 <= found["softmax"] <= 1 and found["among"] == 10 and found["warnings"] == []
     assert np.array(found["goodness"]).shape == (1 if mode == "unsupervised" else 10, 2)
     numbers = json.loads(Path(found["numbers"]).read_text())
     iterations = {"recurrent": 4, "local": 3}.get(mode)
@@ -398,6 +400,13 @@ def test_goodness_of_a_picture_as_figure_and_numbers(call, tmp_path, mode):
     code, text, error = call("goodness", out, picture, "--out", tmp_path / "b.png")
     assert code == 0 and "layer 2" in text and (tmp_path / "b.png").exists() and "figure: " in error
     assert (tmp_path / "b.json").exists()
+    assert "softmax" in text and f"{100 * found['softmax']:.0f} %, among 10 classes" in " ".join(text.split())
+    Image.effect_noise((200, 120), 60).convert("RGB").point(lambda v: v // 2).save(tmp_path / "large.png")
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "red.png")
+    for name, what in (("large", "large.png is 200x120"), ("red", "red.png is in colour")):
+        code, text, error = call("goodness", out, tmp_path / f"{name}.png", "--json")
+        warning = f"run was trained on grey pictures of 8x8; {what}"
+        assert code == 0 and f"note: {warning}" in error and json.loads(text)["warnings"] == [warning]
     assert call("goodness", out, tmp_path / "gone.png")[0] == 2
     assert call("goodness", out, picture, "--patch", 0)[0] == 2
 
