@@ -246,7 +246,8 @@ def test_memos_step_is_the_releases_and_the_plain_picture_is_not_among_its_views
 @pytest.mark.parametrize(("side", "name"), [(28, "cifar-10"), (32, "cifar-10"), (200, "imagenet")])
 def test_memo_takes_the_setting_for_its_pictures_size_and_records_it(task, tmp_path, side, name):
     make_image(0, (side, side)).save(tmp_path / "0.png")
-    data = ImageDataset("own", (Sample("0", 0, FileSource(tmp_path / "0.png")),), CLASSES)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    data = ImageDataset("own", tuple(Sample(n, 0, FileSource(tmp_path / n)) for n in ("broken.png", "0.png")), CLASSES)
     settings = make_method("memo", replace(task, dataset=data), False).settings
     assert settings == MEMO_PRESETS[name] and settings.name == name
     assert make_method("memo", task, False).settings.name == "cifar-10"  # by the teacher's own input, of 32 pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -13,6 +14,7 @@ from experiments.methods.augmix import augmix
 from experiments.methods.base import FewShot, Method, Task, register
 from experiments.methods.prompts import CoCoOp, CoOp, PromptSettings
 from experiments.methods.views import confident, marginal_entropy
+from glom.errors import InputError
 from glom.teachers.prompts import PromptedText
 
 
@@ -174,9 +176,12 @@ SMALL = 64  # pixels a side: pictures up to this take the setting for CIFAR-10
 
 
 def memo_preset(task: Task) -> MEMOSettings:
-    """The setting for pictures of this size: the data set's first one, or the teacher's input where there is none."""
-    samples = task.dataset.samples if task.dataset is not None else ()
-    side = max(samples[0].image().size) if samples else task.teacher.image_size
+    """The setting for pictures of this size: the data set's first readable one, or the teacher's input without one."""
+    side = task.teacher.image_size
+    for sample in task.dataset.samples if task.dataset is not None else ():
+        with suppress(InputError):  # counted where it is asked about
+            side = max(sample.image().size)
+            break
     return MEMO_PRESETS["cifar-10" if side <= SMALL else "imagenet"]
 
 
