@@ -83,10 +83,11 @@ def _print(rows: list[dict[str, Any]]) -> None:
         ],
         right=(2, 4, 5),
     )
-    folded = rows[-1]["folded"]
+    fired = rows[-1]["test_time"]
     print(
-        f"\nof: readings tried. APM over 20 steps, folded: {2 * folded['gmadds']:,.0f} GFLOPs, "
-        f"{folded['gmadds']:,.0f} G madd."
+        "\nof: readings tried. APM: 512 columns, as the release counts. At the "
+        f"{fired['columns']:,} that its\ntest-time code fires, 20 steps take {fired['gmadds_plain']:,.0f} G madd, "
+        f"in folded execution {fired['gmadds_folded']:,.0f}."
     )
 
 

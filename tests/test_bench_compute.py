@@ -11,9 +11,11 @@ import typer
 from typer.testing import CliRunner
 
 from commands.bench_compute import _print, compute
+from experiments.bench import compute as bench
 from experiments.bench import compute_models as models
-from experiments.bench.compute import SIDES, ComputeSettings, run_compute, time_curves
+from experiments.bench.compute import SIDES, ComputeSettings, run_compute, table_lines, time_curves
 from experiments.bench.compute_arithmetic import (
+    apm_columns,
     apm_folded,
     apm_parameters,
     apm_plain,
@@ -141,10 +143,27 @@ def test_readings_that_explain_the_table():
     assert students.reading.startswith("the printed 149.2 + student, F = 1024, colour head")
     assert nearest(151.3, parameter_readings("tpt")).reading == "image + text of CLIP ViT-B/32"
     step = nearest(10, passes(student_scopes()))
-    assert step.reading == "plain, 16x16 columns, F = 512, forward, FLOPs"
+    assert step.reading == "512 columns, trunk + head, F = 768, forward, multiply-adds"
     total = nearest(210.5, total_readings(step))
-    assert total.reading.startswith("teacher in multiply-adds + 19 students")
-    assert abs(total.off_percent) < CLOSE
+    assert (total.reading, total.value) == ("the printed 20.5 + 19 times the printed 10", 210.5)
+    kept = [r for r in total_readings(step) if r.name.startswith("teacher in multiply-adds + 19 students")]
+    assert abs(nearest(210.5, kept).off_percent) < CLOSE
+
+
+def test_the_students_pass_is_what_the_release_counts():
+    by_hand = 512 * (2048 * 4096 + 4096 * 2048 + 2048 * 1024 + 1024 * 768)
+    assert models.count_release() == apm_columns(models.COUNTED, 512).forward() == by_hand
+    assert by_hand / 1e9 == pytest.approx(10.07, abs=0.005)
+
+
+def test_the_rows_of_the_machine_are_the_published_student():
+    rows = [bench.row(line, printed, {}) for line, printed in zip(table_lines(), published_table(4), strict=True)]
+    for found in rows[-3:]:
+        assert found["params_m"] == pytest.approx(found["published"]["params_m"], rel=0.005)
+        assert found["gmadds"] == pytest.approx(found["published"]["gflops_ideal"], rel=0.01)
+    fired = rows[-1]["test_time"]
+    assert fired["columns"] == 1024 and fired["gmadds_folded"] < fired["gmadds_plain"]
+    assert fired["gmadds_plain"] > 1.9 * rows[-1]["gmadds"]
 
 
 def test_memory_of_a_fresh_process():

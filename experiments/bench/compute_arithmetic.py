@@ -193,6 +193,15 @@ def apm_plain(config: APMConfig, side: int, colours: bool = False) -> Cost:
     return Cost(apm_parameters(config), tuple(products))
 
 
+def apm_columns(config: APMConfig, columns: int) -> Cost:
+    """Trunk and feature head over so many columns, without the fold and without a read-out."""
+    inner, products = 2 * _column(config), []
+    for number, outer in enumerate((*config.trunk, config.features), 1):
+        products.append(Product(f"layer {number}", columns, inner, outer))
+        inner = outer
+    return Cost(apm_parameters(config), tuple(products))
+
+
 def apm_folded(config: APMConfig, side: int) -> Cost:
     """The same token by folded execution (`glom.execution.folded`), whose symbols these are.
 

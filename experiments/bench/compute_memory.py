@@ -67,7 +67,8 @@ def _apm(device: torch.device, how: str) -> None:
     """The teacher's pass, then the student's steps with the teacher still there."""
     teacher: Any = models.clip(device).requires_grad_(False)
     with torch.no_grad():
-        target = teacher.encode_image(models.pictures(device))
+        # The published student is twice as wide as this teacher's token: only sizes matter here.
+        target = teacher.encode_image(models.pictures(device)).repeat(1, 2)
     apm = models.student(device)
     images, queries = models.pictures(device, 448), grid_queries(32, 32, device=device)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.bench.compute_arithmetic import (
     GIGA,
+    apm_columns,
     apm_folded,
     apm_parameters,
     apm_plain,
@@ -26,8 +27,10 @@ STEPS = 20
 CLOSE = 2.0  # percent
 SIDES = (7, 14, 16, 28, 32)
 WIDTHS = (512, 768, 1024)
+COLUMNS = (512, 1024)  # that the release's counter fires, and its test-time code
 UNITS = {"multiply-adds": 1, "FLOPs": 2}
 PRINTED_CLIP = 149.2  # millions, as table 4 prints it
+PRINTED_TEACHER, PRINTED_STUDENT = 20.5, 10.0  # G, table 4's steps t = 1 and t = 2
 LAYER_NORM = 2048  # parameters the released test-time model declares and never uses
 
 
@@ -115,8 +118,13 @@ def tpt_scopes(views: int, classes: int) -> dict[str, int]:
 
 
 def student_scopes() -> dict[str, int]:
-    """Multiply-adds of one student pass for every grid, width, execution and pass."""
-    found = {}
+    """Multiply-adds of one student pass as the release counts it, then for every grid, width, execution and pass."""
+    found = {
+        f"{columns} columns, trunk + head, F = {width}, forward": apm_columns(
+            preset("apm-ttt", features=width), columns
+        ).forward()
+        for columns, width in product(COLUMNS, (768, 512, 1024))
+    }
     for width, side in product(WIDTHS, SIDES):
         config = preset("apm-ttt", features=width)
         for name, cost in {
@@ -130,13 +138,17 @@ def student_scopes() -> dict[str, int]:
 
 
 def total_readings(student: Reading | Nearest) -> list[Reading]:
-    """Billions of the APM's 20 steps: the teacher once in either unit, 19 or 20 times what step 2 was read as.
+    """Billions of the APM's 20 steps: the table's own two steps added up, then the teacher once in either unit and 19
+    or 20 times what step 2 was read as.
 
     The step's own reading is kept: a free choice would hit any total by chance.
     """
     teacher = clip_scopes()["image + text forward"] / GIGA
     name = student.reading if isinstance(student, Nearest) else student.name
+    printed = PRINTED_TEACHER + (STEPS - 1) * PRINTED_STUDENT
     return [
+        Reading(f"the printed {PRINTED_TEACHER:g} + {STEPS - 1} times the printed {PRINTED_STUDENT:g}", printed)
+    ] + [
         Reading(f"teacher in {unit} + {n} students: {name}", teacher * factor + n * student.value)
         for n, (unit, factor) in product((STEPS - 1, STEPS), UNITS.items())
     ]
