@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmark": ("commands.benchmark:benchmark", "Methods side by side on the same pictures, paired."),
     "reproduce": ("commands.reproduce:reproduce", "The poster's tables and figures: published beside measured."),
     "claims": ("commands.claims:claims", "The poster's claims, each with a verdict from result files."),
+    "docs": ("commands.docs:docs", "Figures of README and docs against the records that hold them."),
     "methods": ("commands.methods:app", "Methods: what can be compared, and where each comes from."),
     "ablate": ("commands.ablate:app", "Ablations: what each part of folding buys."),
     "teachers": ("commands.teachers:app", "Teachers: what can be named, and how good they are."),

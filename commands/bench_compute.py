@@ -86,7 +86,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     fired = rows[-1]["test_time"]
     print(
         "\nof: readings tried. APM: 512 columns, as the release counts. At the "
-        f"{fired['columns']:,} that its\ntest-time code fires, 20 steps take {fired['gmadds_plain']:,.0f} G madd, "
+        f"{fired['columns']:,} that\nits test-time code fires, 20 steps take {fired['gmadds_plain']:,.0f} G madd, "
         f"in folded execution {fired['gmadds_folded']:,.0f}."
     )
 

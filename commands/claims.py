@@ -12,8 +12,8 @@ from commands.common import Json, console, emit_json, say, table
 
 def claims(
     results: Annotated[
-        str, typer.Option("--results", help="Folder of result files.", metavar="DIR")
-    ] = "benchmarks/results",
+        str, typer.Option("--results", help="Folder of result files; by default those that ship.", metavar="DIR")
+    ] = "",
     reproduced: Annotated[
         list[str] | None,
         typer.Option("--reproduced", help="Also a folder of `apm reproduce`; may be repeated.", metavar="DIR"),
@@ -28,13 +28,11 @@ def claims(
     from experiments.claims import Results, counts, judge_all
     from experiments.claims_list import all_claims
     from experiments.claims_write import as_markdown
+    from experiments.records import records_folder
     from glom.errors import InputError, RunError
     from glom.files import write_text
 
-    folder = Path(results)
-    if not folder.is_dir():
-        raise InputError(f"{results} is not a folder; name the one that holds result files with --results")
-    held = Results(folder)
+    held = Results(records_folder(results))
     for place in reproduced or []:
         held.add_reproduced(Path(place))
     judged = judge_all(all_claims(), held)
@@ -60,8 +58,8 @@ def claims(
 
 
 def show(judged: list[Any]) -> None:
-    """A row a claim, grouped by place, then the count of verdicts."""
-    from experiments.claims import NOT, counts
+    """A row a claim, grouped by place, then the count of verdicts by whose the claims are."""
+    from experiments.claims import NOT, SOURCES, VERDICTS, counts
 
     for place in dict.fromkeys(j.claim.place for j in judged):
         rows = []
@@ -71,4 +69,6 @@ def show(judged: list[Any]) -> None:
                 rows.append((f"{j.verdict}{scale}", j.claim.claim))
         table(["verdict", "claim"], rows, title=place)
         console().print()
-    table(["verdict", "claims"], list(counts(judged).items()), right=(1,))
+    found = counts(judged)
+    rows = [(verdict, *(str(found[source][verdict]) for source in SOURCES)) for verdict in VERDICTS]
+    table(["verdict", *SOURCES], rows, right=(1, 2, 3))

@@ -2,9 +2,10 @@
 
 A claim names its evidence: a result file, paths into it, and checks. All checks hold: *reproduced*, where the file
 is of the published setting, else *reproduced at home scale*. One fails: *not reproduced*, and the text says whether the
-published setting was run; where it was not, that is no refutation. Where the evidence also names what would contradict
-the claim, a failed check alone is not enough: an interval that holds both nothing and the published gain decides
-nothing. No file, or nothing that decides: *could not be tested here*.
+published setting was run; where it was not, that is no refutation. The rules themselves are in
+`experiments.claims_rules`. Where the evidence also names what would contradict the claim, a failed check alone is not
+enough: an interval that holds both nothing and the published gain decides nothing. No file, too few pictures, or
+nothing that decides: *could not be tested here*.
 """
 
 from __future__ import annotations
@@ -34,17 +35,21 @@ RELATIONS: dict[str, Callable[[float, float], bool]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
 }
+POSTER, HINTON, OURS = "Modi & Rawat", "Hinton", "this project"
+SOURCES = (POSTER, HINTON, OURS)
+MIN_PICTURES = 10  # fewer show no claim to hold
 PRINTED = "published:"  # a file of this name is a printed table and the arithmetic of its own rows
 
 
 @dataclass(frozen=True)
 class Check:
-    """`value` RELATION `factor` x `bound`; `bound` is a number or another value's name."""
+    """`value` RELATION `factor` x `bound` + `plus`; `bound` is a number or another value's name."""
 
     value: str
     relation: str
     bound: float | str
     factor: float = 1.0
+    plus: float = 0.0
 
     def __post_init__(self) -> None:
         if self.relation not in RELATIONS:
@@ -53,12 +58,14 @@ class Check:
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it does, for values by name."""
         bound = values[self.bound] if isinstance(self.bound, str) else self.bound
-        return RELATIONS[self.relation](float(values[self.value]), self.factor * float(bound))
+        return RELATIONS[self.relation](float(values[self.value]), self.factor * float(bound) + self.plus)
 
     def __str__(self) -> str:
-        bound = self.bound if isinstance(self.bound, str) else f"{self.bound:g}"
-        times = f"{self.factor:g} x " if self.factor != 1 else ""
-        return f"{self.value.replace('_', ' ')} {self.relation} {times}{bound}".replace("_", " ")
+        named = isinstance(self.bound, str)
+        bound = self.bound if named else f"{self.factor * float(self.bound):g}"
+        times = f"{self.factor:.3g} x " if named and self.factor != 1 else ""
+        plus = f" + {self.plus:g}" if self.plus else ""
+        return f"{self.value} {self.relation} {times}{bound}{plus}".replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class Evidence:
         undecided: what is said where neither `checks` nor `against` hold.
         needs: must hold for the file to decide anything. unfit: what is said where they do not.
         lacking: what is said of a file without these values; "" where that is an error.
+        n: path to the number of pictures; "" where the claim is not one about pictures.
+        rule: the checks in words, where they are many.
     """
 
     file: str
@@ -89,6 +98,8 @@ class Evidence:
     needs: tuple[Check, ...] = ()
     unfit: str = ""
     lacking: str = ""
+    n: str = ""
+    rule: str = ""
 
     def verdict(self, values: Mapping[str, Any]) -> tuple[str, str]:
         """The verdict on these values, and why where there is none."""
@@ -97,6 +108,8 @@ class Evidence:
         if not self.checks:
             return UNTESTED, ""
         if all(check.holds(values) for check in self.checks):
+            if self.n and values["pictures"] < MIN_PICTURES:
+                return UNTESTED, f"too few pictures: {values['pictures']} where {MIN_PICTURES} are needed"
             return (REPRODUCED if self.published else HOME), ""
         if not self.against or any(check.holds(values) for check in self.against):
             return NOT, ""
@@ -111,6 +124,7 @@ class Claim:
     claim: str
     evidence: tuple[Evidence, ...] = ()
     untested: str = ""
+    source: str = POSTER
 
 
 @dataclass(frozen=True)
@@ -127,7 +141,13 @@ class Judged:
 
     def row(self) -> dict[str, Any]:
         """As JSON."""
-        own = {"place": self.claim.place, "claim": self.claim.claim, "verdict": self.verdict, "figures": self.figures}
+        own = {
+            "source": self.claim.source,
+            "place": self.claim.place,
+            "claim": self.claim.claim,
+            "verdict": self.verdict,
+            "figures": self.figures,
+        }
         return {
             **own,
             "file": self.file,
@@ -218,7 +238,8 @@ def judge(claim: Claim, results: Results) -> Judged:
             continue
         command = evidence.command or str(data.get("command", "")).replace("python cli.py", "apm")
         try:
-            values = {name: _value(path, data, results) for name, path in evidence.values.items()}
+            paths = {**evidence.values, **({"pictures": evidence.n} if evidence.n else {})}
+            values = {name: _value(path, data, results) for name, path in paths.items()}
         except KeyError as error:
             if not evidence.lacking:
                 raise InputError(f"{evidence.file} has no {error} (asked by the claim '{claim.claim}')") from error
@@ -232,7 +253,7 @@ def judge(claim: Claim, results: Results) -> Judged:
             figures = f"{figures}; {reason}" if reason else figures
             shown = shown or Judged(claim, UNTESTED, figures, "", command, evidence.published, evidence.file)
             continue
-        checks = "; ".join(map(str, evidence.checks))
+        checks = evidence.rule or "; ".join(map(str, evidence.checks))
         return Judged(claim, verdict, figures, checks, command, evidence.published, evidence.file)
     found = shown or lacking
     if found is not None:
@@ -278,6 +299,9 @@ def judge_all(claims: Sequence[Claim], results: Results) -> list[Judged]:
     return [judge(claim, results) for claim in claims]
 
 
-def counts(judged: Sequence[Judged]) -> dict[str, int]:
-    """How many claims got each verdict."""
-    return {verdict: sum(j.verdict == verdict for j in judged) for verdict in VERDICTS}
+def counts(judged: Sequence[Judged]) -> dict[str, dict[str, int]]:
+    """How many claims of each source got each verdict."""
+    return {
+        source: {v: sum(j.verdict == v and j.claim.source == source for j in judged) for v in VERDICTS}
+        for source in SOURCES
+    }

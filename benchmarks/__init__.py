@@ -1,0 +1,1 @@
+"""Recorded results, which `apm claims` judges; see README.md."""
