@@ -24,6 +24,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/apm docs --check
 
 bench: setup
 	$(BIN)/apm bench all --out benchmarks/results

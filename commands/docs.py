@@ -9,13 +9,19 @@ import typer
 
 from commands.common import Json, emit_json, say, table
 
+FEW = 20  # faults that are printed
+
 
 def docs(
     check: Annotated[
         bool, typer.Option("--check", help="Exit 1 where a figure is not its record's, or no record is named.")
     ] = False,
-    write: Annotated[bool, typer.Option("--write", help="Rewrite bound figures and tables, and docs/claims.md.")] = False,
-    root: Annotated[str, typer.Option("--root", help="A clone: README.md, docs, benchmarks/results.", metavar="DIR")] = "",
+    write: Annotated[
+        bool, typer.Option("--write", help="Rewrite bound figures and tables, and docs/claims.md.")
+    ] = False,
+    root: Annotated[
+        str, typer.Option("--root", help="A clone: README.md, docs, benchmarks/results.", metavar="DIR")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Figures of README and docs, bound to recorded results."""
@@ -56,7 +62,11 @@ def docs(
     else:
         cells = [(r["page"], *(str(r[key]) for key in ("bound", "stale", "unbound"))) for r in rows]
         table(["page", "figures of records", "stale", "without a record"], cells, right=(1, 2, 3))
-        for fault in faults:
+        for fault in faults[:FEW]:
             say(fault)
+        if len(faults) > FEW:
+            say(f"and {len(faults) - FEW} more; --json has them all")
     if check and faults:
-        raise RunError(f"{len(faults)} figures are not their records'; `apm docs --write` rewrites those that are bound")
+        raise RunError(
+            f"{len(faults)} figures or tables are not their records'; `apm docs --write` rewrites those that are bound"
+        )

@@ -65,18 +65,27 @@ def execution(results: Results) -> str:
 def methods(file: str, results: Results) -> str:
     """Averages of a reproduced table, a row a method."""
     found = [r for r in record(results, file)["rows"] if r["kind"] == "average"]
-    heads = ("method", "its published row", f"here, mean over {found[0]['dataset']}", "95 %", "over the teacher [95 %]", "p")
+    heads = (
+        "method",
+        "its published row",
+        f"here, mean over {found[0]['dataset']}",
+        "95 %",
+        "over the teacher [95 %]",
+        "p",
+    )
     rows = []
     for r in found:
         gain = r["gain"]
         own = (signed(gain["measured"], gain["ci95"]), f"{gain['p_holm']:.2g}") if gain else ("", "")
         low, high = r["ci95"]
-        rows.append((f"`{r['method']}`", r["published_method"], f"{r['measured']:.1f}", f"{low:.1f} to {high:.1f}", *own))
+        rows.append(
+            (f"`{r['method']}`", r["published_method"], f"{r['measured']:.1f}", f"{low:.1f} to {high:.1f}", *own)
+        )
     return lines(heads, ("---", "---", "--:", "---", "---", "--:"), rows)
 
 
 def islands(file: str, results: Results) -> str:
-    """Islands against people's outlines: the layer that is chosen elsewhere, both baselines, people; then every layer."""
+    """Islands against people's outlines: the layer chosen elsewhere, both baselines, people; then every layer."""
     found = record(results, file)
     held = found.get("held_out")
     if held is None:
