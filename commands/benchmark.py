@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
+    Classes,
     Corrupt,
     Device,
     Json,
@@ -46,6 +47,7 @@ def benchmark(
     ] = "all",
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "glom-tiny",
     split: Annotated[str, typer.Option("--split", help="Of the data sets.")] = "test",
+    classes: Classes = None,
     train: Annotated[str, typer.Option("--train", help="Data set with labelled pictures, for CoOp and its kin.")] = "",
     shots: Annotated[
         int | None, typer.Option("--shots", help="Labelled pictures a class of --train.", min=1, show_default="16")
@@ -96,6 +98,7 @@ def benchmark(
         preset,
         corrupt,
         pictures,
+        classes=classes or "",
     )
     first = ranks()[0] == 0
     with resumable("everything computed is kept"):

@@ -40,6 +40,14 @@ Corrupt = Annotated[
 Record = Annotated[
     str | None, typer.Option("--record", help="Also write the result here, with command and machine.", metavar="FILE")
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="File of class names: one a line, alone or after its folder, wnid or index and a tab.",
+        metavar="FILE",
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is chosen and why.")]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from commands.common import Corrupt, Device, Json, Quiet, emit_json, percent, progress, say, started, table
+from commands.common import Classes, Corrupt, Device, Json, Quiet, emit_json, percent, progress, say, started, table
 
 app = typer.Typer(
     help="Teachers: what can be named, and their zero-shot accuracy.", invoke_without_command=True, add_completion=False
@@ -39,6 +39,7 @@ def score(
     templates: Annotated[
         str, typer.Option("--templates", help="Comma-separated: simple, imagenet, photo, seen, or files.")
     ] = "simple",
+    classes: Classes = None,
     split: Annotated[str, typer.Option("--split", help="Split of the data set.")] = "test",
     corruption: Annotated[
         str | None, typer.Option("--corruption", help="NAME:SEVERITY, or NAME:SEVERITY@SCALE.")
@@ -54,7 +55,9 @@ def score(
 
     rows = []
     events = started(
-        score_teacher(teacher, data, templates.split(","), split, corruption, limit, device, place=corrupt)
+        score_teacher(
+            teacher, data, templates.split(","), split, corruption, limit, device, place=corrupt, classes=classes
+        )
     )
     with progress(quiet) as bar:
         task = bar.add_task("encoding", total=None)

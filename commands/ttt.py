@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.common import (
+    Classes,
     Corrupt,
     Device,
     Json,
@@ -36,7 +37,6 @@ app = typer.Typer(
 )
 
 Teacher = Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")]
-Classes = Annotated[str | None, typer.Option("--classes", help="File of class names, one a line.", metavar="FILE")]
 Templates = Annotated[
     str, typer.Option("--templates", help="simple (7), imagenet (80), photo (1), or a file.", metavar="NAME|FILE")
 ]

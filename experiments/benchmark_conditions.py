@@ -39,6 +39,7 @@ class BenchmarkSettings:
         preset: of test-time training, for the APM: "fast" or "published".
         corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
         pictures: "all", or "untouched": those that no study chose anything by, see `experiments.untouched`.
+        classes: a file of class names, for every data set; "" for the data sets' own.
     """
 
     methods: tuple[str, ...]
@@ -55,6 +56,7 @@ class BenchmarkSettings:
     preset: str = "fast"
     corrupt: str = CROP
     pictures: str = ALL
+    classes: str = ""
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -92,8 +94,9 @@ def open_conditions(settings: BenchmarkSettings) -> list[Condition]:
         InputError: a data set that cannot be opened, or has no labels.
     """
     found = []
+    named = Path(settings.classes) if settings.classes else None
     for spec in settings.data:
-        dataset = open_dataset(spec, split=settings.split)
+        dataset = open_dataset(spec, split=settings.split, classes_file=named)
         if settings.pictures == UNTOUCHED:
             dataset = untouched(dataset)
         if settings.limit:
@@ -154,7 +157,9 @@ def make_all(
             method = make_method(name, task, bool(settings.train))
             if method.needs_shots:
                 tested = list({id(c.dataset): c.dataset for c in conditions}.values())
-                learning = learning or few_shot(settings.train, settings.shots, task, tested)
+                # Prompts that are transferred keep the classes they were learned on.
+                named = Path(settings.classes) if settings.classes and not settings.transfer else None
+                learning = learning or few_shot(settings.train, settings.shots, task, tested, named)
                 check_classes(learning, method, condition.dataset.name, settings.transfer)
             if classes == first:
                 made[name, classes] = method

@@ -80,6 +80,7 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
         r["p_holm"] = p
     kept = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
     kept |= {"data": [Path(d).name for d in settings["data"]], "train": Path(settings["train"]).name}
+    kept["classes"] = Path(settings.get("classes", "")).name
     mae = settings["mae"]
     kept["mae"] = Path(mae).name if Path(mae).is_absolute() else mae
     return {

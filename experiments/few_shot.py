@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -66,17 +67,20 @@ class Learning:
         return self._learned[key]
 
 
-def few_shot(train: str, shots: int, task: Task, tested: Sequence[ImageDataset]) -> Learning:
+def few_shot(
+    train: str, shots: int, task: Task, tested: Sequence[ImageDataset], classes_file: Path | None = None
+) -> Learning:
     """`shots` labelled pictures a class, drawn by seed from the split `train`.
 
     Args:
         train: a data set. task: its seed draws. tested: data sets whose pictures must not be among them.
+        classes_file: its class names, where they are not its own.
 
     Raises:
         InputError: no class names, too few pictures, one that cannot be read, or one that is also tested on (by
             content).
     """
-    dataset = open_dataset(train, split="train")
+    dataset = open_dataset(train, split="train", classes_file=classes_file)
     if dataset.classes is None:
         raise InputError(f"{dataset.name} has no class names; nothing can be learned from it")
     groups: dict[int | None, list[Sample]] = defaultdict(list)

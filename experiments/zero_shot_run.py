@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,9 @@ def score_teacher(
     device_name: str = "auto",
     seed: int = 0,
     place: str = CROP,
+    classes: str | None = None,
 ) -> Iterator[tuple[int, int] | dict[str, Any]]:
-    """Encode every picture once, then score each set of templates.
+    """Encode every picture once, then score each set of templates. `classes` is a file of class names.
 
     Yields:
         (done, total) while encoding, then `{"templates", "count", "top1", "ci95", "n", "skipped", "scale"}` for each
@@ -49,7 +51,7 @@ def score_teacher(
     check_place(place)
     kind = parse_corruption(corruption) if corruption else None
     device = resolve_device(device_name)
-    dataset = open_dataset(data, split=split)
+    dataset = open_dataset(data, split=split, classes_file=Path(classes) if classes else None)
     if limit is not None:
         dataset = dataset.limit(limit)
     if any(s.label is None for s in dataset.samples):
