@@ -27,12 +27,13 @@ from commands.common import (
 from commands.grid_fields import record_result
 from commands.objective import app as objective_app
 from commands.objective import prompts
+from commands.paths import data_set
 
 app = typer.Typer(help="Ablations: what each part of folding buys.", no_args_is_help=True, add_completion=False)
 app.add_typer(objective_app, name="objective")
 app.command("prompts")(prompts)
 
-Data = Annotated[str, typer.Argument(help="A data set, or pictures with outlines.")]
+Data = Annotated[str, typer.Argument(help="A data set, or pictures with outlines.", callback=data_set)]
 Teacher = Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")]
 
 
@@ -116,7 +117,7 @@ def _cell(found: dict[str, Any] | None, starred: bool, digits: int, scale: float
 @app.command("asynchrony")
 def asynchrony(
     out: Out,
-    data: Annotated[str, typer.Argument(help="A data set with classes.")] = "cifar10-sample",
+    data: Annotated[str, typer.Argument(help="A data set with classes.", callback=data_set)] = "cifar10-sample",
     checkpoint: Annotated[
         str, typer.Option("--checkpoint", help="Ask this machine in one pass, without any overfitting.", metavar="C")
     ] = "",

@@ -20,6 +20,7 @@ from commands.common import (
     say,
     table,
 )
+from commands.paths import outlines
 
 FIGURES = (
     ("tsne_speedup", "3-D t-SNE, scikit-learn's / ours", 2, ">= 4"),
@@ -51,7 +52,7 @@ def _show(value: dict[str, Any]) -> None:
 
 
 def islands_score(
-    data: Annotated[str, typer.Argument(help="As `apm islands score` takes it.")],
+    data: Annotated[str, typer.Argument(help="As `apm islands score` takes it.", callback=outlines)],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the run.", metavar="DIR")],
     backbone: Annotated[str, typer.Option("--backbone", "-b", help="See docs/islands.md.", metavar="B")] = "",
     partition: Annotated[str, typer.Option("--partition", help="See `apm islands score`.", metavar="P")] = "kmeans:6",

@@ -19,10 +19,11 @@ from commands.common import (
     started,
     table,
 )
+from commands.paths import data_set
 
 
 def steps(
-    data: Annotated[str, typer.Argument(help="A data set.")] = "cifar10-sample",
+    data: Annotated[str, typer.Argument(help="A data set.", callback=data_set)] = "cifar10-sample",
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "glom-tiny",
     apm: Annotated[str | None, typer.Option("--apm", help="APM preset; the teacher's own otherwise.")] = None,
     rates: Annotated[str, typer.Option("--rates", help="Comma-separated learning rates.")] = "1e-3,3e-3,6e-3",

@@ -20,11 +20,12 @@ from commands.common import (
     say,
     show_stages,
 )
+from commands.paths import data_set
 from commands.ttt import Stop
 
 
 def ttt(
-    data: Annotated[str, typer.Argument(help="A data set, see `apm datasets`.")],
+    data: Annotated[str, typer.Argument(help="A data set, see `apm datasets`.", callback=data_set)],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the runs.", metavar="DIR")],
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "efficientnet-lite0",
     corruptions: Annotated[

@@ -27,6 +27,7 @@ from commands.common import (
     say,
     table,
 )
+from commands.paths import data_set, data_sets
 
 
 def benchmark(
@@ -34,7 +35,9 @@ def benchmark(
     methods: Annotated[
         str, typer.Option("--methods", "-m", help="Comma-separated; `apm methods list`. The first is the base.")
     ] = "zero-shot,ensemble,tpt,apm",
-    data: Annotated[str, typer.Option("--data", "-d", help="Comma-separated data sets or folders.")] = "cifar10-sample",
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="Comma-separated data sets or folders.", callback=data_sets)
+    ] = "cifar10-sample",
     corruptions: Annotated[
         str,
         typer.Option(
@@ -48,7 +51,9 @@ def benchmark(
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "glom-tiny",
     split: Annotated[str, typer.Option("--split", help="Of the data sets.")] = "test",
     classes: Classes = None,
-    train: Annotated[str, typer.Option("--train", help="Data set with labelled pictures, for CoOp and its kin.")] = "",
+    train: Annotated[
+        str, typer.Option("--train", help="Data set with labelled pictures, for CoOp and its kin.", callback=data_set)
+    ] = "",
     shots: Annotated[
         int | None, typer.Option("--shots", help="Labelled pictures a class of --train.", min=1, show_default="16")
     ] = None,

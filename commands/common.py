@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from commands.paths import class_list
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -46,6 +48,7 @@ Classes = Annotated[
         "--classes",
         help="File of class names: one a line, alone or after its folder, wnid or index and a tab.",
         metavar="FILE",
+        callback=class_list,
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is chosen and why.")]

@@ -26,6 +26,7 @@ from commands.common import (
     table,
 )
 from commands.glom import HeldOut, Images, SheetsOut, Source, Threshold, score_table, show_sheets
+from commands.paths import one_picture
 
 app = typer.Typer(
     help="Forward-forward networks: train, eval, goodness maps, islands.", no_args_is_help=True, add_completion=False
@@ -187,7 +188,7 @@ def finish(result: dict[str, Any], folder: Path, record: str | None, as_json: bo
 @app.command("goodness")
 def goodness(
     folder: Annotated[str, typer.Argument(help="A run folder.", metavar="DIR")],
-    image: Annotated[str, typer.Argument(help="A picture.", metavar="IMAGE")],
+    image: Annotated[str, typer.Argument(help="A picture.", metavar="IMAGE", callback=one_picture)],
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="A figure or a folder; goodness-NAME.png in DIR otherwise.", metavar="FILE"),

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from commands.common import Device, Json, Out, Quiet, Seed, emit_json, for_adaptation, progress, say, started, table
+from commands.paths import one_picture
 
 
 def fold(
-    image: Annotated[str, typer.Argument(help="A picture.")],
+    image: Annotated[str, typer.Argument(help="A picture.", callback=one_picture)],
     out: Out,
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")] = "glom-tiny",
     grid: Annotated[str | None, typer.Option("--grid", help="The grid to unfold, any size.", metavar="HxW")] = None,

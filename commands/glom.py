@@ -23,6 +23,7 @@ from commands.common import (
     show_stages,
     table,
 )
+from commands.paths import any_picture, data_set_or_composites
 
 app = typer.Typer(
     help="Hinton's GLOM: train it, see its islands level by level.", no_args_is_help=True, add_completion=False
@@ -30,7 +31,7 @@ app = typer.Typer(
 
 Trained = Annotated[str, typer.Argument(help="The --out of `apm glom train`.", metavar="DIR")]
 Threshold = Annotated[float, typer.Option("--threshold", help="Cosine from which neighbours are one island.")]
-Images = Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...")]
+Images = Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...", callback=any_picture)]
 SheetsOut = Annotated[
     str | None, typer.Option("--out", "-o", help="Run folder; a new islands-NAME in DIR otherwise.", metavar="DIR")
 ]
@@ -57,7 +58,13 @@ def train(
         str, typer.Option("--objective", help="denoise, mask, contrast or forward-forward.", metavar="O")
     ] = "mask",
     data: Annotated[
-        str, typer.Option("--data", help="composites, fashion-mnist, cifar10, NAME:ROOT, or a folder.", metavar="D")
+        str,
+        typer.Option(
+            "--data",
+            help="composites, fashion-mnist, cifar10, NAME:ROOT, or a folder.",
+            metavar="D",
+            callback=data_set_or_composites,
+        ),
     ] = "composites",
     source: Source = "",
     limit: Annotated[int, typer.Option("--limit", help="At most N pictures of a data set; 0: 20,000.", min=0)] = 0,

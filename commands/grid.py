@@ -25,6 +25,7 @@ from commands.common import (
     say,
     table,
 )
+from commands.paths import data_set
 
 app = typer.Typer(
     help="Feature grids: layer skipping, pre-training, decoding, interpolation.",
@@ -34,7 +35,7 @@ app = typer.Typer(
 
 Cache = Annotated[str | None, typer.Option("--cache", help="Where grids are kept; default: the user's cache.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute grids when they are needed; keep none.")]
-Data = Annotated[str, typer.Argument(help="A folder, a manifest or a name: see `apm datasets`.")]
+Data = Annotated[str, typer.Argument(help="A folder, a manifest or a name: see `apm datasets`.", callback=data_set)]
 
 
 @app.command("train")

@@ -26,8 +26,9 @@ from commands.common import (
     say,
     table,
 )
+from commands.paths import data_set, every_picture, one_picture, picture_or_folder
 
-Images = Annotated[list[str], Argument(help="Pictures.", metavar="IMAGE...")]
+Images = Annotated[list[str], Argument(help="Pictures.", metavar="IMAGE...", callback=every_picture)]
 SHIPPED = "apm-cifar10"
 Checkpoint = Annotated[
     str | None, Option("--checkpoint", "-c", help=f"A machine of `apm grid train`; default: {SHIPPED}.", metavar="C")
@@ -93,7 +94,9 @@ def decode(
 
 
 def overfit(
-    image: Annotated[str, Argument(help="A picture, or for the study a folder with outlines.")],
+    image: Annotated[
+        str, Argument(help="A picture, or for the study a folder with outlines.", callback=picture_or_folder)
+    ],
     out: Out,
     iterations: Annotated[int, Option("--iterations", help="Optimiser steps.", metavar="N", min=1)] = 80,
     targets: Annotated[
@@ -181,8 +184,8 @@ def study_table(result: dict[str, Any]) -> None:
 
 
 def interpolate(
-    first: Annotated[str, Argument(help="A picture.", metavar="IMAGE")],
-    last: Annotated[str, Argument(help="Another.", metavar="IMAGE")],
+    first: Annotated[str, Argument(help="A picture.", metavar="IMAGE", callback=one_picture)],
+    last: Annotated[str, Argument(help="Another.", metavar="IMAGE", callback=one_picture)],
     out: Out,
     steps: Annotated[int, Option("--steps", help="Columns on the path, both ends included.", metavar="N")] = 9,
     path: Annotated[str, Option("--path", help="linear or spherical.")] = "linear",
@@ -190,7 +193,10 @@ def interpolate(
     overfit: Overfit = False,
     teacher: Teacher = "",
     classes: Annotated[
-        str, Option("--classes-of", help="Data set whose classes are named; default: what the teacher knows.")
+        str,
+        Option(
+            "--classes-of", help="Data set whose classes are named; default: what the teacher knows.", callback=data_set
+        ),
     ] = "",
     size: Annotated[int, Option("--size", help="Side of the grid that is asked.", metavar="N")] = 64,
     iterations: Annotated[int, Option("--iterations", help="Steps of an overfit.", min=1)] = 600,

@@ -22,6 +22,7 @@ from commands.common import (
     table,
 )
 from commands.islands_emerge import emerge
+from commands.paths import any_picture, outlines
 
 app = typer.Typer(
     help="Islands of agreement: shown, and measured against people's outlines.",
@@ -40,7 +41,7 @@ GridSide = Annotated[int, typer.Option("--grid", help="Side of the grids looked 
 
 @app.command("show")
 def show(
-    images: Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...")],
+    images: Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...", callback=any_picture)],
     out: Out,
     backbone: BackboneOption = "",
     layers: Layers = "all",
@@ -73,7 +74,9 @@ def show(
 
 @app.command("score")
 def score(
-    data: Annotated[str, typer.Argument(help="bsds500 folder, pictures with masks, or composites[:SOURCE].")],
+    data: Annotated[
+        str, typer.Argument(help="bsds500 folder, pictures with masks, or composites[:SOURCE].", callback=outlines)
+    ],
     out: Out,
     backbone: BackboneOption = "",
     layers: Layers = "all",

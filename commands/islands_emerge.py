@@ -21,12 +21,19 @@ from commands.common import (
     say,
     table,
 )
+from commands.paths import data_set_or_composites
 
 
 def emerge(
     out: Out,
     data: Annotated[
-        str, typer.Option("--data", help="composites, or a folder of class folders (no masks).", metavar="DATA")
+        str,
+        typer.Option(
+            "--data",
+            help="composites, or a folder of class folders (no masks).",
+            metavar="DATA",
+            callback=data_set_or_composites,
+        ),
     ] = "composites",
     source: Annotated[
         str,

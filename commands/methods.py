@@ -22,12 +22,14 @@ def root() -> None:
 @app.command("list")
 def list_methods(as_json: Json = False) -> None:
     """Every method, what it needs and where its settings are from."""
-    from experiments.methods import METHODS
+    from experiments.methods_list import LISTED
 
     rows: list[dict[str, Any]] = []
-    for name, make in METHODS.items():
-        needs = [what for what, wanted in (("text", make.needs_text), ("labels", make.needs_shots)) if wanted]
-        rows.append({"name": name, "what": make.what, "needs": needs, "stream": make.stateful, "source": make.source})
+    for name, entry in LISTED.items():
+        needs = [what for what, wanted in (("text", entry.needs_text), ("labels", entry.needs_shots)) if wanted]
+        rows.append(
+            {"name": name, "what": entry.what, "needs": needs, "stream": entry.stateful, "source": entry.source}
+        )
     if as_json:
         emit_json({"methods": rows})
         return

@@ -24,6 +24,7 @@ from commands.common import (
     say,
     table,
 )
+from commands.paths import data_set
 
 app = typer.Typer(
     help="Objectives that could beat the teacher: chosen on one half, confirmed once on the other.",
@@ -52,7 +53,7 @@ def candidates(as_json: Json = False) -> None:
 @app.command("select")
 def select(
     out: Out,
-    data: Annotated[str, typer.Argument(help="A data set with labels.")] = "cifar10-sample",
+    data: Annotated[str, typer.Argument(help="A data set with labels.", callback=data_set)] = "cifar10-sample",
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="With a grid; `apm teachers`.")] = "glom-tiny",
     conditions: Annotated[
         str,
@@ -125,7 +126,9 @@ def confirm(
 
 
 def prompts(
-    data: Annotated[str, typer.Argument(help="A data set; only its split `train` is read.")] = "fashion-mnist",
+    data: Annotated[
+        str, typer.Argument(help="A data set; only its split `train` is read.", callback=data_set)
+    ] = "fashion-mnist",
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="With a text encoder.")] = "glom-tiny",
     shots: Annotated[int, typer.Option("--shots", help="Pictures a class to learn from.", min=1)] = 16,
     held: Annotated[int, typer.Option("--held", help="Further pictures a class to score on.", min=1)] = 100,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.common import Classes, Corrupt, Device, Json, Quiet, emit_json, percent, progress, say, started, table
+from commands.paths import data_set
 
 app = typer.Typer(
     help="Teachers: what can be named, and their zero-shot accuracy.", invoke_without_command=True, add_completion=False
@@ -35,7 +36,7 @@ def teachers(context: typer.Context, as_json: Json = False) -> None:
 @app.command("score")
 def score(
     teacher: Annotated[str, typer.Argument(help="A teacher.")],
-    data: Annotated[str, typer.Argument(help="A data set.")],
+    data: Annotated[str, typer.Argument(help="A data set.", callback=data_set)],
     templates: Annotated[
         str, typer.Option("--templates", help="Comma-separated: simple, imagenet, photo, seen, or files.")
     ] = "simple",

@@ -28,6 +28,7 @@ from commands.common import (
     started,
     table,
 )
+from commands.paths import data_set, one_picture
 
 if TYPE_CHECKING:
     from experiments.ttt_run import TTTRun
@@ -73,7 +74,9 @@ def request_from(
 
 @app.command("run")
 def run(
-    data: Annotated[str, typer.Argument(help="Image folder, CSV/TSV manifest, or a name from `apm datasets`.")],
+    data: Annotated[
+        str, typer.Argument(help="Image folder, CSV/TSV manifest, or a name from `apm datasets`.", callback=data_set)
+    ],
     out: Out,
     teacher: Teacher = "glom-tiny",
     classes: Classes = None,
@@ -232,12 +235,13 @@ def report(
 
 @app.command("trace")
 def trace(
-    image: Annotated[str, typer.Argument(help="A picture.")],
+    image: Annotated[str, typer.Argument(help="A picture.", callback=one_picture)],
     out: Out,
     teacher: Teacher = "glom-tiny",
     classes: Classes = None,
     data: Annotated[
-        str | None, typer.Option("--classes-of", help="Take the class names of this data set.", metavar="DATA")
+        str | None,
+        typer.Option("--classes-of", help="Take the class names of this data set.", metavar="DATA", callback=data_set),
     ] = None,
     templates: Templates = "simple",
     corruption: CorruptionOption = None,

@@ -1,6 +1,6 @@
 """The tables' methods under one protocol: `fit` on a few labelled pictures where there are any, then `predict` each.
 
-A new method is one class and one decorator; `apm methods list` shows them.
+A new method is one class, one decorator and one line in `experiments.methods_list`, which `apm methods list` shows.
 """
 
 from experiments.methods import (  # noqa: F401  (each registers its own)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
-from experiments.methods.base import METHODS, Method, Task
+from experiments.methods.base import Method, Task, register
 from glom.columns import picture
 from glom.errors import RunError
 from glom.objectives import OBJECTIVES, get_objective, require
@@ -22,7 +22,6 @@ class Adapted(Method):
     Several pictures are adapted side by side, each with its own weights, optimiser state and random numbers.
     """
 
-    source = "Modi & Rawat 2024, section 3; preset `fast` or `published` (docs/ttt.md)"
     objective = "token-mse"
     settings: TTTSettings
 
@@ -64,13 +63,5 @@ def _name(objective: str) -> str:
     return "apm" if objective == "token-mse" else f"apm-{objective.removeprefix('token').strip('+-').replace('+', '-')}"
 
 
-for _objective, _entry in OBJECTIVES.items():
-    METHODS[_name(_objective)] = type(
-        f"Adapted_{_objective}",
-        (Adapted,),
-        {
-            "name": _name(_objective),
-            "objective": _objective,
-            "what": f"an APM overfit on the test picture, {_objective}",
-        },
-    )
+for _objective in OBJECTIVES:
+    register(type(f"Adapted_{_objective}", (Adapted,), {"name": _name(_objective), "objective": _objective}))

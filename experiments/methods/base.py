@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.methods.views import ViewCache, augmented
+from experiments.methods_list import LISTED
 from glom.datasets.align import aligned_head
 from glom.datasets.base import ImageDataset
 from glom.errors import InputError, unknown
@@ -96,7 +97,7 @@ class Method(ABC):
     """One way to classify a test picture.
 
     Attributes:
-        name: in tables and on the command line. what: in a few words, with the paper. source: where settings are from.
+        name: in tables and on the command line. what, source: from `experiments.methods_list`, as are the next two.
         needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures; `prepare` may find
             out whether this task needs them. why_shots: what is said where they are missing.
         stateful: whether earlier test pictures change later answers; then order matters, and one process sees them all
@@ -153,7 +154,10 @@ METHODS: dict[str, type[Method]] = {}
 
 
 def register(make: type[Method]) -> type[Method]:
-    """Put a class into the table under its name."""
+    """Put a class into the table under its name, with what the list of methods says of it."""
+    listed = LISTED[make.name]
+    make.what, make.source, make.stateful = listed.what, listed.source, listed.stateful
+    make.needs_text, make.needs_shots = listed.needs_text, listed.needs_shots
     METHODS[make.name] = make
     return make
 

@@ -64,10 +64,6 @@ class TDA(Method):
     """
 
     name = "tda"
-    what = "caches of the surest test pictures so far (depends on their order)"
-    source = "Karmanov et al. 2024 (CVPR), section 3 and the released settings for ImageNet"
-    stateful = True
-    needs_text = True
 
     def __init__(self, settings: TDASettings | None = None) -> None:
         self.settings: TDASettings = settings or TDASettings()

@@ -29,8 +29,6 @@ from glom.masked.network import encode, reconstruction, side_of
 from glom.masked.parts import PARTS, load_masked, load_part, part_of
 from glom.seeds import sample_seed
 
-SOURCE = "Gandelsman et al. 2022 (NeurIPS), section 3"
-
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -132,8 +130,6 @@ class FineTune(MaskedMethod):
     """Encoder and head, end to end."""
 
     name = part = "fine-tune"
-    what = "a masked autoencoder's encoder and head trained end to end; no adaptation"
-    source = SOURCE
 
 
 @register
@@ -141,8 +137,6 @@ class JointTrain(MaskedMethod):
     """Encoder, decoder and head on the sum of both losses."""
 
     name = part = "joint-train"
-    what = "as fine-tune, with the reconstruction loss beside; no adaptation"
-    source = SOURCE
 
     def loss(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.rand(len(images), side_of(self.model.mae) ** 2, generator=generator).to(images.device)
@@ -154,8 +148,6 @@ class ViTProbe(MaskedMethod):
     """A small transformer on the frozen encoder's tokens."""
 
     name = part = "vit-probe"
-    what = "a transformer head on a masked autoencoder's frozen encoder"
-    source = f"{SOURCE}; fitting as in the released main_prob.py"
 
     def loss(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
@@ -173,8 +165,6 @@ class TTTMAE(ViTProbe):
     """
 
     name = "ttt-mae"
-    what = "ViT Probe, the encoder trained on the test picture's reconstruction first"
-    source = f"{SOURCE}; the network's own settings, else 20 steps, batch 128, SGD 0.005, momentum 0.9, decay 0.2"
 
     def __init__(self, settings: AdaptSettings | None = None) -> None:
         self.given = settings

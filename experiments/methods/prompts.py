@@ -73,8 +73,6 @@ def prompt_preset(method: str, teacher: str, preset: str) -> PromptSettings:
 class Learned(Method):
     """What CoOp and CoCoOp share: the loop."""
 
-    needs_text = True
-    needs_shots = True
     settings: PromptSettings
 
     def __init__(self, settings: PromptSettings | None = None) -> None:
@@ -139,8 +137,6 @@ class CoOp(Learned):
     """Context vectors shared by all classes."""
 
     name = "coop"
-    what = "context vectors learned from labelled pictures"
-    source = "Zhou et al. 2022 (IJCV), section 4.1: SGD 0.002, 50 to 200 epochs, 'a photo of a'; glom-tiny: its own"
 
     def parameters(self) -> list[Tensor]:
         return [self.context]
@@ -168,8 +164,6 @@ class CoCoOp(Learned):
     """Context vectors moved by a small net that reads the picture's token: v_m(x) = v_m + h(x) (its equation 3)."""
 
     name = "cocoop"
-    what = "CoOp with a context that depends on the picture"
-    source = "Zhou et al. 2022 (CVPR), section 4: SGD 0.002, batch 1, 10 epochs, 'a photo of a'; glom-tiny: its own"
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)

@@ -69,8 +69,6 @@ class TrainedAPM(Method):
     """The trained machine's token after `steps` steps; the machine is set back for the next picture."""
 
     name = "apm-trained"
-    what = "an APM trained on the teacher's grids, a few steps of token and grid"
-    source = "this project, docs/objective.md: five steps of Adam at 0.0001, fixed in advance"
     together = 8
 
     def __init__(self, settings: TrainedSettings | None = None) -> None:

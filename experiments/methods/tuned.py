@@ -37,9 +37,6 @@ class TPT(Method):
     """
 
     name = "tpt"
-    what = "a prompt tuned on 64 views of the test picture"
-    source = "Shu et al. 2022 (NeurIPS), section 4.1: 64 views, a tenth, one step of AdamW at 0.005"
-    needs_text = True
 
     def __init__(self, settings: TPTSettings | None = None) -> None:
         self.settings = settings or TPTSettings()
@@ -87,7 +84,6 @@ class TunedFromSettings(TPTSettings):
 class _TunedFrom(TPT):
     """TPT whose context starts from a learned one, `first`'s."""
 
-    needs_shots = True
     first: CoOp | CoCoOp
 
     def prepare(self, task: Task) -> None:
@@ -115,8 +111,6 @@ class TPTCoOp(_TunedFrom):
     """TPT from CoOp's context."""
 
     name = "tpt+coop"
-    what = "TPT from CoOp's context"
-    source = "Shu et al. 2022, table 1"
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,8 +128,6 @@ class TPTCoCoOp(_TunedFrom):
     """
 
     name = "tpt+cocoop"
-    what = "TPT from CoCoOp's context for the picture"
-    source = "Shu et al. 2022, table 1"
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,8 +182,6 @@ class MEMO(Method):
     """The image tower itself, one step on the marginal entropy of all views; its weights are put back afterwards."""
 
     name = "memo"
-    what = "marginal entropy over AugMix views, adapting the image tower"
-    source = "Zhang, Levine & Finn 2022 (NeurIPS): its release's setting for CIFAR-10, or for ImageNet, by picture size"
 
     def __init__(self, settings: MEMOSettings | None = None) -> None:
         """`settings`: None for the preset that `prepare` finds."""

@@ -42,8 +42,6 @@ class Zero(_Views):
     """
 
     name = "zero"
-    what = "a vote of the surest 30 % of 64 views"
-    source = "Farina et al. 2024 (NeurIPS), algorithm 1 and its release: 64 views, the surest 0.3"
 
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         logits = self.view_logits(image, seed)
@@ -62,8 +60,6 @@ class MeanOfViews(_Views):
     """The mean probability of the surest views: what TPT's gradient works on, without the gradient."""
 
     name = "views"
-    what = "the mean probability of the surest tenth of 64 views"
-    source = "the baseline of Shu et al. 2022, section 5"
 
     def __init__(self) -> None:
         super().__init__(VotingSettings(share=0.1))

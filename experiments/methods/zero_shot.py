@@ -22,8 +22,6 @@ class ZeroShot(Method):
     """CLIP with 'a photo of a {}.'; a classifier as it is."""
 
     name = "zero-shot"
-    what = "the teacher with one template"
-    source = "Radford et al. 2021, section 3.1.4"
 
     def __init__(self, settings: ZeroShotSettings | None = None) -> None:
         self.settings = settings or ZeroShotSettings()
@@ -41,9 +39,6 @@ class Ensemble(ZeroShot):
     """Class embeddings averaged over 80 templates."""
 
     name = "ensemble"
-    what = "80 templates averaged"
-    source = "Radford et al. 2021, section 3.1.4"
-    needs_text = True
 
     def __init__(self) -> None:
         super().__init__(ZeroShotSettings("imagenet"))

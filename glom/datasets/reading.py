@@ -106,6 +106,20 @@ def _from(
             raise InputError(f"{name}: the file is empty (0 bytes)")
         return _read(io.BytesIO(source), name, limit, finish)
     path = Path(source)
+    check_file(path)
+    where = one_line(path)
+    try:
+        with path.open("rb") as file:
+            return _read(file, where, limit, finish)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(f"{where}: cannot be read ({reason})") from error
+
+
+def check_file(path: Path) -> None:
+    """See that a picture's file is there, without opening it. Raises `InputError`: missing, a folder, empty."""
     where = one_line(path)
     try:
         if path.is_dir():
@@ -114,8 +128,6 @@ def _from(
             raise InputError(f"{where}: not a regular file")
         if path.stat().st_size == 0:
             raise InputError(f"{where}: the file is empty (0 bytes)")
-        with path.open("rb") as file:
-            return _read(file, where, limit, finish)
     except InputError:
         raise
     except FileNotFoundError:

@@ -163,17 +163,40 @@ def _open(spec: str, root: Path | None, split: str, renamed: bool, download: boo
                 if colon or not Path(spec).is_dir():
                     raise
                 raise NotThereError(f"{error}; the folder of that name here is opened as ./{spec}") from None
+    path = _path(spec, root)
+    return folder_dataset(path, split, renamed) if path.is_dir() else manifest_dataset(path, renamed)
+
+
+def check_spec(spec: str) -> None:
+    """Whether `open_dataset` would find something, in no time: neither lists a folder nor imports anything heavy.
+
+    Raises:
+        InputError: no data set, file or folder of that name, or a named one that is not there.
+    """
+    named, colon, place = spec.partition(":")
+    name, slash, variant = named.partition("/")
+    if named in _REGISTRY and (place or not colon):
+        return
+    if name in NAMED and (place or not colon) and bool(NAMED[name].variants) >= bool(slash):
+        where = Path(place).expanduser() if place else data_root()
+        if NAMED[name].find(where, variant) is None and (colon or not Path(spec).is_dir()):
+            raise NAMED[name].not_there(where, variant)
+    elif spec.strip():
+        _path(spec, None)
+
+
+def _path(spec: str, root: Path | None) -> Path:
+    """The file or folder that `spec` names where it names no registered data set. Raises `InputError` for neither."""
+    named, colon, _ = spec.partition(":")
     path = Path(spec).expanduser()
     if root is not None:
         path = root / path
     try:
-        is_folder, is_there = path.is_dir(), path.exists()
+        is_there = path.exists()
     except (OSError, ValueError):
-        is_folder = is_there = False
-    if is_folder:
-        return folder_dataset(path, split, renamed)
+        is_there = False
     if is_there:
-        return manifest_dataset(path, renamed)
+        return path
     if re.fullmatch(r"[\w-]+", named):
         hint = f"and there is no file or folder of that name in {one_line(path.absolute().parent)}"
         raise unknown("data set", named, [*_REGISTRY, *NAMED], "" if colon else hint)

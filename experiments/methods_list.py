@@ -1,0 +1,107 @@
+"""What is said of every method, apart from the methods: listing them costs no import of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What `apm methods list` says of a method.
+
+    Attributes:
+        what: in a few words. source: where its settings are from, the publication first.
+        needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures.
+        stateful: whether earlier test pictures change later answers.
+    """
+
+    what: str
+    source: str
+    needs_text: bool = False
+    needs_shots: bool = False
+    stateful: bool = False
+
+
+LISTED: dict[str, Entry] = {
+    "apm": Entry(
+        "an APM overfit on the test picture, token-mse",
+        "Modi & Rawat 2024, section 3; preset `fast` or `published` (docs/ttt.md)",
+    ),
+    "apm-cosine": Entry(
+        "an APM overfit on the test picture, token-cosine",
+        "Modi & Rawat 2024, section 3; preset `fast` or `published` (docs/ttt.md)",
+    ),
+    "apm-grid": Entry(
+        "an APM overfit on the test picture, token+grid",
+        "Modi & Rawat 2024, section 3; preset `fast` or `published` (docs/ttt.md)",
+    ),
+    "apm-grid-rgb": Entry(
+        "an APM overfit on the test picture, token+grid+rgb",
+        "Modi & Rawat 2024, section 3; preset `fast` or `published` (docs/ttt.md)",
+    ),
+    "apm-rgb": Entry(
+        "an APM overfit on the test picture, token+rgb",
+        "Modi & Rawat 2024, section 3; preset `fast` or `published` (docs/ttt.md)",
+    ),
+    "tda": Entry(
+        "caches of the surest test pictures so far (depends on their order)",
+        "Karmanov et al. 2024 (CVPR), section 3 and the released settings for ImageNet",
+        needs_text=True,
+        stateful=True,
+    ),
+    "fine-tune": Entry(
+        "a masked autoencoder's encoder and head trained end to end; no adaptation",
+        "Gandelsman et al. 2022 (NeurIPS), section 3",
+    ),
+    "joint-train": Entry(
+        "as fine-tune, with the reconstruction loss beside; no adaptation",
+        "Gandelsman et al. 2022 (NeurIPS), section 3",
+    ),
+    "vit-probe": Entry(
+        "a transformer head on a masked autoencoder's frozen encoder",
+        "Gandelsman et al. 2022 (NeurIPS), section 3; fitting as in the released main_prob.py",
+    ),
+    "ttt-mae": Entry(
+        "ViT Probe, the encoder trained on the test picture's reconstruction first",
+        "Gandelsman et al. 2022 (NeurIPS), section 3; the network's own settings, else 20 steps, batch 128, SGD 0.005, "
+        "momentum 0.9, decay 0.2",
+    ),
+    "coop": Entry(
+        "context vectors learned from labelled pictures",
+        "Zhou et al. 2022 (IJCV), section 4.1: SGD 0.002, 50 to 200 epochs, 'a photo of a'; glom-tiny: its own",
+        needs_text=True,
+        needs_shots=True,
+    ),
+    "cocoop": Entry(
+        "CoOp with a context that depends on the picture",
+        "Zhou et al. 2022 (CVPR), section 4: SGD 0.002, batch 1, 10 epochs, 'a photo of a'; glom-tiny: its own",
+        needs_text=True,
+        needs_shots=True,
+    ),
+    "apm-trained": Entry(
+        "an APM trained on the teacher's grids, a few steps of token and grid",
+        "this project, docs/objective.md: five steps of Adam at 0.0001, fixed in advance",
+    ),
+    "tpt": Entry(
+        "a prompt tuned on 64 views of the test picture",
+        "Shu et al. 2022 (NeurIPS), section 4.1: 64 views, a tenth, one step of AdamW at 0.005",
+        needs_text=True,
+    ),
+    "tpt+coop": Entry("TPT from CoOp's context", "Shu et al. 2022, table 1", needs_text=True, needs_shots=True),
+    "tpt+cocoop": Entry(
+        "TPT from CoCoOp's context for the picture", "Shu et al. 2022, table 1", needs_text=True, needs_shots=True
+    ),
+    "memo": Entry(
+        "marginal entropy over AugMix views, adapting the image tower",
+        "Zhang, Levine & Finn 2022 (NeurIPS): its release's setting for CIFAR-10, or for ImageNet, by picture size",
+    ),
+    "zero": Entry(
+        "a vote of the surest 30 % of 64 views",
+        "Farina et al. 2024 (NeurIPS), algorithm 1 and its release: 64 views, the surest 0.3",
+    ),
+    "views": Entry(
+        "the mean probability of the surest tenth of 64 views", "the baseline of Shu et al. 2022, section 5"
+    ),
+    "zero-shot": Entry("the teacher with one template", "Radford et al. 2021, section 3.1.4"),
+    "ensemble": Entry("80 templates averaged", "Radford et al. 2021, section 3.1.4", needs_text=True),
+}
