@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from commands.common import Classes, Corrupt, Device, Json, Quiet, emit_json, percent, progress, say, started, table
+from commands.common import (
+    Classes,
+    Corrupt,
+    Device,
+    Json,
+    Quiet,
+    Seed,
+    emit_json,
+    percent,
+    progress,
+    say,
+    started,
+    table,
+)
 from commands.paths import data_set
 
 app = typer.Typer(
@@ -47,6 +60,7 @@ def score(
     ] = None,
     corrupt: Corrupt = "crop",
     limit: Annotated[int | None, typer.Option("--limit", help="At most N samples.")] = None,
+    seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -56,9 +70,7 @@ def score(
 
     rows = []
     events = started(
-        score_teacher(
-            teacher, data, templates.split(","), split, corruption, limit, device, place=corrupt, classes=classes
-        )
+        score_teacher(teacher, data, templates.split(","), split, corruption, limit, device, seed, corrupt, classes)
     )
     with progress(quiet) as bar:
         task = bar.add_task("encoding", total=None)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+
+from commands.common import Classes
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
@@ -39,3 +42,47 @@ def test_every_link_to_a_file_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text()):
         if not target.startswith("http"):
             assert (folder / target).exists(), f"{page}: {target}"
+
+
+# Commands that run no network: they list, check, fetch or compare what is there.
+LISTINGS = {
+    "doctor", "ttt report", "islands compare", "claims", "methods list", "ablate objective candidates", "datasets list",
+    "datasets check", "datasets prepare", "completion bash", "completion zsh", "completion fish",
+}  # fmt: skip
+
+
+def options() -> dict[str, set[str]]:
+    """The options of every command that has none below it."""
+    from cli import app
+
+    def below(words: list[str], command: Any) -> dict[str, set[str]]:
+        if not hasattr(command, "list_commands"):
+            return {" ".join(words): {name for param in command.params for name in param.opts}}
+        parts = [below([*words, name], command.get_command(None, name)) for name in command.list_commands(None)]
+        return {name: found for part in parts for name, found in part.items()}
+
+    return below([], typer.main.get_command(app))
+
+
+@pytest.mark.parametrize("option", ["--seed", "--device", "--quiet"])
+def test_the_readme_names_every_command_without_an_option_that_the_others_have(option):
+    text = " ".join((ROOT / "README.md").read_text().split())
+    [said] = re.findall(f"`{option}`, but for (.*?), (?:where|which)", text)
+    named = set()
+    for words in re.findall(r"`([^`]+)`", said):
+        *group, last = words.split()
+        named |= {" ".join([*group, name]) for name in last.split("|")}
+    without = {name for name, found in options().items() if option not in found and name not in LISTINGS}
+    assert named == without
+
+
+def test_the_readme_says_who_gives_json():
+    assert "all but `completion` take `--json`" in " ".join((ROOT / "README.md").read_text().split())
+    without = {name for name, found in options().items() if "--json" not in found}
+    assert without == {name for name in LISTINGS if name.startswith("completion")}
+
+
+def test_no_help_says_that_class_names_are_one_a_line_alone():
+    assert "one a line, alone or after its folder" in str(Classes.__metadata__[0].help)
+    shared = [name for name, found in options().items() if "--classes" in found]
+    assert {"ttt run", "ttt trace", "benchmark", "teachers score"} <= set(shared)
