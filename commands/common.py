@@ -46,7 +46,7 @@ Classes = Annotated[
     str | None,
     typer.Option(
         "--classes",
-        help="File of class names: one a line, alone or after its folder, wnid or index and a tab.",
+        help="File of class names, one a line, alone or beside an index, wnid or folder.",
         metavar="FILE",
         callback=class_list,
     ),

@@ -76,7 +76,7 @@ def data_set_or_composites(value: str) -> str:
 def class_list(value: str | None) -> str | None:
     """A file of class names; nothing is nothing."""
     if value is not None:
-        from glom.datasets.classes import read_lines
+        from glom.datasets.class_files import read_class_file
 
-        read_lines(Path(value))
+        read_class_file(Path(value))
     return value

@@ -83,6 +83,6 @@ def test_the_readme_says_who_gives_json():
 
 
 def test_no_help_says_that_class_names_are_one_a_line_alone():
-    assert "one a line, alone or after its folder" in str(Classes.__metadata__[0].help)
+    assert "alone or beside an index, wnid or folder" in str(Classes.__metadata__[0].help)
     shared = [name for name, found in options().items() if "--classes" in found]
     assert {"ttt run", "ttt trace", "benchmark", "teachers score"} <= set(shared)
