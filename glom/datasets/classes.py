@@ -130,9 +130,9 @@ def rename_classes(dataset: ImageDataset, path: Path) -> ImageDataset:
     labels = list(range(len(keys))) if len(file.names) == len(keys) else used
     called = {label: {_plain(keys[label]), _plain((dataset.classes or keys)[label])} for label in labels}
     for given in filter(None, (file.keys, file.names)):
-        position = _positions(called, given)
-        if position is not None:
-            return _placed(dataset, file, position, "")
+        found = _positions(called, given)
+        if found is not None:
+            return _placed(dataset, file, found, "")
     opaque = [keys[label] for label in labels]
     if file.folders or not all(OPAQUE.fullmatch(key) for key in opaque):
         raise _mismatch(where, dataset, labels, list(file.folders or file.names))
