@@ -178,6 +178,24 @@ def test_open_clip_folders_with_torch_files(architecture, tmp_path, file):
     assert "preprocess_cfg; assumed: mean (0.48145466" in said[0]
 
 
+def test_an_open_clip_folder_on_the_hub_loads_from_the_cache(architecture, tmp_path, monkeypatch):
+    _, _, model = architecture
+    commit = "0123456789" * 4
+    folder = tmp_path / "hub" / "models--org--tiny" / "snapshots" / commit
+    folder.mkdir(parents=True)
+    (folder.parents[1] / "refs").mkdir()
+    (folder.parents[1] / "refs" / "main").write_text(commit)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {**VIT, "quick_gelu": True}}))
+    torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("glom.teachers.hub.reachable", lambda *_, **__: False)
+    teacher, _ = _load("open_clip:hf-hub:org/tiny")
+    with torch.no_grad():
+        torch.testing.assert_close(teacher.token(PICTURES), model.encode_image(PICTURES))
+    with pytest.raises(InputError, match="cannot be reached; give a local folder"):
+        _load("open_clip:hf-hub:org/none")
+
+
 # -- one's own classifier ----------------------------------------------------------------------------------------------
 
 TEN = ["plane", "car", "ship", "cat", "deer", "dog", "frog", "horse", "bird", "truck"]

@@ -1,5 +1,6 @@
 """Teachers of every family, with random weights and no network: shapes, values, heads, and what is refused."""
 
+import importlib
 import json
 import socket
 import subprocess
@@ -338,13 +339,32 @@ def test_hf_without_a_tokenizer_reads_pictures_only(hf_folders, tmp_path):
         teacher.zero_shot_head(["cat"])
 
 
+@pytest.mark.parametrize("family", ["dinov2", "clip"])
+def test_hf_weights_under_other_names_and_prefixes(hf_folders, tmp_path, family):
+    plain = load_teacher(f"hf:{hf_folders / family}", device="cpu")
+    state = load_file(hf_folders / family / "model.safetensors")
+    under = {f"module.model.{key}": value for key, value in state.items()}
+    for label, save, name, what in (
+        ("bin", torch.save, "pytorch_model.bin", state),
+        ("wrapped", torch.save, "pytorch_model.bin", {"state_dict": under}),
+        ("prefixed", save_file, "model.safetensors", under),
+        ("variant", save_file, "model.fp16.safetensors", {key: value.half() for key, value in state.items()}),
+    ):
+        folder = _copy(hf_folders / family, tmp_path / label, "model")
+        save(what, folder / name)
+        loaded = load_teacher(f"hf:{folder}", device="cpu")
+        images = _pictures(plain)
+        torch.testing.assert_close(loaded.token(images), plain.token(images), atol=1e-2, rtol=1e-2)
+
+
 def test_hf_folders_that_are_refused(hf_folders, tmp_path):
     _refused(f"hf:{tmp_path / 'gone'}", "no such model folder")
     (tmp_path / "empty").mkdir()
     _refused(f"hf:{tmp_path / 'empty'}", r"no config\.json")
     folder = _copy(hf_folders / "dinov2", tmp_path / "pickled", "model")
-    torch.save(load_file(hf_folders / "dinov2" / "model.safetensors"), folder / "pytorch_model.bin")
-    _refused(f"hf:{folder}", r"no \.safetensors weights")
+    _refused(f"hf:{folder}", "no weights in")
+    torch.save(torch.nn.Linear(1, 1), folder / "pytorch_model.bin")
+    _refused(f"hf:{folder}", "holds code")
     state = load_file(hf_folders / "dinov2" / "model.safetensors")
     for label, key, value, match in (
         ("nan", "layernorm.weight", torch.full((32,), float("nan")), "NaN in 'layernorm.weight'"),
@@ -438,6 +458,40 @@ def test_names_that_do_not_exist():
     _refused("glom-tinny", "did you mean glom-tiny")
     _refused("open_clap:ViT-B-32", "did you mean open_clip")
     _refused("timm:", "names no model")
+
+
+@pytest.fixture
+def clean_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+
+def test_a_teacher_family_is_one_decorator(clean_registry):
+    asked = []
+
+    @registry.register_teacher("mine", "my own encoder")
+    def load(name, model, weights, runtime):
+        asked.append((name, model, weights, str(runtime.device)))
+        return load_teacher("timm:test_vit@random", device="cpu")
+
+    assert load_teacher("mine:small@w.safetensors", device="cpu").width == 64
+    load_teacher("mine:small", device="cpu")
+    assert asked == [
+        ("mine:small@w.safetensors", "small", "w.safetensors", "cpu"),
+        ("mine:small", "small", None, "cpu"),
+    ]
+    rows = {row.name: row.what for row in teacher_names(ask_hub=False)}
+    assert rows["mine:MODEL[@WEIGHTS]"] == "my own encoder"
+    _refused("main:small", "did you mean mine")
+    for family, match in (("mine", "registered already"), ("timm", "registered already"), ("No name", "cannot name")):
+        with pytest.raises(InputError, match=match):
+            registry.register_teacher(family, "again")(load)
+
+
+def test_every_family_is_declared_by_its_decorator():
+    assert set(registry._DECLARED) == {"open_clip", "hf", "timm", *registry.SHIPPED}
+    for module, _ in registry._DECLARED.values():
+        importlib.import_module(module)
+    assert set(registry._DECLARED) <= set(registry._REGISTRY)
 
 
 def test_devices_and_precisions():

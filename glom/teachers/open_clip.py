@@ -1,9 +1,9 @@
 """open_clip models as teachers: any architecture and pretrained tag, a local file, or a folder in open_clip's format.
 
 `open_clip:ViT-L-14@openai`, `open_clip:ViT-L-14@openai=weights.safetensors`, `open_clip:ViT-B-32@random` (random
-weights, the same every time: for tests and timing) and `open_clip:FOLDER` with `open_clip_config.json` and a weights
-file beside it. A weights file holds neither its activation (QuickGELU or GELU) nor its preprocessing: the tag it stems
-from says both.
+weights, the same every time: for tests and timing), `open_clip:FOLDER` with `open_clip_config.json` and a weights file
+beside it, and `open_clip:hf-hub:ORG/NAME`, such a folder on the hub. A weights file holds neither its activation
+(QuickGELU or GELU) nor its preprocessing: the tag it stems from says both.
 
 The shipped `glom-tiny` is such a folder, in open_clip's own format: once `glom.teachers.tiny` is imported (it registers
 the image tower with timm), `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads it too.
@@ -31,8 +31,10 @@ from torch import Tensor, nn
 
 from glom.errors import InputError, unknown
 from glom.notices import notice
+from glom.teachers import registry
 from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
 from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path, reachable
+from glom.teachers.registry import register_teacher
 from glom.teachers.tiny import GlomTinyTrunk
 from glom.weights import TORCH_SUFFIXES, check_state, load_state_dict
 
@@ -42,6 +44,7 @@ STEMS = ("open_clip_model", "open_clip_pytorch_model", "model", "pytorch_model")
 FOLDER_WEIGHTS = tuple(stem + suffix for suffix in (".safetensors", *TORCH_SUFFIXES) for stem in STEMS)
 PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
 FILE = "FILE.safetensors"
+HUB = "hf-hub:"  # before a model's name on the hub, as open_clip writes it
 DEFAULT = "default"  # before a file: open_clip's own settings, those of weights trained without a tag
 
 
@@ -94,6 +97,7 @@ class OpenClipTeacher(FrozenTeacher):
         return self._model.encode_text(self._tokenizer(sentences).to(self.device))  # type: ignore[operator]
 
 
+@register_teacher("open_clip", "CLIP models of open_clip")
 def load_open_clip(name: str, model: str, weights: str | None, runtime: Runtime) -> OpenClipTeacher:
     """Load `open_clip:MODEL[@WEIGHTS]`.
 
@@ -107,6 +111,8 @@ def load_open_clip(name: str, model: str, weights: str | None, runtime: Runtime)
         InputError: unknown architecture or tag, no weights named, a file alone where tags disagree on what it needs, a
             hub out of reach, weights that do not fit.
     """
+    if model.startswith(HUB):
+        return load_folder(name, _from_hub(name, model.removeprefix(HUB)), runtime)
     folder = local_path(model.removeprefix("local-dir:"))
     if model.startswith("local-dir:") or looks_like_path(model) or (folder / CONFIG).is_file():
         return load_folder(name, folder, runtime)
@@ -138,6 +144,13 @@ def load_open_clip(name: str, model: str, weights: str | None, runtime: Runtime)
     return teacher
 
 
+@register_teacher("glom-tiny", "small CLIP for 32 px pictures, shipped")
+def load_glom_tiny(name: str, model: str, weights: str | None, runtime: Runtime) -> OpenClipTeacher:
+    """The shipped CLIP, a folder in open_clip's format. Raises `InputError` where its files are missing."""
+    del model, weights
+    return load_folder(name, registry.GLOM_TINY, runtime)
+
+
 def split_weights(model: str, weights: str, tags: list[str]) -> tuple[str, Path | None]:
     """What stands after the @ as (tag, file): either may be missing, both are where it is `random`.
 
@@ -161,6 +174,19 @@ def split_weights(model: str, weights: str, tags: list[str]) -> tuple[str, Path 
     if not path.is_file():
         raise InputError(f"no such weights file: {path}")
     return known, path
+
+
+def _from_hub(name: str, model: str) -> Path:
+    """The local folder of a hub model in open_clip's format, fetched where it is not in the cache."""
+    from huggingface_hub import snapshot_download
+
+    # Torch files are fetched only where there are no safetensors.
+    wanted = [CONFIG, "*.json", "*.txt", *(stem + ".safetensors" for stem in STEMS)]
+    with hub_access(name, "give a local folder instead: open_clip:FOLDER"):
+        folder = Path(snapshot_download(model, allow_patterns=wanted))
+        if not list(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(model, allow_patterns=[*wanted, *(f"{stem}.bin" for stem in STEMS)]))
+    return folder
 
 
 def _agreed(model: str, tags: list[str], keys: Sequence[str]) -> dict[str, Any]:

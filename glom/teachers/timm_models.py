@@ -21,6 +21,7 @@ from glom.errors import InputError, unknown
 from glom.notices import notice
 from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
 from glom.teachers.hub import hub_access, local_access, local_path
+from glom.teachers.registry import register_teacher
 from glom.weights import check_finite, check_state, load_state_dict
 from glom.zero_shot import IMAGENET_SIZE, imagenet_classes
 
@@ -98,6 +99,7 @@ def class_names(model: Any) -> Sequence[str] | None:
     return tuple(info.index_to_description(i) for i in range(count)) if info.num_classes() == count else None
 
 
+@register_teacher("timm", "timm models and their classifiers")
 def load_timm(name: str, model: str, weights: str | None, runtime: Runtime) -> TimmTeacher:
     """Load `timm:MODEL[@WEIGHTS]`.
 
