@@ -461,11 +461,14 @@ def test_names_that_do_not_exist():
 
 
 @pytest.fixture
-def clean_registry(monkeypatch):
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+def mine():
+    """Leaves the registry without the family that a test adds."""
+    yield
+    registry._REGISTRY.pop("mine", None)
 
 
-def test_a_teacher_family_is_one_decorator(clean_registry):
+@pytest.mark.usefixtures("mine")
+def test_a_teacher_family_is_one_decorator():
     asked = []
 
     @registry.register_teacher("mine", "my own encoder")
