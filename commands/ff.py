@@ -209,7 +209,7 @@ def goodness(
     rows = [(x, *(f"{v:.4g}" for v in values)) for x, values in zip(labels, found["goodness"], strict=True)]
     heads = ["label", *(f"layer {k + 1}" for k in range(layers))]
     sure = f"softmax {found['names']['softmax']}, {100 * found['softmax']:.0f} %"
-    title = f"{image}: read as {found['class']}; {sure}, among {found['among']:,} classes"
+    title = f"{Path(image).name}: read as {found['class']}; {sure}, among {found['among']:,} classes"
     table(heads, rows, title=title, right=range(1, layers + 1))
     say(f"figure: {found['figure']}; numbers: {found['numbers']}")
 

@@ -295,6 +295,6 @@ def trace(
         said = result["names"][str(step["class"])], f"{100 * step['probability']:.0f} %"
         rows.append((step["iteration"], loss, f"{step['cosine']:.4f}", *said, same))
     sure = f"{100 * result['teacher_probability']:.0f} %"
-    title = f"{image}: the teacher says {result['teacher_name']}, {sure} among {result['classes']:,} classes"
+    title = f"{Path(image).name}: the teacher says {result['teacher_name']}, {sure} among {result['classes']:,} classes"
     table(["iteration", "loss", "cosine", "prediction", "", "agrees"], rows, title=title, right=(0, 1, 2, 4))
     say(f"every iteration: {out}/trace.csv; figure: {out}/trace.png")

@@ -94,7 +94,7 @@ def evaluate(
     learner, twin, state = restore(folder, place)
     pictures = read_pictures(data, "test", data_root, limit=limit)
     check_fit(pictures, state["shape"], state["classes"], f"{folder} was trained on")
-    asked = Asked(pictures.name, len(pictures.labels), pictures.classes, str(folder)).say()
+    asked = Asked(f"{pictures.name}/test", len(pictures.labels), pictures.classes, str(folder)).say()
     scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
     images, labels = scaling(pictures.images, learner.dtype, place), pictures.labels.to(place)
     errors = error_rates(learner, images, labels)

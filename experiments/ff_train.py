@@ -124,7 +124,7 @@ def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[
     learner = Learner((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
     check_test_split(request, data)
     held = _held(request, data, out, resume)
-    asked = Asked(data.name, len(data.labels) + len(data.held_labels), data.classes).say()
+    asked = Asked(f"{data.name}/train", len(data.labels) + len(data.held_labels), data.classes).say()
     extra = {"command": public_command(), "classes": list(data.classes), "asked": asked.record()}
     with RunFolder(out, "ff", held, resume, extra) as folder:
         state = _begin(out, settings, data)

@@ -201,7 +201,7 @@ def _draw(
             plain(f"{result['classes'][i]}\n{100 * result['probabilities'][i]:.0f} %"), fontsize=8
         )
     axes[0, 0].set_ylabel("features (PCA)", fontsize=9)
-    axes[1, 0].set_ylabel("colours", fontsize=9)
+    axes[1, 0].set_ylabel(f"colours\n(class: likeliest of {result['among']:,})", fontsize=9)
     save(figure, out / "strip.png")
     for name, frames in (("features", features), ("colours", colours)):
         enlarged = [f.repeat(4, axis=0).repeat(4, axis=1) for f in frames]

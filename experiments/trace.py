@@ -64,8 +64,8 @@ def trace_case(case: Case, teacher_head: ZeroShotHead, request: TTTRun, device: 
 
 def titled(name: str, result: dict[str, Any]) -> str:
     """The name of a picture, and below it what was said of it, how surely, and among how many classes."""
-    said = [f"{who}: {result[f'{key}_name']} {100 * result[f'{key}_probability']:.0f} %" for who, key in WHO]
-    return f"{name}\n{', '.join(said)}, among {result['classes']:,} classes"
+    lines = [f"{who}: {result[f'{key}_name']} {100 * result[f'{key}_probability']:.0f} %" for who, key in WHO]
+    return "\n".join([name, *lines]) + f", of {result['classes']:,} classes"
 
 
 def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
