@@ -26,6 +26,7 @@ from glom.overfit import OverfitSettings, field_config, overfit, to_pixels
 from glom.seeds import sample_seed
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
+from probes.alike import psnr
 from probes.figures import strip, to_image
 
 CHUNK = 4096  # locations unfolded at a time: memory does not grow with the grid asked for
@@ -69,11 +70,6 @@ def unfold_grid(
         colours.append(to_pixels(percept.rgb[0].float()).cpu())
     shape = (height, width, -1)
     return torch.cat(features).reshape(shape).numpy(), torch.cat(colours).reshape(shape).numpy()
-
-
-def psnr(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of two arrays in [0, 1]."""
-    return float(-10 * np.log10(max(float(np.mean((prediction - target) ** 2)), 1e-12)))
 
 
 def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[dict[str, Any]]:

@@ -26,11 +26,12 @@ from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import grid_queries, picture
 from glom.devices import now, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
-from glom.overfit import OverfitSettings, from_pixels, overfit
+from glom.overfit import OverfitSettings, from_pixels, overfit, to_pixels
 from glom.seeds import sample_seed
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.grids import grid_teacher
 from glom.teachers.known import SHIPPED_MODELS
+from probes.alike import psnr
 from probes.fields import grid_scores, unfold_columns
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import enlarge, parse_partition, partition
@@ -107,15 +108,13 @@ def measure(
     assert token is not None and features is not None and rgb is not None
     grid = features[0].reshape(h, w, -1).cpu().numpy()
     labels = partition(grid, parse_partition(settings.partition), settings.seed)
-    wanted = torch.from_numpy(seen.colours).reshape(-1, 3)
-    squared = float((rgb[0].cpu() - from_pixels(wanted)).mul(torch.tensor([0.229, 0.224, 0.225])).square().mean())
     found: dict[str, Any] = {
         "error": float((token[0] - seen.token).square().sum() / seen.token.square().sum()),
         "cosine": float(F.cosine_similarity(token[0], seen.token, dim=0)),
         "agrees": None,
         "correct": None,
         "grid_r2": grid_scores(grid, seen.grid.cpu().numpy())["r2"],
-        "psnr": float(-10 * np.log10(max(squared, 1e-12))),
+        "psnr": psnr(to_pixels(rgb[0]).cpu().numpy(), seen.colours.reshape(-1, 3)),
         "islands_teacher": adjusted_rand(seen.islands, labels),
         "islands_truth": None,
         "covering": None,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.fold import psnr, unfold_grid
-from experiments.percepts import Array, area, digest, machine_from
+from experiments.fold import unfold_grid
+from experiments.percepts import area, digest, machine_from
 from glom.apm import APMConfig, AsynchronousPerceptionMachine
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import picture
@@ -22,6 +22,7 @@ from glom.errors import InputError
 from glom.files import file_stem
 from glom.overfit import OverfitSettings, from_pixels, overfit
 from glom.seeds import sample_seed
+from probes.alike import psnr, ssim
 from probes.figures import strip, to_image
 
 FINEST = 128  # cells a side of the colours an overfit learns; finer grids are asked between them
@@ -67,20 +68,6 @@ def colour_config(settings: DecodeSettings) -> APMConfig:
         readout="mean",
         rgb=(128, 128),
     )
-
-
-def ssim(found: Array, truth: Array) -> float | None:
-    """Structural similarity (Wang et al. 2004, scikit-image's, 7 x 7 windows) of two (h, w, 3) pictures in [0, 1].
-
-    Smaller pictures get a smaller window; None below 3 pixels a side.
-    """
-    from skimage.metrics import structural_similarity
-
-    window = min(7, *found.shape[:2])
-    window -= 1 - window % 2
-    if window < 3:
-        return None
-    return float(structural_similarity(truth, found, channel_axis=2, data_range=1.0, win_size=window))
 
 
 def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:

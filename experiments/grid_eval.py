@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.fold import psnr
 from experiments.grid_data import FEWEST, OnTheFly, Rows, Source, labels_of, split_data, to_input, unread_message
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine
@@ -26,6 +25,7 @@ from glom.errors import InputError
 from glom.overfit import to_pixels
 from glom.statistics import bootstrap_ci
 from glom.teachers.grids import Encoder, grid_teacher
+from probes.alike import psnr
 
 BATCH = 64
 DECODE_BATCH = 16

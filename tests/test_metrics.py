@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.metrics import peak_signal_noise_ratio
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from glom.errors import InputError
 from probes import metrics
+from probes.alike import psnr
 from probes.partition import (
     colour_position,
     components,
@@ -145,3 +149,17 @@ def test_components_and_enlarging():
 def test_partitions_that_are_none(text):
     with pytest.raises(InputError, match="--partition"):
         parse_partition(text)
+
+
+def test_psnr_is_one_function_and_equals_scikit_images():
+    rng = np.random.default_rng(0)
+    truth = rng.random((9, 7, 3), dtype=np.float32)
+    found = (truth + rng.normal(0, 0.3, truth.shape)).astype(np.float32)
+    shown = found.clip(0, 1)
+    assert psnr(found, truth) == pytest.approx(peak_signal_noise_ratio(truth, shown, data_range=1.0), rel=1e-6)
+    assert psnr(found, truth) == psnr(shown, truth) > -10 * np.log10(np.mean((found - truth) ** 2))
+    assert psnr(truth, truth) == 120
+    sources = [
+        p for d in ("probes", "experiments", "commands", "glom") for p in (Path(__file__).parents[1] / d).rglob("*.py")
+    ]
+    assert [p.name for p in sources if "10 * np.log10" in p.read_text(encoding="utf-8")] == ["alike.py"]
