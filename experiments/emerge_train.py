@@ -20,7 +20,7 @@ from experiments.emerge_settings import BLOCKS, Recipe
 from glom.backbones.mvit_tiny import TinyMViT, build_mvit
 from glom.errors import InputError, RunError
 from glom.saving import save_state
-from glom.teachers.frozen import fixed_seed
+from glom.seeds import fixed_seed
 
 MEAN, STD = 0.45, 0.225  # of torchvision's video models
 FRAMES = 2

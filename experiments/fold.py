@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from glom import execution
-from glom.apm import AsynchronousPerceptionMachine, preset
+from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
@@ -84,7 +84,7 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[
     base = preset(request.apm, features=teacher.width, readout="mean")
     config = field_config(base)
     generator = torch.Generator().manual_seed(sample_seed(request.seed, name, "fold"))
-    apm = AsynchronousPerceptionMachine(config)
+    apm = blank_apm(config)
     apm.reset(generator, "default")
     apm.to(device)
     folded = picture(image, config.image_size).to(device)

@@ -24,7 +24,7 @@ from glom.consensus.model import Glom
 from glom.consensus.objectives import Loss, ObjectiveSettings, objective_of
 from glom.devices import native_bf16, resolve_device, resolve_precision
 from glom.errors import InputError, RunError
-from glom.seeds import sample_seed
+from glom.seeds import fixed_seed, sample_seed
 
 SAVE_EVERY = 100
 LIMIT = 1e4  # a weight beyond this is a divergence: they begin around 1 / sqrt(width), and nets read at unit scale
@@ -84,8 +84,7 @@ def rate(step: int, settings: TrainSettings) -> float:
 
 def new_glom(config: GlomConfig, seed: int) -> Glom:
     """A GLOM with random weights that depend on the seed alone; the state of the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(sample_seed(seed, "glom", "weights"))
+    with fixed_seed(sample_seed(seed, "glom", "weights")):
         return Glom(config)
 
 

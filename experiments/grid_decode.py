@@ -13,7 +13,7 @@ import torch
 
 from experiments.fold import unfold_grid
 from experiments.percepts import area, digest, machine_from
-from glom.apm import APMConfig, AsynchronousPerceptionMachine
+from glom.apm import APMConfig, blank_apm
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import picture
 from glom.datasets.reading import read_image
@@ -95,7 +95,7 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
             apm = ready
             if apm is None:
                 generator = torch.Generator().manual_seed(sample_seed(settings.seed, name, "decode"))
-                apm = AsynchronousPerceptionMachine(colour_config(settings))
+                apm = blank_apm(colour_config(settings))
                 apm.reset(generator, "default")
                 apm.to(where)
             folded = picture(image, apm.config.image_size).to(where)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.asked import asked_about, choose_classes
 from experiments.percepts import digest, machine_from, short_names, squeezed
-from glom.apm import AsynchronousPerceptionMachine, preset
+from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
@@ -77,7 +77,7 @@ def both_overfit(
     """One machine overfit on both pictures together; the last event holds it under `apm`."""
     config = field_config(preset("apm-tiny", features=teacher.width, readout="mean", channels=3))
     generator = torch.Generator().manual_seed(sample_seed(settings.seed, "both", "interpolate"))
-    apm = AsynchronousPerceptionMachine(config)
+    apm = blank_apm(config)
     apm.reset(generator, "default")
     apm.to(device)
     folded = torch.stack([picture(image, config.image_size) for image in images]).to(device)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from experiments.percepts import Array, area, digest, every, squeezed
 from glom import execution
-from glom.apm import AsynchronousPerceptionMachine, preset
+from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
@@ -163,7 +163,7 @@ class Overfitter:
             local_patch=PATCH if condition.patch else 0,
         )
         generator = torch.Generator().manual_seed(sample_seed(self.seed, name, "overfit"))
-        apm = AsynchronousPerceptionMachine(config)
+        apm = blank_apm(config)
         apm.reset(generator, "default")
         folded = picture(image, config.image_size).to(self.device)
         return Run(apm.to(self.device), folded, token, grid, condition, self.settings, generator)

@@ -29,7 +29,7 @@ from experiments.grid_data import Rows, Source, to_input
 from experiments.grid_prepare import Prepared, Ranks
 from experiments.grid_settings import GridTrainSettings
 from glom import execution
-from glom.apm import AsynchronousPerceptionMachine
+from glom.apm import AsynchronousPerceptionMachine, blank_apm
 from glom.artifacts import RunFolder
 from glom.checkpoints import load_apm
 from glom.columns import grid_queries
@@ -113,7 +113,7 @@ def build(ready: Prepared, device: torch.device) -> tuple[Losses, torch.optim.Op
     if settings.init:
         apm = warm_start(settings)
     else:
-        apm = AsynchronousPerceptionMachine(settings.apm)
+        apm = blank_apm(settings.apm)
         apm.reset(torch.Generator().manual_seed(sample_seed(settings.seed, "weights", "grid-train")), "default")
         with torch.no_grad():
             apm.feature_head.bias.copy_(mean)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from experiments.percepts import Array, digest, squeezed
 from glom import execution
-from glom.apm import APMConfig, AsynchronousPerceptionMachine
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, blank_apm
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
@@ -214,7 +214,7 @@ def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") ->
             views = make_views(teacher, image, settings, stem)
             base = views[0].grid
             generator = torch.Generator().manual_seed(sample_seed(settings.seed, stem, "upsample"))
-            apm = AsynchronousPerceptionMachine(field_machine(base, settings))
+            apm = blank_apm(field_machine(base, settings))
             apm.reset(generator, "default")
             apm.to(where)
             folded = picture(image, 224)[None].to(where)

@@ -19,7 +19,7 @@ from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.masked.network import build_mae
 from glom.masked.parts import WEIGHTS, Masked, View, load_masked, load_part, part_of, save_config, save_half
-from glom.teachers.frozen import fixed_seed
+from glom.seeds import fixed_seed
 
 RESULTS = "accuracy.json"
 

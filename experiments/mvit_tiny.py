@@ -25,6 +25,7 @@ from glom.backbones.mvit_tiny import build_mvit
 from glom.datasets.augment import augment
 from glom.errors import InputError, RunError
 from glom.saving import save_state
+from glom.seeds import fixed_seed
 from glom.teachers.hub import first_line
 
 CHECKPOINT = "checkpoint.pt"
@@ -115,8 +116,8 @@ class Trainer:
 
     def __init__(self, data: Pictures, config: TinyConfig, settings: MViTTinySettings, out: Path) -> None:
         self.data, self.config, self.settings, self.out = data, config, settings, out
-        torch.manual_seed(settings.seed)
-        self.net = build_mvit(**config.recipe())
+        with fixed_seed(settings.seed):
+            self.net = build_mvit(**config.recipe())
         self.steps = len(data.images) // settings.batch_size
         total = settings.epochs * self.steps
         # A training too short for both spends a quarter and a half of its steps on them.

@@ -23,6 +23,7 @@ from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.files import write_text
 from glom.saving import save_tensors
+from glom.seeds import fixed_seed
 from glom.statistics import bootstrap_ci
 from glom.weights import load_into
 
@@ -105,7 +106,8 @@ def ship(
 
 def measure(folder: Path, config: TinyConfig, pictures: Pictures, batch: int = 200) -> dict[str, Any]:
     """Accuracy in percent of the weights in `folder`, as written (half precision), with a 95 % bootstrap interval."""
-    net = build_mvit(**config.recipe())
+    with fixed_seed():
+        net = build_mvit(**config.recipe())
     load_into(net, folder / WEIGHTS)
     net.eval()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean, config.std))

@@ -26,7 +26,7 @@ from glom.datasets.corruptions import parse_corruption
 from glom.errors import GlomError
 from glom.files import to_bytes
 from glom.saving import save_tensors
-from glom.seeds import sample_seed
+from glom.seeds import fixed_seed, sample_seed
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.corrupted import corrupted
 from glom.teachers.frozen import FrozenTeacher
@@ -118,8 +118,7 @@ def crop_centres(image: Image.Image, count: int, seed: int, least: float) -> Ten
     width, height = image.size
     blank = torch.empty(1, height, width)
     centres = [(0.5, 0.5)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with fixed_seed(seed):
         for _ in range(count - 1):
             i, j, h, w = RandomResizedCrop.get_params(blank, [least, 1.0], [3 / 4, 4 / 3])
             torch.rand(())  # the draw that decides on a flip

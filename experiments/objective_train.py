@@ -21,7 +21,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.distributions import Categorical
 
-from glom.apm import APMConfig, AsynchronousPerceptionMachine, Percept
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, Percept, blank_apm
 from glom.columns import grid_queries
 from glom.execution import StackedAPM
 from glom.objectives import sample_at
@@ -129,7 +129,7 @@ def train(
         start: where every machine starts instead of random weights; it must have this configuration.
     """
     with torch.device("meta"):
-        size = sum(p.numel() for p in AsynchronousPerceptionMachine(config).parameters())
+        size = sum(p.numel() for p in blank_apm(config).parameters())
     together = max(1, min(len(ids), TOGETHER // size))
     parts = [slice(i, i + together) for i in range(0, len(ids), together)]
     found = [

@@ -20,7 +20,7 @@ from experiments.grid_data import PRECISIONS, runs
 from glom.datasets.base import ImageDataset
 from glom.errors import InputError, demand_some, unknown
 from glom.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
-from glom.seeds import sample_seed
+from glom.seeds import fixed_seed, sample_seed
 from glom.shortcuts import STUDENTS
 from glom.video import Backbone, clip_for, feature_grids, select_layers
 from glom.weights import state_sha256
@@ -110,8 +110,7 @@ def crop_of(image: Image.Image, view: int, seed: int, sample_id: str) -> Image.I
     """
     if view == 0:
         return image
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(sample_seed(seed, sample_id, f"view {view}"))
+    with fixed_seed(sample_seed(seed, sample_id, f"view {view}")):
         box = RandomResizedCrop.get_params(image, [LEAST, 1.0], [3 / 4, 4 / 3])
         cut = TF.crop(image, *box)
         return TF.hflip(cut) if float(torch.rand(())) < 0.5 else cut

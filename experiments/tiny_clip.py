@@ -26,6 +26,7 @@ from glom.datasets.augment import augment
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.saving import save_state, save_tensors
+from glom.seeds import fixed_seed
 from glom.teachers.known import CIFAR10
 from glom.teachers.tiny import TRAIN_TEMPLATES
 
@@ -89,9 +90,9 @@ def train(
 
     import glom.teachers.tiny  # noqa: F401  (registers the trunk with timm)
 
-    torch.manual_seed(settings.seed)
     cfg = config["model_cfg"]
-    model = CLIP(embed_dim=cfg["embed_dim"], vision_cfg=cfg["vision_cfg"], text_cfg=cfg["text_cfg"])
+    with fixed_seed(settings.seed):
+        model = CLIP(embed_dim=cfg["embed_dim"], vision_cfg=cfg["vision_cfg"], text_cfg=cfg["text_cfg"])
     tokenizer = SimpleTokenizer(context_length=cfg["text_cfg"]["context_length"])
     mean = torch.tensor(config["preprocess_cfg"]["mean"]).view(3, 1, 1)
     std = torch.tensor(config["preprocess_cfg"]["std"]).view(3, 1, 1)

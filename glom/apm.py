@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from glom.columns import Fold, LocationCode, Patch, check_queries, grid_queries
 from glom.errors import InputError, unknown
+from glom.seeds import fixed_seed
 
 READOUTS = ("mean", "attention", "location")
 INITIALISATIONS = ("published", "default")
@@ -268,3 +269,9 @@ class AsynchronousPerceptionMachine(nn.Module):
 
 
 APM = AsynchronousPerceptionMachine
+
+
+def blank_apm(config: APMConfig) -> AsynchronousPerceptionMachine:
+    """A machine whose weights are set next, by `reset` or from a file: torch's global generator is left alone."""
+    with fixed_seed():
+        return AsynchronousPerceptionMachine(config)

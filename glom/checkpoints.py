@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from glom.apm import APMConfig, AsynchronousPerceptionMachine
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, blank_apm
 from glom.errors import InputError, unknown
 from glom.saving import save_tensors
 from glom.weights import check_state, load_state_dict
@@ -94,7 +94,7 @@ def load_apm(
     """
     file = find_checkpoint(path)
     config, meta = read_header(file)
-    apm = AsynchronousPerceptionMachine(config)
+    apm = blank_apm(config)
     state: dict[str, Tensor] = load_state_dict(file)
     check_state(apm, state, file)
     apm.load_state_dict(state, strict=True)

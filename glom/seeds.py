@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def sample_seed(run_seed: int, sample_id: str, purpose: str = "") -> int:
@@ -24,3 +26,13 @@ def sample_seed(run_seed: int, sample_id: str, purpose: str = "") -> int:
     # JSON keeps the three parts apart whatever characters they hold.
     key = json.dumps([int(run_seed), purpose, sample_id]).encode()
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1
+
+
+@contextmanager
+def fixed_seed(seed: int = 0) -> Iterator[None]:
+    """Random numbers drawn inside, on the CPU, are the same every time, and the caller's are left alone."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed accelerators too, and for good
+        yield

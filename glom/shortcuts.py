@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from glom.columns import LocationCode, check_queries, grid_queries
 from glom.errors import InputError, RunError, unknown
 from glom.objectives import sample_at
+from glom.seeds import fixed_seed
 
 STUDENTS = ("linear", "mlp", "apm", "conv")
 HIDDEN = 512
@@ -213,8 +214,7 @@ def make_student(name: str, early: Shape, late: Shape, seed: int = 0) -> Student
     }
     if name not in kinds:
         raise unknown("student", name, STUDENTS)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with fixed_seed(seed):
         return kinds[name](early, late)
 
 

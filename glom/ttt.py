@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glom import execution
-from glom.apm import AsynchronousPerceptionMachine, Percept
+from glom.apm import AsynchronousPerceptionMachine, Percept, blank_apm
 from glom.execution import Locations, StackedAPM
 from glom.objectives import Targets, get_objective
 from glom.seeds import sample_seed
@@ -226,7 +226,7 @@ class _Machines:
         self.settings, self.device = settings, device
         self.config = settings.config(len(cases[0].token))
         self.images = torch.stack([c.picture for c in cases]).to(device)
-        self.single = AsynchronousPerceptionMachine(self.config) if len(cases) == 1 else None
+        self.single = blank_apm(self.config) if len(cases) == 1 else None
         self.stack = None if self.single is not None else StackedAPM(self.config, len(cases), device)
         kind = "default" if settings.initialisation == "solve" else settings.initialisation
         if self.single is not None:
@@ -296,7 +296,7 @@ class _Machines:
         """Read the adapted machine over the whole grid, one sample at a time, and classify."""
         case, token, apm = note.case, torch.full_like(note.case.token, math.nan), None
         if not note.failed:
-            apm = self.single or AsynchronousPerceptionMachine(self.config).to(self.device)
+            apm = self.single or blank_apm(self.config).to(self.device)
             apm.load_state_dict(note.state)
             with (
                 torch.no_grad(),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from glom import execution
-from glom.apm import APMConfig, AsynchronousPerceptionMachine, preset
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, blank_apm, preset
 from glom.columns import grid_queries
 from glom.counting import counted_madds
 
@@ -58,7 +58,7 @@ def swin(device: str | torch.device = "cpu") -> nn.Module:
 def student(device: str | torch.device = "cpu", config: APMConfig = STUDENT) -> AsynchronousPerceptionMachine:
     """An APM with random weights."""
     with torch.device(device):
-        return AsynchronousPerceptionMachine(config)
+        return blank_apm(config)
 
 
 def parameters(module: nn.Module) -> int:

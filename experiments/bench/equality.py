@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glom import execution
-from glom.apm import INITIALISATIONS, APMConfig, AsynchronousPerceptionMachine
+from glom.apm import INITIALISATIONS, APMConfig, AsynchronousPerceptionMachine, blank_apm
 from glom.execution import StackedAPM
 
 Answer = tuple[Tensor, dict[str, Tensor]]
@@ -19,7 +19,7 @@ def _setting(config: APMConfig, seed: int, dtype: torch.dtype, init: str) -> tup
     g = torch.Generator().manual_seed(seed)
     image = torch.randn(1, 3, config.image_size, config.image_size, generator=g).to(dtype)
     target = torch.randn(1, config.features, generator=g).to(dtype)
-    apm = AsynchronousPerceptionMachine(config)
+    apm = blank_apm(config)
     apm.reset(g, init)
     return apm.to(dtype), image, target
 

@@ -30,7 +30,7 @@ from experiments.bench.timing import (
     spread,
 )
 from glom import execution
-from glom.apm import APMConfig, AsynchronousPerceptionMachine, preset
+from glom.apm import APMConfig, blank_apm, preset
 from glom.execution import StackedAPM
 from glom.execution.allocation import keep_freed_memory
 from glom.ttt_settings import ttt_preset
@@ -199,7 +199,7 @@ def single_steps(
     g = torch.Generator().manual_seed(seed)
     image = torch.randn(1, 3, config.image_size, config.image_size, generator=g).to(device)
     target = torch.randn(1, config.features, generator=g).to(device)
-    apm = AsynchronousPerceptionMachine(config)
+    apm = blank_apm(config)
     apm.reset(g, "default")
     apm.to(device)
     optimiser = torch.optim.Adam(apm.parameters(), lr=1e-4, fused=True)

@@ -20,6 +20,7 @@ from experiments.ff_data import read_pictures
 from glom.forward_forward import Learner, preset
 from glom.forward_forward.feedforward import FeedForward
 from glom.forward_forward.goodness import active_rows, sides
+from glom.seeds import fixed_seed
 
 SIDE, CLASSES = 28, 10
 PICTURES = 60_000  # MNIST's training set, what an epoch is
@@ -129,7 +130,9 @@ class StraightLayer(nn.Linear):
 
 def straight_loop(sizes: list[int], batches: Callable[[], Iterator[tuple[Tensor, Tensor]]]) -> Callable[[], None]:
     """Steps of such layers over batches (B, 784) and labels: uniform wrong labels, no read-out, no neutral pass."""
-    layers = [StraightLayer(i, o) for i, o in itertools.pairwise(sizes)]
+    g = torch.Generator().manual_seed(2)
+    with fixed_seed():
+        layers = [StraightLayer(i, o) for i, o in itertools.pairwise(sizes)]
 
     def overlay(x: Tensor, labels: Tensor) -> Tensor:
         x = x.clone()
@@ -139,7 +142,7 @@ def straight_loop(sizes: list[int], batches: Callable[[], Iterator[tuple[Tensor,
     def run() -> None:
         for x, labels in batches():
             right = overlay(x, labels)
-            wrong = overlay(x, (labels + torch.randint(1, CLASSES, labels.shape)) % CLASSES)
+            wrong = overlay(x, (labels + torch.randint(1, CLASSES, labels.shape, generator=g)) % CLASSES)
             for layer in layers:
                 right, wrong = layer.learn(right, wrong)
 
@@ -227,11 +230,12 @@ def run_ff(settings: FFBench, tell: Tell = silent, mnist: Path | None = None) ->
     images, labels = pictures(settings.steps * settings.batch)
     flat = images.flatten(1).float() / 255
     single, half = (StepProducts(sizes, settings.batch, d) for d in (torch.float32, torch.bfloat16))
-    a, b = torch.randn(settings.large, settings.large), torch.randn(settings.large, settings.large)
+    g = torch.Generator().manual_seed(1)
+    a, b = (torch.randn(settings.large, settings.large, generator=g) for _ in range(2))
     out = torch.empty_like(a)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for index in torch.randperm(len(flat)).split(settings.batch):
+        for index in torch.randperm(len(flat), generator=g).split(settings.batch):
             yield flat[index], labels[index]
 
     def repeat(products: StepProducts) -> Callable[[], None]:

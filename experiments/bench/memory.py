@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from experiments.bench.apart import Apart
 from experiments.bench.timing import Tell, silent
 from glom import execution
-from glom.apm import AsynchronousPerceptionMachine, preset
+from glom.apm import blank_apm, preset
 from glom.columns import grid_queries
 
 
@@ -88,7 +88,7 @@ def make_step(
         before = peak_resident()
         config = preset(apm, features=features, rgb=None)
         g = torch.Generator().manual_seed(0)
-        machine = AsynchronousPerceptionMachine(config)
+        machine = blank_apm(config)
         machine.reset(g, "default")
         optimiser = torch.optim.Adam(machine.parameters(), lr=1e-4, fused=True)
         image = torch.randn(1, 3, config.image_size, config.image_size, generator=g)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glom.apm import APMConfig, AsynchronousPerceptionMachine
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, blank_apm
 
 COPIES = 8
 CHUNK = 16
@@ -26,7 +26,7 @@ ITERATIONS = 1200
 
 def published_apm(config: APMConfig, seed: int = 0) -> AsynchronousPerceptionMachine:
     """An APM with the release's initialisation."""
-    apm = AsynchronousPerceptionMachine(config)
+    apm = blank_apm(config)
     apm.reset(torch.Generator().manual_seed(seed), "published")
     return apm
 

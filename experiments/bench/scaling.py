@@ -23,7 +23,7 @@ from experiments.bench.adaptation import random_case
 from experiments.bench.apart import Apart
 from experiments.bench.timing import Tell, interleave, ratios, silent, spread
 from glom import execution
-from glom.apm import AsynchronousPerceptionMachine, preset
+from glom.apm import blank_apm, preset
 from glom.columns import grid_queries
 from glom.execution.allocation import keep_freed_memory
 from glom.ttt import adapt
@@ -75,7 +75,7 @@ class _Machine:
     def __init__(self, apm: str, features: int, seed: int) -> None:
         g = torch.Generator().manual_seed(seed)
         config = preset(apm, features=features, rgb=None)
-        self.apm = AsynchronousPerceptionMachine(config)
+        self.apm = blank_apm(config)
         self.apm.reset(g, "default")
         self.optimiser = torch.optim.Adam(self.apm.parameters(), lr=1e-4, fused=True)
         self.image = torch.randn(1, 3, config.image_size, config.image_size, generator=g)

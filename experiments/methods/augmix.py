@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
+
+from glom.seeds import fixed_seed
 
 CHAINS = 3
 GREY = 128  # what moves into the picture, in its first channel: Pillow's reading of the release's plain number
@@ -56,8 +57,7 @@ def _crop(picture: Image.Image, crop: str, side: int, random: np.random.Generato
         x, y = (int(n) for n in random.integers(0, 2 * edge + 1, size=2))
         found = padded.crop((x, y, x + w, y + h))
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(random.integers(2**31)))
+        with fixed_seed(int(random.integers(2**31))):
             top, left, height, width = RandomResizedCrop.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3])
         found = TF.resized_crop(picture, top, left, height, width, [side, side])
     return ImageOps.mirror(found) if random.random() < 0.5 else found

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.methods.base import Method, Task, register
 from experiments.objective_train import Aim, Trained, train
-from glom.apm import AsynchronousPerceptionMachine
+from glom.apm import AsynchronousPerceptionMachine, blank_apm
 from glom.checkpoints import SHIPPED, load_apm
 from glom.columns import picture
 from glom.errors import InputError
@@ -43,7 +43,7 @@ def trained_machine(teacher: FrozenTeacher) -> AsynchronousPerceptionMachine | N
     for name in SHIPPED:
         apm, meta = load_apm(name)
         if meta.get("teacher_fingerprint") == teacher.fingerprint:
-            plain = AsynchronousPerceptionMachine(replace(apm.config, rgb=None))
+            plain = blank_apm(replace(apm.config, rgb=None))
             plain.load_state_dict({k: v for k, v in apm.state_dict().items() if not k.startswith("rgb_head.")})
             return plain
     return None

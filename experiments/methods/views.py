@@ -11,6 +11,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
+from glom.seeds import fixed_seed
+
 
 class ViewCache:
     """Tokens of views by key, the least recently used forgotten beyond `most` numbers: one GiB of float32."""
@@ -56,8 +58,7 @@ def augmented(
         `count` pictures, the first as it came.
     """
     views = [image]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with fixed_seed(seed):
         for _ in range(count - 1):
             i, j, h, w = RandomResizedCrop.get_params(image, [least, 1.0], [3 / 4, 4 / 3])
             view = TF.resized_crop(image, i, j, h, w, [size, size], by)

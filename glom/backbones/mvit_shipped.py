@@ -15,7 +15,7 @@ from glom.backbones.base import Backbone
 from glom.backbones.mvit import TorchvisionMViT
 from glom.backbones.mvit_tiny import TINY, Block, TinyMViT, build_mvit
 from glom.errors import InputError
-from glom.teachers.frozen import fixed_seed
+from glom.seeds import fixed_seed
 from glom.teachers.hub import local_path
 from glom.weights import load_into
 

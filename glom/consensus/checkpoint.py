@@ -19,6 +19,7 @@ from glom.consensus.config import GlomConfig
 from glom.consensus.model import Glom
 from glom.errors import InputError
 from glom.saving import save_state, save_tensors
+from glom.seeds import fixed_seed
 from glom.weights import check_finite, check_state
 
 FORMAT = 1
@@ -67,7 +68,8 @@ def load_glom(folder: str | Path) -> tuple[Glom, dict[str, Any]]:
         config, facts = json.loads(about["config"]), json.loads(about.get("facts", "{}"))
     except ValueError as error:
         raise InputError(f"{path} holds no GLOM: its settings cannot be read") from error
-    glom = Glom(GlomConfig.from_dict(config))
+    with fixed_seed():
+        glom = Glom(GlomConfig.from_dict(config))
     check_state(glom, state, path)
     glom.load_state_dict(state)
     return glom.eval(), facts

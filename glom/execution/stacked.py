@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from glom.apm import OUTPUTS, APMConfig, AsynchronousPerceptionMachine, Percept
+from glom.apm import OUTPUTS, APMConfig, AsynchronousPerceptionMachine, Percept, blank_apm
 from glom.columns import grid_queries
 from glom.errors import InputError, unknown
 from glom.execution.algebra import activate, add_relu, compute_dtype, split_linear, stacked_linear, wide
@@ -58,7 +58,7 @@ class StackedAPM(nn.Module):
             raise InputError(f"stacking needs at least one sample, got {samples}")
         self.config = config
         with torch.device("meta"):
-            shape = AsynchronousPerceptionMachine(config)
+            shape = blank_apm(config)
         # Shapes and settings only: none of these modules of the pattern holds a number.
         self.__dict__["pattern"] = shape
         self.pattern: AsynchronousPerceptionMachine

@@ -15,7 +15,8 @@ import timm
 from torch import Tensor
 
 from glom.errors import InputError
-from glom.teachers.frozen import Runtime, fixed_seed
+from glom.seeds import fixed_seed
+from glom.teachers.frozen import Runtime
 from glom.teachers.hub import quiet
 from glom.teachers.registry import LITE0_INSTALL, register_teacher
 from glom.teachers.timm_models import TimmTeacher

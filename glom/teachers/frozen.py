@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -279,14 +278,6 @@ def normalisation(transform: Callable[[Image.Image], Tensor]) -> tuple[Channels,
 def _three(values: Iterable[float]) -> Channels:
     r, g, b = (float(x) for x in values)
     return r, g, b
-
-
-@contextmanager
-def fixed_seed(seed: int = 0) -> Iterator[None]:
-    """Random weights drawn inside are the same every time, and the caller's random numbers are left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def _cut_strip(image: Image.Image, size: int) -> Image.Image:

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 
 from glom.errors import InputError, unknown
 from glom.notices import notice
+from glom.seeds import fixed_seed
 from glom.teachers import registry
-from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
+from glom.teachers.frozen import FrozenTeacher, Runtime
 from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path, reachable
 from glom.teachers.registry import register_teacher
 from glom.teachers.tiny import GlomTinyTrunk

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from glom.errors import InputError, unknown
 from glom.notices import notice
-from glom.teachers.frozen import FrozenTeacher, Runtime, fixed_seed
+from glom.seeds import fixed_seed
+from glom.teachers.frozen import FrozenTeacher, Runtime
 from glom.teachers.hub import hub_access, local_access, local_path
 from glom.teachers.registry import register_teacher
 from glom.weights import check_finite, check_state, load_state_dict
