@@ -126,10 +126,9 @@ def _unread() -> Iterator[None]:
 
 def _flush() -> None:
     """Write what is held back; where nobody reads any more it goes nowhere, now and at the interpreter's end."""
-    for stream in (sys.__stdout__, sys.__stderr__):
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

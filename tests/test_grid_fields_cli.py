@@ -16,7 +16,6 @@ from PIL import Image
 
 from commands import grid_fields
 from commands.common import guard
-from experiments.grid_decode import ssim
 from experiments.grid_overfit import control, parse_condition
 from experiments.grid_upsample import View, average, make_views
 from experiments.percepts import every, squeezed
@@ -24,6 +23,7 @@ from glom.apm import APM, preset
 from glom.checkpoints import save_apm
 from glom.columns import grid_queries
 from glom.errors import InputError
+from probes.alike import ssim
 from tests.conftest import make_image
 from tests.test_islands_cli import bsds
 
