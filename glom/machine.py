@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from glom.columns import check_queries, grid_queries, picture
 from glom.errors import InputError
 from glom.hub import Pretrained
 from glom.notebook import Showing, side_by_side
+from glom.official import read_official
 from glom.overfit import to_pixels
 from glom.pictures import Picture, as_image
 
@@ -135,8 +137,14 @@ class Machine(AsynchronousPerceptionMachine, Pretrained):
         queries = torch.as_tensor(points, dtype=torch.float32)
         return self._asked(self._folded(as_image(picture)), check_queries(queries))
 
+    @property
+    def pixels(self) -> str:
+        """How it was shown pictures: "imagenet" (normalised RGB), or the official pre-training's "bgr-minmax"."""
+        return str(self.meta.get("pixels", "imagenet"))
+
     def _folded(self, image: Image.Image) -> Tensor:
-        return picture(image, self.config.image_size)[None].to(self.fold.conv.weight.device)
+        show = bgr_minmax if self.pixels == "bgr-minmax" else picture
+        return show(image, self.config.image_size)[None].to(self.fold.conv.weight.device)
 
     @torch.no_grad()
     def _asked(self, folded: Tensor, queries: Tensor) -> Percept:
@@ -148,7 +156,8 @@ class Machine(AsynchronousPerceptionMachine, Pretrained):
             assert found.features is not None
             features.append(found.features[0].float().cpu())
             if found.rgb is not None:
-                rgb.append(to_pixels(found.rgb[0].float()).cpu())
+                colours = found.rgb[0].float().cpu()
+                rgb.append(colours.flip(-1).clamp(0, 1) if self.pixels == "bgr-minmax" else to_pixels(colours))
         return Percept(torch.cat(features), torch.cat(rgb) if rgb else None, None)
 
     # -- keeping ----------------------------------------------------------------------------------------------------
@@ -180,13 +189,33 @@ def _image(colours: NDArray[np.floating]) -> Image.Image:
     return Image.fromarray((colours.clip(0, 1) * 255).round().astype(np.uint8))
 
 
+def bgr_minmax(image: Image.Image, size: int) -> Tensor:
+    """What the official pre-training folds: (3, size, size) of blue, green, red, from 0 at the picture's darkest value.
+
+    Its darkest value becomes 0 and its brightest 1, over all three channels; resized bilinearly between pixel centres,
+    without the averaging that this toolkit's `picture` does (the release's `predict_test_image.py`). One colour all
+    over, where the release divides by zero, becomes zeros.
+    """
+    pixels = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)[None].float()
+    resized = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)[0].round().flip(0)
+    low, high = resized.min(), resized.max()
+    return (resized - low) / (high - low).clamp_min(1e-12)
+
+
 def load(name: str | Path, device: torch.device | str = "cpu") -> Machine:
     """A pre-trained machine: `Machine.from_pretrained`.
 
     Args:
-        name: one that ships (`apm-cifar10`), a file, a folder of `apm grid train`, or `OWNER/NAME` on the hub.
+        name: one that ships (`apm-cifar10`), a file, a folder of `apm grid train`, `OWNER/NAME` on the hub, or
+            `official:FILE` for a checkpoint of the official release (`glom.official`).
 
     Raises:
         InputError: nothing there, another kind of model, a damaged file, or a hub that cannot be reached.
     """
+    kind, colon, file = str(name).partition(":")
+    if colon and kind == "official":
+        apm, about = read_official(file)
+        machine = Machine(apm.config, about)
+        machine.load_state_dict(apm.state_dict())
+        return machine.eval().requires_grad_(False).to(device)
     return Machine.from_pretrained(name, device=device)
