@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "teachers": ("commands.teachers:app", "Teachers: what can be named, and how good they are."),
     "datasets": ("commands.datasets:app", "Data sets: what can be named, and fetching them."),
     "train": ("commands.train:app", "Train what ships, from scratch."),
+    "convert": ("commands.convert:app", "Checkpoints of other programs: the official release's."),
     "bench": ("commands.bench:app", "Benchmarks: ratios measured side by side."),
     "completion": ("commands.completion:app", "A script for bash, zsh or fish: what TAB offers."),
 }

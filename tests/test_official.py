@@ -188,3 +188,20 @@ def test_an_apm_of_this_toolkit_is_no_official_one(tmp_path):
         glom.load(f"official:{tmp_path / 'own' / 'apm.safetensors'}")
     with pytest.raises(glom.InputError, match="no such weights file"):
         glom.load("official:nowhere.pth")
+
+
+def test_the_command_converts_and_never_overwrites(checkpoint, tmp_path, capsys):
+    from commands.convert import app
+    from tests.conftest import in_process
+
+    kind, path, _, _ = checkpoint
+    call = in_process(capsys, app, "convert")
+    code_, out, _ = call("official", path, tmp_path / "mine", "--json")
+    assert code_ == 0 and f'"official": "{kind}"' in out
+    assert glom.load(tmp_path / "mine").meta["official"] == kind
+    code_, _, err = call("official", path, tmp_path / "mine")
+    assert code_ == 2 and "nothing is overwritten" in err
+    code_, out, _ = call("official", path, tmp_path / "other")
+    assert code_ == 0 and max(map(len, out.splitlines())) <= 100
+    code_, _, err = call("official", tmp_path / "nothing.pth", tmp_path / "third")
+    assert code_ == 2 and len(err.strip().splitlines()) == 1 and not (tmp_path / "third").exists()
