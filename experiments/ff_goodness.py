@@ -11,15 +11,16 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.asked import asked_about
-from experiments.ff_data import Scaling
-from experiments.ff_eval import known_of, restore
+from experiments.ff_eval import known_of
 from glom.artifacts import check_target, disk_error, write_json
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.files import file_stem
 from glom.forward_forward import Learner
+from glom.forward_forward.checkpoint import restore
 from glom.forward_forward.recurrent import Recurrent
+from glom.forward_forward.scaling import Scaling
 from probes.goodness import figure_endings, goodness_figure
 
 

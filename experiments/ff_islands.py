@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from experiments.ff_data import Scaling
-from experiments.ff_eval import restore
 from experiments.ff_goodness import fit
 from experiments.glom_data import HELD_OUT_SEED, composites
 from experiments.glom_measures import Look, check_asked, score_levels, verdict
@@ -28,7 +26,9 @@ from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import Learner
+from glom.forward_forward.checkpoint import restore
 from glom.forward_forward.recurrent import Recurrent
+from glom.forward_forward.scaling import Scaling
 from probes.level_figures import level_sheet, levels_figure
 from probes.levels import check_threshold
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from experiments.asked import Asked
-from experiments.ff_data import Scaling, check_fit, read_pictures
-from experiments.ff_eval import CHECKPOINT, error_rates, evaluate, load_checkpoint
+from experiments.ff_data import check_fit, read_pictures
+from experiments.ff_eval import evaluate
 from glom.artifacts import RunFolder, public_command, read_json, write_json
 from glom.devices import resolve_device
-from glom.errors import InputError, RunError
-from glom.forward_forward import Diverged, FFSettings, Learner
+from glom.errors import InputError
+from glom.forward_forward import FFSettings, Learner
+from glom.forward_forward.checkpoint import CHECKPOINT, error_rates, load_checkpoint
+from glom.forward_forward.epochs import Epoch, Step, run_epoch
+from glom.forward_forward.scaling import Scaling
 from glom.forward_forward.twin import Twin
 from glom.saving import save_state
-from glom.seeds import sample_seed
 
 TWIN = ("baseline_epochs", "baseline_lr")  # settings of the twin alone
-Step = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -219,43 +220,14 @@ def _epochs(
     total, key, part = (
         (settings.baseline_epochs, "twin_epoch", "twin") if twin else (settings.epochs, "epoch", "network")
     )
-    count = len(data.labels)
-    steps = -(-count // settings.batch)
-    if settings.mode == "unsupervised" and count % settings.batch == 1:
-        steps -= 1  # one picture alone makes no negative: it joins the batch before
     for epoch in range(state[key], total):
         begun = time.perf_counter()
-        generator = torch.Generator(data.images.device)
-        generator.manual_seed(sample_seed(settings.seed, f"epoch {epoch}", stage))
-        order = torch.randperm(len(data.labels), generator=generator, device=data.images.device)
-        wrong = torch.zeros((), dtype=torch.long, device=data.images.device)
-        squares: Tensor | None = None
-        for number in range(steps):
-            last = number + 1 == steps
-            index = order[number * settings.batch : None if last else (number + 1) * settings.batch]
-            labels = data.labels[index]
-            try:
-                logits, squares = step(data.images[index], labels, generator)
-                if last:
-                    learner.check(data.images[index])
-            except Diverged as error:
-                kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no epoch was complete"
-                advice = "" if twin else "; use a lower --lr"
-                raise RunError(
-                    f"{error} at step {epoch * steps + number + 1} (epoch {epoch + 1}); {kept}{advice}"
-                ) from error
-            wrong += (logits.argmax(1) != labels).sum()
-            if number % 20 == 19:
-                yield {
-                    "stage": stage,
-                    "done": epoch + (number + 1) / steps,
-                    "total": total,
-                    "note": _note(state, stage),
-                }
+        work = run_epoch(learner, step, data.images, data.labels, settings, epoch, stage)
+        done = yield from _told(work, stage, epoch, total, _note(state, stage))
         record: dict[str, Any] = {"id": f"{stage}-{epoch + 1}", "stage": stage, "epoch": epoch + 1}
-        record["train_error"] = round(100 * int(wrong) / len(data.labels), 4)
-        if squares is not None:
-            record["mean_square"] = [[round(v, 4) for v in pair] for pair in squares.tolist()]
+        record["train_error"] = round(100 * done.wrong / len(data.labels), 4)
+        if done.squares is not None:
+            record["mean_square"] = [[round(v, 4) for v in pair] for pair in done.squares.tolist()]
         seconds = time.perf_counter() - begun
         if len(data.held_labels):
             record["held_out_error"] = error_rates(learner, data.held_images, data.held_labels)
@@ -264,6 +236,18 @@ def _epochs(
         save_state(folder.path / CHECKPOINT, state)
         folder.append(record, seconds)
         yield {"stage": stage, "done": epoch + 1, "total": total, "note": _note(state, stage)}
+
+
+def _told(
+    work: Generator[float, None, Epoch], stage: str, epoch: int, total: int, note: str
+) -> Generator[dict[str, Any], None, Epoch]:
+    """An epoch's progress as events."""
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as end:
+            return end.value
+        yield {"stage": stage, "done": epoch + share, "total": total, "note": note}
 
 
 def _note(state: dict[str, Any], stage: str) -> str:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.ff_data import Scaling
-from experiments.ff_eval import restore
 from experiments.ff_islands import grey, look, open_local
 from glom.errors import InputError
+from glom.forward_forward.checkpoint import restore
+from glom.forward_forward.scaling import Scaling
 from probes.levels import centred, island_counts
 from tests.conftest import make_image
 from tests.test_ff_cli import colour_folder, raw_mnist, train

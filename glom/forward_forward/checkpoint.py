@@ -1,0 +1,62 @@
+"""A trained network on disk: what a training folder's `checkpoint.pt` holds, read as tensors and plain values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glom.errors import InputError
+from glom.forward_forward.learner import Learner
+from glom.forward_forward.settings import FFSettings
+from glom.forward_forward.twin import Twin
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def error_rates(learner: Learner | Twin, images: Tensor, labels: Tensor, batch: int = 500) -> dict[str, float]:
+    """Percent wrong by read-out (`goodness`, `softmax`, and `backprop` of a twin), over pictures on the device."""
+    wrong: dict[str, int] = {}
+    with torch.inference_mode():
+        for start in range(0, len(labels), batch):
+            x, y = images[start : start + batch], labels[start : start + batch]
+            scores = {"backprop": learner(x)} if isinstance(learner, Twin) else learner.readouts(x)
+            for name, table in scores.items():
+                wrong[name] = wrong.get(name, 0) + int((table.argmax(1) != y).sum())
+    return {name: round(100 * count / len(labels), 4) for name, count in wrong.items()}
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read tensors and plain values, never code. Raises `InputError` where there is none, or a damaged one."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; train first: apm ff train --out {path.parent}")
+    try:
+        found = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(found, dict) or "network" not in found:
+        raise InputError(f"{path} is no checkpoint of apm ff train")
+    return found
+
+
+def restore(folder: Path, device: torch.device) -> tuple[Learner, Twin | None, dict[str, Any]]:
+    """The network of a run folder, its twin where one was trained, and the checkpoint.
+
+    Raises:
+        InputError: no checkpoint, a damaged one, or one without a complete epoch.
+    """
+    state = load_checkpoint(folder / CHECKPOINT)
+    if state["network"] is None:
+        raise InputError(f"{folder} holds no complete epoch yet; go on with --resume")
+    saved = state["settings"]
+    settings = FFSettings(**{**saved, "widths": tuple(saved["widths"]), "read": tuple(saved["read"])})
+    c, h, w = state["shape"]
+    learner = Learner((c, h, w), len(state["classes"]), settings, device)
+    learner.load(state["network"])
+    twin = None
+    if state["twin"] is not None:
+        twin = Twin((c, h, w), len(state["classes"]), settings, device)
+        twin.load(state["twin"])
+    return learner, twin, state
