@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     from glom.backbones.registry import load_backbone
     from glom.colours import pca_rgb
     from glom.columns import grid_queries
+    from glom.consensus.config import GlomConfig
     from glom.datasets.corruptions import corrupt
     from glom.datasets.registry import open_dataset
     from glom.errors import GlomError, InputError, RunError
+    from glom.forward_forward.estimator import ForwardForward
+    from glom.forward_forward.settings import FFSettings
     from glom.machine import GridPercept, load
     from glom.machine import Machine as APM
     from glom.pictures import as_image
     from glom.teachers.base import Teacher, ZeroShotHead
+    from glom.teachers.own import teacher
     from glom.teachers.registry import load_teacher
     from glom.ttt_settings import TTTSettings, settings_for, ttt_preset
     from glom.video import boring_video, feature_grids
@@ -65,6 +69,10 @@ _PLACES = {
     "preset": "glom.apm",
     "settings_for": "glom.ttt_settings",
     "ttt_preset": "glom.ttt_settings",
+    "ForwardForward": "glom.forward_forward.estimator",
+    "teacher": "glom.teachers.own",
+    "FFSettings": "glom.forward_forward.settings",
+    "GlomConfig": "glom.consensus.config",
 }
 
 __all__ = [
@@ -73,6 +81,9 @@ __all__ = [
     "APMConfig",
     "Answer",
     "Backbone",
+    "FFSettings",
+    "ForwardForward",
+    "GlomConfig",
     "GlomError",
     "GridPercept",
     "InputError",
@@ -95,6 +106,7 @@ __all__ = [
     "pca_rgb",
     "preset",
     "settings_for",
+    "teacher",
     "ttt_preset",
 ]
 

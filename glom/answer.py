@@ -24,6 +24,7 @@ from glom.notebook import Showing
 from glom.objectives import get_objective, require
 from glom.pictures import Picture, as_images
 from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.known import SHIPPED_MODELS
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.ttt import Adaptation, Case, adapt_group, stack_size
@@ -158,10 +159,8 @@ def known_classes(teacher: Teacher) -> tuple[str, ...]:
     """
     if teacher.classes is not None:
         return teacher.classes
-    if teacher.name == "glom-tiny":
-        from glom.datasets.registry import open_dataset
-
-        return open_dataset("cifar10-sample").classes or ()
+    if teacher.name in SHIPPED_MODELS:
+        return SHIPPED_MODELS[teacher.name].classes()
     raise InputError(f"{teacher.name} can name anything: give the classes to choose among")
 
 

@@ -21,6 +21,7 @@ from glom.colours import Array, pca_rgb
 from glom.errors import InputError
 from glom.notebook import Showing, side_by_side
 from glom.pictures import Picture, as_image
+from glom.teachers.base import Teacher
 from glom.video import clip_for, feature_grids
 from probes.agreement import neighbour_agreement
 from probes.metrics import Outlines, score
@@ -134,7 +135,7 @@ class Islands(Showing):
 
 def islands(
     picture: Picture,
-    backbone: Backbone | str = MVIT_TINY,
+    backbone: Backbone | Teacher | str = MVIT_TINY,
     layers: str | Sequence[int] = "all",
     *,
     frames: int | None = None,
@@ -148,7 +149,8 @@ def islands(
 
     Args:
         picture: see `glom.pictures.as_image`.
-        backbone: one that is loaded, or a name of `glom.load_backbone`.
+        backbone: one that is loaded, a teacher (a model of one's own is one by `glom.teacher`), or a name of
+            `glom.load_backbone`.
         layers: "all", "first,last", or numbers.
         frames, size: of the boring video; None for the backbone's own.
         device: of a backbone given by name.
@@ -161,9 +163,19 @@ def islands(
         (0, 5)
     """
     image = as_image(picture)
-    network = load_backbone(backbone, device) if isinstance(backbone, str) else backbone
+    network = _network(backbone, device)
     clip = clip_for(network, image, frames, size)
     notes = network.fit(clip.shape[1], clip.shape[2])
     grids: dict[int, Any] = {i: g[0].numpy() for i, g in feature_grids(network, clip, layers, "mean").items()}
     names = {i: network.layers[i][0] for i in grids}
     return Islands(image, grids, names, network.name, tuple(notes))
+
+
+def _network(backbone: Backbone | Teacher | str, device: str) -> Backbone:
+    if isinstance(backbone, str):
+        return load_backbone(backbone, device)
+    if isinstance(backbone, Backbone):
+        return backbone
+    from glom.backbones.images import as_backbone  # loads the libraries of every teacher
+
+    return as_backbone(backbone)

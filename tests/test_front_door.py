@@ -229,3 +229,82 @@ def test_islands_are_the_layers_grids_and_their_measures():
         found.grid(99)
     with pytest.raises(glom.InputError, match="masks are"):
         found.score(np.zeros((4, 4, 3)))
+
+
+# -- a model of one's own ---------------------------------------------------------------------------------------------
+
+
+class Net(torch.nn.Module):
+    """Two blocks, a mean over places, a linear classifier."""
+
+    def __init__(self, classes=3):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList([torch.nn.Conv2d(3, 8, 4, 4), torch.nn.Conv2d(8, 12, 3, padding=1)])
+        self.classifier = torch.nn.Linear(12, classes)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x).relu()
+        return self.classifier(x.mean((2, 3)))
+
+
+def test_any_network_is_a_teacher():
+    torch.manual_seed(1)
+    net = Net()
+    own = glom.teacher(net, size=32, features="blocks.1", classes=["cat", "dog", "cow"], name="mine")
+    token, grid = own.encode([make_image(), np.zeros((5, 7, 3))])
+    assert token.shape == (2, 12) and grid.shape == (2, 8, 8, 12)
+    views = torch.stack([own.preprocess(make_image())])
+    assert torch.allclose(own.zero_shot_head(own.classes)(own.token(views)), net(views), atol=1e-5)
+    answer = glom.adapt(make_image(), own)
+    assert answer.agrees and answer.classes == ("cat", "dog", "cow")
+    assert not any(p.requires_grad for p in net.parameters())
+    assert own.fingerprint != glom.teacher(Net(), size=32, name="mine").fingerprint
+
+
+def test_and_a_backbone_beside_its_untrained_twin():
+    torch.manual_seed(1)
+    own = glom.teacher(Net(), size=32, name="mine")
+    found = probes.islands(make_image(), own)
+    assert found.layers == (0, 1) and found.grid().shape[-1] == 12
+    from glom.backbones.images import as_backbone
+
+    twin = as_backbone(own).untrained()
+    assert not np.allclose(probes.islands(make_image(), twin).grid(), found.grid())
+
+
+def test_tokens_become_a_grid_without_class_and_register_tokens():
+    from glom.teachers.own import as_grid
+
+    tokens = torch.arange(2 * (1 + 4 + 9) * 5).reshape(2, 14, 5).float()
+    assert torch.equal(as_grid(tokens, "x").flatten(1, 2), tokens[:, 5:])
+    assert as_grid(torch.zeros(2, 7, 3, 4), "x").shape == (2, 3, 4, 7)
+    assert as_grid(torch.zeros(2, 4, 4, 7), "x").shape == (2, 4, 4, 7)
+    with pytest.raises(glom.InputError, match="a feature grid is"):
+        as_grid(torch.zeros(2, 3), "x")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": 2}, "cannot read pictures"),
+        ({"size": 32, "features": "block"}, "no module 'block'; it has blocks"),
+        ({"size": 32, "head": "blocks.0"}, "a head must be a Linear"),
+        ({"size": 32, "classes": ["a", "b"]}, "2 class names, but the classifier of own has 3 rows"),
+        ({"size": 32, "std": (1, 0, 1)}, "mean and std"),
+        ({"size": 0}, "at least 1 px"),
+    ],
+)
+def test_a_network_that_cannot_be_used_so_is_said(options, words):
+    with pytest.raises(glom.InputError, match=words):
+        glom.teacher(Net(), **options)
+
+
+# -- five lines a job -------------------------------------------------------------------------------------------------
+
+
+def test_forward_forward_on_arrays():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 100)
+    x = rng.normal(size=(100, 6)) + 3 * y[:, None]
+    assert glom.ForwardForward((32, 32), epochs=60).fit(x, y).score(x, y) > 0.9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from glom.errors import InputError
 from glom.teachers.hf import DINO, TransformersTeacher
 from glom.teachers.hub import quiet
 from glom.teachers.open_clip import CONFIG, OpenClipTeacher
+from glom.teachers.own import OwnTeacher
 from glom.teachers.registry import GLOM_TINY, load_teacher
 from glom.teachers.timm_models import TimmTeacher
 
@@ -59,6 +61,8 @@ class ImageBackbone(Backbone):
     def build(self) -> nn.Module:
         if isinstance(self.teacher, TransformersTeacher):
             return AutoModel.from_config(self.model.config)
+        if isinstance(self.teacher, OwnTeacher):
+            return _drawn_anew(self.model, self.name)
         with quiet():
             if isinstance(self.teacher, TimmTeacher):
                 return timm.create_model(architecture(self.model), pretrained=False, num_classes=self.model.num_classes)
@@ -143,10 +147,28 @@ class ImageBackbone(Backbone):
 
 def load_image_backbone(name: str, device: str) -> Backbone:
     """Any name of the teachers' registry. Raises `InputError` as `load_teacher` does, or without blocks to read."""
-    teacher: Any = load_teacher(name, device)
-    backbone = ImageBackbone(name, teacher, teacher._model)
+    return as_backbone(load_teacher(name, device))
+
+
+def as_backbone(teacher: Any) -> Backbone:
+    """A loaded teacher read at its blocks. Raises `InputError` where no list of blocks is found in it."""
+    backbone = ImageBackbone(teacher.name, teacher, teacher.model)
     _ = backbone.layers  # says now, not at the first picture, if there is nothing to read
     return backbone
+
+
+def _drawn_anew(model: nn.Module, name: str) -> nn.Module:
+    """A copy of a network with every parameter drawn again, each layer by its own `reset_parameters`."""
+    twin = copy.deepcopy(model)
+    for path, module in twin.named_modules():
+        if next(module.parameters(recurse=False), None) is None:
+            continue
+        reset = getattr(module, "reset_parameters", None)
+        if reset is None:
+            kind = type(module).__name__
+            raise InputError(f"{name}: '{path}', a {kind}, has no reset_parameters: it cannot be drawn at random")
+        reset()
+    return twin
 
 
 def places(trunk: Any, name: str) -> list[tuple[str, nn.Module]]:

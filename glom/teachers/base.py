@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from glom.pictures import Picture
+
 Channels = tuple[float, float, float]  # red, green, blue
 
 
@@ -85,6 +87,10 @@ class Teacher(Protocol):
 
     def resized(self, size: int) -> Self:
         """The same encoder reading the whole picture squeezed onto (size, size). Raises `InputError` if it cannot."""
+        ...
+
+    def encode(self, pictures: Picture | Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
+        """Pictures of any kind -> tokens (B, F) and grids (B, h, w, F_grid), None without a grid."""
         ...
 
     def token(self, images: Tensor) -> Tensor:

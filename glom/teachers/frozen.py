@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision import transforms as T
 
 from glom.errors import InputError
+from glom.pictures import Picture, as_images
 from glom.teachers.base import Channels, ZeroShotHead
 from glom.teachers.hub import first_line
 from glom.weights import state_sha256
@@ -22,6 +23,7 @@ from glom.zero_shot import check_classes, class_embeddings, select_rows
 
 # A strip of more than this many pixels after resizing its shorter side is cut first; ordinary pictures never are.
 MAX_RESIZED = 16_000_000
+ENCODED = 32  # pictures encoded at a time
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,18 @@ class FrozenTeacher(ABC):
             grid = self._grid(self._checked(images)).float()
         return grid.clone(memory_format=torch.contiguous_format)
 
+    def encode(self, pictures: Picture | Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
+        """Pictures of any kind (`glom.pictures.as_images`) -> tokens (B, F) and grids (B, h, w, F_grid) or None."""
+        views = torch.stack([self.preprocess(image) for image in as_images(pictures)])
+        parts = [(self.token(x), self.grid(x) if self.has_grid else None) for x in views.split(ENCODED)]
+        grids = [grid for _, grid in parts if grid is not None]
+        return torch.cat([token for token, _ in parts]), torch.cat(grids) if grids else None
+
+    @property
+    def model(self) -> nn.Module:
+        """The frozen network itself, on `device` and in the teacher's precision."""
+        return self._model
+
     def encode_text(self, sentences: Sequence[str]) -> Tensor:
         """N sentences -> (N, F) float32, not normalised. Raises `InputError` where `has_text` is False."""
         if not self.has_text:
@@ -233,7 +247,7 @@ class FrozenTeacher(ABC):
             )
         return images.to(self.device, self._dtype)
 
-    def _use_classifier(self, layer: nn.Linear, names: Sequence[str] | None) -> None:
+    def use_rows(self, layer: nn.Linear, names: Sequence[str] | None) -> None:
         self._classifier = (layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
         self.classes = None if names is None else tuple(names)
         self.no_text = "it has no text encoder"

@@ -56,7 +56,7 @@ class TimmTeacher(FrozenTeacher):
         if isinstance(layer, nn.Linear) and layer.in_features == self.width:
             own = nn.functional.linear(token, layer.weight, layer.bias)
             if torch.allclose(own.float(), logits.float(), rtol=1e-2, atol=1e-2 * float(logits.abs().max()) + 1e-6):
-                self._use_classifier(layer, names)
+                self.use_rows(layer, names)
 
     def _token(self, images: Tensor) -> Tensor:
         model: Any = self._model
