@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from commands.common import Device, Json, Out, Quiet, Seed, emit_json, for_adaptation, progress, say, started, table
+from commands.common import (
+    Device,
+    Fit,
+    Json,
+    Out,
+    Quiet,
+    Seed,
+    emit_json,
+    for_adaptation,
+    progress,
+    say,
+    started,
+    table,
+)
 from commands.paths import one_picture
 
 
@@ -17,6 +30,7 @@ def fold(
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")] = "glom-tiny",
     grid: Annotated[str | None, typer.Option("--grid", help="The grid to unfold, any size.", metavar="HxW")] = None,
     apm: Annotated[str, typer.Option("--apm", help="The APM's preset.", metavar="PRESET")] = "apm-tiny",
+    fit: Fit = "squeeze",
     iterations: Annotated[int, typer.Option("--iterations", help="Optimiser steps.", metavar="K", min=1)] = 300,
     save_grid: Annotated[bool, typer.Option("--save-grid", help="Also write the arrays, grids.npz.")] = False,
     seed: Seed = 0,
@@ -30,7 +44,14 @@ def fold(
 
     for_adaptation()
     request = FoldRequest(
-        image, teacher, apm=apm, overfit=OverfitSettings(iterations), seed=seed, device=device, save_grids=save_grid
+        image,
+        teacher,
+        apm=apm,
+        overfit=OverfitSettings(iterations),
+        seed=seed,
+        device=device,
+        save_grids=save_grid,
+        fit=fit,
     )
     result = {}
     events = started(run_fold(with_grid(request, grid), Path(out)))
@@ -51,5 +72,5 @@ def fold(
         (f"PSNR of colours at {result['grid'][0]}x{result['grid'][1]} (dB)", f"{result['psnr']:.1f}"),
         ("parameters", f"{result['parameters']:,}"),
     ]
-    table([result["image"], ""], rows, right=(1,))
+    table([f"{result['image']} ({result['fit']})", ""], rows, right=(1,))
     say(f"sheet: {out}/fold.png, features: {out}/features.png, colours: {out}/colours.png")

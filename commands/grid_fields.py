@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from commands.common import (
     Device,
+    Fit,
     Json,
     Out,
     Quiet,
@@ -52,6 +53,7 @@ def decode(
     checkpoint: Checkpoint = None,
     overfit: Overfit = False,
     size: Annotated[str, Option("--size", help="Grid that is asked: height x width.", metavar="HxW")] = "64x64",
+    fit: Fit = "squeeze",
     iterations: Annotated[
         int | None, Option("--iterations", help="Steps of an overfit.", min=1, show_default="400")
     ] = None,
@@ -78,7 +80,7 @@ def decode(
     refuse_idle(way, way, dict.fromkeys(given, ("--overfit",)), given)
     for_adaptation()
     height, width = parse_size(size)
-    settings = DecodeSettings(tuple(images), machine, height, width, seed=seed, **given)
+    settings = DecodeSettings(tuple(images), machine, height, width, seed=seed, fit=fit, **given)
     result = follow(run_decode(settings, Path(out), device), quiet)["summary"]
     record_result(save, result)
     if as_json:
@@ -89,7 +91,9 @@ def decode(
     for r in result["images"]:
         similar = "-" if r["ssim"] is None else f"{r['ssim']:.3f}"
         rows.append((r["image"], f"{r['psnr']:.2f}", similar, f"{r['seconds']:.1f}"))
-    table(["picture", "PSNR (dB)", "SSIM", "seconds"], rows, title=f"decoded at {size}", right=(1, 2, 3))
+    table(
+        ["picture", "PSNR (dB)", "SSIM", "seconds"], rows, title=f"decoded at {size} ({result['fit']})", right=(1, 2, 3)
+    )
     say(f"pictures and sheets: {out}")
 
 
@@ -200,6 +204,7 @@ def interpolate(
     ] = "",
     size: Annotated[int, Option("--size", help="Side of the grid that is asked.", metavar="N")] = 64,
     iterations: Annotated[int, Option("--iterations", help="Steps of an overfit.", min=1)] = 600,
+    fit: Fit = "squeeze",
     resize: Annotated[bool, Option("--resize", help="Take pictures of different sizes.")] = False,
     save: Record = None,
     seed: Seed = 0,
@@ -226,6 +231,7 @@ def interpolate(
         iterations,
         resize,
         seed,
+        fit,
     )
     result = follow(run_interpolate(settings, Path(out), device), quiet)["summary"]
     record_result(save, result)
@@ -237,7 +243,7 @@ def interpolate(
         apart = (result["from_first"][i], result["from_last"][i])
         said = f"{result['classes'][i]}, {100 * result['probabilities'][i]:.0f} %"
         rows.append((f"{i / (result['steps'] - 1):.2f}", *(f"{d:.3f}" for d in apart), said))
-    title = f"{result['images'][0]} to {result['images'][1]}, {path}"
+    title = f"{result['images'][0]} to {result['images'][1]}, {path} ({result['fit']})"
     table(
         ["t", "from first", "from last", f"likeliest of {result['among']:,} classes"],
         rows,
@@ -253,6 +259,7 @@ def upsample(
     out: Out,
     scale: Annotated[str, Option("--scale", help="How many times finer, comma-separated.")] = "2,4,8",
     teacher: Teacher = "",
+    fit: Fit = "squeeze",
     views: Annotated[int, Option("--views", help="Further crops to learn from; 0: the grid alone.")] = 48,
     zoom: Annotated[float, Option("--zoom", help="Smallest crop's side, a share of the picture's.")] = 0.5,
     patch: Annotated[int, Option("--patch", help="Side of the local patch in the column; 0: none.")] = 5,
@@ -274,7 +281,7 @@ def upsample(
     if not all(x.isdecimal() for x in parts):
         raise InputError(f"--scale takes whole numbers such as 2,4,8, got '{scale}'")
     settings = UpsampleSettings(
-        tuple(images), tuple(int(x) for x in parts), teacher, views, zoom, patch, iterations, seed=seed
+        tuple(images), tuple(int(x) for x in parts), teacher, views, zoom, patch, iterations, seed=seed, fit=fit
     )
     result = follow(run_upsample(settings, Path(out), device), quiet)["summary"]
     record_result(save, result)
@@ -290,7 +297,9 @@ def upsample(
         over = [f"{m:+.3f}" + (f" [{low:+.3f}, {high:+.3f}]" if result["n"] > 1 else "") for m, low, high in spans]
         rows.append((f"{r['scale']} ({grid})", *found, *over))
     heads = ["scale", "cosine", "R²", "bilin. cos", "R²", "average cos", "R²", "over bilinear", "over average"]
-    title = f"{result['teacher']}, {counted(result['n'], 'picture')}, {counted(result['views'], 'view')}"
+    title = (
+        f"{result['teacher']}, {counted(result['n'], 'picture')}, {counted(result['views'], 'view')} ({result['fit']})"
+    )
     table(heads, rows, title=title, right=range(1, len(heads)))
     caption("average: the same views, bilinear, averaged; over: the cosine minus the baseline's [95 % over pictures]")
     say(f"sheets: {out}")

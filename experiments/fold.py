@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from experiments.percepts import FITS, check_fit, fitted, squeezed
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
 from glom.artifacts import RunFolder, command_line, write_json
@@ -25,7 +26,6 @@ from glom.objectives import sample_at
 from glom.overfit import OverfitSettings, field_config, overfit, to_pixels
 from glom.seeds import sample_seed
 from glom.teachers.registry import load_teacher
-from glom.teachers.views import seen
 from probes.alike import psnr
 from probes.figures import strip, to_image
 
@@ -43,6 +43,7 @@ class FoldRequest:
         apm: preset.
         overfit: how long and how densely.
         save_grids: also write `grids.npz`.
+        fit: see `experiments.percepts.FITS`.
     """
 
     image: str
@@ -54,6 +55,7 @@ class FoldRequest:
     seed: int = 0
     device: str = "auto"
     save_grids: bool = False
+    fit: str = "squeeze"
 
 
 @torch.no_grad()
@@ -76,8 +78,8 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[
     """Overfit and unfold, yielding `{"iteration", "loss"}` a step and, last, `{"result": ..., "panels": ...}`."""
     device = resolve_device(request.device)
     teacher = load_teacher(request.teacher, str(device))
-    views = teacher.preprocess(image)[None].to(device)
-    image = seen(teacher, image)  # the teacher's grid lies over its crop
+    image = fitted(image, request.fit)
+    views = squeezed(teacher, image)[None]  # not the teacher's own crop: its grid lies over all that is folded
     token = teacher.token(views)[0].clone()
     grid = teacher.grid(views)[0].clone() if teacher.has_grid else None
     usable = grid if grid is not None and grid.shape[-1] == teacher.width else None
@@ -92,8 +94,7 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[
         yield dict(step)
     height, width = request.height, request.width
     if not height:
-        scale = min(1.0, 128 / max(image.size))
-        height, width = max(1, round(image.height * scale)), max(1, round(image.width * scale))
+        height = width = min(128, teacher.image_size)
     features, colours = unfold_grid(apm, folded[None], height, width)
     target = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255
     side = config.cells
@@ -104,12 +105,13 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[
     result: dict[str, Any] = {
         "image": name,
         "grid": [height, width],
+        "fit": request.fit,
         "cosine": float(F.cosine_similarity(reached[0].float(), token, dim=0)),
         "psnr": psnr(colours, target),
         "grid_r2": None,
         "parameters": sum(p.numel() for p in apm.parameters()),
     }
-    panels: list[tuple[str, Any]] = [("what the teacher sees", image)]
+    panels: list[tuple[str, Any]] = [(f"picture, {FITS[request.fit]}", image)]
     if usable is not None:
         at = grid_queries(usable.shape[0], usable.shape[1], device=device)
         with torch.no_grad():
@@ -129,6 +131,7 @@ def run_fold(request: FoldRequest, out: Path) -> Iterator[dict[str, Any]]:
     """`fold_image` on a file, into a run folder: sheet, features, colours, `fold.json`, on request `grids.npz`."""
     if request.height < 0 or request.width < 0 or bool(request.height) != bool(request.width):
         raise InputError(f"--grid needs two sizes of at least 1, got {request.height}x{request.width}")
+    check_fit(request.fit)
     image = read_image(request.image)
     name = Path(request.image).name
     settings = {**asdict(request), "image": name}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from experiments.fold import unfold_grid
-from experiments.percepts import area, digest, machine_from
+from experiments.percepts import FITS, area, digest, fitted, machine_from
 from glom.apm import APMConfig, blank_apm
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.columns import picture
@@ -41,6 +41,7 @@ class DecodeSettings:
         iterations, lr: of the overfit.
         channels: numbers the fold keeps a patch.
         trunk: widths of the overfit machine's shared MLP.
+        fit: see `experiments.percepts.FITS`.
     """
 
     images: tuple[str, ...]
@@ -52,6 +53,7 @@ class DecodeSettings:
     channels: int = 1
     trunk: tuple[int, ...] = (256, 256)
     seed: int = 0
+    fit: str = "squeeze"
 
 
 def colour_config(settings: DecodeSettings) -> APMConfig:
@@ -84,7 +86,7 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
         raise InputError("--iterations must be at least 1, --lr positive and finite")
     if not 1 <= settings.channels <= 3 * PATCH**2:
         raise InputError(f"--channels must be 1 to {3 * PATCH**2}, all the numbers of a {PATCH} x {PATCH} patch")
-    images = [read_image(path) for path in settings.images]
+    images = [fitted(read_image(path), settings.fit) for path in settings.images]
     ready = machine_from(settings.checkpoint, where)[0] if settings.checkpoint else None
     names = [Path(path).name for path in settings.images]
     held = {**asdict(settings), "images": names, "contents": digest(settings.images)}
@@ -118,10 +120,14 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
             stem = f"{number:02d}-{file_stem(name)}"
             to_image(found).save(out / f"{stem}.png")
             size = f"{settings.height}x{settings.width}"
-            panels = [("picture", image), (f"at {size}", truth), (f"decoded, {record['psnr']:.1f} dB", found)]
+            panels = [
+                (f"picture, {FITS[settings.fit]}", image),
+                (f"at {size}", truth),
+                (f"decoded, {record['psnr']:.1f} dB", found),
+            ]
             strip(panels, out / f"{stem}-sheet.png", title=name)
             yield {"stage": "decoding", "done": number + 1, "total": len(images)}
-        result = {"grid": [settings.height, settings.width], "images": rows}
+        result = {"grid": [settings.height, settings.width], "fit": settings.fit, "images": rows}
         result["psnr_mean"] = float(np.mean([r["psnr"] for r in rows]))
         write_json(out / "summary.json", result)
         folder.finish()

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.asked import asked_about, choose_classes
-from experiments.percepts import digest, machine_from, short_names, squeezed
+from experiments.percepts import FITS, digest, fitted, machine_from, short_names, squeezed
 from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
 from glom.artifacts import RunFolder, command_line, write_json
 from glom.colours import pca_rgb
@@ -45,6 +45,7 @@ class InterpolateSettings:
         classes: data set whose class names the head takes, or "" for those that the teacher knows.
         size: side of the grid that is asked.
         iterations: of the overfit.
+        fit: see `experiments.percepts.FITS`.
         resize: accept pictures of different sizes, each squeezed to the fold's square.
     """
 
@@ -59,6 +60,7 @@ class InterpolateSettings:
     iterations: int = 600
     resize: bool = False
     seed: int = 0
+    fit: str = "squeeze"
 
 
 def check_sizes(images: Sequence[Image.Image], resize: bool) -> None:
@@ -67,7 +69,7 @@ def check_sizes(images: Sequence[Image.Image], resize: bool) -> None:
     if a.size != b.size and not resize:
         raise InputError(
             f"the two pictures differ in size ({a.width}x{a.height} and {b.width}x{b.height}); crop one to the "
-            "other's, or add --resize to squeeze each to the square that is folded"
+            "other's, add --fit crop, or --resize to squeeze each to the square that is folded"
         )
 
 
@@ -127,8 +129,8 @@ def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "aut
         InputError: pictures that cannot be read or differ in size, a wrong path, a machine without colours.
     """
     where = resolve_device(device)
-    images = [read_image(settings.first), read_image(settings.last)]
-    check_sizes(images, settings.resize)
+    images = [fitted(read_image(path), settings.fit) for path in (settings.first, settings.last)]
+    check_sizes(images, settings.resize or settings.fit == "crop")
     if settings.size < 2 or settings.steps < 2 or settings.iterations < 1:
         raise InputError("--size and --steps must be at least 2, --iterations at least 1")
     if settings.steps * settings.size**2 > MOST:
@@ -165,6 +167,7 @@ def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "aut
         said = chances.argmax(-1).tolist()
         shown_names = short_names([settings.first, settings.last])
         result: dict[str, Any] = {"images": shown_names, "path": settings.path, "steps": settings.steps}
+        result["fit"] = settings.fit
         result |= {"teacher": teacher_name, **path_numbers(T, features)}
         result |= {"among": len(head.classes), **asked.kept()}
         result["classes"] = [head.classes[i] for i in said]
@@ -201,7 +204,8 @@ def _draw(
             plain(f"{result['classes'][i]}\n{100 * result['probabilities'][i]:.0f} %"), fontsize=8
         )
     axes[0, 0].set_ylabel("features (PCA)", fontsize=9)
-    axes[1, 0].set_ylabel(f"colours\n(class: likeliest of {result['among']:,})", fontsize=9)
+    fit = FITS[result["fit"]]
+    axes[1, 0].set_ylabel(f"colours, pictures {fit}\n(class: likeliest of {result['among']:,})", fontsize=9)
     save(figure, out / "strip.png")
     for name, frames in (("features", features), ("colours", colours)):
         enlarged = [f.repeat(4, axis=0).repeat(4, axis=1) for f in frames]

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from experiments.percepts import Array, digest, squeezed
+from experiments.percepts import FITS, Array, digest, fitted, squeezed
 from glom import execution
 from glom.apm import APMConfig, AsynchronousPerceptionMachine, blank_apm
 from glom.artifacts import RunFolder, command_line, write_json
@@ -55,6 +55,7 @@ class UpsampleSettings:
         zoom: the smallest crop's side, as a share of the picture's; the largest is the whole.
         patch: side of the local patch in the column; 0 for none.
         iterations, lr: of the fit.
+        fit: see `experiments.percepts.FITS`.
     """
 
     images: tuple[str, ...]
@@ -66,6 +67,7 @@ class UpsampleSettings:
     iterations: int = 500
     lr: float = 2e-3
     seed: int = 0
+    fit: str = "squeeze"
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) < 2 or len(set(self.scales)) < len(self.scales):
@@ -198,7 +200,7 @@ def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") ->
         InputError: pictures that cannot be read, scales too large, a teacher that reads its own size alone.
     """
     where = resolve_device(device)
-    images = [read_image(path) for path in settings.images]
+    images = [fitted(read_image(path), settings.fit) for path in settings.images]
     name = settings.teacher or default_teacher()
     teacher = grid_teacher(name, 0, str(where))
     size = teacher.image_size
@@ -225,6 +227,7 @@ def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") ->
             folder.append({"id": f"{number} {stem}", "index": number, "image": stem, "scales": rows})
             _sheet(image, base, shown, settings, out / f"{number:02d}-{file_stem(stem)}.png")
         result = {"teacher": name, "views": settings.views, "patch": settings.patch, "n": len(images)}
+        result["fit"] = settings.fit
         result["scales"] = _summary([r["scales"] for r in folder.records()], settings.scales)
         write_json(out / "summary.json", result)
         folder.finish()
@@ -292,4 +295,4 @@ def _sheet(image: Image.Image, base: Tensor, shown: dict[str, Array], settings: 
     coloured = pca_rgb(base.cpu().numpy(), *shown.values())
     square = image.resize((448, 448))
     names = [f"teacher, {base.shape[0]}x{base.shape[1]}", *shown]
-    strip([("picture, squeezed", square), *zip(names, coloured, strict=True)], path)
+    strip([(f"picture, {FITS[settings.fit]}", square), *zip(names, coloured, strict=True)], path)

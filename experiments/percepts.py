@@ -18,7 +18,7 @@ from glom.backbones.base import Backbone
 from glom.datasets.base import Sample
 from glom.datasets.registry import open_dataset
 from glom.datasets.segmentation import CompositePicture, SegmentedPicture, open_segmentation
-from glom.errors import InputError
+from glom.errors import InputError, unknown
 from glom.teachers.base import Teacher
 from glom.video import boring_video
 
@@ -65,6 +65,26 @@ def squeezed(teacher: Teacher | Backbone, image: Image.Image, size: int = 0) -> 
     side = size or (teacher.size if isinstance(teacher, Backbone) else teacher.image_size)
     view = boring_video(image, 1, side, teacher.mean, teacher.std)[:, 0].contiguous()
     return view.to(teacher.device)
+
+
+FITS = {"squeeze": "squeezed", "crop": "cropped"}
+"""How a picture comes onto the square that is folded and that a teacher reads, and what is said of it then."""
+
+
+def check_fit(fit: str) -> str:
+    """`fit` itself. Raises `InputError` for none of `FITS`."""
+    if fit not in FITS:
+        raise unknown("--fit", fit, FITS)
+    return fit
+
+
+def fitted(image: Image.Image, fit: str) -> Image.Image:
+    """What is laid onto the square: all of the picture ("squeeze"), or the largest square in its middle ("crop")."""
+    if check_fit(fit) == "squeeze":
+        return image
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
 
 
 def area(image: Image.Image, height: int, width: int) -> Array:
