@@ -46,8 +46,8 @@ def test_every_link_to_a_file_leads_somewhere(page):
 
 # Commands that run no network: they list, check, fetch or compare what is there.
 LISTINGS = {
-    "doctor", "docs", "ttt report", "islands compare", "claims", "methods list", "ablate objective candidates", "datasets list",
-    "datasets check", "datasets prepare", "completion bash", "completion zsh", "completion fish",
+    "doctor", "docs", "ttt report", "islands compare", "claims", "methods list", "ablate objective candidates",
+    "datasets list", "datasets check", "datasets prepare", "completion bash", "completion zsh", "completion fish",
 }  # fmt: skip
 
 
