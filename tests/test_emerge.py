@@ -181,7 +181,7 @@ def test_a_folder_with_splits_holds_its_test_out(tmp_path):
         (["--every", -3], "--every must be at least 1"),
         (["--images", 1], "--images"),
         (["--film", "avi"], "unknown film format"),
-        (["--data", "nowhere"], "neither 'composites' nor a folder"),
+        (["--data", "nowhere"], "unknown data set 'nowhere'"),
         (["--device", "tpu"], "unknown device"),
     ],
 )
