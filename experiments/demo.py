@@ -101,6 +101,7 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
 
     seconds = time.perf_counter() - started
     facts = [
+        ("asked", ready.asked(look=False).line),
         ("command", command_line()),
         ("settings", str(base.ttt)),
         ("machine", ", ".join(f"{k} {v}" for k, v in machine().items())),
