@@ -44,6 +44,7 @@ def ttt(
     """Test-time training clean and under each corruption: paired differences, and the oracle as a diagnostic."""
     from experiments.conditions import record, run_conditions
     from experiments.ttt_run import TTTRun
+    from glom.datasets.remarks import remark
     from glom.ttt_settings import settings_for
 
     for_adaptation()
@@ -62,4 +63,6 @@ def ttt(
         emit_json({"rows": rows})
         return
     conditions_table(rows)
+    if remark(data):
+        say(remark(data))
     say(f"runs in {out}" + (f"; table recorded in {save}" if save else ""))

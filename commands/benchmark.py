@@ -126,6 +126,8 @@ def _split(text: str) -> tuple[str, ...]:
 
 def show(result: dict[str, Any]) -> None:
     """A row a method, grouped by condition, as a person reads it."""
+    from experiments.benchmark_table import cannot_act
+
     rows = result["rows"]
     for condition in dict.fromkeys(r["dataset"] for r in rows):
         shown = []
@@ -135,10 +137,21 @@ def show(result: dict[str, Any]) -> None:
             if r.get("difference") is not None:
                 difference, p = f"{r['difference']:+.1f}{bounds(r['difference_ci95'], '+')}", f"{r['p_holm']:.2g}"
             span = "-" if r["ci95"] is None else f"{r['ci95'][0]:.1f}-{r['ci95'][1]:.1f}"
-            shown.append((r["method"], percent(r["measured"]), span, difference, p))
+            if r is not own[0] and cannot_act(r["changed"], r["moved"]):
+                p = "cannot act"
+            changed = "-" if r["changed"] is None else f"{r['changed']:.1f}"
+            moved = "-" if r["moved"] is None else f"{r['moved']:.4f}"
+            shown.append((r["method"], percent(r["measured"]), span, changed, moved, difference, p))
         title = f"{condition}: {own[0]['n']} pictures, {max(r['skipped'] for r in own)} skipped"
-        heads = ["method", "top-1", "95 %", f"minus {own[0]['method']} [95 %]", "p (Holm)"]
-        table(heads, shown, title=title, right=range(1, 5))
+        title += f"; strengths of {' and '.join(own[0]['scale'])}" if own[0]["scale"] else ""
+        heads = ["method", "top-1", "95 %", "changed %", "moved", f"minus {own[0]['method']} [95 %]", "p (Holm)"]
+        table(heads, shown, title=title, right=range(1, 7))
         console().print()
+    say(
+        "changed, moved: the share of the first method's answers that become others, and the mean change of the "
+        "answer's probability; a method that changes next to nothing cannot act"
+    )
+    if result["shares pictures with"]:
+        say(f"some of these pictures were used by: {', '.join(result['shares pictures with'])}")
     if len({r["dataset"] for r in rows}) > 1:
         table(["method", "mean"], [(m, percent(v)) for m, v in result["averages"].items()], "mean over all", right=(1,))

@@ -341,7 +341,7 @@ def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
     heads = ["pictures", "teacher", "APM", "difference [95 %]", "p", "agree", "oracle*"]
     title = f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} pictures a row"
     table(heads, shown, title=title, right=range(1, 7))
-    kinds = dict.fromkeys(f"corruptions: strengths of {corruption_words(r)}\n" for r in rows if r["scale"])
+    kinds = dict.fromkeys(f"{corruption_words(r)}\n" for r in rows if r["scale"])
     console().print(
         "top-1 in %, the same pictures for both; p: exact McNemar.\n"
         f"{''.join(kinds)}"
@@ -350,10 +350,10 @@ def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def corruption_words(row: Mapping[str, Any]) -> str:
+def corruption_words(row: Mapping[str, Any], name: str = "corruptions") -> str:
     """Whose strengths a row's corruptions had, and where they acted."""
     where = "the crop that the teacher sees" if row["corrupt"] == "crop" else "the file"
-    return f"{' and '.join(row['scale']) or 'none'}, applied to {where}"
+    return f"{name}: strengths of {' and '.join(row['scale']) or 'none'}, applied to {where}"
 
 
 def bounds(interval: Sequence[float] | None, sign: str = "") -> str:

@@ -153,7 +153,7 @@ def duration(minutes: float) -> str:
 
 def show(result: dict[str, Any]) -> None:
     """Averages where there are any, else every row; the rest is in the files."""
-    from experiments.reproduce_write import averages, gained, interval, quantity, shown
+    from experiments.reproduce_write import STILL_HERE, acted, averages, gained, interval, notes, quantity, shown
 
     rows = averages(result)
     for data, teacher in dict.fromkeys((r["dataset"], r["teacher"]) for r in rows):
@@ -166,17 +166,20 @@ def show(result: dict[str, Any]) -> None:
         cells = []
         for r in own:
             printed = (shown(r["published"]), shown(r["published_recomputed"]))
-            cells.append((r["method"], *printed, shown(r["measured"]), interval(r["ci95"]), gained(r, "measured")))
-        heads = ["method", "printed", "recomp.", "here", "95 %", f"over {own[0]['method']} [95 %]"]
+            over = STILL_HERE if r.get("cannot_act") else gained(r, "measured")
+            cells.append((r["method"], *printed, shown(r["measured"]), interval(r["ci95"]), acted(r)[0], over))
+        heads = ["method", "printed", "recomp.", "here", "95 %", "changed", f"over {own[0]['method']} [95 %]"]
         count = max(r["n"] for r in own)
         skipped = max(r["skipped"] for r in own)
         title = f"{data}\n{teacher}: {count:,} answers a method, {skipped} skipped"
-        table(heads, cells, title=title, right=range(1, 6))
+        table(heads, cells, title=title, right=range(1, 7))
         console().print()
     if rows:
         console().print("top-1 in %. printed, recomp.: the poster's average, and the mean of its own row.", style="dim")
         if result["scale"] == "home":
             console().print("They are of other data and networks: beside, never subtracted.", style="dim")
+        for note in notes({**result, "missing": [], "warnings": []}):
+            console().print(note, style="dim", markup=False)
         return
     with_printed = any(r["published"] is not None for r in result["rows"])
     lines: list[list[str]] = []

@@ -13,6 +13,8 @@ from commands.common import (
     Json,
     Quiet,
     Seed,
+    bounds,
+    corruption_words,
     emit_json,
     percent,
     progress,
@@ -67,6 +69,7 @@ def score(
 ) -> None:
     """Zero-shot top-1 of a teacher on a data set, for each set of templates."""
     from experiments.zero_shot_run import score_teacher
+    from glom.datasets.remarks import remark
 
     rows = []
     events = started(
@@ -80,10 +83,22 @@ def score(
             else:
                 rows.append(event)
     if as_json:
-        emit_json({"teacher": teacher, "data": data, "rows": rows})
+        emit_json(
+            {
+                "teacher": teacher,
+                "data": data,
+                "corruption": corruption,
+                "corrupt": corrupt,
+                "rows": rows,
+                "remark": remark(data),
+            }
+        )
         return
+    if remark(data):
+        say(remark(data))
+    if rows and rows[0]["scale"]:
+        say(corruption_words({**rows[0], "corrupt": corrupt}, corruption or ""))
     shown = []
     for r in rows:
-        low, high = r["ci95"]
-        shown.append((r["templates"], r["count"], percent(r["top1"]), f"[{low:.1f}, {high:.1f}]", r["n"], r["skipped"]))
+        shown.append((r["templates"], r["count"], percent(r["top1"]), bounds(r["ci95"]), r["n"], r["skipped"]))
     table(["templates", "how many", "top-1 (%)", "95 %", "images", "skipped"], shown, right=(1, 2, 4, 5))

@@ -210,7 +210,7 @@ def report_table(result: dict[str, Any], folder: Path) -> None:
         ("diagnostic only: oracle, right at any iteration (%)", percent(result["oracle_top1"])),
     ]
     if result["corruption"]:
-        counted += f"\n{result['corruption']}: strengths of {corruption_words(result)}"
+        counted += f"\n{corruption_words(result, result['corruption'])}"
     table([f"{folder}", ""], rows, title=counted, right=(1,))
 
 

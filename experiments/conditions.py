@@ -10,6 +10,7 @@ from typing import Any
 from experiments.ttt_run import TTTRun, run, summary
 from glom.artifacts import command_line, machine, public_command, versions, write_json
 from glom.datasets.corruptions import parse_corruption
+from glom.datasets.remarks import remark
 from glom.errors import InputError
 from glom.ttt_settings import settings_dict
 
@@ -51,6 +52,7 @@ def record(base: TTTRun, rows: Sequence[dict[str, Any]], path: Path) -> None:
             "settings": settings_dict(base.ttt),
             "machine": machine(),
             "versions": versions(),
+            "remark": remark(base.data),
             "rows": list(rows),
         },
     )

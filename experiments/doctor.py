@@ -104,8 +104,8 @@ def _corruptions() -> Check:
 
         from glom.datasets.corruptions import corrupt, parse_corruption
 
-        corrupt(Image.new("RGB", (32, 32), (90, 120, 60)), parse_corruption("fog:1"), seed=0)
-        return Check("corruptions", "the 15 of ImageNet-C", True)
+        corrupt(Image.new("RGB", (32, 32), (90, 120, 60)), parse_corruption("fog:1@imagenet-c"), seed=0)
+        return Check("corruptions", "the 15 of ImageNet-C, Tiny ImageNet-C and CIFAR-10-C", True)
     except Exception as error:
         return Check("corruptions", f"do not work: {error}", False, "pip install imagecorruptions-imaug")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.benchmark_table import answers, right, shared_samples
+from experiments.benchmark_table import action, answers, right, shared_samples
 from experiments.reproduce_plan import Block, Line
 from glom.statistics import FEWEST, bootstrap_ci
 
@@ -28,12 +28,15 @@ class Answers:
         self.ids: dict[str, list[str]] = {}
         self.skipped: dict[str, int] = {}
         self.scale: dict[str, set[str]] = {}
+        self.acted: dict[str, dict[str, dict[str, float | None]]] = {}
         for condition in self.specs:
             found = answers(runs, condition, self.methods)
             self.ids[condition] = ids = shared_samples(found)
             self.right[condition] = {m: right(run, ids) for m, run in found.items()}
             first = found[self.methods[0]]
             self.scale[condition] = {first[i]["scale"] for i in ids if "scale" in first[i]}
+            base = [first[i] for i in ids]
+            self.acted[condition] = {m: action([run[i] for i in ids], base) for m, run in found.items()}
             self.skipped[condition] = len(found[self.methods[0]]) - len(ids)
 
     def average(self, line: Line, conditions: Sequence[str]) -> dict[str, Any] | None:
@@ -45,6 +48,9 @@ class Answers:
         found: dict[str, Any] = {"measured": value, "ci95": interval}
         found |= {"n": sum(len(self.ids[c]) for c in conditions), "skipped": sum(self.skipped[c] for c in conditions)}
         found["scale"] = sorted(set().union(*(self.scale[c] for c in conditions)))
+        for what in ("changed", "moved"):
+            values = [self.acted[c][line.method][what] for c in conditions]
+            found[what] = None if None in values else round(float(np.mean([v for v in values if v is not None])), 6)
         found["versus"] = versus = {}
         for other in self.methods:
             if other != line.method:

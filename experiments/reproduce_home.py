@@ -15,6 +15,7 @@ from experiments.untouched import ALL, UNTOUCHED
 from glom.datasets.corruptions import CORRUPTIONS
 from glom.datasets.layouts import NotThereError
 from glom.datasets.registry import data_root, dataset_names, open_dataset
+from glom.datasets.remarks import remark
 from glom.errors import InputError
 from glom.teachers.registry import LITE0_MODULE
 
@@ -102,6 +103,7 @@ def table1(request: Request) -> Plan:
         "ImageNet and its shifts",
         choose(blocks, request.methods),
         request.limit or LIMITS[1],
+        remarks=(remark(sample),) if sample else (),
     )
 
 
@@ -153,7 +155,7 @@ def table2(request: Request) -> Plan:
     blocks = [Block("glom-tiny", "glom-tiny", lines, tuple(columns), means, pictures=drawn_from(test))]
     return Plan(
         2,
-        "Table 2 at home scale: CIFAR-10 pictures under the fifteen corruptions of the benchmark",
+        "Table 2 at home scale: CIFAR-10 pictures under the fifteen corruptions",
         f"Pictures: {what}, corrupted here at severity {' and '.join(map(str, request.severities))}. Teacher of the "
         "zero-shot methods: glom-tiny; the four methods of masked autoencoders: mae-tiny. Both were trained on "
         "CIFAR-10's training pictures. Other data, other networks: no published number is subtracted.",

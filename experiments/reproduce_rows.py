@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmark import TABLE, open_conditions
+from experiments.benchmark_table import cannot_act
+from experiments.methods import METHODS
+from experiments.methods.masked import MaskedMethod
 from experiments.reproduce_averages import Answers
 from experiments.reproduce_plan import Block, Column, Line, Mean, Plan, Request
 from glom.artifacts import read_json
@@ -20,11 +23,12 @@ OTHER = "other data"
 def make_rows(plan: Plan, request: Request, out: Path) -> list[dict[str, Any]]:
     """Every cell and average of the plan, in its order; those that were not measured say why in `note`.
 
-    Each row: method, teacher, dataset, kind ("cell" or "average"), published, published_method, published_dataset,
-    published_recomputed (averages), measured, ci95, n, skipped, difference (measured minus published, on the same data
-    alone), gain (over the first method, published and measured, with `p_holm`: of a cell corrected for all comparisons
-    of its benchmark, of an average for the block's other methods), note; averages also versus: the paired difference
-    from every other method of the block, with its interval.
+    Each row: method, teacher, network (what answered: the teacher, or the masked autoencoder), dataset, kind ("cell" or
+    "average"), published, published_method, published_dataset, published_recomputed (averages), measured, ci95, n,
+    skipped, scale, changed and moved (`benchmark_table.action`), cannot_act, difference (measured minus published, on
+    the same data alone), gain (over the first method, published and measured, with `p_holm`: of a cell corrected for
+    all comparisons of its benchmark, of an average for the block's other methods), note; averages also versus: the
+    paired difference from every other method of the block, with its interval.
     """
     return [row for block in plan.blocks for row in _block_rows(plan, block, request, out / "runs" / block.name)]
 
@@ -98,6 +102,7 @@ def _published(plan: Plan, block: Block, line: Line, title: str, published: str,
     return {
         "method": line.method,
         "teacher": block.teacher,
+        "network": block.mae if issubclass(METHODS[line.method], MaskedMethod) else block.teacher,
         "dataset": title,
         "kind": "cell",
         "published": value,
@@ -139,12 +144,15 @@ def _filled(row: dict[str, Any], found: Mapping[str, Any] | None, why: str) -> d
         "n": found["n"] if found else 0,
         "skipped": found["skipped"] if found else 0,
         "scale": found.get("scale", []) if found else [],
+        "changed": found.get("changed") if found else None,
+        "moved": found.get("moved") if found else None,
         "difference": None,
         "note": why or ("" if found else "not run"),
     }
     if found and row["gain"] is not None:
         row["gain"] |= {"measured": found.get("difference"), "ci95": found.get("difference_ci95")}
         row["gain"] |= {"p": found.get("p"), "p_holm": found.get("p_holm")}
+        row["cannot_act"] = cannot_act(row["changed"], row["moved"])
     if measured is not None and row["published"] is not None:
         if other:
             row["note"] = other

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from experiments.benchmark_table import STILL
 from glom.artifacts import machine, versions, write_json
 from glom.files import write_text
 from probes.figures import png_data
 
 Row = Mapping[str, Any]
 FIELDS = (
-    "method", "teacher", "dataset", "unit", "published", "published_recomputed", "published_method",
+    "method", "teacher", "network", "dataset", "scale", "unit", "published", "published_recomputed", "published_method",
     "published_dataset", "measured", "low", "high", "difference", "n", "skipped", "gain_over", "gain_published",
-    "gain_measured", "gain_low", "gain_high", "gain_p_holm", "note",
+    "gain_measured", "gain_low", "gain_high", "gain_p_holm", "changed", "moved", "cannot_act", "note",
 )  # fmt: skip
+STILL_HERE = "cannot act here"
 
 
 def write_tables(result: dict[str, Any], out: Path) -> None:
@@ -69,8 +71,43 @@ def interval(bounds: Sequence[float] | None, sign: bool = False) -> str:
 
 
 def named(row: Row) -> str:
-    """The method here, and the published one it stands for."""
-    return f"{row['method']} ({row['published_method']})" if row.get("published_method") else str(row["method"])
+    """The method, and the network that it ran on here; what is published stands in columns of its own (`printed`)."""
+    network = row.get("network") or row.get("teacher")
+    return f"{row['method']} ({network})" if network else str(row["method"])
+
+
+def printed(row: Row, number: Callable[[float | None], str]) -> str:
+    """The published number, with the published row and data set that it is of."""
+    of = [row.get("published_method"), row.get("published_dataset")]
+    words = ", ".join(part for part in of if part)
+    return number(row["published"]) + (f" ({words})" if words and row["published"] is not None else "")
+
+
+def acted(row: Row) -> list[str]:
+    """The share of answers that a method changed, in percent, and the mean change of the answer's probability."""
+    changed, moved = row.get("changed"), row.get("moved")
+    return ["-" if changed is None else f"{changed:.1f}", "-" if moved is None else f"{moved:.4f}"]
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """What to know before reading the numbers."""
+    found = [*result["missing"], *result["warnings"]]
+    kind = result.get("corruptions")
+    if kind:
+        where = "the crop that the teacher sees" if kind["corrupt"] == "crop" else "the file"
+        found.append(f"Corruptions have the strengths of {' and '.join(kind['scale'])} and are applied to {where}.")
+    if "shares pictures with" in result:
+        shared = ", ".join(result["shares pictures with"]) or "none"
+        found.append(
+            f"Studies of this project by which something was chosen, and that used some of these pictures: {shared}."
+        )
+    if any(row.get("moved") is not None for row in result["rows"]):
+        found.append(
+            "changed, moved: the share of the first method's answers that become others, and the mean absolute change "
+            f"of the answer's probability. A method that changes at most {STILL[0]} % of the answers and moves less "
+            f"than {STILL[1]} is marked '{STILL_HERE}': it is not beaten, it does nothing at this teacher's scale."
+        )
+    return found
 
 
 def gained(row: Row, which: str) -> str:
@@ -102,7 +139,8 @@ def as_csv(result: Mapping[str, Any]) -> str:
         more = {"gain_over": gain.get("over"), "gain_published": gain.get("published")}
         more |= {"gain_measured": gain.get("measured"), "gain_low": below, "gain_high": above}
         more["gain_p_holm"] = gain.get("p_holm")
-        writer.writerow({**row, "low": low, "high": high, **more})
+        scale = " ".join(row.get("scale", []))
+        writer.writerow({**row, "low": low, "high": high, "scale": scale, **more})
     return buffer.getvalue()
 
 
@@ -129,12 +167,13 @@ def table_rows(result: Mapping[str, Any], rows: Sequence[Row]) -> tuple[list[str
     for row in rows:
         note = row["note"] if accuracies(result) else _unit(row)
         number = shown if accuracies(result) else quantity
-        printed = number(row["published"])
-        if row["published"] is not None and row.get("published_dataset"):
-            printed += f" ({row['published_dataset']})"
-        numbers = [printed, number(row["measured"]), interval(row["ci95"]), number(row["difference"], True)]
-        name = named(row) if row.get("teacher") else str(row["method"])
-        cells.append([name, str(row["dataset"]), *numbers, f"{row['n']:,}", str(row["skipped"]), note])
+        numbers = [
+            printed(row, number),
+            number(row["measured"]),
+            interval(row["ci95"]),
+            number(row["difference"], True),
+        ]
+        cells.append([named(row), str(row["dataset"]), *numbers, f"{row['n']:,}", str(row["skipped"]), note])
     return heads, cells
 
 
@@ -146,25 +185,26 @@ def _unit(row: Row) -> str:
 def average_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """(heads, cells) of printed, recomputed from the printed rows, measured, and the gains over the base.
 
-    Beside a measured gain stands its p-value, corrected for the number of the block's other methods.
+    Beside a measured gain stands its p-value, corrected for the number of the block's other methods; of a method that
+    does nothing to the first one's answers (`benchmark_table.cannot_act`), that it cannot act.
     """
-    heads = ["method", "average over", "printed", "recomputed", "measured", "95 %", "n"]
+    heads = ["method", "average over", "printed", "recomputed", "measured", "95 %", "n", "changed %", "moved"]
     heads += ["gain, printed", "gain, recomputed", "gain, measured"]
     cells = []
     for row in averages(result):
-        printed = [shown(row["published"]), shown(row["published_recomputed"])]
+        beside = [printed({**row, "published_dataset": ""}, shown), shown(row["published_recomputed"])]
         here = [shown(row["measured"]), interval(row["ci95"]), f"{row['n']:,}"]
         gains = [gained(row, which) for which in ("published", "published_recomputed", "measured")]
         p = (row.get("gain") or {}).get("p_holm")
-        gains[-1] += "" if p is None else f", p {p:.2g} (Holm)"
-        cells.append([named(row), str(row["dataset"]), *printed, *here, *gains])
+        gains[-1] += f", {STILL_HERE}" if row.get("cannot_act") else "" if p is None else f", p {p:.2g} (Holm)"
+        cells.append([named(row), str(row["dataset"]), *beside, *here, *acted(row), *gains])
     return heads, cells
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
     """Averages first, then every row."""
     lines = [f"# {result['title']}", "", result["caption"], "", f"Published: {result['source']}.", ""]
-    lines += [f"- {note}" for note in [*result["missing"], *result["warnings"]]] + [""]
+    lines += [f"- {note}" for note in notes(result)] + [""]
     if averages(result):
         lines += ["## Averages", "", *_markdown(*average_rows(result)), "", "## Every data set", ""]
     cells = [row for row in result["rows"] if row.get("kind") != "average"]
@@ -218,7 +258,7 @@ def as_html(result: Mapping[str, Any], out: Path) -> str:
         title=result["title"],
         caption=result["caption"],
         home=result["scale"] == "home" and accuracies(result),
-        notes=[*result["missing"], *result["warnings"]],
+        notes=notes(result),
         averages=average_rows(result) if averages(result) else None,
         matrices=matrices(cells) if accuracies(result) else [],
         rows=table_rows(result, cells),
@@ -246,7 +286,7 @@ def matrices(rows: Sequence[Row]) -> list[dict[str, Any]]:
                         {
                             "measured": shown(r["measured"]),
                             "interval": interval(r["ci95"]),
-                            "published": shown(r["published"]) if r["published"] is not None else "",
+                            "published": printed({**r, "published_dataset": ""}, shown) if r["published"] else "",
                             "best": r["measured"] is not None and best != worst and r["measured"] == best,
                             "note": r["note"],
                         }

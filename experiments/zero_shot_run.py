@@ -16,7 +16,7 @@ from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.seeds import sample_seed
-from glom.statistics import bootstrap_ci
+from glom.statistics import interval
 from glom.teachers.corrupted import CROP, check_place, corrupted
 from glom.teachers.registry import load_teacher
 from glom.teachers.tiny import TRAIN_TEMPLATES
@@ -82,12 +82,11 @@ def score_teacher(
     everything, truth = torch.cat(tokens), np.array(labels)
     for name, head in heads.items():
         right = 100.0 * (head(everything).argmax(-1).cpu().numpy() == truth)
-        low, high = bootstrap_ci(right)
         yield {
             "templates": name,
             "count": len(sets[name]),
             "top1": float(right.mean()),
-            "ci95": [low, high],
+            "ci95": interval(right),
             "n": len(right),
             "skipped": len(skipped),
             "scale": sorted(scales),
