@@ -100,5 +100,5 @@ def score(
         say(corruption_words({**rows[0], "corrupt": corrupt}, corruption or ""))
     shown = []
     for r in rows:
-        shown.append((r["templates"], r["count"], percent(r["top1"]), bounds(r["ci95"]), r["n"], r["skipped"]))
+        shown.append((r["templates"], r["count"], percent(r["top1"]), bounds(r["ci95"]).strip(), r["n"], r["skipped"]))
     table(["templates", "how many", "top-1 (%)", "95 %", "images", "skipped"], shown, right=(1, 2, 4, 5))

@@ -54,8 +54,9 @@ def test_run_report_and_json_agree(image_folder, tmp_path):
     done = apm("ttt", "run", image_folder, "--out", out, "--classes", names, "--json", *SMALL)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    keys = "n skipped failed iterations teacher_top1 apm_top1 difference ci95 mcnemar_p oracle_top1 agreement"
-    assert set(result) >= {*keys.split(), "seconds_per_sample", "asked", "warnings"}
+    keys = "corruption corrupt scale n skipped failed iterations teacher_top1 teacher_ci95 apm_top1 apm_ci95 difference"
+    assert set(result) >= {*keys.split(), "ci95", "mcnemar_p", "oracle_top1", "agreement"}
+    assert set(result) >= {"seconds_per_sample", "asked", "warnings"}
     assert (result["n"], result["skipped"], result["failed"], result["iterations"]) == (6, 0, 0, 6)
     again = apm("ttt", "report", out, "--json")
     assert json.loads(again.stdout) == result
