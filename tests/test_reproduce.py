@@ -333,7 +333,8 @@ def test_conditions_of_the_same_pictures_are_resampled_together():
     together = stratified({"a": a, "b": a}, {"a": ("x",), "b": ("x",)})[1]
     apart = stratified({"a": a, "b": a}, {"a": ("x",), "b": ("y",)})[1]
     assert together[1] - together[0] > 1.25 * (apart[1] - apart[0])
-    assert stratified({"a": np.ones(3)}, {"a": ("x",)}) == (100.0, [100.0, 100.0])
+    assert stratified({"a": np.ones(20)}, {"a": ("x",)}) == (100.0, [100.0, 100.0])
+    assert stratified({"a": np.ones(19)}, {"a": ("x",)}) == (100.0, None)  # too few to speak of an interval
 
 
 def test_signs_are_flipped_picture_by_picture():
