@@ -117,8 +117,8 @@ def asked_about(
     """
     known = known or SHIPPED_MODELS.get(model)
     warnings = strangers(known, classes)
-    for one in pictures if known is not None else ():
-        warnings += unlike(known, [one])
+    for one in pictures:
+        warnings += [] if known is None else unlike(known, [one])
     names = " and ".join(name for name, _ in pictures)
     return Asked(names, len(pictures), tuple(classes), model, chosen, tuple(dict.fromkeys(warnings)))
 
