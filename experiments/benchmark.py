@@ -36,6 +36,7 @@ from experiments.few_shot import Learning
 from experiments.methods import METHODS, Method, Task, make_method
 from experiments.untouched import shares_pictures_with
 from glom.artifacts import RunFolder, command_line, read_results, write_json
+from glom.datasets.align import name_rows
 from glom.devices import ranks, resolve_device
 from glom.errors import InputError
 from glom.execution import init_group
@@ -78,6 +79,7 @@ def run_benchmark(
     conditions = open_conditions(settings)
     loaded = load_teacher(settings.teacher, device=str(where))
     assert isinstance(loaded, FrozenTeacher)
+    name_rows(loaded, settings.classes)
     base = Task(loaded, (), where, settings.seed, settings.mae, settings.preset)
     made, learning = make_all(settings, conditions, base)
     if settings.train and learning is None:

@@ -19,7 +19,7 @@ import torch
 from experiments.asked import Asked, asked_of
 from glom.artifacts import RunFolder, read_json, read_results, read_timing
 from glom.columns import picture
-from glom.datasets.align import aligned_head
+from glom.datasets.align import aligned_head, name_rows
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, parse_corruption
 from glom.datasets.registry import open_dataset
@@ -138,8 +138,7 @@ def prepare(request: TTTRun) -> Prepared:
 def _load_named(request: TTTRun, file: Path | None) -> Teacher:
     """The teacher; a classifier without class names has those of the file, in the order of its rows."""
     teacher = load_teacher(request.teacher, device=request.device, precision=request.teacher_precision)
-    if teacher.unnamed_rows and file is not None:
-        teacher.name_classes(read_class_file(file))
+    name_rows(teacher, file)
     return teacher
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from experiments.asked import asked_of
-from glom.datasets.align import aligned_head
+from glom.datasets.align import aligned_head, name_rows
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
@@ -57,6 +57,7 @@ def score_teacher(
     if any(s.label is None for s in dataset.samples):
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
     teacher = load_teacher(teacher_name, str(device))
+    name_rows(teacher, classes)
     asked_of(dataset, dataset.classes or teacher.classes, teacher_name).say()
     heads = {name: aligned_head(teacher, dataset, chosen) for name, chosen in sets.items()}
     tokens, labels, skipped = [], [], []

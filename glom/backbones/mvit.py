@@ -118,7 +118,9 @@ def load_torchvision(name: str, model: str, weights: str | None, device: torch.d
     if weights in (None, "DEFAULT"):
         state = _download(name, get_model_weights(model).DEFAULT, model)
     elif weights != "random":
-        state = load_state_dict(local_path(str(weights)))
+        with torch.device("meta"):
+            own = make(num_classes=classes).state_dict().keys()
+        state = load_state_dict(local_path(str(weights)), own)
         classes = state["head.1.weight"].shape[0] if "head.1.weight" in state else classes
     with fixed_seed():
         built = make(num_classes=classes)

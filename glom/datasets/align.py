@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glom.datasets.base import ImageDataset
+from glom.datasets.class_files import read_class_names
 from glom.datasets.classes import WNID, imagenet_wnids
 from glom.errors import InputError
 
@@ -76,6 +78,16 @@ def aligned_head(
     if dataset.classes is None:
         raise InputError(f"{dataset.name} has no class names, and {teacher.name} none of its own")
     return teacher.zero_shot_head(dataset.classes, templates)
+
+
+def name_rows(teacher: Teacher, file: Path | str | None) -> None:
+    """Give a classifier without class names those of a file, in the order of its rows; any other is left as it is.
+
+    Raises:
+        InputError: no such file, or another number of names than of rows.
+    """
+    if file and teacher.unnamed_rows:
+        teacher.name_classes(read_class_names(Path(file)))
 
 
 def restrict(head: ZeroShotHead, dataset: ImageDataset) -> ZeroShotHead:
