@@ -163,7 +163,7 @@ def frost(x: Pixels, given: tuple[float, float, float], rng: Generator) -> Pixel
     import cv2
 
     own, ice, share = given
-    texture = _texture(FROSTS[int(rng.integers(len(FROSTS)))])
+    texture: Any = _texture(FROSTS[int(rng.integers(len(FROSTS)))])
     height, width = x.shape[:2]
     share = max(share, (height + 1) / texture.shape[0], (width + 1) / texture.shape[1])
     texture = cv2.resize(texture, (0, 0), fx=share, fy=share)
@@ -208,14 +208,14 @@ def elastic_transform(x: Pixels, given: tuple[float, float, float], rng: Generat
     before = np.stack([centre + arm, centre + np.array([arm, -arm]), centre - arm]).astype(np.float32)
     after = before + rng.uniform(-moved, moved, before.shape).astype(np.float32)
     affine = cv2.getAffineTransform(before, after)
-    x = cv2.warpAffine(x, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    moved_over: Any = cv2.warpAffine(x, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     shift = [
         size * ndimage.gaussian_filter(rng.uniform(-1, 1, (height, width)), smoothness, mode="reflect", truncate=3)
         for _ in range(2)
     ]
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     places = [rows + shift[1], columns + shift[0]]
-    channels = [ndimage.map_coordinates(c, places, order=1, mode="reflect") for c in np.moveaxis(x, -1, 0)]
+    channels = [ndimage.map_coordinates(c, places, order=1, mode="reflect") for c in np.moveaxis(moved_over, -1, 0)]
     return np.stack(channels, axis=-1)
 
 
