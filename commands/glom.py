@@ -105,9 +105,10 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a GLOM; DIR then holds its weights, the log of the loss, and all that going on needs."""
-    from experiments.glom_train import TrainSettings, run_train
+    from experiments.glom_train import run_train
     from glom.consensus.config import GlomConfig, parse_radius, parse_weights
     from glom.consensus.objectives import ObjectiveSettings, objective_of
+    from glom.consensus.training import TrainSettings
 
     objective_of(objective)
     given: dict[str, Any] = {

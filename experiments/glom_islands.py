@@ -16,10 +16,10 @@ from torch import Tensor
 
 from experiments.glom_data import picture
 from experiments.glom_sheets import Looked, islands_of, look_at
-from experiments.glom_train import new_glom
 from glom.artifacts import RunFolder, command_line, disk_error, write_json
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.model import Glom
+from glom.consensus.training import new_glom
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.files import write_text

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from experiments.glom_data import HELD_OUT_SEED, composites
 from experiments.glom_measures import BATCH, Look, check_asked, score_levels, verdict
-from experiments.glom_train import new_glom
 from glom.artifacts import RunFolder, public_command, read_json, write_json, write_record
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.goodness import blended, hybrids, level_goodness, moved_tops
 from glom.consensus.model import Glom
 from glom.consensus.objectives import ObjectiveSettings, objective_of
+from glom.consensus.training import new_glom
 from glom.devices import resolve_device
 from glom.seeds import sample_seed
 from probes.level_figures import levels_figure

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from glom.colours import pca_rgb
     from glom.columns import grid_queries
     from glom.consensus.config import GlomConfig
+    from glom.consensus.pretrained import PretrainedGlom as Glom
     from glom.datasets.corruptions import corrupt
     from glom.datasets.registry import open_dataset
     from glom.errors import GlomError, InputError, RunError
@@ -73,6 +74,7 @@ _PLACES = {
     "teacher": "glom.teachers.own",
     "FFSettings": "glom.forward_forward.settings",
     "GlomConfig": "glom.consensus.config",
+    "Glom": "glom.consensus.pretrained:PretrainedGlom",
 }
 
 __all__ = [
@@ -83,6 +85,7 @@ __all__ = [
     "Backbone",
     "FFSettings",
     "ForwardForward",
+    "Glom",
     "GlomConfig",
     "GlomError",
     "GridPercept",

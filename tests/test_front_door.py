@@ -308,3 +308,37 @@ def test_forward_forward_on_arrays():
     y = rng.integers(0, 2, 100)
     x = rng.normal(size=(100, 6)) + 3 * y[:, None]
     assert glom.ForwardForward((32, 32), epochs=60).fit(x, y).score(x, y) > 0.9
+
+
+def test_a_glom_learns_pictures_and_is_read_again(tmp_path):
+    config = glom.GlomConfig(levels=3, dim=16, hidden=32, iterations=3)
+    network = glom.Glom(config).fit([make_image(i) for i in range(4)], steps=30, batch=4, size=16, precision="fp32")
+    assert np.mean(network.history[-5:]) < np.mean(network.history[:5])
+    network.save_pretrained(tmp_path / "glom")
+    again = glom.Glom.from_pretrained(tmp_path / "glom")
+    images = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(network(images), again(images)) and network(images).shape == (2, 16, 3, 16)
+    assert again.facts["steps"] == 30
+    with pytest.raises(glom.InputError, match="no settings of a training"):
+        glom.Glom(config).fit([make_image()], step=3)
+    with pytest.raises(glom.InputError, match="fit takes no 'config'"):
+        glom.Glom(config).fit([make_image()], config=config)
+    with pytest.raises(glom.InputError, match=r"holds no apm\.safetensors"):
+        glom.load(tmp_path / "glom")
+
+
+def test_a_glom_in_hand_is_the_training_run_s(tmp_path):
+    """The same pictures drawn alike: `fit` and the run folder's step give the same weights."""
+    from glom.consensus.training import Trainer, TrainSettings, new_glom
+
+    config = glom.GlomConfig(levels=2, dim=16, hidden=16, iterations=2)
+    pixels = torch.stack([torch.from_numpy(np.asarray(make_image(i, (16, 16))).copy()) for i in range(3)])
+    pixels = pixels.permute(0, 3, 1, 2).float() / 255
+    how = TrainSettings(config=config, steps=3, batch=2, size=16, precision="fp32", seed=5)
+    plain = new_glom(config, 5)
+    trainer = Trainer(plain, how, lambda n, g: pixels[torch.randint(len(pixels), (n,), generator=g)])
+    for step in range(3):
+        trainer.step(step)
+    mine = glom.Glom(config, seed=5).fit(pixels, steps=3, batch=2, size=16, precision="fp32", seed=5)
+    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), mine.state_dict().values()))

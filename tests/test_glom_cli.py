@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-import experiments.glom_train as training
+import experiments.glom_train as runs
+import glom.consensus.training as training
 from commands.glom import app
 from glom.consensus import GlomConfig
 from glom.consensus.checkpoint import load_glom
@@ -67,7 +68,7 @@ def test_every_objective_trains_and_says_what_it_learned(call, tmp_path, objecti
 
 
 def test_a_killed_training_goes_on_bit_for_bit(call, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_EVERY", 2)
+    monkeypatch.setattr(runs, "SAVE_EVERY", 2)
     base = ["train", "--steps", 6, "--objective", "denoise", *SOURCE, *SMALL]
     assert call(*base, "--out", tmp_path / "whole")[0] == 0
     real, seen = training._check, []
@@ -94,7 +95,7 @@ def test_a_killed_training_goes_on_bit_for_bit(call, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_diverges_is_named_and_the_last_good_weights_stay(call, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_EVERY", 2)
+    monkeypatch.setattr(runs, "SAVE_EVERY", 2)
     mask, steps = objective_of("mask"), iter(range(1, 100))
 
     def breaks(*arguments) -> Loss:
@@ -125,11 +126,11 @@ def test_the_level_whose_weights_diverge_is_named(tmp_path):
     for name, group, says in (("up.second", 2, "of level 3 (up.second)"), ("down.first", 0, "of level 1 (down.first)"),
                               ("eye.bias", 0, "the weights (eye.bias)")):  # fmt: skip
         glom = training.new_glom(GlomConfig(levels=3, dim=16), 0)
-        training._check_weights(glom, 5, tmp_path)
+        training._check_weights(glom, 5)
         with torch.no_grad():
             glom.get_parameter(name)[group].fill_(math.nan)
         with pytest.raises(RunError, match="step 5") as caught:
-            training._check_weights(glom, 5, tmp_path)
+            training._check_weights(glom, 5)
         assert says in str(caught.value)
 
 
@@ -167,7 +168,7 @@ def test_folders_and_their_splits_are_data(call, image_folder, tmp_path):
         (["--radius", "near"], "--radius"),
         (["--temperature", "0"], "temperature"),
         (["--weights", "1,1"], "--weights"),
-        (["--steps", "0"], "--steps"),
+        (["--steps", "0"], "steps and batch must be"),
         (["--size", "18"], "multiple of the patch"),
         (["--objective", "forward-forward", "--batch", "1"], "two pictures"),
         (["--data", "nowhere"], "nowhere"),

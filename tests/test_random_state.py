@@ -50,9 +50,9 @@ def interpolate(tmp_path: Path) -> Iterator[object]:
 
 
 def machines(tmp_path: Path) -> Iterator[object]:
-    from experiments.glom_train import new_glom
     from glom.checkpoints import load_apm
     from glom.consensus.config import GlomConfig
+    from glom.consensus.training import new_glom
     from glom.masked.parts import load_masked
     from glom.teachers.registry import load_teacher
 
