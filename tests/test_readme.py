@@ -19,8 +19,9 @@ def test_the_python_example_runs():
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert tuple(names["percept"].features.shape) == (1, 4096, 128)  # type: ignore[attr-defined]
-    assert tuple(names["somewhere"].shape) == (1, 1, 128)  # type: ignore[attr-defined]
+    assert tuple(names["percept"].features.shape) == (64, 64, 128)  # type: ignore[attr-defined]
+    assert tuple(names["somewhere"].features.shape) == (1, 128)  # type: ignore[attr-defined]
+    assert names["answer"].name and names["islands"].layers  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -47,7 +48,7 @@ def test_every_link_to_a_file_leads_somewhere(page):
 # Commands that run no network: they list, check, fetch or compare what is there.
 LISTINGS = {
     "doctor", "docs", "ttt report", "islands compare", "claims", "methods list", "ablate objective candidates",
-    "datasets list", "datasets check", "datasets prepare", "completion bash", "completion zsh", "completion fish",
+    "datasets list", "datasets check", "datasets prepare", "convert official", "completion bash", "completion zsh", "completion fish",
 }  # fmt: skip
 
 
