@@ -80,7 +80,7 @@ LISTED: dict[str, Entry] = {
     ),
     "apm-trained": Entry(
         "an APM trained on the teacher's grids, a few steps of token and grid",
-        "this project, docs/objective.md: five steps of Adam at 0.0001, fixed in advance",
+        "this project, docs/objective.md: five steps of Adam at 0.0001, chosen among 2, 5 and 20",
     ),
     "tpt": Entry(
         "a prompt tuned on 64 views of the test picture",
