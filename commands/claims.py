@@ -70,5 +70,5 @@ def show(judged: list[Any]) -> None:
         table(["verdict", "claim"], rows, title=place)
         console().print()
     found = counts(judged)
-    rows = [(verdict, *(str(found[source][verdict]) for source in SOURCES)) for verdict in VERDICTS]
-    table(["verdict", *SOURCES], rows, right=(1, 2, 3))
+    counted = [(verdict, *(str(found[source][verdict]) for source in SOURCES)) for verdict in VERDICTS]
+    table(["verdict", *SOURCES], counted, right=(1, 2, 3))

@@ -109,4 +109,4 @@ def test_every_table_can_be_made():
     for name, make in TABLES.items():
         if name.startswith("islands") and "held_out" not in found.get(f"islands-bsds500-{name.partition('-')[2]}.json"):
             continue
-        assert make(found).startswith("| "), name
+        assert make(found).startswith(("| ", "Not recorded yet")), name
