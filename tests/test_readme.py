@@ -48,7 +48,8 @@ def test_every_link_to_a_file_leads_somewhere(page):
 # Commands that run no network: they list, check, fetch or compare what is there.
 LISTINGS = {
     "doctor", "docs", "ttt report", "islands compare", "claims", "methods list", "ablate objective candidates",
-    "datasets list", "datasets check", "datasets prepare", "convert official", "completion bash", "completion zsh", "completion fish",
+    "datasets list", "datasets check", "datasets prepare", "convert official",
+    "completion bash", "completion zsh", "completion fish",
 }  # fmt: skip
 
 
