@@ -57,9 +57,9 @@ def folding(
     quiet: Quiet = False,
 ) -> None:
     """One machine a setting, overfit on every picture; means, intervals and differences from the base."""
-    from experiments.folding import run_folding
-    from experiments.folding_settings import AXES, FoldingSettings
-    from glom.artifacts import check_record
+    from experiments.folding.run import run_folding
+    from experiments.folding.settings import AXES, FoldingSettings
+    from glom.runs.artifacts import check_record
 
     check_record(save)
     for_adaptation()
@@ -138,9 +138,9 @@ def asynchrony(
     quiet: Quiet = False,
 ) -> None:
     """Columns that arrive in any order, stopped early: accuracy of the read-out against the share asked."""
-    from experiments.asynchrony import AsynchronySettings, run_asynchrony
-    from glom.artifacts import check_record
+    from experiments.adaptation.asynchrony import AsynchronySettings, run_asynchrony
     from glom.errors import InputError
+    from glom.runs.artifacts import check_record
 
     check_record(save)
     for_adaptation()

@@ -147,7 +147,7 @@ def everything(
 ) -> None:
     """All but steps, ttt and islands-score, saved as JSON with a Markdown table; some 30 minutes on two cores."""
     from experiments.bench.report import BENCHES, figures, load, markdown
-    from glom.files import write_text
+    from glom.runs.files import write_text
 
     folder = Path(out or "benchmarks/results")
     for bench in BENCHES:
@@ -167,8 +167,8 @@ def everything(
 def save_compute(folder: Path, quick: bool, quiet: bool) -> None:
     """The poster's computational analysis into the same folder: compute.json and compute.png."""
     from experiments.bench.compute import QUICK, ComputeSettings, run_compute
-    from glom.artifacts import write_json
-    from probes.compute_figure import compute_figure
+    from glom.runs.artifacts import write_json
+    from probes.figures.compute import compute_figure
 
     for event in run_compute(QUICK if quick else ComputeSettings()):
         if "result" in event:

@@ -69,8 +69,8 @@ def islands_score(
     """`apm islands score` on 100 pictures, recorded as one file with its settings and machine."""
     from commands.islands import score_table
     from experiments.bench.islands import score_record
-    from experiments.islands_score import ScoreSettings, run_score
-    from glom.artifacts import public_command, write_json
+    from experiments.islands.score import ScoreSettings, run_score
+    from glom.runs.artifacts import public_command, write_json
 
     settings = ScoreSettings(data, backbone, partition=partition, size=size, split=split, limit=limit, seed=seed)
     found = follow(run_score(settings, Path(out), resume, device), quiet)["summary"]

@@ -36,9 +36,9 @@ def steps(
     quiet: Quiet = False,
 ) -> None:
     """Rates, steps and query subsets against the cosine reached, and the closed form as baseline."""
-    from experiments.bench.steps import StepsSettings, run_steps
-    from glom.artifacts import write_record
+    from experiments.adaptation.steps import StepsSettings, run_steps
     from glom.errors import InputError
+    from glom.runs.artifacts import write_record
 
     for_adaptation()
     try:

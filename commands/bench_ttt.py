@@ -42,10 +42,10 @@ def ttt(
     quiet: Quiet = False,
 ) -> None:
     """Test-time training clean and under each corruption: paired differences, and the oracle as a diagnostic."""
-    from experiments.conditions import record, run_conditions
-    from experiments.ttt_run import TTTRun
+    from experiments.adaptation.conditions import record, run_conditions
+    from experiments.adaptation.run import TTTRun
+    from glom.adaptation.settings import settings_for
     from glom.datasets.remarks import remark
-    from glom.ttt_settings import settings_for
 
     for_adaptation()
     how = settings_for(teacher, preset, stop=stop)

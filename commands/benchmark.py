@@ -78,11 +78,11 @@ def benchmark(
     quiet: Quiet = False,
 ) -> None:
     """Methods x data sets x samples: one paired table, resumable; under torchrun the samples are shared out."""
-    from experiments.benchmark import BenchmarkSettings, run_benchmark
-    from experiments.benchmark_table import demand_answers
-    from glom.artifacts import write_record
+    from experiments.comparison.run import BenchmarkSettings, run_benchmark
+    from experiments.comparison.table import demand_answers
     from glom.devices import ranks
     from glom.errors import InputError
+    from glom.runs.artifacts import write_record
 
     if not train and (shots is not None or transfer):
         raise InputError("--shots and --transfer say how labelled pictures are used; name these with --train DATA")
@@ -126,7 +126,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 def show(result: dict[str, Any]) -> None:
     """A row a method, grouped by condition, as a person reads it."""
-    from experiments.benchmark_table import cannot_act
+    from experiments.comparison.table import cannot_act
 
     rows = result["rows"]
     for condition in dict.fromkeys(r["dataset"] for r in rows):

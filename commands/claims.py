@@ -25,12 +25,12 @@ def claims(
     as_json: Json = False,
 ) -> None:
     """Judge the poster's claims; prints them, and with --out writes docs/claims.md."""
-    from experiments.claims import Results, counts, judge_all
-    from experiments.claims_list import all_claims
-    from experiments.claims_write import as_markdown
+    from experiments.claims.list import all_claims
+    from experiments.claims.run import Results, counts, judge_all
+    from experiments.claims.write import as_markdown
     from experiments.records import records_folder
     from glom.errors import InputError, RunError
-    from glom.files import write_text
+    from glom.runs.files import write_text
 
     held = Results(records_folder(results))
     for place in reproduced or []:
@@ -59,7 +59,7 @@ def claims(
 
 def show(judged: list[Any]) -> None:
     """A row a claim, grouped by place, then the count of verdicts by whose the claims are."""
-    from experiments.claims import NOT, SOURCES, VERDICTS, counts
+    from experiments.claims.run import NOT, SOURCES, VERDICTS, counts
 
     for place in dict.fromkeys(j.claim.place for j in judged):
         rows = []

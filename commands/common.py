@@ -64,7 +64,7 @@ class Interrupted(Exception):
 @contextmanager
 def resumable(kept: str = "everything above is kept", before: Callable[[], None] | None = None) -> Iterator[None]:
     """Ctrl-C inside says what is kept and the command that goes on; `before` runs first, to report what there is."""
-    from glom.artifacts import command_line
+    from glom.runs.artifacts import command_line
 
     command = command_line()
     again = command if "--resume" in command else f"{command} --resume"
@@ -96,7 +96,7 @@ def _note(text: str) -> None:
 
 
 def _ended(app: typer.Typer, arguments: list[str], debug: bool) -> int:
-    from glom.notices import listening
+    from glom.runs.notices import listening
 
     try:
         with _unread(), listening(_note):
@@ -193,8 +193,8 @@ def emit_json(value: Mapping[str, Any]) -> None:
 
     What was said as notices is under `warnings`, behind what the object holds there itself.
     """
-    from glom.artifacts import finite
-    from glom.notices import heard
+    from glom.runs.artifacts import finite
+    from glom.runs.notices import heard
 
     if heard():
         value = {**value, "warnings": list(dict.fromkeys([*(value.get("warnings") or []), *heard()]))}

@@ -32,7 +32,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Honest test-time training on real pictures, offline, in about two minutes: one table, one HTML page."""
-    from experiments.demo import SOURCE, DemoSettings, run_demo
+    from experiments.demo.run import SOURCE, DemoSettings, run_demo
 
     for_adaptation()
     settings = DemoSettings(limit=limit, iterations=iterations, seed=seed, device=device)

@@ -25,14 +25,14 @@ def docs(
     as_json: Json = False,
 ) -> None:
     """Figures of README and docs, bound to recorded results."""
-    from experiments.claims import Results, judge_all
-    from experiments.claims_list import all_claims
-    from experiments.claims_write import as_markdown
-    from experiments.docs_figures import OPEN, pages, rewrite
-    from experiments.docs_tables import TABLES
+    from experiments.claims.list import all_claims
+    from experiments.claims.page_figures import OPEN, pages, rewrite
+    from experiments.claims.page_tables import TABLES
+    from experiments.claims.run import Results, judge_all
+    from experiments.claims.write import as_markdown
     from experiments.records import ROOT
     from glom.errors import InputError, RunError
-    from glom.files import write_text
+    from glom.runs.files import write_text
 
     place = Path(root) if root else ROOT
     if not (place / "README.md").is_file() or not (place / "docs").is_dir():

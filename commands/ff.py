@@ -111,11 +111,11 @@ def train(
     """Train layers by their own goodness; errors on the test set are the last thing computed."""
     import torch
 
-    from experiments.ff_train import FFRequest
-    from experiments.ff_train import train as run_training
-    from glom.artifacts import check_record
+    from experiments.forward_forward.train import FFRequest
+    from experiments.forward_forward.train import train as run_training
     from glom.errors import InputError
     from glom.forward_forward import preset as settings_of
+    from glom.runs.artifacts import check_record
 
     for_adaptation()
     if threads is not None:
@@ -152,9 +152,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Errors on the test set of what a run folder holds, also in the middle of a training."""
-    from experiments.ff_eval import data_of
-    from experiments.ff_eval import evaluate as run_evaluation
-    from glom.artifacts import check_record
+    from experiments.forward_forward.evaluate import data_of
+    from experiments.forward_forward.evaluate import evaluate as run_evaluation
+    from glom.runs.artifacts import check_record
 
     path = Path(folder)
     where = Path(data_root).expanduser() if data_root else None
@@ -166,7 +166,7 @@ def evaluate(
 def finish(result: dict[str, Any], folder: Path, record: str | None, as_json: bool) -> None:
     """Record where asked to, print."""
     if record:
-        from experiments.ff_eval import write_record
+        from experiments.forward_forward.evaluate import write_record
 
         write_record(folder, result, Path(record))
     if as_json:
@@ -198,7 +198,7 @@ def goodness(
     as_json: Json = False,
 ) -> None:
     """A picture's goodness by label, layer and iteration, and where in the picture it comes from."""
-    from experiments.ff_goodness import run_goodness
+    from experiments.forward_forward.goodness import run_goodness
 
     found = run_goodness(Path(folder), Path(image), Path(out) if out else None, device, patch)
     if as_json:
@@ -228,8 +228,8 @@ def islands(
     quiet: Quiet = False,
 ) -> None:
     """A sheet of layers by iterations for each picture: a local network's states as colours, its islands counted."""
-    from experiments.ff_islands import run_islands
-    from experiments.glom_sheets import islands_folder
+    from experiments.consensus.sheets import islands_folder
+    from experiments.forward_forward.islands import run_islands
 
     run = Path(out) if out else islands_folder(Path(folder), images)
     [*_, last] = show_stages(run_islands(Path(folder), images, run, device, threshold), quiet)
@@ -252,9 +252,9 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """A local network's islands a layer and ARI against parts and wholes on held-out composites, beside baselines."""
-    from experiments.ff_islands import run_score
-    from experiments.glom_sheets import untaken
-    from glom.artifacts import check_record
+    from experiments.consensus.sheets import untaken
+    from experiments.forward_forward.islands import run_score
+    from glom.runs.artifacts import check_record
 
     check_record(record)
     run = Path(out) if out else untaken(Path(folder) / "score")

@@ -39,8 +39,8 @@ def fold(
     quiet: Quiet = False,
 ) -> None:
     """Fold, overfit, unfold: features as colours (PCA) and decoded colours, at any grid."""
-    from experiments.fold import FoldRequest, run_fold, with_grid
-    from glom.overfit import OverfitSettings
+    from experiments.fields.fold import FoldRequest, run_fold, with_grid
+    from glom.adaptation.overfit import OverfitSettings
 
     for_adaptation()
     request = FoldRequest(

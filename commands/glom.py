@@ -105,7 +105,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a GLOM; DIR then holds its weights, the log of the loss, and all that going on needs."""
-    from experiments.glom_train import run_train
+    from experiments.consensus.train import run_train
     from glom.consensus.config import GlomConfig, parse_radius, parse_weights
     from glom.consensus.objectives import ObjectiveSettings, objective_of
     from glom.consensus.training import TrainSettings
@@ -174,8 +174,8 @@ def islands(
     quiet: Quiet = False,
 ) -> None:
     """A sheet of levels by iterations, a page to explore and a film of the islands forming, for each picture."""
-    from experiments.glom_islands import IslandSettings, run_islands
-    from experiments.glom_sheets import islands_folder
+    from experiments.consensus.islands import IslandSettings, run_islands
+    from experiments.consensus.sheets import islands_folder
 
     settings = IslandSettings(trained, tuple(images), size, iterations, threshold, untrained)
     folder = Path(out) if out else islands_folder(Path(trained), images)
@@ -212,8 +212,8 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Islands a level and ARI against parts and wholes on held-out composites, beside both baselines."""
-    from experiments.glom_score import ScoreSettings, run_score
-    from glom.artifacts import check_record
+    from experiments.consensus.score import ScoreSettings, run_score
+    from glom.runs.artifacts import check_record
 
     check_record(record)
     settings = ScoreSettings(trained, source, limit, iterations, threshold, seed)

@@ -76,10 +76,10 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Pre-train an APM on a teacher's grids; also under torchrun. One forward pass then gives its features."""
-    from experiments.grid_run import run_grid_train
-    from experiments.grid_settings import grid_settings
-    from glom.artifacts import check_record
+    from experiments.pretraining.run import run_grid_train
+    from experiments.pretraining.settings import grid_settings
     from glom.devices import ranks
+    from glom.runs.artifacts import check_record
 
     check_record(record)
     check_cache(cache, no_cache)
@@ -195,9 +195,9 @@ def shortcut(
     quiet: Quiet = False,
 ) -> None:
     """Skip layers: students from one layer's grid straight to a later one's, measured on held-out pictures."""
-    from experiments.shortcut import ShortcutSettings, run_shortcut
-    from glom.artifacts import check_record
+    from experiments.shortcut.run import ShortcutSettings, run_shortcut
     from glom.errors import InputError
+    from glom.runs.artifacts import check_record
 
     check_record(record)
     check_cache(cache, no_cache)
@@ -288,8 +288,8 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """A checkpoint beside its teacher on held-out pictures: R², cosine, k-NN accuracy, PCA colours side by side."""
-    from experiments.grid_eval import run_eval
-    from glom.artifacts import check_record
+    from experiments.pretraining.evaluate import run_eval
+    from glom.runs.artifacts import check_record
 
     check_record(record)
     events = run_eval(checkpoint, data, Path(out), limit, bank, size, seed, device)
@@ -311,7 +311,7 @@ def _paced(event: dict[str, Any]) -> dict[str, Any]:
 def keep_record(record: str | None, out: str) -> None:
     """Write the run's record where one was asked for."""
     if record is not None:
-        from experiments.grid_record import record_run
+        from experiments.pretraining.record import record_run
 
         record_run(Path(out), Path(record))
 

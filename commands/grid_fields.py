@@ -68,9 +68,9 @@ def decode(
     quiet: Quiet = False,
 ) -> None:
     """Decode colours at any resolution: PSNR and SSIM against the picture resized to that grid."""
-    from experiments.grid_decode import DecodeSettings, run_decode
-    from experiments.percepts import parse_size
-    from glom.artifacts import check_record
+    from experiments.fields.decode import DecodeSettings, run_decode
+    from experiments.fields.percepts import parse_size
+    from glom.runs.artifacts import check_record
 
     check_record(save)
     machine = asked_machine(checkpoint, overfit)
@@ -123,13 +123,13 @@ def overfit(
     quiet: Quiet = False,
 ) -> None:
     """One picture, one token, random weights: the islands that appear. A folder: whether they follow the picture."""
-    from glom.artifacts import check_record
     from glom.errors import InputError
+    from glom.runs.artifacts import check_record
 
     check_record(save)
     for_adaptation()
     if Path(image).is_dir():
-        from experiments.overfit_study import CONDITIONS, StudySettings, run_study
+        from experiments.fields.overfit_study import CONDITIONS, StudySettings, run_study
 
         if truth or film:
             raise InputError("--truth and --film belong to one picture; a folder brings its own outlines")
@@ -146,7 +146,7 @@ def overfit(
             study_table(result)
             say(f"as a figure: {out}/study.png")
         return
-    from experiments.grid_overfit import OverfitOne, run_overfit
+    from experiments.fields.overfit import OverfitOne, run_overfit
 
     if resume or limit is not None:
         raise InputError("--resume and --limit belong to a study; give a folder with outlines")
@@ -213,8 +213,8 @@ def interpolate(
     quiet: Quiet = False,
 ) -> None:
     """Between two pictures: their columns interpolated, unfolded at each step, as a strip, films and numbers."""
-    from experiments.grid_interpolate import InterpolateSettings, run_interpolate
-    from glom.artifacts import check_record
+    from experiments.fields.interpolate import InterpolateSettings, run_interpolate
+    from glom.runs.artifacts import check_record
 
     check_record(save)
     machine = asked_machine(checkpoint, overfit)
@@ -271,9 +271,9 @@ def upsample(
     quiet: Quiet = False,
 ) -> None:
     """Between locations: finer grids than the teacher's, beside bilinear and the views' average."""
-    from experiments.grid_upsample import UpsampleSettings, run_upsample
-    from glom.artifacts import check_record
+    from experiments.fields.upsample import UpsampleSettings, run_upsample
     from glom.errors import InputError
+    from glom.runs.artifacts import check_record
 
     check_record(save)
     for_adaptation()
@@ -307,7 +307,7 @@ def upsample(
 
 def record_result(path: str | None, result: dict[str, Any]) -> None:
     """Write a result for the records, where that is asked for."""
-    from glom.artifacts import write_record
+    from glom.runs.artifacts import write_record
 
     if path is not None:
         write_record(Path(path), result)

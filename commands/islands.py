@@ -59,7 +59,7 @@ def show(
     quiet: Quiet = False,
 ) -> None:
     """One sheet and one page a picture: each layer's islands, and what agrees with the location pointed at."""
-    from experiments.islands_show import ShowSettings, run_show
+    from experiments.islands.show import ShowSettings, run_show
 
     settings = ShowSettings(
         tuple(images), backbone, layers, reduce, joint, exact, frames, size, grid, save_grids, not no_cache, seed
@@ -95,7 +95,7 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Islands of every layer against people's outlines, beside both baselines and the people themselves."""
-    from experiments.islands_score import ScoreSettings, load_summary, run_score
+    from experiments.islands.score import ScoreSettings, load_summary, run_score
 
     folder = Path(out)
     settings = ScoreSettings(data, backbone, layers, partition, grid, frames, size, split, limit, seed)
@@ -159,7 +159,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Two or more backbones or checkpoints on the same pictures, paired with the first."""
-    from experiments.islands_score import compare as compare_runs
+    from experiments.islands.score import compare as compare_runs
 
     result = compare_runs([Path(f) for f in folders], by)
     if as_json:

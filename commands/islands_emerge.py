@@ -58,8 +58,8 @@ def emerge(
     quiet: Quiet = False,
 ) -> None:
     """Train from scratch with classification alone; score every layer's islands on the way; give a verdict."""
-    from experiments.emerge_settings import EmergeSettings
-    from experiments.islands_emerge import run_emerge, write_record
+    from experiments.emergence.run import run_emerge, write_record
+    from experiments.emergence.settings import EmergeSettings
     from glom.errors import InputError
 
     for name, value in (("--steps", steps), ("--every", every)):

@@ -22,7 +22,7 @@ def root() -> None:
 @app.command("list")
 def list_methods(as_json: Json = False) -> None:
     """Every method, what it needs and where its settings are from."""
-    from experiments.methods_list import LISTED
+    from glom.methods_list import LISTED
 
     rows: list[dict[str, Any]] = []
     for name, entry in LISTED.items():

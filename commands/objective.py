@@ -36,7 +36,7 @@ app = typer.Typer(
 @app.command("candidates")
 def candidates(as_json: Json = False) -> None:
     """What is tried, and what each is measured against."""
-    from experiments.objective_candidates import CANDIDATES
+    from experiments.objective.candidates import CANDIDATES
 
     rows = [
         {"candidate": c.name, "kind": c.kind, "what": c.what, "controls": list(c.controls), "needs": c.needs}
@@ -72,8 +72,8 @@ def select(
     quiet: Quiet = False,
 ) -> None:
     """Every candidate on the selection half: differences from the teacher, corrected for how many were tried."""
-    from experiments.objective_settings import DEFAULT, ObjectiveSettings
-    from experiments.objective_study import run_select
+    from experiments.objective.run import run_select
+    from experiments.objective.settings import DEFAULT, ObjectiveSettings
     from glom.errors import InputError
 
     for_adaptation()
@@ -105,8 +105,8 @@ def confirm(
     quiet: Quiet = False,
 ) -> None:
     """The best candidates once on the other half. A folder is confirmed once; a second time is refused."""
-    from experiments.objective_study import run_confirm
-    from glom.artifacts import write_record
+    from experiments.objective.run import run_confirm
+    from glom.runs.artifacts import write_record
 
     for_adaptation()
     with resumable("every picture so far is kept"):
@@ -138,8 +138,8 @@ def prompts(
     quiet: Quiet = False,
 ) -> None:
     """CoOp's length, optimiser, rate and epochs for a teacher, scored on training pictures it did not learn from."""
-    from experiments.objective_prompts import PromptChoice, run_choice
-    from glom.artifacts import write_record
+    from experiments.objective.prompts import PromptChoice, run_choice
+    from glom.runs.artifacts import write_record
 
     result = follow(run_choice(PromptChoice(data, teacher, shots, held, seed=seed)), quiet)["summary"]
     if save:

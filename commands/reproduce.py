@@ -53,10 +53,10 @@ def reproduce(
     quiet: Quiet = False,
 ) -> None:
     """A table or figure of the poster: published, measured, difference, interval; JSON, CSV, Markdown, LaTeX, HTML."""
-    from experiments.reproduce import NAMES, Request, demand_results, describe, run_reproduce
-    from glom.artifacts import write_record
+    from experiments.reproduce.run import NAMES, Request, demand_results, describe, run_reproduce
     from glom.devices import ranks
     from glom.errors import InputError
+    from glom.runs.artifacts import write_record
 
     if listing or not name:
         if as_json:
@@ -153,7 +153,7 @@ def duration(minutes: float) -> str:
 
 def show(result: dict[str, Any]) -> None:
     """Averages where there are any, else every row; the rest is in the files."""
-    from experiments.reproduce_write import STILL_HERE, acted, averages, gained, interval, notes, quantity, shown
+    from experiments.reproduce.write import STILL_HERE, acted, averages, gained, interval, notes, quantity, shown
 
     rows = averages(result)
     for data, teacher in dict.fromkeys((r["dataset"], r["teacher"]) for r in rows):

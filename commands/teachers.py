@@ -68,7 +68,7 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Zero-shot top-1 of a teacher on a data set, for each set of templates."""
-    from experiments.zero_shot_run import score_teacher
+    from experiments.adaptation.zero_shot import score_teacher
     from glom.datasets.remarks import remark
 
     rows = []

@@ -45,7 +45,7 @@ def glom_tiny(
     """Train the small CLIP on CIFAR-10's class names in sentences; about 25 minutes on two cores."""
     from dataclasses import replace
 
-    from experiments.tiny_clip import TinyClipSettings, run_training
+    from experiments.recipes.tiny_clip import TinyClipSettings, run_training
 
     settings = TinyClipSettings(seed=seed)
     if epochs is not None:
@@ -80,8 +80,8 @@ def mvit_v2_tiny(
     """Train the small MViTv2 on boring videos, by classification alone; about an hour on one core."""
     from dataclasses import replace
 
-    from experiments.mvit_tiny import MViTTinySettings, run_training
-    from glom.artifacts import command_line
+    from experiments.recipes.mvit_tiny import MViTTinySettings, run_training
+    from glom.runs.artifacts import command_line
 
     settings = MViTTinySettings(seed=seed, limit=limit)
     if epochs is not None:
@@ -128,9 +128,9 @@ def mae_tiny(
     quiet: Quiet = False,
 ) -> None:
     """Train the small masked autoencoder and its class heads, the corruption table's baselines; an hour on one core."""
-    from experiments.mae_run import run_training
-    from experiments.mae_settings import MAETinySettings
-    from glom.artifacts import write_record
+    from experiments.recipes.mae_run import run_training
+    from experiments.recipes.mae_settings import MAETinySettings
+    from glom.runs.artifacts import write_record
 
     settings = MAETinySettings(limit=limit, seed=seed)
     with resumable("every finished epoch is kept"):

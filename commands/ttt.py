@@ -31,7 +31,7 @@ from commands.common import (
 from commands.paths import data_set, one_picture
 
 if TYPE_CHECKING:
-    from experiments.ttt_run import TTTRun
+    from experiments.adaptation.run import TTTRun
 
 app = typer.Typer(
     help="Test-time training: distil once, overfit, classify, reset.", no_args_is_help=True, add_completion=False
@@ -66,8 +66,8 @@ def request_from(
     data: str, teacher: str, preset: str, changes: dict[str, Any], queries: int | None, **rest: Any
 ) -> TTTRun:
     """The run the options ask for."""
-    from experiments.ttt_run import TTTRun
-    from glom.ttt_settings import settings_for
+    from experiments.adaptation.run import TTTRun
+    from glom.adaptation.settings import settings_for
 
     return TTTRun(data, teacher, settings_for(teacher, preset, queries, **changes), **rest)
 
@@ -109,10 +109,10 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Adapt to every sample, and set the APM's accuracy beside the teacher's on the same samples."""
-    from experiments.ttt_run import demand_results, summary
-    from experiments.ttt_run import run as run_experiment
-    from glom.artifacts import command_line
+    from experiments.adaptation.run import demand_results, summary
+    from experiments.adaptation.run import run as run_experiment
     from glom.devices import ranks
+    from glom.runs.artifacts import command_line
 
     for_adaptation()
     request = request_from(
@@ -220,7 +220,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """The table again, from the results alone."""
-    from experiments.ttt_run import summary
+    from experiments.adaptation.run import summary
     from glom.errors import InputError
 
     path = Path(folder)
@@ -259,7 +259,7 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """The prediction, loss and agreement at each iteration, as a table and a figure."""
-    from experiments.trace import TraceRequest, run_trace
+    from experiments.adaptation.trace import TraceRequest, run_trace
 
     request = request_from(
         image,

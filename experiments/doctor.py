@@ -28,7 +28,7 @@ def examine() -> list[Check]:
 
 
 def _software() -> list[Check]:
-    from glom.artifacts import versions
+    from glom.runs.artifacts import versions
 
     found = versions()
     python = f"{found.pop('python')} ({sys.prefix})"
@@ -56,7 +56,7 @@ def _hardware() -> list[Check]:
     import psutil
     import torch
 
-    from glom.artifacts import machine
+    from glom.runs.artifacts import machine
 
     found = machine()
     memory = psutil.virtual_memory()

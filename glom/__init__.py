@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from glom.lazy import lazily
 
 if TYPE_CHECKING:
-    from glom.answer import Answer, adapt, adapt_many
+    from glom.adaptation.answer import Answer, adapt, adapt_many
+    from glom.adaptation.settings import TTTSettings, settings_for, ttt_preset
     from glom.apm import PRESETS, APMConfig, Percept, preset
     from glom.backbones.base import Backbone
     from glom.backbones.registry import load_backbone
+    from glom.backbones.video import boring_video, feature_grids
     from glom.colours import pca_rgb
     from glom.columns import grid_queries
     from glom.consensus.config import GlomConfig
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from glom.teachers.base import Teacher, ZeroShotHead
     from glom.teachers.own import teacher
     from glom.teachers.registry import load_teacher
-    from glom.ttt_settings import TTTSettings, settings_for, ttt_preset
-    from glom.video import boring_video, feature_grids
 
     __version__: str
 
@@ -44,7 +44,7 @@ _PLACES = {
     "__version__": "glom.about:VERSION",
     "APM": "glom.machine:Machine",
     "APMConfig": "glom.apm",
-    "Answer": "glom.answer",
+    "Answer": "glom.adaptation.answer",
     "Backbone": "glom.backbones.base",
     "GlomError": "glom.errors",
     "GridPercept": "glom.machine",
@@ -52,15 +52,15 @@ _PLACES = {
     "PRESETS": "glom.apm",
     "Percept": "glom.apm",
     "RunError": "glom.errors",
-    "TTTSettings": "glom.ttt_settings",
+    "TTTSettings": "glom.adaptation.settings",
     "Teacher": "glom.teachers.base",
     "ZeroShotHead": "glom.teachers.base",
-    "adapt": "glom.answer",
-    "adapt_many": "glom.answer",
+    "adapt": "glom.adaptation.answer",
+    "adapt_many": "glom.adaptation.answer",
     "as_image": "glom.pictures",
-    "boring_video": "glom.video",
+    "boring_video": "glom.backbones.video",
     "corrupt": "glom.datasets.corruptions",
-    "feature_grids": "glom.video",
+    "feature_grids": "glom.backbones.video",
     "grid_queries": "glom.columns",
     "load": "glom.machine",
     "load_backbone": "glom.backbones.registry",
@@ -68,8 +68,8 @@ _PLACES = {
     "open_dataset": "glom.datasets.registry",
     "pca_rgb": "glom.colours",
     "preset": "glom.apm",
-    "settings_for": "glom.ttt_settings",
-    "ttt_preset": "glom.ttt_settings",
+    "settings_for": "glom.adaptation.settings",
+    "ttt_preset": "glom.adaptation.settings",
     "ForwardForward": "glom.forward_forward.estimator",
     "teacher": "glom.teachers.own",
     "FFSettings": "glom.forward_forward.settings",

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from glom.columns import Fold, LocationCode, Patch, check_queries, grid_queries
 from glom.errors import InputError, unknown
-from glom.seeds import fixed_seed
+from glom.runs.seeds import fixed_seed
 
 READOUTS = ("mean", "attention", "location")
 INITIALISATIONS = ("published", "default")

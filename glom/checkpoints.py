@@ -20,7 +20,7 @@ from torch import Tensor
 
 from glom.apm import APMConfig, AsynchronousPerceptionMachine, blank_apm
 from glom.errors import InputError, unknown
-from glom.saving import save_tensors
+from glom.runs.saving import save_tensors
 from glom.weights import check_state, load_state_dict
 
 ARCHITECTURE = "apm"

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from glom import execution
+from glom.adaptation.overfit import to_pixels
 from glom.apm import APMConfig, AsynchronousPerceptionMachine, Percept
 from glom.checkpoints import FILE, SHIPPED, find_checkpoint, load_apm, save_apm
 from glom.colours import pca_rgb
@@ -29,7 +30,6 @@ from glom.errors import InputError
 from glom.hub import Pretrained
 from glom.notebook import Showing, side_by_side
 from glom.official import read_official
-from glom.overfit import to_pixels
 from glom.pictures import Picture, as_image
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glom.errors import InputError
-from glom.notices import notice
+from glom.runs.notices import notice
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")  # .tar: `model_best.pth.tar` is a torch file all the same
 # What training scripts put their weights under, in the order in which they are taken: averaged weights are what their

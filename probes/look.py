@@ -17,12 +17,12 @@ from PIL import Image
 
 from glom.backbones.base import Backbone
 from glom.backbones.registry import MVIT_TINY, load_backbone
+from glom.backbones.video import clip_for, feature_grids
 from glom.colours import Array, pca_rgb
 from glom.errors import InputError
 from glom.notebook import Showing, side_by_side
 from glom.pictures import Picture, as_image
 from glom.teachers.base import Teacher
-from glom.video import clip_for, feature_grids
 from probes.agreement import neighbour_agreement
 from probes.metrics import Outlines, score
 from probes.partition import Labels, count_islands, enlarge, parse_partition, partition

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from glom.colours import rgb_cube
 from glom.errors import InputError, RunError, unknown
-from glom.files import replacing
+from glom.runs.files import replacing
 from probes.agreement import cosine_to
 
 Array = NDArray[np.float32]

@@ -12,7 +12,7 @@ from glom.colours import pca_rgb
 from glom.errors import InputError
 from probes import reduction
 from probes.agreement import at_most, cosine_to, neighbour_agreement, resize_grid, unit
-from probes.island_figures import island_sheet, page_layer
+from probes.figures.islands import island_sheet, page_layer
 from tests.conftest import make_image
 
 

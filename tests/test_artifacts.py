@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from commands.common import guard
-from experiments.ttt_run import summary
-from glom.artifacts import RunFolder, check_record, public_name, read_lines, read_results, read_timing, write_json
+from experiments.adaptation.run import summary
 from glom.errors import InputError, RunError
+from glom.runs.artifacts import RunFolder, check_record, public_name, read_lines, read_results, read_timing, write_json
 
 SETTINGS = {"seed": 0, "lr": 1e-3, "widths": (1, 2)}
 

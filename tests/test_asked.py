@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments.asked import Asked, asked_about, asked_of, choose_classes
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
+from glom.teachers.asked import Asked, asked_about, asked_of, choose_classes
 from glom.teachers.known import SHIPPED_MODELS
 from glom.teachers.registry import SHIPPED
 

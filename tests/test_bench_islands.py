@@ -71,7 +71,7 @@ def test_the_bare_pass_is_bare_and_the_other_reads_every_block(monkeypatch):
     passes: list[int] = []
 
     def load(name: str, device: str):
-        from glom.video import load_backbone
+        from glom.backbones.video import load_backbone
 
         backbone = load_backbone(name, device)
         last = backbone.layers[-1][1]

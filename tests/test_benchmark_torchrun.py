@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glom.artifacts import read_results
+from glom.runs.artifacts import read_results
 from tests.conftest import make_image
 from tests.test_cli import torchrun
 
@@ -68,7 +68,7 @@ def test_two_processes_give_the_table_of_one(call, folders: tuple[Path, Path], t
 def test_a_rank_refuses_a_folder_that_holds_a_run(call, image_folder, tmp_path, monkeypatch) -> None:
     base = ["benchmark", "--methods", "zero-shot", "--data", image_folder, "--out", tmp_path / "run", "--quiet"]
     assert call(*base)[0] == 0
-    import experiments.benchmark as benchmark
+    import experiments.comparison.run as benchmark
 
     monkeypatch.setattr(benchmark, "ranks", lambda: (0, 2))
     monkeypatch.setattr(benchmark, "init_group", lambda **options: None)
@@ -80,8 +80,8 @@ def test_a_rank_refuses_a_folder_that_holds_a_run(call, image_folder, tmp_path, 
 def test_views_are_encoded_once_for_all_methods_and_change_no_answer(monkeypatch) -> None:
     import torch
 
-    from experiments.methods import Task, make_method
-    from experiments.methods.views import ViewCache
+    from glom.methods import Task, make_method
+    from glom.methods.views import ViewCache
     from glom.teachers.registry import load_teacher
 
     teacher = load_teacher("glom-tiny", "cpu")

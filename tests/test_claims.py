@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims import (
+from experiments.claims.list import all_claims
+from experiments.claims.run import (
     HINTON,
     HOME,
     NOT,
@@ -26,9 +27,8 @@ from experiments.claims import (
     look_up,
     printed_arithmetic,
 )
-from experiments.claims_list import all_claims
-from experiments.claims_tables import gain_checks
-from experiments.claims_write import as_markdown
+from experiments.claims.tables import gain_checks
+from experiments.claims.write import as_markdown
 from glom.errors import InputError
 
 ROOT = Path(__file__).parents[1]

@@ -133,7 +133,7 @@ def torchrun(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.parametrize("shard", ["samples", "columns"])
 def test_two_processes_make_the_same_table(call, image_folder, tmp_path, shard):
-    from glom.artifacts import read_results
+    from glom.runs.artifacts import read_results
 
     for i in range(3, 10):  # more than one block of samples, so that both ranks have some
         make_image(50 + i).save(image_folder / "cat" / f"{i}.png")
@@ -272,7 +272,7 @@ def test_out_that_cannot_be_used(call, image_folder, tmp_path):
 def test_a_full_disk_is_a_failed_run(call, image_folder, tmp_path, monkeypatch):
     import errno
 
-    from glom.artifacts import LineFile
+    from glom.runs.artifacts import LineFile
 
     honest, count = os.fsync, []
 

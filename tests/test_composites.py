@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.emerge_settings import RECIPES, composite_settings
+from experiments.emergence.settings import RECIPES, composite_settings
 from glom.datasets.composite_sources import SAMPLE, open_source, resolve_source, silhouettes
 from glom.datasets.composites import GARMENTS, Composites, CompositeSettings
 from glom.datasets.segmentation import open_segmentation
@@ -290,7 +290,7 @@ def test_wrong_arrays_and_numbers(garments):
 
 def test_composites_are_scored_like_any_pictures_with_masks(tmp_path):
     """`apm islands score composites`: made on the fly, with both baselines, and FG-ARI since 0 is the ground."""
-    from experiments.islands_score import ScoreSettings, run_score
+    from experiments.islands.score import ScoreSettings, run_score
 
     data = open_segmentation(f"composites:{SAMPLE}", limit=2)
     image, maps = data.pictures[1].read()

@@ -14,9 +14,9 @@ from torchvision import transforms as T
 
 from cli import app
 from commands.common import guard
-from glom.artifacts import read_json, read_results
 from glom.datasets.corruptions import parse_corruption
 from glom.errors import InputError
+from glom.runs.artifacts import read_json, read_results
 from glom.teachers.corrupted import corrupted
 from glom.teachers.frozen import FrozenTeacher, Runtime
 from glom.teachers.registry import load_teacher
@@ -84,8 +84,8 @@ def test_a_photograph_for_a_small_teacher_has_the_small_strengths() -> None:
 
 
 def test_unknown_place() -> None:
-    from experiments.ttt_run import TTTRun
-    from glom.ttt_settings import settings_for
+    from experiments.adaptation.run import TTTRun
+    from glom.adaptation.settings import settings_for
 
     with pytest.raises(InputError, match="did you mean crop"):
         TTTRun("cifar10-sample", "glom-tiny", settings_for("glom-tiny"), corrupt="crops")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from glom.datasets.corruptions import CORRUPTIONS, SCALES, Corruption, corrupt, parse_corruption, scale_of
 from glom.errors import InputError
-from glom.seeds import sample_seed
+from glom.runs.seeds import sample_seed
 from tests.helpers_images import photo
 
 RANDOM = (

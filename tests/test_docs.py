@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims import Results
-from experiments.docs_figures import alike, rewrite, unbound
-from experiments.docs_tables import TABLES
+from experiments.claims.page_figures import alike, rewrite, unbound
+from experiments.claims.page_tables import TABLES
+from experiments.claims.run import Results
 from experiments.records import ROOT
 from glom.errors import InputError
 from tests.test_claims import call  # noqa: F401 - the program in this process

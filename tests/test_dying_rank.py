@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glom.artifacts import read_results
+from glom.runs.artifacts import read_results
 from tests.conftest import make_image
 from tests.test_cli import ROOT, apm, torchrun
 

@@ -16,11 +16,20 @@ from PIL import Image
 
 from commands.common import guard
 from commands.islands import app
-from experiments.emerge_data import CompositeTask, HeldOut, open_task
-from experiments.emerge_score import CUTS, MEASURES, cut, score_grids, score_pixels, settle, verdict
-from experiments.emerge_settings import RECIPES, EmergeSettings
-from experiments.emerge_train import SHARPNESS, Trainer, accuracy_of, boring, build, class_scores, class_scores_of, look
-from experiments.islands_emerge import run_emerge
+from experiments.emergence.data import CompositeTask, HeldOut, open_task
+from experiments.emergence.run import run_emerge
+from experiments.emergence.score import CUTS, MEASURES, cut, score_grids, score_pixels, settle, verdict
+from experiments.emergence.settings import RECIPES, EmergeSettings
+from experiments.emergence.train import (
+    SHARPNESS,
+    Trainer,
+    accuracy_of,
+    boring,
+    build,
+    class_scores,
+    class_scores_of,
+    look,
+)
 from glom.datasets.composites import SAMPLE
 from glom.errors import InputError, RunError
 from probes.metrics import adjusted_rand
@@ -83,7 +92,7 @@ def test_a_run_leaves_curve_film_weights_and_verdict(call, tmp_path):
 
 
 def test_weights_load_as_a_backbone(tmp_path):
-    from glom.video import clip_for, feature_grids, load_backbone
+    from glom.backbones.video import clip_for, feature_grids, load_backbone
 
     for _ in run_emerge(settings(steps=1, every=1), tmp_path, device="cpu"):
         pass

@@ -10,8 +10,8 @@ from torch import Tensor, full
 
 from cli import app
 from commands.common import guard
-from experiments.methods import METHODS
 from glom.errors import InputError, RunError, demand_some, lost
+from glom.methods import METHODS
 from tests.conftest import make_image
 
 OK = {"status": "ok"}

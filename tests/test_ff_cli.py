@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-import experiments.ff_train as ff_train
+import experiments.forward_forward.train as ff_train
 from glom.forward_forward import Diverged, Learner
 
 ROOT = Path(__file__).parents[1]

@@ -57,7 +57,7 @@ def test_the_same_network_as_the_training_s(tmp_path):
     """`apm ff train` on a folder and the estimator on its pictures: the same weights."""
     from PIL import Image
 
-    from experiments.ff_train import FFRequest, train
+    from experiments.forward_forward.train import FFRequest, train
     from glom.forward_forward import preset
 
     x, y = strokes(60)

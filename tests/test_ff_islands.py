@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.ff_islands import grey, look, open_local
+from experiments.forward_forward.islands import grey, look, open_local
 from glom.errors import InputError
 from glom.forward_forward.checkpoint import restore
 from glom.forward_forward.scaling import Scaling

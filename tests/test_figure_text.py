@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.figures import WIDEST, new_figure, plain, plain_all, save, strip
+from probes.figures.base import WIDEST, new_figure, plain, plain_all, save, strip
 
 ROOT = Path(__file__).parents[1]
 AWKWARD = [

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from glom.errors import InputError, RunError
-from probes.emergence_figure import film_frame, flat_colours
-from probes.film import check_format, encoder, write_film
+from probes.figures.emergence import film_frame, flat_colours
+from probes.figures.film import check_format, encoder, write_film
 
 
 def frames(count: int = 4, height: int = 21, width: int = 33) -> list[np.ndarray]:

@@ -12,10 +12,10 @@ from PIL import Image
 
 from cli import app
 from commands.common import guard
-from experiments.fold import FoldRequest, fold_image
-from experiments.percepts import fitted
+from experiments.fields.fold import FoldRequest, fold_image
+from experiments.fields.percepts import fitted
+from glom.adaptation.overfit import OverfitSettings
 from glom.errors import InputError
-from glom.overfit import OverfitSettings
 from tests.conftest import make_image
 
 

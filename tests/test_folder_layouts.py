@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.ff_data import read_pictures
-from glom.artifacts import read_json
 from glom.datasets import ImageDataset, open_dataset
 from glom.errors import InputError
+from glom.forward_forward.pictures import read_pictures
+from glom.runs.artifacts import read_json
 from tests.conftest import in_process
 from tests.helpers_images import class_folders, photo
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from commands.ablate import app
-from experiments.folding import machine_for, overfit_for
-from experiments.folding_settings import AXES, FoldingSettings, settings_of
-from experiments.folding_variants import VariantAPM
+from experiments.folding.run import machine_for, overfit_for
+from experiments.folding.settings import AXES, FoldingSettings, settings_of
+from experiments.folding.variants import VariantAPM
 from glom.apm import APM, preset
 from glom.columns import grid_queries
 from glom.errors import InputError

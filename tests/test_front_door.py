@@ -186,7 +186,7 @@ def test_a_folder_of_another_kind_and_a_hub_out_of_reach(tmp_path, monkeypatch):
 
 
 def test_adapting_gives_the_run_s_answer():
-    """What the front door says is what `glom.ttt` says of the same case, seed and settings."""
+    """What the front door says is what `glom.adaptation.ttt` says of the same case, seed and settings."""
     images = [make_image(i) for i in range(3)]
     answers = glom.adapt_many(images, "glom-tiny", seed=4)
     alone = glom.adapt(images[0], "glom-tiny", seed=4)
@@ -215,7 +215,7 @@ def test_islands_are_the_layers_grids_and_their_measures():
     image = make_image(7, (64, 48))
     found = probes.islands(image, layers="first,last")
     backbone = glom.load_backbone("mvit-v2-tiny")
-    from glom.video import clip_for
+    from glom.backbones.video import clip_for
 
     grids = glom.feature_grids(backbone, clip_for(backbone, image), "first,last", "mean")
     assert found.layers == tuple(grids)

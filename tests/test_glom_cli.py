@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-import experiments.glom_train as runs
+import experiments.consensus.train as runs
 import glom.consensus.training as training
 from commands.glom import app
 from glom.consensus import GlomConfig

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from glom.errors import InputError, RunError
-from glom.grid_cache import INDEX, JOURNAL, SKIPPED, WRITTEN, Field, GridCache, default_root, key
+from glom.teachers.grid_cache import INDEX, JOURNAL, SKIPPED, WRITTEN, Field, GridCache, default_root, key
 
 ROOT = Path(__file__).parents[1]
 WHO = {"teacher": "t", "fingerprint": "f1", "size": 32, "data": "d"}
@@ -67,7 +67,7 @@ import sys, time
 import numpy as np
 from pathlib import Path
 from tests.test_grid_cache import FIELDS, WHO, values
-from glom.grid_cache import GridCache
+from glom.teachers.grid_cache import GridCache
 with GridCache(Path(sys.argv[1]), WHO, FIELDS, 4000) as cache:
     for row in cache.missing().tolist():
         cache.write(row, values(row, 1))

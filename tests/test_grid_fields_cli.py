@@ -16,13 +16,14 @@ from PIL import Image
 
 from commands import grid_fields
 from commands.common import guard
-from experiments.grid_overfit import control, parse_condition
-from experiments.grid_upsample import View, average, make_views
-from experiments.percepts import every, squeezed
+from experiments.fields.overfit import control, parse_condition
+from experiments.fields.percepts import every
+from experiments.fields.upsample import View, average, make_views
 from glom.apm import APM, preset
 from glom.checkpoints import save_apm
 from glom.columns import grid_queries
 from glom.errors import InputError
+from glom.teachers.views import squeezed
 from probes.alike import ssim
 from tests.conftest import make_image
 from tests.test_islands_cli import bsds
@@ -275,7 +276,7 @@ def test_the_average_reads_each_view_where_it_lies():
 
 
 def test_views_lie_where_their_boxes_say():
-    from experiments.grid_upsample import UpsampleSettings
+    from experiments.fields.upsample import UpsampleSettings
     from glom.teachers.grids import grid_teacher
 
     teacher, image = grid_teacher("glom-tiny", 0, "cpu"), make_image(2, (80, 60))

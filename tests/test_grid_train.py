@@ -17,18 +17,19 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from commands.common import guard
-from experiments import grid_run, grid_train
-from experiments.grid_data import OnTheFly, fill, open_cache, split_data, to_input
-from experiments.grid_eval import compare, knn_accuracy, unfold
-from experiments.grid_settings import grid_settings
-from experiments.grid_train import batches, draw_queries, rate
+from experiments.pretraining import run as grid_run
+from experiments.pretraining import train as grid_train
+from experiments.pretraining.data import OnTheFly, fill, open_cache, split_data, to_input
+from experiments.pretraining.evaluate import compare, knn_accuracy, unfold
+from experiments.pretraining.settings import grid_settings
+from experiments.pretraining.train import batches, draw_queries, rate
 from glom.apm import APM, preset
-from glom.artifacts import read_results
 from glom.checkpoints import load_apm, save_apm
 from glom.columns import picture
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError, RunError
-from glom.grid_cache import SKIPPED
+from glom.runs.artifacts import read_results
+from glom.teachers.grid_cache import SKIPPED
 from glom.teachers.grids import Encoder, grid_shape, grid_teacher, view_of
 from tests.conftest import make_image
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from commands.islands import app
-from experiments.islands_score import chosen_elsewhere, summarise
+from experiments.islands.score import chosen_elsewhere, summarise
 from tests.conftest import in_process, make_image
 
 SMALL = ["--backbone", "glom-tiny", "--size", "32", "--quiet"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cli import COMMANDS
-from experiments.methods import METHODS
-from experiments.methods_list import LISTED
 from glom.datasets.registry import check_spec, open_dataset
 from glom.errors import InputError
+from glom.methods import METHODS
+from glom.methods_list import LISTED
 
 ROOT = Path(__file__).parents[1]
 # In one process, one request after another: what the first loads, the later ones would find loaded.

@@ -13,14 +13,11 @@ from transformers import ViTConfig, ViTModel
 
 from cli import app
 from commands.common import guard
-from experiments.benchmark import BenchmarkSettings, run_benchmark
-from experiments.mae_choose import summarise, trials
-from experiments.mae_run import run_training
-from experiments.mae_settings import PART_OF, MAETinySettings, Recipe, stages_of
-from experiments.mae_ship import read_splits
-from experiments.methods import FewShot, Task, make_method
-from experiments.methods.masked import TTTMAE, FineTune, FitSettings, JointTrain, ViTProbe
-from glom.artifacts import read_json, read_results, write_json
+from experiments.comparison.run import BenchmarkSettings, run_benchmark
+from experiments.recipes.mae_choose import summarise, trials
+from experiments.recipes.mae_run import run_training
+from experiments.recipes.mae_settings import PART_OF, MAETinySettings, Recipe, stages_of
+from experiments.recipes.mae_ship import read_splits
 from glom.datasets.corruptions import CORRUPTIONS
 from glom.errors import InputError, RunError
 from glom.masked import (
@@ -37,6 +34,9 @@ from glom.masked import (
 )
 from glom.masked.network import encode, positions, reconstruction
 from glom.masked.parts import part_of, save_config, save_half
+from glom.methods import FewShot, Task, make_method
+from glom.methods.masked import TTTMAE, FineTune, FitSettings, JointTrain, ViTProbe
+from glom.runs.artifacts import read_json, read_results, write_json
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image
 
@@ -414,7 +414,9 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """Every stage, with two candidates for test-time training."""
     out = tmp_path_factory.mktemp("out") / "mae"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.mae_choose.CANDIDATES", (AdaptSettings(20, 2, 0.01), AdaptSettings(20, 2, 0.02)))
+        patch.setattr(
+            "experiments.recipes.mae_choose.CANDIDATES", (AdaptSettings(20, 2, 0.01), AdaptSettings(20, 2, 0.02))
+        )
         events = list(run_training(str(pictures), small_recipe(), out, device="cpu"))
     return out, events[-1]["result"]
 
@@ -486,7 +488,7 @@ def test_candidates_are_tried_clean_and_under_every_corruption(pictures: Path, t
 
 def test_the_best_candidate_wins_and_the_likelier_among_equals(monkeypatch):
     tried = (AdaptSettings(20, 2, 0.01), AdaptSettings(20, 2, 0.02))
-    monkeypatch.setattr("experiments.mae_choose.CANDIDATES", tried)
+    monkeypatch.setattr("experiments.recipes.mae_choose.CANDIDATES", tried)
 
     def line(candidate: int, right: dict[int, tuple[float, float]]) -> dict:
         read = {"0": [0.0, 3.0, 0.0]} | {str(n): [*right.get(n, (0.0, 9.0)), 1.0] for n in (1, 2, 5, 10, 20)}

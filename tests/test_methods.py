@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
-from experiments.benchmark import BenchmarkSettings, averages, run_benchmark
-from experiments.few_shot import few_shot
-from experiments.methods import METHODS, FewShot, Task, make_method
-from experiments.methods.cache import TDA, TDASettings
-from experiments.methods.prompts import PRESETS, CoCoOp, CoOp, PromptSettings
-from experiments.methods.tuned import MEMO, TPT, MEMOSettings, TPTSettings
-from experiments.methods.views import augmented, confident, entropy, marginal_entropy
-from experiments.methods.zero_shot import ZeroShot
-from glom.artifacts import read_lines, read_results
+from experiments.comparison.run import BenchmarkSettings, averages, run_benchmark
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
+from glom.methods import METHODS, FewShot, Task, make_method
+from glom.methods.cache import TDA, TDASettings
+from glom.methods.few_shot import few_shot
+from glom.methods.prompts import PRESETS, CoCoOp, CoOp, PromptSettings
+from glom.methods.tuned import MEMO, TPT, MEMOSettings, TPTSettings
+from glom.methods.views import augmented, confident, entropy, marginal_entropy
+from glom.methods.zero_shot import ZeroShot
+from glom.runs.artifacts import read_lines, read_results
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image
 

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from experiments.methods import Task, make_method
-from experiments.methods.augmix import CHAINS, OPERATIONS, augmix
-from experiments.methods.cache import TDA, TDASettings
-from experiments.methods.prompts import (
+from glom.datasets.base import ImageDataset, Sample
+from glom.datasets.sources import FileSource
+from glom.methods import Task, make_method
+from glom.methods.augmix import CHAINS, OPERATIONS, augmix
+from glom.methods.cache import TDA, TDASettings
+from glom.methods.prompts import (
     PRESETS,
     CoCoOp,
     CoOp,
@@ -24,10 +26,8 @@ from experiments.methods.prompts import (
     learning_rate,
     released_epochs,
 )
-from experiments.methods.tuned import MEMO, MEMO_PRESETS, TPT, MEMOSettings, TPTCoCoOp, TPTSettings
-from experiments.methods.voting import VotingSettings, Zero
-from glom.datasets.base import ImageDataset, Sample
-from glom.datasets.sources import FileSource
+from glom.methods.tuned import MEMO, MEMO_PRESETS, TPT, MEMOSettings, TPTCoCoOp, TPTSettings
+from glom.methods.voting import VotingSettings, Zero
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image
@@ -168,7 +168,7 @@ def test_rates_and_epochs_are_the_releases():
 
 
 def test_published_prompts_learn_for_as_many_epochs_as_the_release_from_bicubic_crops(task, monkeypatch):
-    from experiments.methods import prompts
+    from glom.methods import prompts
     from tests.test_methods import shots
 
     asked = []
@@ -260,7 +260,7 @@ def read(picture: Image.Image) -> Tensor:
 
 def test_augmix_mixes_a_crop_with_three_chains_of_it(monkeypatch):
     """With operations that change nothing a view is its crop; weights and mixture add up to one."""
-    from experiments.methods import augmix as module
+    from glom.methods import augmix as module
 
     picture = make_image(3, (32, 32))
     chains: list[int] = []

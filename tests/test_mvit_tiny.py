@@ -15,12 +15,12 @@ from torchvision.models.video.mvit import MViT, Pool
 
 from commands.common import guard
 from commands.train import app
-from experiments.mvit_tiny import MViTTinySettings, Pictures, Trainer, parameter_groups, run_training
-from experiments.mvit_tiny_ship import boring, open_split, read_pictures
+from experiments.recipes.mvit_tiny import MViTTinySettings, Pictures, Trainer, parameter_groups, run_training
+from experiments.recipes.mvit_tiny_ship import boring, open_split, read_pictures
 from glom.backbones.mvit_shipped import CARD, CONFIG, SHIPPED, WEIGHTS, TinyBackbone, TinyConfig
 from glom.backbones.mvit_tiny import TINY, Block, PlanePool, build_mvit, parameters
+from glom.backbones.video import clip_for, default_backbone, feature_grids, load_backbone, untrained
 from glom.errors import InputError
-from glom.video import clip_for, default_backbone, feature_grids, load_backbone, untrained
 from tests.conftest import make_image
 from tests.helpers_images import class_folders
 

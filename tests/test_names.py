@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from glom.artifacts import LineFile, read_json, read_lines, write_json
 from glom.datasets import open_dataset
 from glom.errors import RunError
-from glom.files import LONGEST, file_stem, replacing, write_text, write_whole
-from glom.saving import save_state, save_tensors
+from glom.runs.artifacts import LineFile, read_json, read_lines, write_json
+from glom.runs.files import LONGEST, file_stem, replacing, write_text, write_whole
+from glom.runs.saving import save_state, save_tensors
 from tests.conftest import make_image
 from tests.helpers_images import encoded
 
@@ -124,7 +124,7 @@ def test_whatever_ends_a_write_leaves_the_old_file_alone(tmp_path):
 
 
 def test_weights_are_written_in_one_place():
-    """`glom.saving` alone calls a writer of weights: all others would leave half a file where they are killed."""
+    """`glom.runs.saving` alone calls a writer of weights: all others would leave half a file where they are killed."""
     found = []
     for folder in ("glom", "probes", "experiments", "commands"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -138,7 +138,7 @@ def test_weights_are_written_in_one_place():
             calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
             if names & {"save", "save_file"} or "torch.save" in calls:
                 found.append(path.relative_to(ROOT).as_posix())
-    assert found == ["glom/saving.py"]
+    assert found == ["glom/runs/saving.py"]
 
 
 @pytest.mark.parametrize(

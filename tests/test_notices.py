@@ -9,8 +9,8 @@ import pytest
 import typer
 
 from commands.common import guard
-from glom.artifacts import RunFolder, read_json
-from glom.notices import heard, listening, notice
+from glom.runs.artifacts import RunFolder, read_json
+from glom.runs.notices import heard, listening, notice
 
 
 def test_a_listener_hears_each_notice_once() -> None:

@@ -17,27 +17,27 @@ from torch import nn
 
 from commands.ablate import app
 from commands.common import guard
-from experiments.benchmark import BenchmarkSettings, run_benchmark
-from experiments.methods import FewShot, Method, Task, make_method
-from experiments.methods.prompts import PRESETS, CoCoOp, CoOp, prompt_preset
-from experiments.methods.trained import TrainedSettings, adapt_trained, trained_machine
-from experiments.methods.tuned import TPTSettings
-from experiments.methods.views import augmented, entropy
-from experiments.objective_candidates import CANDIDATES
-from experiments.objective_encode import blocks_of, crop_centres, mixed_statistics
-from experiments.objective_prompts import PromptChoice, run_choice
-from experiments.objective_readouts import agreeing, largest_island, mean_p, neighbours_agree
-from experiments.objective_report import choose, compare, summarise
-from experiments.objective_settings import CONFIRM, SELECT, ObjectiveSettings, conditions_of, half_of
-from experiments.objective_train import Aim, loss, relative, train
+from experiments.comparison.run import BenchmarkSettings, run_benchmark
+from experiments.objective.candidates import CANDIDATES
+from experiments.objective.encode import blocks_of, crop_centres, mixed_statistics
+from experiments.objective.prompts import PromptChoice, run_choice
+from experiments.objective.readouts import agreeing, largest_island, mean_p, neighbours_agree
+from experiments.objective.report import choose, compare, summarise
+from experiments.objective.settings import CONFIRM, SELECT, ObjectiveSettings, conditions_of, half_of
+from glom.adaptation.settings import TTTSettings
 from glom.apm import Percept, preset
 from glom.checkpoints import load_apm
 from glom.columns import grid_queries, picture
 from glom.errors import InputError
-from glom.statistics import mcnemar_exact
+from glom.methods import FewShot, Method, Task, make_method
+from glom.methods.aims import Aim, loss, relative, train
+from glom.methods.prompts import PRESETS, CoCoOp, CoOp, prompt_preset
+from glom.methods.trained import TrainedSettings, adapt_trained, trained_machine
+from glom.methods.tuned import TPTSettings
+from glom.methods.views import augmented, entropy
+from glom.runs.statistics import mcnemar_exact
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.registry import load_teacher
-from glom.ttt_settings import TTTSettings
 from tests.conftest import make_image
 
 SMALL = ["--limit", 5, "--conditions", "clean,contrast:3", "--views", 10, "--crops", 2, "--iterations", 4, "--quiet"]
@@ -203,7 +203,7 @@ def test_machines_reach_their_aim_and_know_nothing_of_their_neighbours(monkeypat
     assert bool((found.errors[60] < 0.5 * found.errors[0]).all())
     alone = overfit(["b"], pictures[1:2], Aim(token[1:2], grid=grid[1:2]))
     torch.testing.assert_close(alone.token[0], found.token[1], atol=1e-3, rtol=1e-3)
-    monkeypatch.setattr("experiments.objective_train.TOGETHER", 1)  # one at a time
+    monkeypatch.setattr("glom.methods.aims.TOGETHER", 1)  # one at a time
     torch.testing.assert_close(
         overfit(["a", "b", "c"], pictures, Aim(token, grid=grid)).token, found.token, atol=1e-3, rtol=1e-3
     )
@@ -299,13 +299,13 @@ def test_select_then_confirm_once(call, tmp_path):
 def few(monkeypatch, *names: str) -> None:
     """Only these candidates are there: the others cost time and say nothing of what is tested."""
     some = {n: CANDIDATES[n] for n in names}
-    monkeypatch.setattr("experiments.objective_candidates.CANDIDATES", some)
-    monkeypatch.setattr("experiments.objective_study.CANDIDATES", some)
+    monkeypatch.setattr("experiments.objective.candidates.CANDIDATES", some)
+    monkeypatch.setattr("experiments.objective.run.CANDIDATES", some)
 
 
 def test_a_stopped_selection_goes_on_and_ends_the_same(call, tmp_path, monkeypatch):
     few(monkeypatch, "flip", "crops", "early", "crops-field")
-    monkeypatch.setattr("experiments.objective_study.blocks_of", lambda cases: blocks_of(cases, 3))
+    monkeypatch.setattr("experiments.objective.run.blocks_of", lambda cases: blocks_of(cases, 3))
     whole, part = tmp_path / "a", tmp_path / "b"
     code, _, error = call("select", "--out", whole, *SMALL)
     assert code == 0, error
@@ -403,7 +403,7 @@ def test_a_run_begun_with_other_weights_of_the_trained_machine_is_refused(tmp_pa
             next(machine.parameters()).add_(0.1)
         return machine
 
-    monkeypatch.setattr("experiments.methods.trained.trained_machine", changed)
+    monkeypatch.setattr("glom.methods.trained.trained_machine", changed)
     with pytest.raises(InputError, match="fingerprint"):
         run(True)
 

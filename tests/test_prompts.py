@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.methods import Task, make_method
 from glom.datasets.classes import imagenet_names
 from glom.errors import InputError
+from glom.methods import Task, make_method
 from glom.teachers.prompts import PromptedText
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from glom.seeds import fixed_seed
+from glom.runs.seeds import fixed_seed
 from tests.conftest import make_image
 
 ROOT = Path(__file__).parents[1]
@@ -22,28 +22,28 @@ def states() -> tuple[bytes, bytes, object]:
 
 
 def fold(tmp_path: Path) -> Iterator[object]:
-    from experiments.fold import FoldRequest, run_fold
-    from glom.overfit import OverfitSettings
+    from experiments.fields.fold import FoldRequest, run_fold
+    from glom.adaptation.overfit import OverfitSettings
 
     return run_fold(FoldRequest(str(tmp_path / "a.png"), overfit=OverfitSettings(2)), tmp_path / "run")
 
 
 def ttt(tmp_path: Path) -> Iterator[object]:
-    from experiments.ttt_run import TTTRun, run
-    from glom.ttt_settings import settings_for
+    from experiments.adaptation.run import TTTRun, run
+    from glom.adaptation.settings import settings_for
 
     settings = settings_for("glom-tiny", iterations=1, queries=4)
     return run(TTTRun("cifar10-sample", "glom-tiny", settings, limit=2, corruption="fog:3"), tmp_path / "run")
 
 
 def decode(tmp_path: Path) -> Iterator[object]:
-    from experiments.grid_decode import DecodeSettings, run_decode
+    from experiments.fields.decode import DecodeSettings, run_decode
 
     return run_decode(DecodeSettings((str(tmp_path / "a.png"),), height=8, width=8, iterations=2), tmp_path / "run")
 
 
 def interpolate(tmp_path: Path) -> Iterator[object]:
-    from experiments.grid_interpolate import InterpolateSettings, run_interpolate
+    from experiments.fields.interpolate import InterpolateSettings, run_interpolate
 
     both = str(tmp_path / "a.png"), str(tmp_path / "b.png")
     return run_interpolate(InterpolateSettings(*both, checkpoint="", steps=2, size=4, iterations=2), tmp_path / "run")
@@ -84,14 +84,14 @@ SEEDERS = {"torch.manual_seed", "torch.cuda.manual_seed_all", "np.random.seed", 
 
 
 def test_global_generators_are_seeded_in_two_places_alone():
-    """`glom.seeds.fixed_seed`, and around the corruptions' package, which draws from numpy's; both put it back."""
+    """`glom.runs.seeds.fixed_seed`, and around the corruptions' package, which draws from numpy's; both put it back."""
     found = set()
     for folder in ("glom", "probes", "experiments", "commands"):
         for path in (ROOT / folder).rglob("*.py"):
             calls = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
             if SEEDERS & {ast.unparse(call.func) for call in calls}:
                 found.add(path.relative_to(ROOT).as_posix())
-    assert found == {"glom/seeds.py", "glom/datasets/corruptions.py"}
+    assert found == {"glom/runs/seeds.py", "glom/datasets/corruptions.py"}
 
 
 DRAWS = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial")

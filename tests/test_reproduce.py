@@ -13,20 +13,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import reproduce_compute, reproduce_poster
-from experiments.benchmark import run_benchmark
+from experiments.comparison.run import run_benchmark
 from experiments.published import gigabytes
-from experiments.reproduce import NAMES, describe, run_reproduce
-from experiments.reproduce_averages import sign_flip, stratified
-from experiments.reproduce_cost import madds
-from experiments.reproduce_home import HOME, table2
-from experiments.reproduce_plan import Block, Column, Line, Mean, Plan, Request
-from experiments.reproduce_rows import make_rows
-from experiments.reproduce_write import as_latex, escape, quantity, shown
-from glom.artifacts import read_json, write_json
+from experiments.reproduce import compute as reproduce_compute
+from experiments.reproduce import poster as reproduce_poster
+from experiments.reproduce.averages import sign_flip, stratified
+from experiments.reproduce.cost import madds
+from experiments.reproduce.home import HOME, table2
+from experiments.reproduce.plan import Block, Column, Line, Mean, Plan, Request
+from experiments.reproduce.rows import make_rows
+from experiments.reproduce.run import NAMES, describe, run_reproduce
+from experiments.reproduce.write import as_latex, escape, quantity, shown
 from glom.datasets.catalogue import NAMED
 from glom.errors import InputError, RunError
-from glom.statistics import bootstrap_ci, holm, mcnemar_exact
+from glom.runs.artifacts import read_json, write_json
+from glom.runs.statistics import bootstrap_ci, holm, mcnemar_exact
 from tests.conftest import make_image, start
 from tests.test_dataset_check import published
 from tests.test_dataset_layouts import save
@@ -302,7 +303,7 @@ def test_prompts_learned_from_another_number_of_pictures_are_not_subtracted():
 
 
 def test_a_block_that_fails_leaves_the_others(tmp_path, monkeypatch):
-    from experiments import reproduce
+    from experiments.reproduce import run as reproduce
 
     def plan(request):
         good, bad = (

@@ -11,14 +11,14 @@ import torch
 
 from commands.common import guard
 from commands.grid import matrix_table
-from experiments.shortcut import layer_pair
-from experiments.shortcut_data import ShortcutSettings, crop_of, layer_grids
-from experiments.shortcut_model import class_head, mean_output, put, skipped_cost, student_cost, substitute
+from experiments.shortcut.data import ShortcutSettings, crop_of, layer_grids
+from experiments.shortcut.model import class_head, mean_output, put, skipped_cost, student_cost, substitute
+from experiments.shortcut.run import layer_pair
+from glom.backbones.shortcuts import STUDENTS, fit, make_student, mean_error, moments, resample
+from glom.backbones.video import capture, clip_for, feature_grids, load_backbone
 from glom.columns import grid_queries
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
-from glom.shortcuts import STUDENTS, fit, make_student, mean_error, moments, resample
-from glom.video import capture, clip_for, feature_grids, load_backbone
 from tests.conftest import make_image
 
 # -- students ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glom.statistics import bootstrap_ci, holm, mcnemar_exact
+from glom.runs.statistics import bootstrap_ci, holm, mcnemar_exact
 
 
 def test_interval_of_a_constant_is_the_constant():

@@ -10,11 +10,11 @@ import pytest
 
 from cli import app
 from commands.common import guard
-from experiments.benchmark_table import action, cannot_act, make_table
-from experiments.reproduce_write import average_rows, notes
-from experiments.ttt_run import summary
+from experiments.adaptation.run import summary
+from experiments.comparison.table import action, cannot_act, make_table
+from experiments.reproduce.write import average_rows, notes
 from glom.datasets.remarks import remark
-from glom.statistics import FEWEST, bootstrap_ci, interval
+from glom.runs.statistics import FEWEST, bootstrap_ci, interval
 
 
 def write_lines(place: Path, settings: dict[str, Any], kind: str, records: list[dict[str, Any]]) -> None:

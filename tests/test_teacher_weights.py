@@ -11,12 +11,12 @@ from open_clip.pretrained import _PRETRAINED
 from safetensors.torch import save_file
 
 from commands.common import guard
-from experiments.ttt_run import TTTRun, prepare
-from glom.artifacts import read_json
+from experiments.adaptation.run import TTTRun, prepare
+from glom.adaptation.settings import settings_for
 from glom.errors import InputError
-from glom.notices import listening
+from glom.runs.artifacts import read_json
+from glom.runs.notices import listening
 from glom.teachers import load_teacher, teacher_names
-from glom.ttt_settings import settings_for
 
 VIT = {
     "embed_dim": 24,

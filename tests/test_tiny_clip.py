@@ -9,11 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.tiny_clip import CLASSES, CONFIG, TinyClipSettings, read_images, run_training, train, write_captions
+from experiments.recipes.tiny_clip import (
+    CLASSES,
+    CONFIG,
+    TinyClipSettings,
+    read_images,
+    run_training,
+    train,
+    write_captions,
+)
 from glom.datasets.augment import augment
 from glom.errors import InputError
 from glom.teachers.tiny import TRAIN_TEMPLATES
-from glom.zero_shot import simple_templates
+from glom.teachers.zero_shot import simple_templates
 from tests.conftest import make_image
 
 QUICK = TinyClipSettings(epochs=2, batch_size=16, bf16=False)

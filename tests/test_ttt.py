@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from commands.bench import app as bench_commands
-from glom import ttt
+from glom.adaptation import ttt
+from glom.adaptation.objectives import OBJECTIVES, Targets, get_objective, sample_at
+from glom.adaptation.overfit import OverfitSettings, jittered_queries, overfit
+from glom.adaptation.settings import PRESETS, TTTSettings, ttt_preset
+from glom.adaptation.ttt import Case, adapt, adapt_all, adapt_group, stack_size
 from glom.apm import PRESETS as APM_PRESETS
 from glom.apm import APMConfig, preset
 from glom.errors import InputError
-from glom.objectives import OBJECTIVES, Targets, get_objective, sample_at
-from glom.overfit import OverfitSettings, jittered_queries, overfit
 from glom.teachers.base import ZeroShotHead
-from glom.ttt import Case, adapt, adapt_all, adapt_group, stack_size
-from glom.ttt_settings import PRESETS, TTTSettings, ttt_preset
 from tests.conftest import in_process
 
 FAST = TTTSettings(apm="apm-tiny", iterations=25, lr=3e-3, schedule="cosine", initialisation="default", queries=16)
@@ -190,7 +190,7 @@ def test_published_preset_is_the_released_codes():
 
 @pytest.mark.parametrize("native", [True, False])
 def test_fast_suits_the_trunk_and_the_machine(monkeypatch, native):
-    monkeypatch.setattr("glom.ttt_settings.native_bf16", lambda: native)
+    monkeypatch.setattr("glom.adaptation.settings.native_bf16", lambda: native)
     wide, narrow = ttt_preset("fast", apm="apm-ttt"), ttt_preset("fast", apm="apm-tiny")
     assert (wide.lr, wide.iterations, wide.precision) == (4e-4, 40, "bf16" if native else "fp32")
     assert (narrow.lr, narrow.precision) == (1e-3, "fp32")
@@ -272,8 +272,8 @@ def test_jittered_queries_stay_in_their_cells():
 
 def test_drawn_locations_cover_rows_and_columns_evenly():
     """A Latin hypercube: whole rounds ask every row and every column alike, whatever the seed; all points equally."""
+    from glom.adaptation.ttt import _draw
     from glom.columns import grid_queries
-    from glom.ttt import _draw
 
     side = 6
     everywhere = grid_queries(side, side)

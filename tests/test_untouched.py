@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.benchmark_conditions import BenchmarkSettings, open_conditions
-from experiments.objective_settings import half_of
-from experiments.untouched import shares_pictures_with, studied, studies_of, untouched
+from experiments.comparison.conditions import BenchmarkSettings, open_conditions
+from experiments.comparison.untouched import shares_pictures_with, studied, studies_of, untouched
+from experiments.objective.settings import half_of
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError

@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from glom.backbones.base import resize_positions
-from glom.errors import InputError
-from glom.video import (
+from glom.backbones.video import (
     boring_video,
     capture,
     clip_for,
@@ -19,6 +18,7 @@ from glom.video import (
     select_layers,
     untrained,
 )
+from glom.errors import InputError
 from tests.conftest import make_image
 
 PICTURE = make_image(3, (50, 40))

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from glom.errors import InputError
-from glom.notices import listening
+from glom.runs.notices import listening
 from glom.weights import check_state, file_sha256, load_into, load_state_dict, state_sha256
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from glom.errors import InputError
-from glom.zero_shot import (
+from glom.teachers.zero_shot import (
     choose_templates,
     class_embeddings,
     imagenet_classes,

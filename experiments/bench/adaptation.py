@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from experiments.bench.timing import Tell, interleave, silent, spread
+from glom.adaptation.settings import TTTSettings
+from glom.adaptation.ttt import Adaptation, Case, adapt
 from glom.columns import picture
 from glom.errors import GlomError
 from glom.teachers.base import ZeroShotHead
-from glom.ttt import Adaptation, Case, adapt
-from glom.ttt_settings import TTTSettings
 
 CLASSES = 1000
 

@@ -35,10 +35,10 @@ from experiments.bench.compute_arithmetic import (
 from experiments.bench.compute_readings import STEPS, Reading, nearest
 from experiments.published import gigabytes, published_table
 from glom import execution
-from glom.artifacts import RunFolder, command_line, machine, versions, write_json
 from glom.columns import grid_queries
 from glom.devices import resolve_device
-from probes.compute_figure import compute_figure
+from glom.runs.artifacts import RunFolder, command_line, machine, versions, write_json
+from probes.figures.compute import compute_figure
 
 SIDES = (7, 14, 28, 56, 112, 224)
 VIEWS, CLASSES = 64, 1000

@@ -30,10 +30,10 @@ from experiments.bench.timing import (
     spread,
 )
 from glom import execution
+from glom.adaptation.settings import ttt_preset
 from glom.apm import APMConfig, blank_apm, preset
 from glom.execution import StackedAPM
 from glom.execution.allocation import keep_freed_memory
-from glom.ttt_settings import ttt_preset
 
 
 @dataclass(frozen=True)

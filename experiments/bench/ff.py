@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.bench.timing import Tell, interleave, observed, ratios, silent, spread
-from experiments.ff_data import read_pictures
 from glom.forward_forward import Learner, preset
 from glom.forward_forward.feedforward import FeedForward
 from glom.forward_forward.goodness import active_rows, sides
-from glom.seeds import fixed_seed
+from glom.forward_forward.pictures import read_pictures
+from glom.runs.seeds import fixed_seed
 
 SIDE, CLASSES = 28, 10
 PICTURES = 60_000  # MNIST's training set, what an epoch is

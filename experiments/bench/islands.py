@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from experiments.bench.timing import Tell, interleave, ratios, silent, spread
-from glom.artifacts import read_json, read_timing
+from glom.backbones.video import clip_for, feature_grids, load_backbone
 from glom.colours import Array
 from glom.datasets.reading import read_image
 from glom.errors import InputError
-from glom.video import clip_for, feature_grids, load_backbone
+from glom.runs.artifacts import read_json, read_timing
 from probes.reduction import embed, trustworthiness
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glom.artifacts import read_json
+from glom.runs.artifacts import read_json
 
 BENCHES = ("execution", "memory", "scaling")
 

@@ -23,11 +23,11 @@ from experiments.bench.adaptation import random_case
 from experiments.bench.apart import Apart
 from experiments.bench.timing import Tell, interleave, ratios, silent, spread
 from glom import execution
+from glom.adaptation.settings import ttt_preset
+from glom.adaptation.ttt import adapt
 from glom.apm import blank_apm, preset
 from glom.columns import grid_queries
 from glom.execution.allocation import keep_freed_memory
-from glom.ttt import adapt
-from glom.ttt_settings import ttt_preset
 
 RANKS = 2
 

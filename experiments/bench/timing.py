@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from glom.apm import APMConfig
-from glom.artifacts import machine, versions, write_json
 from glom.errors import InputError
+from glom.runs.artifacts import machine, versions, write_json
 
 Tell = Callable[[str], None]
 """Called with one sentence of progress."""

@@ -1,1 +1,1 @@
-"""Backbones whose layers can be read as feature grids; `glom.video` is the way in."""
+"""Backbones whose layers can be read as feature grids; `glom.backbones.video` is the way in."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glom.errors import InputError
-from glom.seeds import fixed_seed
+from glom.runs.seeds import fixed_seed
 
 
 class Backbone(ABC):

@@ -20,7 +20,7 @@ from transformers import (
 
 from glom.backbones.base import Backbone, resize_positions, tokens_to_grid
 from glom.errors import InputError, unknown
-from glom.seeds import fixed_seed
+from glom.runs.seeds import fixed_seed
 from glom.teachers.hf import _silent
 from glom.teachers.hub import hub_access, local_access, local_path, looks_like_path
 from glom.weights import check_finite

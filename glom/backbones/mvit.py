@@ -18,7 +18,7 @@ from torchvision.models import video as tv
 
 from glom.backbones.base import Backbone, conv_shape, resize_positions, tokens_to_grid
 from glom.errors import InputError, unknown
-from glom.seeds import fixed_seed
+from glom.runs.seeds import fixed_seed
 from glom.teachers.hub import first_line, local_path, reachable
 from glom.weights import check_state, load_state_dict
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from glom.artifacts import read_json
 from glom.backbones.base import Backbone
 from glom.backbones.mvit import TorchvisionMViT
 from glom.backbones.mvit_tiny import TINY, Block, TinyMViT, build_mvit
 from glom.errors import InputError
-from glom.seeds import fixed_seed
+from glom.runs.artifacts import read_json
+from glom.runs.seeds import fixed_seed
 from glom.teachers.hub import local_path
 from glom.weights import load_into
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from glom.consensus.config import GlomConfig
 from glom.consensus.model import Glom
 from glom.errors import InputError
-from glom.saving import save_state, save_tensors
-from glom.seeds import fixed_seed
+from glom.runs.saving import save_state, save_tensors
+from glom.runs.seeds import fixed_seed
 from glom.weights import check_finite, check_state
 
 FORMAT = 1

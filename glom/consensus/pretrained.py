@@ -17,7 +17,7 @@ from glom.consensus.training import Trainer, TrainSettings
 from glom.errors import InputError
 from glom.hub import Pretrained
 from glom.pictures import Picture, as_images
-from glom.seeds import fixed_seed, sample_seed
+from glom.runs.seeds import fixed_seed, sample_seed
 
 
 class PretrainedGlom(Glom, Pretrained):

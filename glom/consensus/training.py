@@ -18,7 +18,7 @@ from glom.consensus.model import Glom
 from glom.consensus.objectives import Loss, ObjectiveSettings, objective_of
 from glom.devices import native_bf16, resolve_precision
 from glom.errors import InputError, RunError
-from glom.seeds import fixed_seed, sample_seed
+from glom.runs.seeds import fixed_seed, sample_seed
 
 Draw = Callable[[int, torch.Generator], Tensor]
 

@@ -38,7 +38,7 @@ def class_rows(dataset: ImageDataset, known: Sequence[str]) -> list[int]:
     Raises:
         InputError: a class the classifier does not have, or cannot tell from another; labels beyond its rows.
     """
-    from glom.zero_shot import imagenet_classes, select_rows
+    from glom.teachers.zero_shot import imagenet_classes, select_rows
 
     if dataset.classes is None:
         highest = max((sample.label for sample in dataset if sample.label is not None), default=0)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from glom.datasets.sources import Source
 from glom.errors import InputError
-from glom.files import key_bytes
+from glom.runs.files import key_bytes
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def corrupt(image: Image.Image, corruption: Corruption, seed: int) -> Image.Imag
 
     Args:
         image: at least `SMALLEST` pixels each way, any mode (read as RGB).
-        seed: any integer; a run uses `glom.seeds.sample_seed(run_seed, sample.id, "corruption")`.
+        seed: any integer; a run uses `glom.runs.seeds.sample_seed(run_seed, sample.id, "corruption")`.
 
     Returns:
         An RGB picture of the same size.

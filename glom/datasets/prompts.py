@@ -97,7 +97,7 @@ def clip_templates(name: str) -> tuple[str, ...]:
     if head in TEMPLATES:
         return TEMPLATES[head]
     if head.startswith("imagenet"):
-        from glom.zero_shot import imagenet_templates
+        from glom.teachers.zero_shot import imagenet_templates
 
         return imagenet_templates()
     raise unknown("data set with templates", name, TEMPLATES)

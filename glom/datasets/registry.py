@@ -19,7 +19,7 @@ from glom.datasets.prompts import TEMPLATES
 from glom.datasets.reading import one_line
 from glom.datasets.samples_build import read_sample
 from glom.errors import InputError, unknown
-from glom.notices import notice
+from glom.runs.notices import notice
 
 Builder = Callable[[Path, str, bool], ImageDataset]
 
@@ -114,7 +114,7 @@ def open_dataset(
         classes_file: class names, one a line, see `glom.datasets.classes.rename_classes`.
         download: fetch a named data set that is not there.
 
-    What was passed over, and what else should be known, is in its `remarks` and is said as `glom.notices.notice`.
+    What was passed over, and what else should be known, is in its `remarks` and is said as `glom.runs.notices.notice`.
 
     Raises:
         NotThereError: a named data set of which nothing was found; an `InputError`, as all of these.

@@ -35,7 +35,7 @@ from glom.datasets.picture_sets import bsds_own_folder, coco_folder
 from glom.datasets.reading import SUFFIXES, one_line, read_image
 from glom.datasets.sources import FileSource
 from glom.errors import InputError, unknown
-from glom.files import key_bytes
+from glom.runs.files import key_bytes
 
 
 @dataclass(frozen=True)

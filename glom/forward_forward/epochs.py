@@ -12,7 +12,7 @@ from glom.errors import RunError
 from glom.forward_forward.learner import Diverged, Learner
 from glom.forward_forward.settings import FFSettings
 from glom.forward_forward.twin import Twin
-from glom.seeds import sample_seed
+from glom.runs.seeds import sample_seed
 
 Step = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
 TELL = 20  # steps between two reports

@@ -19,7 +19,7 @@ from glom.forward_forward.epochs import run_epoch
 from glom.forward_forward.learner import Learner
 from glom.forward_forward.scaling import Scaling
 from glom.forward_forward.settings import FFSettings, preset
-from glom.saving import save_state
+from glom.runs.saving import save_state
 
 FLAT = ("supervised", "recurrent")  # modes that ask nothing of where an input lies
 BATCH = 500  # pictures asked at a time

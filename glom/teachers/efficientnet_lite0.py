@@ -15,7 +15,7 @@ import timm
 from torch import Tensor
 
 from glom.errors import InputError
-from glom.seeds import fixed_seed
+from glom.runs.seeds import fixed_seed
 from glom.teachers.frozen import Runtime
 from glom.teachers.hub import quiet
 from glom.teachers.registry import LITE0_INSTALL, register_teacher

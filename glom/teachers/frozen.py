@@ -18,8 +18,8 @@ from glom.errors import InputError
 from glom.pictures import Picture, as_images
 from glom.teachers.base import Channels, ZeroShotHead
 from glom.teachers.hub import first_line
+from glom.teachers.zero_shot import check_classes, class_embeddings, select_rows
 from glom.weights import state_sha256
-from glom.zero_shot import check_classes, class_embeddings, select_rows
 
 # A strip of more than this many pixels after resizing its shorter side is cut first; ordinary pictures never are.
 MAX_RESIZED = 16_000_000

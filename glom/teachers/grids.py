@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glom.errors import InputError
-from glom.seeds import sample_seed
+from glom.runs.seeds import sample_seed
 from glom.teachers.base import Teacher
 from glom.teachers.registry import load_teacher
 

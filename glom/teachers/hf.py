@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 from transformers.utils import logging as hf_logging
 
 from glom.errors import InputError
-from glom.seeds import fixed_seed
+from glom.runs.seeds import fixed_seed
 from glom.teachers.frozen import FrozenTeacher, Runtime
 from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path
 from glom.teachers.registry import register_teacher

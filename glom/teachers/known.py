@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from glom.zero_shot import imagenet_classes, plain_name
+from glom.teachers.zero_shot import imagenet_classes, plain_name
 
 # CIFAR-10's classes (Krizhevsky 2009), and the further words that glom-tiny read for each of them.
 CIFAR10: dict[str, tuple[str, ...]] = {

@@ -30,8 +30,8 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from glom.errors import InputError, unknown
-from glom.notices import notice
-from glom.seeds import fixed_seed
+from glom.runs.notices import notice
+from glom.runs.seeds import fixed_seed
 from glom.teachers import registry
 from glom.teachers.frozen import FrozenTeacher, Runtime
 from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path, reachable

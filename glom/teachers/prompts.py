@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from glom.errors import InputError
 from glom.teachers.frozen import FrozenTeacher
-from glom.zero_shot import check_classes
+from glom.teachers.zero_shot import check_classes
 
 PLACEHOLDER = "X"
 

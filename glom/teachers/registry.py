@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from glom.errors import InputError, unknown
-from glom.notices import notice
+from glom.runs.notices import notice
 
 if TYPE_CHECKING:
     from glom.teachers.base import Teacher
@@ -87,7 +87,7 @@ def load_teacher(name: str, device: str = "auto", precision: str = "fp32") -> Te
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `fp32`, `bf16` or `fp16`, what weights and products are in; outputs are float32 always.
 
-    What had to be assumed of the weights is in the teacher's `notes`, and said as `glom.notices.notice`.
+    What had to be assumed of the weights is in the teacher's `notes`, and said as `glom.runs.notices.notice`.
 
     Raises:
         InputError: an unknown name, tag, device or precision (with the nearest valid ones), a hub that cannot be

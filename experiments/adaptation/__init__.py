@@ -1,0 +1,1 @@
+"""Test-time training over data sets and single pictures, the teacher beside it."""

@@ -1,0 +1,196 @@
+"""Asynchrony: columns that arrive in any order, a read-out at any moment, and how good it is so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.adaptation.run import Prepared, TTTRun, load_cases, prepare
+from glom.adaptation.settings import settings_for
+from glom.adaptation.ttt import Case, adapt
+from glom.apm import AsynchronousPerceptionMachine
+from glom.columns import grid_queries
+from glom.errors import GlomError, InputError, RunError, demand_some
+from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.seeds import sample_seed
+from glom.runs.statistics import bootstrap_ci
+from probes.fields import ORDERS, counts_for, order_locations, running_tokens
+
+
+@dataclass(frozen=True)
+class AsynchronySettings:
+    """What is asked, and in which orders.
+
+    Attributes:
+        data: a data set with classes.
+        checkpoint: a pre-trained machine asked in one pass, or "" to overfit a fresh one on each picture.
+        teacher: see `apm teachers`.
+        orders: of `probes.fields.ORDERS`.
+        shares: of the columns, each above 0 and up to 1, ascending.
+        objective: what a fresh machine is overfit on, see `glom.adaptation.objectives`.
+        iterations: optimiser steps of that.
+        limit: pictures.
+    """
+
+    data: str = "cifar10-sample"
+    checkpoint: str = ""
+    teacher: str = "glom-tiny"
+    orders: tuple[str, ...] = ORDERS
+    shares: tuple[float, ...] = (0.0156, 0.031, 0.0625, 0.125, 0.25, 0.5, 0.75, 1.0)
+    objective: str = "token-mse"
+    iterations: int = 60
+    limit: int = 200
+    seed: int = 0
+
+
+def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
+    """Read every picture's machine in every order, yielding progress and, last, `{"summary": ...}`.
+
+    Written: `asynchrony.png` (the curve) and `summary.json`.
+
+    Raises:
+        InputError: an unknown order, shares out of range, a data set without labels, a read-out without an order, no
+            picture that can be read.
+    """
+    request = TTTRun(
+        settings.data,
+        settings.teacher,
+        settings_for(settings.teacher, iterations=settings.iterations, objective=settings.objective),
+        limit=settings.limit,
+        seed=settings.seed,
+        device=device,
+    )
+    counts_for(settings.shares, 1)
+    for order in settings.orders:
+        order_locations(grid_queries(1, 1), order, torch.Generator())
+    ready = prepare(request)
+    if not ready.dataset.labelled:
+        raise InputError(f"{settings.data} has no labels: there is no accuracy to draw")
+    ready.asked().say()
+    pretrained = None
+    if settings.checkpoint:
+        from glom.checkpoints import load_apm
+
+        pretrained, _ = load_apm(settings.checkpoint, ready.device)
+        if pretrained.config.features != ready.teacher.width:
+            raise InputError(f"{settings.checkpoint} gives features of another width than {settings.teacher}'s token")
+    held = {**asdict(settings), "data": ready.dataset.name, "data_fingerprint": ready.dataset.fingerprint()}
+    with RunFolder(out, "asynchrony", held, extra={"command": command_line(), "device": str(ready.device)}) as folder:
+        total = len(ready.dataset)
+        yield {"stage": "asking", "done": 0, "total": total}
+        cases = load_cases(request, ready)
+        lost = total - len(cases)
+        passed = list(_unread(ready, {case.id for case in cases}))
+        for message in passed:
+            yield {"stage": "asking", "done": lost, "total": total, "message": message}
+        records = [*({"status": "ok"} for _ in cases), *({"status": "skipped", "reason": why} for why in passed)]
+        demand_some(records, f"pictures of {ready.dataset.name}")
+        asked = enumerate(_machines(cases, request, ready, pretrained))
+        for number, (sample, label, features, queries, apm, said) in asked:
+            counts = counts_for(settings.shares, len(queries))
+            record: dict[str, Any] = {"id": sample, "label": label, "teacher": said, "locations": len(queries)}
+            for order in settings.orders:
+                generator = torch.Generator().manual_seed(sample_seed(settings.seed, sample, "order"))
+                places = order_locations(queries, order, generator)
+                tokens = running_tokens(apm, features[places], queries[places])
+                record[order] = _classes(ready, tokens[torch.tensor(counts) - 1])
+            folder.append({**record, "index": number, "counts": counts})
+            yield {"stage": "asking", "done": lost + number + 1, "total": total}
+        result = summarise(folder.records(), settings)
+        write_json(out / "summary.json", result)
+        draw(result, out / "asynchrony.png")
+        folder.finish()
+    yield {"summary": result}
+
+
+def _classes(ready: Prepared, tokens: Tensor) -> list[int]:
+    """What the zero-shot head says of (n, F) tokens on any device."""
+    return ready.head(tokens.to(ready.head.weights.device)).argmax(-1).tolist()
+
+
+def _unread(ready: Prepared, known: set[str]) -> Iterator[str]:
+    """A line a picture that could not be read, with the reason."""
+    for sample in ready.dataset:
+        if sample.id not in known:
+            try:
+                sample.image()
+                reason = "it could not be prepared"
+            except GlomError as error:
+                reason = str(error)
+            yield f"{sample.id} is left out: {reason}"
+
+
+def _machines(
+    cases: Sequence[Case], request: TTTRun, ready: Prepared, pretrained: AsynchronousPerceptionMachine | None
+) -> Iterator[tuple[str, int, Tensor, Tensor, AsynchronousPerceptionMachine, int]]:
+    """(id, label, features (N, F), queries (N, 2), machine, the teacher's class) of each picture."""
+    from glom.columns import picture
+    from glom.teachers.views import seen
+
+    samples = {sample.id: sample for sample in ready.dataset}
+    for case in cases:
+        folded = case.picture[None].to(ready.device)
+        if pretrained is None:
+            apm = adapt(case, request.ttt, ready.head, request.seed, ready.device, keep_apm=True).apm
+            if apm is None:
+                raise RunError(f"{case.id}: its machine could not be overfit; try fewer steps")
+        else:
+            apm = pretrained
+            image = seen(ready.teacher, samples[case.id].image())
+            folded = picture(image, apm.config.image_size)[None].to(ready.device)
+        queries = apm.default_queries(folded)
+        with torch.no_grad():
+            features = apm.unfold(apm.fold(folded), queries, folded)[0]
+        assert case.label is not None
+        yield case.id, case.label, features, queries, apm, _classes(ready, case.token[None])[0]
+
+
+def summarise(records: list[dict[str, Any]], settings: AsynchronySettings) -> dict[str, Any]:
+    """Accuracies in 0-1 by order and number of columns, with 95 % bootstrap intervals over pictures."""
+    labels = np.array([r["label"] for r in records])
+    curves = []
+    for order in settings.orders:
+        right = np.array([r[order] for r in records]) == labels[:, None]
+        agrees = np.array([r[order] for r in records]) == np.array([r["teacher"] for r in records])[:, None]
+        curve: dict[str, Any] = {"order": order, "accuracy": right.mean(0).tolist()}
+        curve["agreement"] = agrees.mean(0).tolist()
+        curve["ci95"] = [list(bootstrap_ci(column, resamples=2000)) for column in right.T]
+        curves.append(curve)
+    return {
+        "n": len(records),
+        "locations": records[0]["locations"],
+        "counts": records[0]["counts"],
+        "checkpoint": settings.checkpoint or None,
+        "objective": None if settings.checkpoint else settings.objective,
+        "teacher": float(np.mean([r["teacher"] == r["label"] for r in records])),
+        "curves": curves,
+    }
+
+
+def draw(result: Mapping[str, Any], path: Path) -> Path:
+    """Accuracy against the share of columns that have arrived, a line an order, the teacher's dashed."""
+    from probes.figures.base import GREY, new_figure, plain, plain_all, save
+
+    figure, axes = new_figure(5.6, 3.8)
+    axis = axes[0, 0]
+    share = np.array(result["counts"]) / result["locations"]
+    for number, curve in enumerate(result["curves"]):
+        low, high = np.array(curve["ci95"]).T
+        axis.plot(share, curve["accuracy"], "o-", ms=3.5, color=f"C{number}", label=plain(curve["order"]))
+        axis.fill_between(share, low, high, color=f"C{number}", alpha=0.1, linewidth=0)
+    axis.axhline(result["teacher"], color=GREY, lw=1, ls="--", label="teacher")
+    axis.set_xscale("log", base=2)
+    ticks = [s for s in share if s > 0]
+    axis.set_xticks(ticks, plain_all([f"{c}" for c in result["counts"]]), fontsize=8)
+    axis.minorticks_off()
+    axis.set_xlabel(plain(f"columns that have arrived (of {result['locations']})"))
+    axis.set_ylabel("top-1 accuracy of the read-out")
+    axis.set_ylim(min(0.0, *(min(c["accuracy"]) for c in result["curves"])), 1.02)
+    axis.legend(fontsize=8, frameon=False, title="order", title_fontsize=8)
+    return save(figure, path)

@@ -1,0 +1,395 @@
+"""Test-time training over a data set: honest, resumable, sharded over processes.
+
+A run folder is all there is: `summary(folder)` and the table come from its lines alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from glom.adaptation.objectives import get_objective, require
+from glom.adaptation.settings import TTTSettings, settings_dict
+from glom.adaptation.ttt import BLOCK, Case, adapt_group, stack_size
+from glom.columns import picture
+from glom.datasets.align import aligned_head, name_rows
+from glom.datasets.base import ImageDataset, Sample
+from glom.datasets.corruptions import Corruption, parse_corruption
+from glom.datasets.registry import open_dataset
+from glom.devices import ranks, resolve_device
+from glom.errors import GlomError, InputError, demand_some, lost, unknown
+from glom.execution import init_group
+from glom.runs.artifacts import RunFolder, read_json, read_results, read_timing
+from glom.runs.seeds import sample_seed
+from glom.runs.statistics import interval, mcnemar_exact
+from glom.teachers.asked import Asked, asked_of
+from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.corrupted import CROP, check_place, corrupted, described
+from glom.teachers.registry import load_teacher
+from glom.teachers.views import seen
+from glom.teachers.zero_shot import choose_templates, read_class_file
+
+SHARDS = ("samples", "columns")
+
+Block = Sequence[tuple[int, Sample]]
+
+
+@dataclass(frozen=True)
+class TTTRun:
+    """One run's request.
+
+    Attributes:
+        data: a folder, a manifest, or a registered name (see `apm datasets`).
+        teacher: see `apm teachers`.
+        ttt: how each sample is adapted.
+        split: of the data set.
+        classes: a file of class names, or None for the data set's own.
+        templates: "simple", "imagenet", "photo", or a file; ignored by classifiers.
+        corruption: "name:severity", "name:severity@scale" or None.
+        corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
+        limit: samples at most, spread evenly over the classes.
+        seed: of the run; every sample's follows from it.
+        device, teacher_precision: where and how the teacher and the APM run.
+        strict: stop at the first unreadable picture rather than record it.
+        shuffle: visit the samples in another order (results stay the same, sample by sample).
+        shard: under torchrun, what the ranks share out: "samples", or the "columns" of each sample.
+    """
+
+    data: str
+    teacher: str
+    ttt: TTTSettings
+    split: str = "test"
+    classes: str | None = None
+    templates: str = "simple"
+    corruption: str | None = None
+    corrupt: str = CROP
+    limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    teacher_precision: str = "fp32"
+    strict: bool = False
+    shuffle: bool = False
+    shard: str = "samples"
+
+    def __post_init__(self) -> None:
+        if self.shard not in SHARDS:
+            raise unknown("sharding", self.shard, SHARDS)
+        check_place(self.corrupt)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run yields: a message before it starts, then one record a sample."""
+
+    done: int
+    total: int
+    record: dict[str, Any] | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs, opened and checked before the first sample."""
+
+    dataset: ImageDataset
+    teacher: Teacher
+    head: ZeroShotHead
+    corruption: Corruption | None
+    device: torch.device
+
+    def asked(self, look: bool = True) -> Asked:
+        """What is asked of the teacher; see `glom.teachers.asked.asked_of`."""
+        return asked_of(self.dataset, self.head.classes, self.teacher.name, look)
+
+
+def prepare(request: TTTRun) -> Prepared:
+    """Open data and teacher and check that they fit. Raises `InputError` for anything wrong with the request."""
+    corruption = parse_corruption(request.corruption) if request.corruption else None
+    device = resolve_device(request.device)
+    file = Path(request.classes) if request.classes else None
+    teacher: Teacher | None = None
+    try:
+        dataset = open_dataset(request.data, split=request.split, classes_file=file)
+    except InputError:
+        if file is None or not file.is_file():
+            raise
+        teacher = _load_named(request, file)
+        if teacher.classes is None or teacher.has_text:
+            raise
+        # A file that names a classifier's rows may name more classes than the data set has.
+        dataset = open_dataset(request.data, split=request.split)
+    if request.limit is not None:
+        if request.limit < 1:
+            raise InputError(f"--limit must be at least 1, got {request.limit}")
+        dataset = dataset.limit(request.limit)
+    teacher = teacher or _load_named(request, file)
+    require(get_objective(request.ttt.objective), teacher.has_grid, teacher.name)
+    return Prepared(dataset, teacher, make_head(teacher, dataset, request), corruption, device)
+
+
+def _load_named(request: TTTRun, file: Path | None) -> Teacher:
+    """The teacher; a classifier without class names has those of the file, in the order of its rows."""
+    teacher = load_teacher(request.teacher, device=request.device, precision=request.teacher_precision)
+    name_rows(teacher, file)
+    return teacher
+
+
+def make_head(teacher: Teacher, dataset: ImageDataset, request: TTTRun) -> ZeroShotHead:
+    """The zero-shot head for the data set's classes, or a file's, or the classifier's own."""
+    classes = dataset.classes
+    if classes is None and request.classes:
+        classes = read_class_file(Path(request.classes))
+    if classes is None:
+        classes = teacher.classes
+    if classes is None:
+        raise InputError(f"{dataset.name} has no class names; give them with --classes FILE")
+    labels = [s.label for s in dataset.samples if s.label is not None]
+    if labels and max(labels) >= len(classes):
+        raise InputError(f"{dataset.name} has labels up to {max(labels)} but {len(classes)} class names")
+    templates = choose_templates(request.templates)
+    return aligned_head(teacher, dataset, templates) if dataset.classes else teacher.zero_shot_head(classes, templates)
+
+
+def identity(request: TTTRun, ready: Prepared) -> dict[str, Any]:
+    """Everything that decides the results: what a resumed run must match."""
+    return {
+        "data": ready.dataset.name,
+        "data_fingerprint": ready.dataset.fingerprint(),
+        "samples": len(ready.dataset),
+        "teacher": ready.teacher.name,
+        "teacher_fingerprint": ready.teacher.fingerprint,
+        "teacher_precision": request.teacher_precision,
+        "classes": len(ready.head.classes),
+        "templates": list(choose_templates(request.templates)) if ready.teacher.has_text else None,
+        **described(ready.corruption, request.corrupt),
+        "seed": request.seed,
+        **settings_dict(request.ttt),
+        "stack": stack_size(request.ttt, ready.device),
+    }
+
+
+def join_ranks(request: TTTRun) -> tuple[TTTRun, int, int]:
+    """Join the other processes torchrun started, if it did: the request as this rank runs it, its rank, their number.
+
+    Raises:
+        InputError: columns to share out and nobody to share them with.
+        RunError: the others did not come.
+    """
+    rank, world = ranks()
+    columns = request.shard == "columns" or request.ttt.execution == "sharded"
+    if world > 1 or columns:
+        # Ranks that share samples wait for one another only at the end, which may take as long as the run.
+        init_group(timeout=120.0 if columns else 7 * 86_400.0)
+    if world > 1 and request.device in ("auto", "cuda") and torch.cuda.is_available():
+        request = replace(request, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    if columns:
+        request = replace(request, shard="columns", ttt=replace(request.ttt, execution="sharded"))
+    return request, rank, world
+
+
+def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> Iterator[Progress]:
+    """Adapt every sample that has no result yet, yielding each as it is written.
+
+    Under torchrun the ranks share out the samples, each writing a part of its own (the parts together are the run),
+    or the columns of each sample, the first rank writing. Any number of ranks can go on with a run.
+
+    Raises:
+        InputError: a wrong request; with `strict`, the first unreadable picture.
+        RunError: the disk is full, or a rank died; what was written stays.
+    """
+    request, rank, world = join_ranks(request)
+    ready = prepare(request)
+    together = request.shard == "columns"
+    share, shares = (0, 1) if together else (rank, world)
+    if together and rank:
+        yield from _assist(request, ready, out)
+        return
+    part = f"-{share}-of-{shares}" if shares > 1 else ""
+    asked = ready.asked(look=not rank).say()
+    extra = {"command": command, "device": str(ready.device), "data_spec": request.data, "world": world}
+    extra["asked"] = asked.record()
+    if share:
+        torch.distributed.barrier()  # the first rank makes the folder, or refuses it, before the others look at it
+    with RunFolder(out, "ttt", identity(request, ready), resume, extra, part) as folder:
+        if shares > 1 and not share:
+            torch.distributed.barrier()
+        if together:
+            _tell([sorted(record["id"] for record in folder.records())])
+        done = {record["id"] for record in folder.records()}
+        mine = make_blocks(request, ready)[share::shares]
+        todo = unfinished(mine, done)
+        total = sum(map(len, mine))
+        count = sum(sample.id in done for block in mine for _, sample in block)
+        for message in folder.warnings:
+            yield Progress(count, total, message=message)
+        yield Progress(count, total)
+        for record, seconds in _results(todo, done, request, ready):
+            if record["id"] not in done:
+                folder.append(record, seconds)
+                count += 1
+                yield Progress(count, total, record)
+        if shares > 1:
+            torch.distributed.barrier()
+        if rank == 0 and len(read_results(out)) == len(ready.dataset):
+            folder.finish()
+
+
+def _assist(request: TTTRun, ready: Prepared, out: Path) -> Iterator[Progress]:
+    """A further rank of a run over columns: the same samples in the same order, nothing written."""
+    done = set(_tell([None])[0])
+    todo = unfinished(make_blocks(request, ready), done)
+    count, total = len(done), len(ready.dataset)
+    for record, _ in _results(todo, done, request, ready):
+        count += record["id"] not in done
+        yield Progress(count, total)
+
+
+def _tell(message: list[Any]) -> list[Any]:
+    """The first rank's message, on every rank."""
+    torch.distributed.broadcast_object_list(message, src=0)
+    return message
+
+
+def unfinished(blocks: Sequence[Block], done: set[str]) -> list[Block]:
+    """The blocks that have a sample without a result."""
+    return [block for block in blocks if any(sample.id not in done for _, sample in block)]
+
+
+def make_blocks(request: TTTRun, ready: Prepared) -> list[Block]:
+    """Consecutive samples in blocks of whole stacks, shuffled as blocks where that is asked for.
+
+    A sample's company is fixed by its place in the data set: whatever was done before, in whatever order, on however
+    many ranks, the very same sums are made, so results are equal to the last digit.
+    """
+    stack = stack_size(request.ttt, ready.device)
+    size = stack * max(1, BLOCK // stack)
+    numbered = list(enumerate(ready.dataset.samples))
+    blocks: list[Block] = [numbered[i : i + size] for i in range(0, len(numbered), size)]
+    if request.shuffle:
+        blocks = [blocks[i] for i in np.random.default_rng(request.seed).permutation(len(blocks))]
+    return blocks
+
+
+def _results(
+    todo: Sequence[Block], done: set[str], request: TTTRun, ready: Prepared
+) -> Iterator[tuple[dict[str, Any], float | None]]:
+    stack = stack_size(request.ttt, ready.device)
+    shuffle = np.random.default_rng(request.seed + 1) if request.shuffle else None
+    # One thread reads and encodes the next block while this one is adapted.
+    with ThreadPoolExecutor(1) as pool:
+        pending = [pool.submit(_load, block, request, ready) for block in todo[:1]]
+        for number, block in enumerate(todo):
+            loaded = pending.pop().result()
+            pending += [pool.submit(_load, after, request, ready) for after in todo[number + 1 : number + 2]]
+            starts = list(range(0, len(block), stack))
+            for start in starts if shuffle is None else shuffle.permutation(starts).tolist():
+                group = slice(start, start + stack)
+                if any(sample.id not in done for _, sample in block[group]):
+                    yield from _adapted(block[group], loaded[group], request, ready)
+
+
+def _adapted(
+    block: Block, loaded: Sequence[Case | GlomError], request: TTTRun, ready: Prepared
+) -> Iterator[tuple[dict[str, Any], float | None]]:
+    for case in loaded:
+        if request.strict and isinstance(case, GlomError):
+            raise case
+    cases = [case for case in loaded if isinstance(case, Case)]
+    started = time.perf_counter()
+    results = iter(adapt_group(cases, request.ttt, ready.head, request.seed, ready.device) if cases else [])
+    seconds = (time.perf_counter() - started) / max(len(cases), 1)
+    for (index, sample), case in zip(block, loaded, strict=True):
+        if isinstance(case, Case):
+            scale = {"scale": case.scale} if case.scale else {}
+            yield {"index": index, **next(results).record(), **scale}, seconds
+        else:
+            yield {"id": sample.id, "index": index, **lost(case)}, None
+
+
+def load_cases(request: TTTRun, ready: Prepared) -> list[Case]:
+    """Every readable sample, ready to be adapted; for studies that adapt the same samples many times."""
+    loaded = [case for block in make_blocks(request, ready) for case in _load(block, request, ready)]
+    return [case for case in loaded if isinstance(case, Case)]
+
+
+def _load(block: Block, request: TTTRun, ready: Prepared) -> list[Case | GlomError]:
+    """Read, corrupt and encode a block; an unreadable sample becomes its error."""
+    size = request.ttt.config(ready.teacher.width).image_size
+    needs_grid = "grid" in get_objective(request.ttt.objective).needs
+    results: dict[int, Case | GlomError] = {}
+    good: list[tuple[int, Sample, str, torch.Tensor, torch.Tensor]] = []
+    for place, (_, sample) in enumerate(block):
+        try:
+            image, scale = sample.image(), ""
+            if ready.corruption is not None:
+                seed = sample_seed(request.seed, sample.id, "corruption")
+                image = corrupted(ready.teacher, image, ready.corruption, seed, request.corrupt)
+                scale = ready.corruption.scale_for(image.size)
+            # A grid lies over the teacher's crop; a token stands for the picture, which is folded whole as published.
+            folded = picture(seen(ready.teacher, image) if needs_grid else image, size)
+            good.append((place, sample, scale, folded, ready.teacher.preprocess(image)))
+        except GlomError as error:
+            results[place] = error
+    if good:
+        images = torch.stack([x for *_, x in good]).to(ready.device)
+        tokens = ready.teacher.token(images)
+        grids = ready.teacher.grid(images) if needs_grid else None
+        for row, (place, sample, scale, folded, _) in enumerate(good):
+            grid = None if grids is None else grids[row].clone()
+            results[place] = Case(sample.id, sample.label, folded, tokens[row].clone(), grid, scale)
+    return [results[place] for place in range(len(block))]
+
+
+def demand_results(folder: Path) -> None:
+    """Raise where no sample of a run has a result; see `demand_some`. What is in the folder stays."""
+    demand_some(read_results(folder), f"samples of {read_json(folder / 'manifest.json')['settings']['data']}")
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """The table of a run from its lines alone; accuracies in percent, agreement in 0-1, None without labels.
+
+    `iterations` is the mean over samples (whole where all took as many); `difference` is APM minus teacher on the same
+    samples, `ci95` its paired bootstrap interval, `mcnemar_p` exact; `teacher_ci95` and `apm_ci95` are of the
+    accuracies themselves. `scale` names the published sets whose strengths the corruption had, applied at `corrupt`.
+    """
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("kind") != "ttt":
+        raise InputError(f"{folder} holds a {manifest.get('kind')} run, not a TTT run")
+    records = read_results(folder)
+    good = [r for r in records if r["status"] == "ok"]
+    labelled = [r for r in good if r["label"] is not None]
+    teacher = np.array([r["teacher"] == r["label"] for r in labelled], dtype=float)
+    apm = np.array([r["apm"] == r["label"] for r in labelled], dtype=float)
+    seconds = [s for i, s in read_timing(folder).items() if i in {r["id"] for r in good}]
+    percent = lambda x: round(100 * float(np.mean(x)), 4) if len(x) else None  # noqa: E731
+    steps = [r["iterations"] for r in good]
+    held = manifest["settings"]
+    return {
+        "corruption": held.get("corruption"),
+        "corrupt": held.get("corrupt"),
+        "scale": sorted({r["scale"] for r in records if "scale" in r}),
+        "n": len(good),
+        "skipped": sum(r["status"] == "skipped" for r in records),
+        "failed": sum(r["status"] == "failed" for r in records),
+        "iterations": steps[0] if len(set(steps)) == 1 else (round(float(np.mean(steps)), 1) if steps else None),
+        "teacher_top1": percent(teacher),
+        "teacher_ci95": interval(100 * teacher),
+        "apm_top1": percent(apm),
+        "apm_ci95": interval(100 * apm),
+        "difference": round(100 * float(np.mean(apm - teacher)), 4) if len(apm) else None,
+        "ci95": interval(100 * (apm - teacher)),
+        "mcnemar_p": round(mcnemar_exact(apm, teacher), 6) if len(apm) else None,
+        "oracle_top1": percent([r["oracle"] for r in labelled]),
+        "agreement": round(float(np.mean([r["teacher"] == r["apm"] for r in good])), 4) if good else None,
+        "seconds_per_sample": round(float(np.mean(seconds)), 4) if seconds else None,
+        "asked": manifest.get("asked"),
+        "warnings": manifest.get("notices", []),
+    }

@@ -1,0 +1,75 @@
+"""How many steps, at which rate, asking how many locations: what it takes to reach the teacher's token."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from experiments.adaptation.run import TTTRun, load_cases, prepare
+from glom.adaptation.settings import settings_for
+from glom.adaptation.ttt import adapt_group, stack_size
+
+ENOUGH = 0.999  # the cosine below which a distillation is not called done
+
+
+@dataclass(frozen=True)
+class StepsSettings:
+    """The grid that is tried.
+
+    Attributes:
+        data, teacher: whose tokens.
+        apm: preset, or None for what suits the teacher.
+        rates, steps: learning rates and numbers of steps.
+        queries: locations a step; 0 for the whole grid.
+        limit: pictures.
+    """
+
+    data: str = "cifar10-sample"
+    teacher: str = "glom-tiny"
+    apm: str | None = None
+    rates: Sequence[float] = (1e-3, 3e-3, 6e-3)
+    steps: Sequence[int] = (15, 30, 60)
+    queries: Sequence[int] = (0, 32)
+    limit: int = 16
+    seed: int = 0
+
+
+def run_steps(settings: StepsSettings) -> Iterator[dict[str, Any]]:
+    """Yield one row a setting: smallest and median cosine, agreement with the teacher, seconds a sample.
+
+    The closed form (`exact`) comes last: what is left for steps to do.
+    """
+    base = settings_for(settings.teacher, "fast", apm=settings.apm)
+    request = TTTRun(settings.data, settings.teacher, base, limit=settings.limit, seed=settings.seed, device="cpu")
+    ready = prepare(request)
+    cases = load_cases(request, ready)
+    trials = [
+        (replace(base, lr=rate, iterations=steps, queries=queries or None), queries)
+        for rate, steps, queries in itertools.product(settings.rates, settings.steps, settings.queries)
+    ]
+    trials.append((settings_for(settings.teacher, "exact", apm=base.apm), 0))
+    for ttt, queries in trials:
+        stack = stack_size(ttt, "cpu")
+        started = time.perf_counter()
+        groups = [cases[i : i + stack] for i in range(0, len(cases), stack)]
+        results = [r for group in groups for r in adapt_group(group, ttt, ready.head, settings.seed)]
+        seconds = (time.perf_counter() - started) / len(cases)
+        cosines = np.array([r.cosine for r in results])
+        yield {
+            "apm": ttt.apm,
+            "start": ttt.initialisation,
+            "rate": ttt.lr,
+            "steps": ttt.iterations,
+            "queries": queries,
+            "cosine_min": round(float(np.nanmin(cosines)), 5),
+            "cosine_median": round(float(np.nanmedian(cosines)), 5),
+            "enough": bool(np.nanmin(cosines) >= ENOUGH),
+            "agreement": round(float(np.mean([r.apm_class == r.teacher_class for r in results])), 4),
+            "n": len(results),
+            "seconds_per_sample": round(seconds, 4),
+        }

@@ -1,0 +1,108 @@
+"""One picture's test-time training, iteration by iteration."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.adaptation.run import TTTRun
+from glom.adaptation.objectives import get_objective, require
+from glom.adaptation.ttt import Case, adapt
+from glom.columns import picture
+from glom.datasets.corruptions import parse_corruption
+from glom.datasets.reading import read_image
+from glom.devices import resolve_device
+from glom.runs.artifacts import RunFolder, command_line, versions, write_json
+from glom.runs.seeds import sample_seed
+from glom.teachers.asked import asked_about, choose_classes
+from glom.teachers.base import ZeroShotHead
+from glom.teachers.corrupted import corrupted, described
+from glom.teachers.registry import load_teacher
+from glom.teachers.views import seen
+from glom.teachers.zero_shot import choose_templates
+from probes.figures.base import trace_figure
+
+WHO = (("teacher", "teacher"), ("APM", "apm"))
+
+
+@dataclass(frozen=True)
+class TraceRequest:
+    """`run.data` is the picture; class names come from its `classes` file, `classes_of`, or the teacher."""
+
+    run: TTTRun
+    classes_of: str | None = None
+
+
+def trace_case(case: Case, teacher_head: ZeroShotHead, request: TTTRun, device: torch.device) -> dict[str, Any]:
+    """Adapt one case with its trace kept; raises `RunError` if it fails."""
+    from glom.errors import RunError
+
+    result = adapt(case, request.ttt, teacher_head, request.seed, device, keep_trace=True)
+    if result.failed:
+        raise RunError(f"{case.id}: {result.failed}")
+    names = {str(step["class"]): teacher_head.classes[step["class"]] for step in result.trace}
+    chances = teacher_head(case.token.to(teacher_head.weights.device)).softmax(-1)
+    names[str(result.teacher_class)] = teacher_head.classes[result.teacher_class]
+    return {
+        "id": case.id,
+        "teacher_class": result.teacher_class,
+        "teacher_name": teacher_head.classes[result.teacher_class],
+        "teacher_probability": float(chances[result.teacher_class]),
+        "apm_class": result.apm_class,
+        "apm_name": teacher_head.classes[result.apm_class],
+        "apm_probability": result.trace[-1]["probability"],
+        "classes": len(teacher_head.classes),
+        "cosine": result.cosine,
+        "names": names,
+        "trace": list(result.trace),
+    }
+
+
+def titled(name: str, result: dict[str, Any]) -> str:
+    """The name of a picture, and below it what was said of it, how surely, and among how many classes."""
+    lines = [f"{who}: {result[f'{key}_name']} {100 * result[f'{key}_probability']:.0f} %" for who, key in WHO]
+    return "\n".join([name, *lines]) + f", of {result['classes']:,} classes"
+
+
+def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
+    """Read the picture, adapt, write `trace.csv`, `trace.json` and `trace.png`; returns what `trace.json` holds."""
+    original = image = read_image(request.run.data)
+    device = resolve_device(request.run.device)
+    teacher = load_teacher(request.run.teacher, str(device), request.run.teacher_precision)
+    require(get_objective(request.run.ttt.objective), teacher.has_grid, teacher.name)
+    name = Path(request.run.data).name
+    kind = parse_corruption(request.run.corruption) if request.run.corruption else None
+    if kind is not None:
+        image = corrupted(teacher, image, kind, sample_seed(request.run.seed, name, "corruption"), request.run.corrupt)
+    classes, chosen = choose_classes(teacher, request.run.classes, request.classes_of)
+    if teacher.unnamed_rows and request.run.classes:
+        teacher.name_classes(classes)
+    head = teacher.zero_shot_head(classes, choose_templates(request.run.templates))
+    asked = asked_about([(name, original)], head.classes, teacher.name, chosen=chosen).say()
+    images = teacher.preprocess(image)[None].to(device)
+    grid = None
+    if "grid" in get_objective(request.run.ttt.objective).needs:
+        grid, image = teacher.grid(images)[0], seen(teacher, image)  # the grid lies over the teacher's crop
+    size = request.run.ttt.config(teacher.width).image_size
+    case = Case(name, None, picture(image, size), teacher.token(images)[0].clone(), grid)
+    settings = {"image": name, "teacher": teacher.name, "fingerprint": teacher.fingerprint, **asdict(request.run.ttt)}
+    settings |= described(kind, request.run.corrupt)
+    with RunFolder(out, "trace", settings, extra={"command": command_line(), "asked": asked.record()}) as folder:
+        result = trace_case(case, head, request.run, device) | asked.kept()
+        result["versions"] = versions()
+        write_json(out / "trace.json", result)
+        with (out / "trace.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            writer = csv.writer(file)
+            writer.writerow(["iteration", "loss", "cosine", "class", "name", "probability", "agrees"])
+            for step in result["trace"]:
+                agrees = step["class"] == result["teacher_class"]
+                row = [step["iteration"], step["loss"], step["cosine"], step["class"]]
+                said = result["names"][str(step["class"])], f"{step['probability']:.4f}"
+                writer.writerow([*row, *said, int(agrees)])
+        trace_figure([{"title": titled(name, result), **result}], out / "trace.png")
+        folder.finish()
+    return result

@@ -1,0 +1,166 @@
+"""What a benchmark compares on which pictures, all of it opened and made once before the first answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from experiments.comparison.untouched import ALL, PICTURES, UNTOUCHED, untouched
+from glom.datasets.base import ImageDataset
+from glom.datasets.corruptions import Corruption, parse_corruption
+from glom.datasets.registry import open_dataset
+from glom.errors import InputError, unknown
+from glom.methods import METHODS, Method, Task, make_method
+from glom.methods.few_shot import Learning, check_classes, few_shot
+from glom.teachers.corrupted import CROP, check_place
+from glom.teachers.frozen import FrozenTeacher
+
+PRESETS = ("fast", "published")
+Classes = tuple[tuple[str, ...], tuple[str, ...] | None]
+"""Class names, and what they are called on disk: conditions that agree in both share their methods."""
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """What is compared.
+
+    Attributes:
+        methods: names in `METHODS`; differences are taken from the first.
+        data: data sets, each `NAME_OR_FOLDER`.
+        corruptions: "" for the pictures as they are, or `name:severity`, `name:severity@scale`; every data set is seen
+            under each.
+        teacher: see `apm teachers`. split: of the data sets.
+        train, shots: where labelled pictures come from (split `train`), and how many a class.
+        limit: samples at most for each data set, spread evenly over the classes; 0 for all.
+        seed: of the run.
+        mae: the masked autoencoder of `joint-train`, `fine-tune`, `vit-probe` and `ttt-mae` (`glom.masked`).
+        transfer: prompts learned on `train`'s classes are used on data sets with other classes.
+        preset: of test-time training, for the APM: "fast" or "published".
+        corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
+        pictures: "all", or "untouched": those that no study chose anything by, see `experiments.comparison.untouched`.
+        classes: a file of class names, for every data set; "" for the data sets' own.
+    """
+
+    methods: tuple[str, ...]
+    data: tuple[str, ...]
+    corruptions: tuple[str, ...] = ("",)
+    teacher: str = "glom-tiny"
+    split: str = "test"
+    train: str = ""
+    shots: int = 16
+    limit: int = 0
+    seed: int = 0
+    mae: str = "mae-tiny"
+    transfer: bool = False
+    preset: str = "fast"
+    corrupt: str = CROP
+    pictures: str = ALL
+    classes: str = ""
+
+    def __post_init__(self) -> None:
+        for name in self.methods:
+            if name not in METHODS:
+                raise unknown("method", name, METHODS)
+        for what, values in (("methods", self.methods), ("data sets", self.data), ("corruptions", self.corruptions)):
+            if not values or len(set(values)) != len(values):
+                raise InputError(f"name at least one of the {what}, and each once; got {', '.join(values) or 'none'}")
+        for corruption in filter(None, self.corruptions):
+            parse_corruption(corruption)
+        if self.limit < 0 or self.shots < 1:
+            raise InputError(f"--limit must not be negative and --shots at least 1, got {self.limit} and {self.shots}")
+        if self.preset not in PRESETS:
+            raise unknown("preset", self.preset, PRESETS)
+        check_place(self.corrupt)
+        if self.pictures not in PICTURES:
+            raise unknown("choice of pictures", self.pictures, PICTURES, "--pictures all or --pictures untouched")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One data set under one corruption, applied at `corrupt`; `spec` is what opened it."""
+
+    name: str
+    spec: str
+    dataset: ImageDataset
+    corruption: Corruption | None
+    corrupt: str = CROP
+
+
+def open_conditions(settings: BenchmarkSettings) -> list[Condition]:
+    """Every data set under every corruption, opened before the first hour is spent.
+
+    Raises:
+        InputError: a data set that cannot be opened, or has no labels.
+    """
+    found = []
+    named = Path(settings.classes) if settings.classes else None
+    for spec in settings.data:
+        dataset = open_dataset(spec, split=settings.split, classes_file=named)
+        if settings.pictures == UNTOUCHED:
+            dataset = untouched(dataset)
+        if settings.limit:
+            dataset = dataset.limit(settings.limit)
+        if any(s.label is None for s in dataset.samples):
+            raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
+        for corruption in settings.corruptions:
+            place = "-".join(Path(dataset.name).parts[-2:])
+            name = f"{place}-{corruption.replace(':', '-')}" if corruption else place
+            kind = parse_corruption(corruption) if corruption else None
+            found.append(Condition(name, spec, dataset, kind, settings.corrupt))
+    if len({c.name for c in found}) < len(found):
+        raise InputError("two data sets have the same name; give their folders different ones")
+    return found
+
+
+def class_names(condition: Condition, teacher: FrozenTeacher) -> tuple[str, ...]:
+    """The data set's class names, or the classifier's own. Raises `InputError` where neither has any."""
+    classes = condition.dataset.classes or teacher.classes
+    if classes is None:
+        raise InputError(f"{condition.dataset.name} has no class names")
+    return tuple(classes)
+
+
+def task_of(condition: Condition, base: Task) -> Task:
+    """`base` on the condition's classes. Raises `InputError` where it has no class names."""
+    return replace(base, classes=class_names(condition, base.teacher), dataset=condition.dataset)
+
+
+def classes_of(condition: Condition, base: Task) -> Classes:
+    """What conditions have in common that share their methods."""
+    return class_names(condition, base.teacher), condition.dataset.keys
+
+
+def make_all(
+    settings: BenchmarkSettings, conditions: Sequence[Condition], base: Task
+) -> tuple[dict[tuple[str, Classes], Method], Learning | None]:
+    """Make every method for every set of classes, so that a wrong request is refused before the first answer.
+
+    Returns:
+        The methods of the first condition's classes, by name and classes; those of others are let go, as some hold a
+        copy of a network, and made again when it is their turn. And the labelled pictures, None where no method needs
+        any.
+
+    Raises:
+        InputError: a method that cannot be made, or labelled pictures that are missing, tested on or of other classes.
+    """
+    first, seen = classes_of(conditions[0], base), set()
+    made: dict[tuple[str, Classes], Method] = {}
+    learning: Learning | None = None
+    for condition in conditions:
+        classes = classes_of(condition, base)
+        if classes in seen:
+            continue
+        seen.add(classes)
+        task = task_of(condition, base)
+        for name in settings.methods:
+            method = make_method(name, task, bool(settings.train))
+            if method.needs_shots:
+                tested = list({id(c.dataset): c.dataset for c in conditions}.values())
+                # Prompts that are transferred keep the classes they were learned on.
+                named = Path(settings.classes) if settings.classes and not settings.transfer else None
+                learning = learning or few_shot(settings.train, settings.shots, task, tested, named)
+                check_classes(learning, method, condition.dataset.name, settings.transfer)
+            if classes == first:
+                made[name, classes] = method
+    return made, learning

@@ -1,0 +1,1 @@
+"""Hinton's GLOM: trained, looked at level by level, its islands scored."""

@@ -1,0 +1,156 @@
+"""A GLOM looking at pictures: a sheet of levels by iterations, a page to explore, a film of the islands forming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2 import Environment, PackageLoader, select_autoescape
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from experiments.consensus.data import picture
+from experiments.consensus.sheets import Looked, islands_of, look_at
+from glom.consensus.checkpoint import load_glom
+from glom.consensus.model import Glom
+from glom.consensus.training import new_glom
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.runs.artifacts import RunFolder, command_line, disk_error, write_json
+from glom.runs.files import write_text
+from probes.figures.base import png_data
+from probes.figures.film import write_film
+from probes.figures.islands import page_layer
+from probes.figures.levels import film_frame, level_sheet
+from probes.levels import check_threshold
+
+PAGE_BYTES = 2_400_000  # of quantised embeddings a page
+DECODES = ("denoise", "mask")  # objectives that train the way back to pixels
+MAX_COLUMNS = 64 * 64
+
+
+@dataclass(frozen=True)
+class IslandSettings:
+    """What is shown.
+
+    Attributes:
+        trained: folder of the trained GLOM.
+        images: paths.
+        size: side of what is seen in pixels, 0 for the side it was trained at; a multiple of the patch.
+        iterations: updates, 0 for as many as it was trained with.
+        threshold: cosine from which neighbours are one island.
+        untrained: show the same network with random weights.
+    """
+
+    trained: str
+    images: tuple[str, ...]
+    size: int = 0
+    iterations: int = 0
+    threshold: float = 0.9
+    untrained: bool = False
+
+
+def run_islands(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
+    """Show every picture, yielding `{"stage", "done", "total"}` and, last, the same with `"result"`.
+
+    Raises:
+        InputError: the request is wrong, or no picture at all could be shown.
+    """
+    check_threshold(settings.threshold)
+    where = resolve_device(device)
+    glom, facts = load_glom(settings.trained)
+    patch = glom.config.patch
+    size, count = settings.size or int(facts.get("size", 48)), settings.iterations or glom.config.iterations
+    if size % patch or (size // patch) ** 2 > MAX_COLUMNS:
+        raise InputError(f"--size must be a multiple of {patch} px and at most {64 * patch}, got {size}")
+    if settings.untrained:
+        glom = new_glom(glom.config, 0).eval()
+    glom = glom.to(where)
+    held = {
+        **asdict(settings),
+        "images": [Path(p).name for p in settings.images],
+        "trained": Path(settings.trained).name,
+    }
+    decodes = facts.get("objective") in DECODES and not settings.untrained
+
+    def see(path: str) -> tuple[Image.Image, NDArray[np.float32], NDArray[np.float32] | None]:
+        image, pixels = picture(path, size, patch)
+        return image, *look(glom, pixels.to(where), count, decodes)
+
+    with RunFolder(out, "glom-islands", held, extra={"command": command_line()}) as folder:
+        shown, failed = yield from look_at(settings.images, see)
+        pictures = []
+        for item, flat, colours, counts in islands_of(shown, settings.threshold):
+            pictures.append(write_picture(item, flat, colours, counts, facts, settings, out))
+            yield {"stage": "drawing", "done": len(pictures), "total": len(shown)}
+        result = {"trained": held["trained"], "objective": facts.get("objective"), "iterations": count, "size": size,
+                  "pictures": pictures, "skipped": failed}  # fmt: skip
+        write_json(out / "islands.json", result)
+        folder.finish()
+    yield {"stage": "drawing", "done": len(shown), "total": len(shown), "result": result}
+
+
+@torch.inference_mode()
+def look(
+    glom: Glom, pixels: Tensor, count: int, decodes: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """States of one picture (1, 3, S, S), (T, h, w, L, d), and what each level says at the end, (L, S, S, 3)."""
+    cells = glom.grid(pixels)
+    states = list(glom.all_states(pixels, count))
+    decoded = None
+    if decodes:
+        said = glom.decode(states[-1].permute(2, 0, 1, 3), glom.places(cells))
+        decoded = said[:, 0].clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+    grids = [s[0].unflatten(0, cells).float().cpu().numpy() for s in states]
+    return np.stack(grids), decoded
+
+
+def write_picture(
+    item: Looked,
+    flat: NDArray[np.float32],
+    colours: NDArray[np.float32],
+    counts: NDArray[np.int64],
+    facts: dict[str, Any],
+    settings: IslandSettings,
+    out: Path,
+) -> dict[str, Any]:
+    """Sheet, page and film of one picture of `islands_of`; returns their names and the islands, (T, L), as lists."""
+    steps, h, w, levels, _ = flat.shape
+    name = Path(item.path).name
+    sheet, page, film = (out / f"{item.stem}.{ending}" for ending in ("png", "html", "gif"))
+    width = max(2, min(32, PAGE_BYTES // (steps * levels * h * w)))
+    panels = [
+        [
+            page_layer(f"level {k + 1}", flat[t, :, :, k], colours[t, :, :, k], width) | {"islands": int(counts[t, k])}
+            for k in range(levels)
+        ]
+        for t in range(steps)
+    ]
+    what = "untrained" if settings.untrained else f"{facts.get('objective')}, {facts.get('step')} steps"
+    lines = [
+        ("picture", name),
+        ("GLOM", f"{Path(settings.trained).name} ({what}), {levels} levels, {h} x {w} columns"),
+        ("colours", "principal components, one code a level for all iterations and pictures shown"),
+        ("agreement", "cosine after the mean of the pictures shown is removed, level by level"),
+        ("islands", f"connected columns whose neighbours agree by {settings.threshold:g} or more"),
+        ("command", command_line()),
+    ]
+    small = item.image.copy()
+    small.thumbnail((480, 480))
+    template = Environment(loader=PackageLoader("experiments"), autoescape=select_autoescape(["j2", "html"]))
+    html = template.get_template("glom.html.j2").render(
+        title=name, picture=png_data(small), w=small.width, h=small.height, steps=panels, levels=levels, facts=lines
+    )
+    try:
+        level_sheet(item.image, colours, counts, item.decoded, sheet, f"{name}: {what}")
+        write_text(page, html)
+    except OSError as error:
+        raise disk_error(error, out) from error
+    write_film([film_frame(item.image, colours[t], counts[t], t + 1) for t in range(steps)], film, fps=2)
+    found = {"image": item.path, "sheet": sheet.name, "page": page.name, "film": film.name}
+    return {**found, "islands": counts.tolist()}

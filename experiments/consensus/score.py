@@ -1,0 +1,150 @@
+"""A GLOM's islands measured on held-out composites, level by level, and the objective it was trained on.
+
+What is measured and what stands beside it: `experiments.consensus.measures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from experiments.consensus.data import HELD_OUT_SEED, composites
+from experiments.consensus.measures import BATCH, Look, check_asked, score_levels, verdict
+from glom.consensus.checkpoint import load_glom
+from glom.consensus.goodness import blended, hybrids, level_goodness, moved_tops
+from glom.consensus.model import Glom
+from glom.consensus.objectives import ObjectiveSettings, objective_of
+from glom.consensus.training import new_glom
+from glom.devices import resolve_device
+from glom.runs.artifacts import RunFolder, public_command, read_json, write_json, write_record
+from glom.runs.seeds import sample_seed
+from probes.figures.levels import levels_figure
+
+FAKES = ("hybrid", "hybrid_soft_seam", "own_top_moved", "blobs")
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What decides the scores.
+
+    Attributes:
+        trained: folder of the trained GLOM.
+        source: objects of the composites, "" for those it was trained on.
+        limit: held-out composites.
+        iterations: updates, 0 for as many as it was trained with.
+        threshold: cosine from which neighbours are one island.
+        seed: of the composites, of k-means and of the untrained twin.
+    """
+
+    trained: str
+    source: str = ""
+    limit: int = 200
+    iterations: int = 0
+    threshold: float = 0.9
+    seed: int = 0
+
+
+def run_score(
+    settings: ScoreSettings, out: Path, device: str = "auto", record: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Score, yielding `{"stage", "done", "total"}` and, last, the same with `"result"`.
+
+    Raises:
+        InputError: the request is wrong, or `out` is taken.
+    """
+    check_asked(settings.limit, settings.threshold)
+    where = resolve_device(device)
+    glom, facts = load_glom(settings.trained)
+    size = int(facts.get("size", 48))
+    made, name, _ = composites(settings.source or facts.get("source", ""), size, "test", HELD_OUT_SEED + settings.seed)
+    twin = new_glom(glom.config, sample_seed(settings.seed, "glom", "untrained"))
+    networks = {"trained": glom.to(where), "untrained": twin.eval().to(where)}
+    held = {**asdict(settings), "trained": Path(settings.trained).name, "source": name, "facts": facts}
+    total, count = settings.limit, settings.iterations or glom.config.iterations
+
+    def looking(network: Glom) -> Look:
+        return lambda images: look(network, images.to(where), count)
+
+    with RunFolder(out, "glom-score", held, extra={"command": public_command()}) as folder:
+        looks = {which: looking(network) for which, network in networks.items()}
+        scores, images = yield from score_levels(looks, made, total, folder, settings.threshold, settings.seed)
+        result: dict[str, Any] = {
+            "trained": Path(settings.trained).name,
+            "objective": facts.get("objective", ""),
+            "steps": facts.get("step"),
+            "data": facts.get("data"),
+            "source": name,
+            "training": training_of(settings.trained),
+            "n": total,
+            "threshold": settings.threshold,
+            "config": glom.config.as_dict(),
+            **scores,
+            "task": held_out_task(networks, images.to(where), facts, settings.seed),
+        }
+        result["verdict"] = verdict(result)
+        write_json(out / "summary.json", result)
+        levels_figure(result, out / "levels.png")
+        folder.finish()
+    if record:
+        write_record(Path(record), result)
+    yield {"stage": "scoring", "done": total, "total": total, "result": result}
+
+
+@torch.inference_mode()
+def look(glom: Glom, images: Tensor, iterations: int) -> NDArray[np.float32]:
+    """Every iteration's state as grids: (B, 3, H, W) -> (T, B, h, w, L, d)."""
+    cells = glom.grid(images)
+    found = [state.unflatten(1, cells).float().cpu().numpy() for state in glom.all_states(images, iterations)]
+    return np.stack(found)
+
+
+def training_of(trained: str) -> dict[str, Any] | None:
+    """The command that trained it and how many seconds that took; None for weights without their run folder."""
+    manifest = Path(trained) / "manifest.json"
+    found = read_json(manifest) if manifest.is_file() else {}
+    return {k: found.get(k) for k in ("command", "seconds")} if found.get("kind") == "glom-train" else None
+
+
+@torch.inference_mode()
+def held_out_task(networks: dict[str, Glom], images: Tensor, facts: dict[str, Any], seed: int) -> dict[str, Any] | None:
+    """The trained objective itself on the held-out pictures, a figure a level; None for a GLOM without an objective.
+
+    For forward-forward also the share of pictures whose goodness is above that of a fake: a hybrid with another
+    picture's top half, one without an edge, the picture with its own top half moved, and a blend through soft blobs.
+    """
+    name = facts.get("objective")
+    if not name:
+        return None
+    loss_of, task = objective_of(name), ObjectiveSettings(**facts.get("task", {}))
+    result: dict[str, Any] = {}
+    for which, network in networks.items():
+        found, ranked = [], []
+        for number, batch in enumerate(images.split(BATCH)):
+            if len(batch) < 2:
+                continue
+            generator = torch.Generator().manual_seed(sample_seed(seed, str(number), "glom-score"))
+            loss = loss_of(network, batch, generator, task)
+            found.append(loss.levels.cpu())
+            result["measure"] = loss.measure
+            if name == "forward-forward":
+                ranked.append(told_apart(network, batch, generator))
+        result[which] = torch.stack(found).mean(0).tolist()
+        if ranked:
+            rates = torch.cat(ranked, -1).float().mean(-1).tolist()
+            result[f"{which}_told_apart"] = dict(zip(FAKES, rates, strict=True))
+    return result
+
+
+def told_apart(glom: Glom, images: Tensor, generator: torch.Generator) -> Tensor:
+    """Whether each level finds real pictures better than their fakes: (B, 3, H, W) -> (fakes, L, B) booleans."""
+    fakes = [hybrids(images, generator), hybrids(images, generator, images.shape[-2] // 3), moved_tops(images)]
+    fakes.append(blended(images, generator))
+    real = level_goodness(glom, images)
+    return torch.stack([real > level_goodness(glom, fake) for fake in fakes]).cpu()

@@ -1,0 +1,1 @@
+"""The main job on what ships: a table and one page."""

@@ -1,0 +1,121 @@
+"""The main job on what the repository ships: honest test-time training on real pictures, in a few minutes, offline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from experiments.adaptation.conditions import run_conditions
+from experiments.adaptation.run import TTTRun, prepare
+from experiments.adaptation.trace import titled, trace_case
+from experiments.fields.fold import FoldRequest, fold_image
+from glom.adaptation.overfit import OverfitSettings
+from glom.adaptation.settings import settings_for
+from glom.adaptation.ttt import Case
+from glom.columns import picture
+from glom.datasets.registry import open_dataset
+from glom.runs.artifacts import command_line, machine, versions, write_json
+from glom.runs.files import write_text
+from probes.figures.base import accuracy_figure, png_data, trace_figure
+
+SOURCE = (
+    "200 test pictures of CIFAR-10 (Krizhevsky, 2009), 20 a class, and the same 200 corrupted with CIFAR-10-C's "
+    "recipes (Hendrycks & Dietterich, 2019). Teacher: glom-tiny, the small CLIP that ships with the toolkit."
+)
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo runs.
+
+    Attributes:
+        limit: pictures a condition.
+        corruptions: the twins.
+        pictures: how many are traced and unfolded.
+        iterations: of the test-time training.
+        fold_iterations: of the unfolding.
+    """
+
+    limit: int = 200
+    corruptions: tuple[str, ...] = ("gaussian_noise:2", "snow:2")
+    pictures: int = 4
+    iterations: int | None = None
+    fold_iterations: int = 250
+    seed: int = 0
+    device: str = "auto"
+
+
+def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
+    """Run everything and write `report.html`, yielding `{"stage", "done", "total"}` and, last, `{"rows": ...}`.
+
+    An interrupted demo goes on where it stopped when it is called again on the same folder.
+    """
+    started = time.perf_counter()
+    base = TTTRun(
+        "cifar10-sample",
+        "glom-tiny",
+        settings_for("glom-tiny", "fast", iterations=settings.iterations),
+        limit=settings.limit,
+        seed=settings.seed,
+        device=settings.device,
+    )
+    rows = yield from run_conditions(base, settings.corruptions, out)
+    figures = out / "figures"
+    accuracy_figure(rows, figures / "accuracy.png")
+
+    dataset = open_dataset(base.data).limit(settings.limit)
+    step = max(1, len(dataset) // settings.pictures)
+    chosen = dataset.samples[step // 2 :: step][: settings.pictures]
+    ready = prepare(base)
+    size = base.ttt.config(ready.teacher.width).image_size
+    traces = []
+    for sample in chosen:
+        image = sample.image()
+        token = ready.teacher.token(ready.teacher.preprocess(image)[None].to(ready.device))[0].clone()
+        result = trace_case(Case(sample.id, None, picture(image, size), token), ready.head, base, ready.device)
+        traces.append({"title": titled(sample.id, result), **result})
+        yield {"stage": "traces", "done": len(traces), "total": len(chosen)}
+    trace_figure(traces, figures / "traces.png")
+    write_json(figures / "traces.json", traces)
+
+    sheets = []
+    for number, sample in enumerate(chosen):
+        request = FoldRequest(
+            sample.id, height=32, width=32, overfit=OverfitSettings(settings.fold_iterations), seed=settings.seed
+        )
+        last: dict[str, Any] = {}
+        for last in fold_image(replace(request, device=settings.device), sample.image(), sample.id):
+            if "iteration" in last:
+                done = number * settings.fold_iterations + int(last["iteration"])
+                yield {"stage": "unfolding", "done": done, "total": len(chosen) * settings.fold_iterations}
+        found = last["result"]
+        panels = [{"name": n, "image": png_data(p, enlarge_to=256)} for n, p in last["panels"]]
+        r2 = "-" if found["grid_r2"] is None else f"{found['grid_r2']:.3f}"
+        caption = f"{sample.id}: R² of the teacher's grid {r2}, colours {found['psnr']:.1f} dB at 32x32"
+        sheets.append({"panels": panels, "caption": caption})
+
+    seconds = time.perf_counter() - started
+    facts = [
+        ("asked", ready.asked(look=False).line),
+        ("command", command_line()),
+        ("settings", str(base.ttt)),
+        ("machine", ", ".join(f"{k} {v}" for k, v in machine().items())),
+        ("versions", ", ".join(f"{k} {v}" for k, v in versions().items())),
+        ("time", f"{seconds:.0f} s, the part done before an interruption not counted"),
+    ]
+    page = Environment(loader=PackageLoader("experiments"), autoescape=select_autoescape()).get_template("demo.html.j2")
+    html = page.render(
+        source=SOURCE,
+        rows=rows,
+        accuracy_figure=png_data(figures / "accuracy.png"),
+        trace_figure=png_data(figures / "traces.png"),
+        sheets=sheets,
+        facts=facts,
+    )
+    write_text(out / "report.html", html)
+    yield {"stage": "report", "done": 1, "total": 1, "rows": rows, "seconds": seconds}

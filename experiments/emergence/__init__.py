@@ -1,0 +1,1 @@
+"""Islands while a video transformer learns to classify, and nothing else."""

@@ -1,0 +1,149 @@
+"""Islands of agreement while they emerge: a network learns to classify, and is looked at without stopping.
+
+    settings = EmergeSettings(recipe="weave", steps=200)
+    for event in run_emerge(settings, Path("runs/emerge")): ...
+
+The folder: `manifest.json`, `results.jsonl` (a line a look), `checkpoint.pt` (written after each look), `curve.png`,
+`islands.gif`, `summary.json`, and the network as `mvit-v2-tiny@FOLDER` loads it: `config.json`, `model.safetensors`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.emergence.data import Task, open_task
+from experiments.emergence.report import draw, film_picture, make_film, measure, summarise
+from experiments.emergence.settings import BLOCKS, EmergeSettings
+from experiments.emergence.train import FRAMES, MEAN, STD, Trainer
+from glom.backbones.mvit_shipped import CONFIG, WEIGHTS, TinyConfig
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.runs.artifacts import RunFolder, command_line, machine, public_command, read_json, write_json
+from glom.runs.saving import save_tensors
+from glom.teachers.asked import Asked
+from probes.figures.film import check_format
+
+CHECKPOINT = "checkpoint.pt"
+WATCH_ACCURACY = 256  # held-out pictures the curve's accuracy is measured on
+
+
+def run_emerge(
+    settings: EmergeSettings, out: Path, resume: bool = False, device: str = "auto", download: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Train and look, yielding `{"stage", "done", "total", "message", "note"}` and, last, `{"summary": ...}`.
+
+    Raises:
+        InputError: an unknown recipe, source or film format, data that are missing or have no classes, or a folder that
+            holds another run; the settings that differ are named.
+        RunError: the loss is not finite, the disk is full.
+    """
+    check_format(settings.film)
+    where = resolve_device(device)
+    task = open_task(settings, download)
+    Asked(task.name, 0, task.classes).say()
+    total, every = settings.total, settings.interval
+    held_settings = {**settings.record(), "data_fingerprint": task.fingerprint(), "device": where.type}
+    held_settings["source"] = task.name
+    if settings.data != "composites":
+        held_settings["data"] = task.name
+    with RunFolder(out, "islands-emerge", held_settings, resume, {"command": command_line()}) as folder:
+        trainer = Trainer(settings.plan, len(task.classes), total, settings.seed, where)
+        if (out / CHECKPOINT).exists():
+            trainer.load(out / CHECKPOINT)
+        records = {r["step"]: r for r in folder.records()}
+        # A kill between a look and its checkpoint leaves a line of a step that is still to come: it will come again.
+        for message in [*task.notes, *folder.warnings]:
+            yield {"stage": "training", "done": trainer.step, "total": total, "message": message}
+        held = task.held_out(max(settings.watch, WATCH_ACCURACY))
+        picture = film_picture(held)
+        losses: list[float] = []
+        begun, note = time.perf_counter(), ""
+        while True:
+            if trainer.step % every == 0 or trainer.step == total:
+                if trainer.step not in records:
+                    record = measure(trainer, held, settings, picture, out)
+                    record |= {"id": f"step {trainer.step}", "index": trainer.step}
+                    record["loss"] = round(float(np.mean(losses)), 5) if losses else None
+                    folder.append(record, time.perf_counter() - begun)
+                    records[trainer.step] = record
+                trainer.save(out / CHECKPOINT)
+                note, losses, begun = _note(records[trainer.step]), [], time.perf_counter()
+                yield {"stage": "training", "done": trainer.step, "total": total, "note": note}
+            if trainer.step >= total:
+                break
+            losses.append(trainer.advance(*task.train(trainer.step)))
+            yield {"stage": "training", "done": trainer.step, "total": total, "note": note}
+        rows = [records[step] for step in sorted(records)]
+        yield {"stage": "verdict", "done": 0, "total": 3}
+        result = summarise(trainer, task, settings, rows)
+        yield {"stage": "verdict", "done": 1, "total": 3}
+        draw(out, result, rows)
+        yield {"stage": "verdict", "done": 2, "total": 3}
+        at = result["verdict"]["trained"] if "verdict" in result else result["layers"][-1]
+        best = (at["layer"], at["cut"])
+        make_film(out, held, picture, best, settings, [r["step"] for r in rows])
+        _save_weights(trainer, task, out)
+        write_json(out / "summary.json", result)
+        folder.finish()
+        yield {"stage": "verdict", "done": 3, "total": 3}
+    yield {"summary": result}
+
+
+def _note(record: dict[str, Any]) -> str:
+    cuts = [rows for layer in record["layers"].values() for rows in layer.values()]
+    name, short = ("ari", "ARI") if "ari" in cuts[0] else ("neighbour_agreement", "agreement")
+    best = max(float(np.mean(rows[name])) for rows in cuts)
+    return f"{short} {best:.2f}  accuracy {100 * record['accuracy']:.0f} %"
+
+
+def _save_weights(trainer: Trainer, task: Task, out: Path) -> None:
+    """The network as `mvit-v2-tiny@FOLDER` reads it: weights and `config.json`."""
+    plan = trainer.plan
+    config = TinyConfig(
+        classes=task.classes,
+        blocks=BLOCKS[plan.blocks],
+        size=plan.size,
+        frames=FRAMES,
+        stride=plan.stride,
+        pool=trainer.net.pool,
+        view=plan.size,
+        mean=(MEAN,) * 3,
+        std=(STD,) * 3,
+    )
+    write_json(out / CONFIG, config.to_json())
+    save_tensors(out / WEIGHTS, trainer.net.state_dict())
+
+
+def write_record(out: Path, path: Path) -> Path:
+    """A finished run's summary with its settings and machine, as `benchmarks/results` keeps them; no local path in it.
+
+    Raises:
+        InputError: the run is not finished, or `path` is a folder.
+    """
+    manifest = read_json(out / "manifest.json")
+    if path.is_dir():
+        raise InputError(f"--record {path} is a folder; name a .json file")
+    settings = manifest["settings"]
+    seconds = sum(_seconds(out))
+    record = {
+        "command": public_command(),
+        "machine": machine(),
+        "versions": manifest["versions"],
+        "seconds_training": round(seconds),
+        "settings": settings,
+        **read_json(out / "summary.json"),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, record)
+    return path
+
+
+def _seconds(out: Path) -> list[float]:
+    from glom.runs.artifacts import read_timing
+
+    return list(read_timing(out).values())

@@ -1,0 +1,186 @@
+"""Training an MViTv2 from scratch with a classification loss alone, a step at a time, resumable bit for bit.
+
+Every step is a function of its number and of the weights: pictures come from the step's number, the rate from a
+formula, and nothing is drawn at random. So the checkpoint is weights, the optimiser's moments and the number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments.emergence.settings import BLOCKS, Recipe
+from glom.backbones.mvit_tiny import TinyMViT, build_mvit
+from glom.errors import InputError, RunError
+from glom.runs.saving import save_state
+from glom.runs.seeds import fixed_seed
+
+MEAN, STD = 0.45, 0.225  # of torchvision's video models
+FRAMES = 2
+SHARPNESS = 4.0  # r of log-mean-exp
+
+
+def build(plan: Recipe, classes: int, seed: int) -> TinyMViT:
+    """The recipe's network with random weights; equal seeds, equal weights.
+
+    Linear layers are drawn with variance 1 / inputs (LeCun et al. 1998, "Efficient BackProp", section 4.6): at widths
+    this small the usual 0.02 keeps every block silent for the first hundreds of steps.
+    """
+    with fixed_seed(seed):
+        pool = "class" if plan.readout == "class" else "mean"
+        net = build_mvit(plan.size, FRAMES, classes, BLOCKS[plan.blocks], plan.stride, pool)
+        for module in net.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+    return net
+
+
+def boring(images: Tensor) -> Tensor:
+    """(B, 3, S, S) in [0, 1] -> (B, 3, T, S, S), normalised: every picture a motionless video."""
+    return ((images - MEAN) / STD)[:, :, None].expand(-1, -1, FRAMES, -1, -1)
+
+
+def class_scores(net: TinyMViT, images: Tensor, readout: str) -> Tensor:
+    """(B, 3, S, S) -> (B, classes).
+
+    "lse": s = (1/r) log (1/N) Σ_i exp(r s_i), s_i the classifier at location i (Pinheiro & Collobert 2015, equation 1).
+    """
+    if readout != "lse":
+        return net(boring(images))
+    each = net.head(net.tokens(boring(images))[:, 1:]).float()
+    return (torch.logsumexp(SHARPNESS * each, dim=1) - math.log(each.shape[1])) / SHARPNESS
+
+
+def loss_of(scores: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy for several classes a picture, cross-entropy for one."""
+    if targets.ndim == 2:
+        return F.binary_cross_entropy_with_logits(scores.float(), targets)
+    return F.cross_entropy(scores.float(), targets)
+
+
+def accuracy_of(scores: Tensor, targets: Tensor) -> Tensor:
+    """(B,) share of a picture's k classes that are among its k highest scores; with one class, top-1."""
+    if targets.ndim == 1:
+        return (scores.argmax(1) == targets).float()
+    k = targets.sum(1, keepdim=True)
+    rank = scores.argsort(1, descending=True).argsort(1)
+    return ((rank < k) * targets).sum(1) / k[:, 0]
+
+
+class Trainer:
+    """Network, optimiser and the number of the next step.
+
+    Args:
+        plan: the recipe. classes: rows of the classifier. total: steps in all. seed: of the weights.
+        device: where it runs.
+    """
+
+    def __init__(self, plan: Recipe, classes: int, total: int, seed: int, device: torch.device) -> None:
+        self.plan, self.total, self.device, self.step = plan, total, device, 0
+        self.net = build(plan, classes, seed).to(device).train()
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        rest = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=True)
+
+    def rate(self, step: int) -> float:
+        """Linear up over `warmup` steps, a cosine down to nothing."""
+        up = (step + 1) / max(self.plan.warmup, 1)
+        return self.plan.lr * min(up, 0.5 + 0.5 * math.cos(math.pi * step / self.total))
+
+    def advance(self, images: Tensor, targets: Tensor) -> float:
+        """One step; returns the loss. Raises `RunError` where it is not finite."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(self.step)
+        images, targets = images.to(self.device), targets.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16):
+            scores = class_scores(self.net, images, self.plan.readout)
+        loss = loss_of(scores, targets)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RunError(f"the loss is {value} at step {self.step}; choose a recipe with a lower rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        return value
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint so that it is the old one or the new one, never half."""
+        state = {"step": self.step, "model": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+        save_state(path, state)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises `InputError` for a damaged one."""
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self.net.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = int(state["step"])
+        except Exception as error:
+            raise InputError(f"{path} is damaged ({type(error).__name__}); delete it to begin again") from error
+
+
+@contextmanager
+def watched(net: TinyMViT) -> Iterator[list[Any]]:
+    """Collect every block's output while inside; the hooks come off however it is left."""
+    outputs: list[Any] = []
+    handles = [
+        block.register_forward_hook(lambda module, inputs, output: outputs.append(output)) for block in net.blocks
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def places(plan: Recipe) -> list[str]:
+    """What `look` returns a grid of: every block, and where locations are read, what each of them says by itself."""
+    blocks = [f"block {n}" for n in range(len(BLOCKS[plan.blocks]))]
+    return blocks if plan.readout == "class" else [*blocks, "class scores"]
+
+
+def look(net: TinyMViT, images: Tensor, readout: str, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+    """Class scores and the grids of all `places` in one pass, without gradients and in float32.
+
+    The last place is the classifier applied to every location: a class activation map (Zhou et al. 2016, section 2),
+    exact here, since the picture's score is a pooling of these.
+
+    Returns:
+        (n, classes), and for each place (n, h, w, D), class token dropped and time averaged; on the CPU.
+    """
+    training = net.training
+    net.eval()
+    scores, grids = [], []
+    try:
+        for part in images.split(50):
+            with torch.inference_mode(), watched(net) as outputs:
+                scores.append(class_scores(net, part.to(device), readout).float().cpu())
+                if readout != "class":
+                    tokens, thw = outputs[-1]
+                    outputs.append((net.head(net.norm(tokens)), thw))
+            found = [tokens[:, 1:].unflatten(1, tuple(thw)).mean(1).float().cpu() for tokens, thw in outputs]
+            grids.append(found)
+    finally:
+        net.train(training)
+    return torch.cat(scores), [torch.cat(layer) for layer in zip(*grids, strict=True)]
+
+
+def class_scores_of(net: TinyMViT, images: Tensor, readout: str, device: torch.device) -> Tensor:
+    """(n, 3, S, S) -> (n, classes), without gradients and in float32, on the CPU."""
+    training = net.training
+    net.eval()
+    try:
+        with torch.inference_mode():
+            return torch.cat([class_scores(net, x.to(device), readout).float().cpu() for x in images.split(50)])
+    finally:
+        net.train(training)

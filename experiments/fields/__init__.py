@@ -1,0 +1,1 @@
+"""Percepts as fields: folding, decoding, overfitting, interpolating and upsampling single pictures."""

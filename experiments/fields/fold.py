@@ -1,0 +1,165 @@
+"""Fold one picture, overfit, unfold it again: features as colours, and colours as colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from experiments.fields.percepts import FITS, check_fit, fitted
+from glom import execution
+from glom.adaptation.objectives import sample_at
+from glom.adaptation.overfit import OverfitSettings, field_config, overfit, to_pixels
+from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
+from glom.colours import pca_rgb
+from glom.columns import grid_queries, picture
+from glom.datasets.reading import read_image
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.files import replacing
+from glom.runs.seeds import sample_seed
+from glom.teachers.registry import load_teacher
+from glom.teachers.views import squeezed
+from probes.alike import psnr
+from probes.figures.base import strip, to_image
+
+CHUNK = 4096  # locations unfolded at a time: memory does not grow with the grid asked for
+
+
+@dataclass(frozen=True)
+class FoldRequest:
+    """One picture's folding and unfolding.
+
+    Attributes:
+        image: path of the picture.
+        teacher: see `apm teachers`.
+        height, width: the grid that is unfolded, any size; 0 for the teacher's input size, at most 128 cells a side.
+        apm: preset.
+        overfit: how long and how densely.
+        save_grids: also write `grids.npz`.
+        fit: see `experiments.fields.percepts.FITS`.
+    """
+
+    image: str
+    teacher: str = "glom-tiny"
+    height: int = 0
+    width: int = 0
+    apm: str = "apm-tiny"
+    overfit: OverfitSettings = OverfitSettings()
+    seed: int = 0
+    device: str = "auto"
+    save_grids: bool = False
+    fit: str = "squeeze"
+
+
+@torch.no_grad()
+def unfold_grid(
+    apm: AsynchronousPerceptionMachine, images: torch.Tensor, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features (h, w, F) and colours (h, w, 3) in [0, 1] on a grid of any size, chunk by chunk."""
+    queries = grid_queries(height, width, device=images.device)
+    features, colours = [], []
+    for chunk in queries.split(CHUNK):
+        percept = execution.run(apm, images, chunk, ("features", "rgb"))
+        assert percept.features is not None and percept.rgb is not None
+        features.append(percept.features[0].float().cpu())
+        colours.append(to_pixels(percept.rgb[0].float()).cpu())
+    shape = (height, width, -1)
+    return torch.cat(features).reshape(shape).numpy(), torch.cat(colours).reshape(shape).numpy()
+
+
+def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[dict[str, Any]]:
+    """Overfit and unfold, yielding `{"iteration", "loss"}` a step and, last, `{"result": ..., "panels": ...}`."""
+    device = resolve_device(request.device)
+    teacher = load_teacher(request.teacher, str(device))
+    image = fitted(image, request.fit)
+    views = squeezed(teacher, image)[None]  # not the teacher's own crop: its grid lies over all that is folded
+    token = teacher.token(views)[0].clone()
+    grid = teacher.grid(views)[0].clone() if teacher.has_grid else None
+    usable = grid if grid is not None and grid.shape[-1] == teacher.width else None
+    base = preset(request.apm, features=teacher.width, readout="mean")
+    config = field_config(base)
+    generator = torch.Generator().manual_seed(sample_seed(request.seed, name, "fold"))
+    apm = blank_apm(config)
+    apm.reset(generator, "default")
+    apm.to(device)
+    folded = picture(image, config.image_size).to(device)
+    for step in overfit(apm, folded, token, usable, request.overfit, generator):
+        yield dict(step)
+    height, width = request.height, request.width
+    if not height:
+        height = width = min(128, teacher.image_size)
+    features, colours = unfold_grid(apm, folded[None], height, width)
+    target = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255
+    side = config.cells
+    everywhere = grid_queries(side, side, device=device)
+    with torch.no_grad():
+        reached = execution.run(apm, folded[None], everywhere, ("token",)).token
+    assert reached is not None
+    result: dict[str, Any] = {
+        "image": name,
+        "grid": [height, width],
+        "fit": request.fit,
+        "cosine": float(F.cosine_similarity(reached[0].float(), token, dim=0)),
+        "psnr": psnr(colours, target),
+        "grid_r2": None,
+        "parameters": sum(p.numel() for p in apm.parameters()),
+    }
+    panels: list[tuple[str, Any]] = [(f"picture, {FITS[request.fit]}", image)]
+    if usable is not None:
+        at = grid_queries(usable.shape[0], usable.shape[1], device=device)
+        with torch.no_grad():
+            f = execution.run(apm, folded[None], at, ("features",)).features
+        assert f is not None
+        wanted = sample_at(usable[None], at)
+        result["grid_r2"] = float(1 - (f - wanted).square().sum() / (wanted - wanted.mean(1)).square().sum())
+        teacher_colours, apm_colours = pca_rgb(usable.cpu().numpy(), features)
+        panels += [(f"teacher's grid, {usable.shape[0]}x{usable.shape[1]}", teacher_colours)]
+    else:
+        [apm_colours] = pca_rgb(features)
+    panels += [(f"unfolded features, {height}x{width}", apm_colours), (f"unfolded colours, {height}x{width}", colours)]
+    yield {"result": result, "panels": panels, "features": features, "colours": colours}
+
+
+def run_fold(request: FoldRequest, out: Path) -> Iterator[dict[str, Any]]:
+    """`fold_image` on a file, into a run folder: sheet, features, colours, `fold.json`, on request `grids.npz`."""
+    if request.height < 0 or request.width < 0 or bool(request.height) != bool(request.width):
+        raise InputError(f"--grid needs two sizes of at least 1, got {request.height}x{request.width}")
+    check_fit(request.fit)
+    image = read_image(request.image)
+    name = Path(request.image).name
+    settings = {**asdict(request), "image": name}
+    settings.pop("device")
+    with RunFolder(out, "fold", settings, extra={"command": command_line()}) as folder:
+        last: dict[str, Any] = {}
+        for event in fold_image(request, image, name):
+            if "result" in event:
+                last = event
+            else:
+                yield event
+        strip(last["panels"], out / "fold.png", title=name)
+        to_image(last["panels"][-2][1]).save(out / "features.png")
+        to_image(last["colours"]).save(out / "colours.png")
+        if request.save_grids:
+            with replacing(out / "grids.npz") as file:
+                np.savez_compressed(file, features=last["features"], colours=last["colours"])
+        write_json(out / "fold.json", last["result"])
+        folder.finish()
+    yield {"result": last["result"]}
+
+
+def with_grid(request: FoldRequest, grid: str | None) -> FoldRequest:
+    """The request with a "HxW" grid. Raises `InputError` for anything else."""
+    if grid is None:
+        return request
+    height, _, width = grid.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise InputError(f"--grid must look like 64x64, got '{grid}'")
+    return replace(request, height=int(height), width=int(width))

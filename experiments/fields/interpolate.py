@@ -1,0 +1,232 @@
+"""Between two pictures: their columns interpolated, and the machine asked at every step of the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.fields.percepts import FITS, digest, fitted, machine_from, short_names
+from glom.adaptation.overfit import OverfitSettings, field_config, overfit, to_pixels
+from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
+from glom.colours import pca_rgb
+from glom.columns import grid_queries, picture
+from glom.datasets.reading import read_image
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.seeds import sample_seed
+from glom.teachers.asked import asked_about, choose_classes
+from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.registry import load_teacher
+from glom.teachers.views import squeezed
+from glom.teachers.zero_shot import choose_templates
+from probes.fields import column_path, path_numbers, unfold_columns
+from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, save
+
+MOST = 2**22  # locations over all steps: beyond it the features take gigabytes
+
+
+@dataclass(frozen=True)
+class InterpolateSettings:
+    """Two pictures and the way between them.
+
+    Attributes:
+        first, last: paths.
+        steps: columns on the path, both ends included.
+        path: "linear" or "spherical".
+        checkpoint: a pre-trained machine, or "" to overfit one on both pictures together.
+        teacher: whose token and grid an overfit learns, and whose head names classes; with a checkpoint "" for its own.
+        classes: data set whose class names the head takes, or "" for those that the teacher knows.
+        size: side of the grid that is asked.
+        iterations: of the overfit.
+        fit: see `experiments.fields.percepts.FITS`.
+        resize: accept pictures of different sizes, each squeezed to the fold's square.
+    """
+
+    first: str
+    last: str
+    steps: int = 9
+    path: str = "linear"
+    checkpoint: str = ""
+    teacher: str = ""
+    classes: str = ""
+    size: int = 64
+    iterations: int = 600
+    resize: bool = False
+    seed: int = 0
+    fit: str = "squeeze"
+
+
+def check_sizes(images: Sequence[Image.Image], resize: bool) -> None:
+    """Raise `InputError` for pictures of different sizes, unless they may be squeezed to the fold's square each."""
+    a, b = images
+    if a.size != b.size and not resize:
+        raise InputError(
+            f"the two pictures differ in size ({a.width}x{a.height} and {b.width}x{b.height}); crop one to the "
+            "other's, add --fit crop, or --resize to squeeze each to the square that is folded"
+        )
+
+
+def both_overfit(
+    images: Sequence[Image.Image], teacher: Teacher, settings: InterpolateSettings, device: torch.device
+) -> Iterator[dict[str, Any]]:
+    """One machine overfit on both pictures together; the last event holds it under `apm`."""
+    config = field_config(preset("apm-tiny", features=teacher.width, readout="mean", channels=3))
+    generator = torch.Generator().manual_seed(sample_seed(settings.seed, "both", "interpolate"))
+    apm = blank_apm(config)
+    apm.reset(generator, "default")
+    apm.to(device)
+    folded = torch.stack([picture(image, config.image_size) for image in images]).to(device)
+    views = torch.stack([squeezed(teacher, image) for image in images])
+    tokens = teacher.token(views)
+    grids = teacher.grid(views) if teacher.has_grid else None
+    if grids is not None and grids.shape[-1] != teacher.width:
+        grids = None
+    how = OverfitSettings(settings.iterations, 24)
+    for step in overfit(apm, folded, tokens, grids, how, generator):
+        yield {"stage": "overfitting", "done": int(step["iteration"]), "total": settings.iterations}
+    yield {"apm": apm.requires_grad_(False)}
+
+
+def walk(
+    apm: AsynchronousPerceptionMachine, folded: Tensor, settings: InterpolateSettings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Columns (S, D), features (S, N, F), colours (S, N, 3) in [0, 1] and tokens (S, F) along the path.
+
+    A machine that reads the local patch reads it from the pictures mixed as evenly as t: a column alone does not
+    determine its percept.
+    """
+    first, last = apm.fold(folded)
+    T = column_path(first, last, settings.steps, settings.path)
+    queries = grid_queries(settings.size, settings.size, device=folded.device)
+    cells = grid_queries(apm.config.cells, apm.config.cells, device=folded.device)
+    t = torch.linspace(0, 1, settings.steps, device=folded.device)
+    features, colours, tokens = [], [], []
+    for column, part in zip(T, t, strict=True):
+        mixed = ((1 - part) * folded[0] + part * folded[1])[None] if apm.local_patch is not None else None
+        found = unfold_columns(apm, column[None], queries, mixed)
+        read = unfold_columns(apm, column[None], cells, mixed).token
+        assert found.features is not None and found.rgb is not None and read is not None
+        features.append(found.features[0])
+        colours.append(to_pixels(found.rgb[0]))
+        tokens.append(read[0])
+    return T, torch.stack(features), torch.stack(colours), torch.stack(tokens)
+
+
+def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
+    """Walk from one picture to the other, yielding progress and, last, `{"summary": ...}`.
+
+    Written: `strip.png` (features and colours, step by step), `colours.gif`, `features.gif`, `path.png` (distances to
+    both ends and class probabilities), `summary.json`.
+
+    Raises:
+        InputError: pictures that cannot be read or differ in size, a wrong path, a machine without colours.
+    """
+    where = resolve_device(device)
+    images = [fitted(read_image(path), settings.fit) for path in (settings.first, settings.last)]
+    check_sizes(images, settings.resize or settings.fit == "crop")
+    if settings.size < 2 or settings.steps < 2 or settings.iterations < 1:
+        raise InputError("--size and --steps must be at least 2, --iterations at least 1")
+    if settings.steps * settings.size**2 > MOST:
+        raise InputError(
+            f"--steps {settings.steps} at --size {settings.size}: {MOST:,} locations over all steps are the most"
+        )
+    column_path(torch.ones(1), torch.ones(1), settings.steps, settings.path)  # says now that a path is unknown
+    names = [Path(settings.first).name, Path(settings.last).name]
+    apm = None
+    teacher_name = settings.teacher or "glom-tiny"
+    if settings.checkpoint:
+        apm, meta = machine_from(settings.checkpoint, where)
+        teacher_name = settings.teacher or str(meta.get("teacher", "glom-tiny"))
+    teacher = load_teacher(teacher_name, str(where))
+    chosen, why = choose_classes(teacher, None, settings.classes, otherwise="cifar10-sample")
+    head = teacher.zero_shot_head(chosen, choose_templates("simple"))
+    if apm is not None and apm.config.features != teacher.width:
+        raise InputError(f"{teacher_name}'s token is {teacher.width} wide, the machine's {apm.config.features}")
+    held = {**asdict(settings), "first": names[0], "last": names[1]}
+    held |= {"contents": digest([settings.first, settings.last])}
+    asked = asked_about(list(zip(names, images, strict=True)), head.classes, teacher_name, chosen=why).say()
+    extra = {"command": command_line(), "asked": asked.record()}
+    with RunFolder(out, "grid-interpolate", held, extra=extra) as folder:
+        if apm is None:
+            for event in both_overfit(images, teacher, settings, where):
+                if "apm" in event:
+                    apm = event["apm"]
+                else:
+                    yield event
+        assert apm is not None
+        folded = torch.stack([picture(image, apm.config.image_size) for image in images]).to(where)
+        T, features, colours, tokens = walk(apm, folded, settings)
+        chances = head(tokens).softmax(-1)
+        said = chances.argmax(-1).tolist()
+        shown_names = short_names([settings.first, settings.last])
+        result: dict[str, Any] = {"images": shown_names, "path": settings.path, "steps": settings.steps}
+        result["fit"] = settings.fit
+        result |= {"teacher": teacher_name, **path_numbers(T, features)}
+        result |= {"among": len(head.classes), **asked.kept()}
+        result["classes"] = [head.classes[i] for i in said]
+        result["probabilities"] = [float(chances[i, c]) for i, c in enumerate(said)]
+        shape = (settings.steps, settings.size, settings.size, -1)
+        shown = pca_rgb(*features.reshape(shape).cpu().numpy())
+        pixels = colours.reshape(shape).cpu().numpy()
+        _draw(result, chances, head, shown, pixels, out)
+        write_json(out / "summary.json", result)
+        folder.finish()
+    yield {"summary": result}
+
+
+def _draw(
+    result: dict[str, Any],
+    chances: Tensor,
+    head: ZeroShotHead,
+    features: Sequence[np.ndarray],
+    colours: np.ndarray,
+    out: Path,
+) -> None:
+    from probes.figures.film import write_film
+
+    steps = len(features)
+    chosen = np.unique(np.linspace(0, steps - 1, min(steps, 9)).round().astype(int))
+    figure, axes = new_figure(1.5 * len(chosen), 3.7, 2, len(chosen))
+    for column, i in enumerate(chosen):
+        for row, panel in enumerate((features[i], colours[i])):
+            axes[row, column].imshow(panel, interpolation="nearest")
+            axes[row, column].set_xticks([])
+            axes[row, column].set_yticks([])
+        axes[0, column].set_title(f"t = {i / (steps - 1):.2f}", fontsize=9)
+        axes[1, column].set_xlabel(
+            plain(f"{result['classes'][i]}\n{100 * result['probabilities'][i]:.0f} %"), fontsize=8
+        )
+    axes[0, 0].set_ylabel("features (PCA)", fontsize=9)
+    fit = FITS[result["fit"]]
+    axes[1, 0].set_ylabel(f"colours, pictures {fit}\n(class: likeliest of {result['among']:,})", fontsize=9)
+    save(figure, out / "strip.png")
+    for name, frames in (("features", features), ("colours", colours)):
+        enlarged = [f.repeat(4, axis=0).repeat(4, axis=1) for f in frames]
+        film = [(f.clip(0, 1) * 255).round().astype(np.uint8) for f in enlarged]
+        write_film(film, out / f"{name}.gif", max(2.0, steps / 3))
+    figure, axes = new_figure(8.4, 3.2, 1, 2)
+    t = np.linspace(0, 1, steps)
+    left, right = axes[0]
+    left.plot(t, result["from_first"], "o-", ms=3, color=TEACHER, label=plain(f"to {result['images'][0]}"))
+    left.plot(t, result["from_last"], "s-", ms=3, color=APM, label=plain(f"to {result['images'][1]}"))
+    left.plot(t, t, ":", color=GREY, lw=1)
+    left.plot(t, 1 - t, ":", color=GREY, lw=1)
+    left.set_ylabel("distance of the features\n(1: between both ends)")
+    left.legend(fontsize=8, frameon=False)
+    top = torch.topk(chances.amax(0), min(4, chances.shape[1])).indices.tolist()
+    for number, c in enumerate(top):
+        right.plot(t, chances[:, c].cpu(), "-", color=f"C{number}", label=plain(head.classes[c]))
+    right.set_ylabel(f"probability among {len(head.classes):,} classes")
+    right.set_ylim(-0.02, 1.02)
+    right.legend(fontsize=8, frameon=False)
+    for axis in (left, right):
+        axis.set_xlabel("t")
+    save(figure, out / "path.png")

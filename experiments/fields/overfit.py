@@ -1,0 +1,345 @@
+"""Single-sample overfitting: one picture, one distilled token, random weights; the islands that appear, as a film.
+
+Every location reads the same T and differs only in its position: whether islands follow the picture is a question, and
+`experiments.fields.overfit_study` answers it. What a machine is overfit on is a condition, named by its parts:
+
+    token     the teacher's token of the picture (the published way)
+    rgb       the picture's colours
+    grid      the teacher's feature grid
+    fine      the teacher's grid of the picture at twice its size
+    patch     not a target: the local patch I(x, y) in the column, 3 x 3 points
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from experiments.fields.percepts import Array, area, digest, every
+from glom import execution
+from glom.adaptation.overfit import OverfitSettings, overfit
+from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
+from glom.colours import pca_rgb
+from glom.columns import grid_queries, picture
+from glom.datasets.reading import read_image
+from glom.datasets.segmentation import read_mask, read_npz
+from glom.devices import native_bf16, resolve_device
+from glom.errors import InputError, unknown
+from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.seeds import sample_seed
+from glom.teachers.grids import grid_teacher
+from glom.teachers.views import squeezed
+from probes.agreement import neighbour_agreement
+from probes.metrics import Outlines, adjusted_rand, score
+from probes.partition import Labels, Partition, colour_position, enlarge, parse_partition, partition
+
+PARTS = ("token", "rgb", "grid", "fine", "patch")
+PATCH = 3
+SHUFFLE = 8  # a shuffled picture has its 8 x 8 patches permuted
+FRAMES = 24
+MOST = 512  # cells a side of a grid that is looked at, and locations a side of a step
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a machine is overfit on, and whether its column holds the local patch."""
+
+    name: str
+    token: bool
+    rgb: bool
+    grid: int
+    patch: bool
+
+
+def parse_condition(text: str) -> Condition:
+    """`token+grid+patch` -> `Condition`.
+
+    Raises:
+        InputError: an unknown part, a part named twice, both grids, or no target.
+
+    Example:
+        >>> parse_condition("token+fine").grid
+        2
+    """
+    parts = [part.strip() for part in text.split("+")]
+    for part in parts:
+        if part not in PARTS:
+            raise unknown("target", part, PARTS)
+    if len(set(parts)) < len(parts) or {"grid", "fine"} <= set(parts):
+        raise InputError(f"'{text}': name each part once, and one grid only")
+    if set(parts) == {"patch"}:
+        raise InputError(f"'{text}': the patch is read, not learned; add a target such as token")
+    grid = 2 if "fine" in parts else int("grid" in parts)
+    return Condition("+".join(p for p in PARTS if p in parts), "token" in parts, "rgb" in parts, grid, "patch" in parts)
+
+
+def control(image: Image.Image, kind: str, seed: int = 0, name: str = "") -> Image.Image:
+    """The picture itself, or a control of its size: its 8 x 8 patches shuffled, or uniform noise."""
+    if kind == "picture":
+        return image
+    rng = np.random.default_rng(sample_seed(seed, name, kind))
+    w, h = image.size
+    if kind == "noise":
+        return Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8))
+    if kind != "shuffled":
+        raise unknown("control", kind, ["picture", "shuffled", "noise"])
+    # Squeezed to a square that eight patches a side divide, so that every patch has one size.
+    side = max(SHUFFLE, round(max(w, h) / SHUFFLE) * SHUFFLE)
+    pixels = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+    p = side // SHUFFLE
+    patches = pixels.reshape(SHUFFLE, p, SHUFFLE, p, 3).swapaxes(1, 2).reshape(-1, p, p, 3)
+    mixed = patches[rng.permutation(len(patches))].reshape(SHUFFLE, SHUFFLE, p, p, 3).swapaxes(1, 2)
+    return Image.fromarray(mixed.reshape(side, side, 3)).resize((w, h), Image.Resampling.BILINEAR)
+
+
+def check_grid(side: int) -> None:
+    """Raise `InputError` for a grid too small to have islands, or too large to be cut."""
+    if not 2 <= side <= MOST:
+        raise InputError(f"--grid must be 2 to {MOST} cells a side, got {side}")
+
+
+class Overfitter:
+    """A teacher and the settings of every overfit; `start` gives one ready to be stepped through.
+
+    Args:
+        teacher: its name, "" for the best that is installed.
+        apm: preset of the machine, mean read-out.
+        iterations, points, lr: see `glom.adaptation.overfit.OverfitSettings`; products are bf16 where the processor has
+            it and the trunk is wide enough to gain.
+        conditions: what its machines will be overfit on; the teacher must read pictures of twice its size for `fine`.
+        seed: weights follow from it and the picture's name: equal for a picture and its controls.
+
+    Raises:
+        InputError: numbers out of range, no such teacher or preset, a teacher that cannot give `fine`.
+    """
+
+    def __init__(
+        self,
+        teacher: str,
+        apm: str,
+        iterations: int,
+        points: int,
+        lr: float,
+        conditions: Sequence[Condition],
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        from experiments.fields.upsample import default_teacher
+
+        if iterations < 1 or not 1 <= points <= MOST or not 0 < lr < float("inf"):
+            raise InputError(f"--iterations must be at least 1, --points 1 to {MOST}, --lr positive and finite")
+        self.device = resolve_device(device)
+        name = teacher or default_teacher()
+        self.base, self.seed = preset(apm), seed
+        precision = "bf16" if native_bf16() and max(self.base.trunk) >= 1024 else "fp32"
+        self.settings = OverfitSettings(iterations, points, lr, precision)
+        self.teacher = grid_teacher(name, 0, str(self.device))
+        self._teachers = {1: self.teacher}
+        if any(condition.grid == 2 for condition in conditions):
+            self._teachers[2] = grid_teacher(name, 2 * self.teacher.image_size, str(self.device))
+
+    def start(self, condition: Condition, image: Image.Image, name: str) -> Run:
+        """A fresh machine for one picture: its random weights depend on `name` and the seed, not on the picture."""
+        view = squeezed(self.teacher, image)[None]
+        token = self.teacher.token(view)[0]
+        grid = None
+        if condition.grid:
+            teacher = self._teachers[condition.grid]
+            grid = teacher.grid(squeezed(teacher, image)[None])[0]
+            if grid.shape[-1] != len(token):
+                raise InputError(f"{self.teacher.name}: its grid and token differ in width; choose another --teacher")
+        config = replace(
+            self.base,
+            features=len(token),
+            readout="mean",
+            rgb=(self.base.rgb or (128, 128)) if condition.rgb else None,
+            local_patch=PATCH if condition.patch else 0,
+        )
+        generator = torch.Generator().manual_seed(sample_seed(self.seed, name, "overfit"))
+        apm = blank_apm(config)
+        apm.reset(generator, "default")
+        folded = picture(image, config.image_size).to(self.device)
+        return Run(apm.to(self.device), folded, token, grid, condition, self.settings, generator)
+
+
+@dataclass
+class Run:
+    """One machine on its way; `steps` overfits it, `grid` and `cosine` look at it as it stands."""
+
+    apm: AsynchronousPerceptionMachine
+    folded: Tensor
+    token: Tensor
+    target: Tensor | None
+    condition: Condition
+    settings: OverfitSettings
+    generator: torch.Generator
+
+    def steps(self) -> Iterator[dict[str, float]]:
+        """`{"iteration", "loss"}` after every step."""
+        token = self.token if self.condition.token else None
+        yield from overfit(
+            self.apm, self.folded, token, self.target, self.settings, self.generator, rgb=self.condition.rgb
+        )
+
+    @torch.no_grad()
+    def grid(self, side: int) -> Array:
+        """The percept on a side x side grid, (side, side, F)."""
+        queries = grid_queries(side, side, device=self.folded.device)
+        found = execution.run(self.apm, self.folded[None], queries, ("features",)).features
+        assert found is not None
+        return found[0].float().cpu().reshape(side, side, -1).numpy()
+
+    @torch.no_grad()
+    def cosine(self) -> float:
+        """Of the machine's token with the teacher's."""
+        found = execution.run(self.apm, self.folded[None], None, ("token",)).token
+        assert found is not None
+        return float(F.cosine_similarity(found[0].float(), self.token, dim=0))
+
+
+@torch.no_grad()
+def position_islands(apm: AsynchronousPerceptionMachine, side: int, how: Partition, seed: int) -> Labels:
+    """Islands of the location code alone: the baseline that knows no picture and no training."""
+    queries = grid_queries(side, side, device=apm.feature_head.weight.device)
+    code = apm.location_code(queries).float().cpu().reshape(side, side, -1).numpy()
+    return partition(code, how, seed)
+
+
+# -- one picture -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OverfitOne:
+    """What decides one picture's overfit.
+
+    Attributes:
+        image: path.
+        condition: see the module's text.
+        truth: people's outlines, an npz with `segmentations` or a mask picture of the same size; "" for none.
+        teacher, apm, iterations, points, lr: see `Overfitter`.
+        grid: side of the grid that is looked at.
+        partition: how islands are cut.
+        film: also write `film.gif`.
+    """
+
+    image: str
+    condition: str = "token"
+    truth: str = ""
+    teacher: str = ""
+    apm: str = "apm-small"
+    iterations: int = 80
+    points: int = 16
+    lr: float = 1e-3
+    grid: int = 32
+    partition: str = "kmeans:6"
+    film: bool = False
+    seed: int = 0
+
+
+def read_truth(path: str, image: Image.Image) -> list[Any]:
+    """(H, W) label maps of a file. Raises `InputError` where it cannot be read or has another size."""
+    if not path:
+        return []
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{path}: no such file; give an npz with `segmentations`, or a mask picture")
+    maps = read_npz(file) if file.suffix == ".npz" else read_mask(file)[None]
+    if maps.shape[1:] != (image.height, image.width):
+        h, w = maps.shape[1:]
+        raise InputError(f"{path}: the outlines are {w}x{h} pixels, the picture {image.width}x{image.height}")
+    return list(maps)
+
+
+def relief(grid: Array) -> Array:
+    """A grid without what is the same everywhere, at unit size: what its locations differ by, comparable over looks."""
+    centred = grid - grid.mean((0, 1))
+    return (centred / max(float(centred.std()), 1e-12)).astype(np.float32)
+
+
+def run_overfit(settings: OverfitOne, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
+    """Overfit one picture and its controls, looking every few iterations; last `{"summary": ...}`.
+
+    Written: `curve.png`, `sheet.png` (first and last look, controls, baselines), `summary.json`, `film.gif` if asked.
+
+    Raises:
+        InputError: a wrong request, a picture or outlines that cannot be read.
+    """
+    condition, how = parse_condition(settings.condition), parse_partition(settings.partition)
+    check_grid(settings.grid)
+    image = read_image(settings.image)
+    truths = read_truth(settings.truth, image)
+    name = Path(settings.image).name
+    machine = Overfitter(
+        settings.teacher,
+        settings.apm,
+        settings.iterations,
+        settings.points,
+        settings.lr,
+        [condition],
+        settings.seed,
+        device,
+    )
+    held = {**asdict(settings), "image": name, "truth": Path(settings.truth).name, "teacher": machine.teacher.name}
+    held["contents"] = digest([settings.image, *([settings.truth] if settings.truth else [])])
+    outlines = Outlines(truths) if truths else None
+
+    def judge(labels: Labels) -> dict[str, Any]:
+        if outlines is None:
+            return {}
+        return score(truths, enlarge(labels, image.height, image.width), outlines)
+
+    with RunFolder(out, "grid-overfit", held, extra={"command": command_line()}) as folder:
+        marks = set(every(settings.iterations, FRAMES))
+        final: dict[str, Labels] = {}
+        grids: dict[str, list[Array]] = {}
+        looks: list[dict[str, Any]] = []
+        cuts: list[Labels] = []
+        kinds = ("picture", "shuffled", "noise")
+        for number, kind in enumerate(kinds):
+            run = machine.start(condition, control(image, kind, settings.seed, name), name)
+            grids[kind] = [run.grid(settings.grid)]
+            if kind == "picture":
+                cuts.append(partition(grids[kind][0], how, settings.seed))
+                looks.append({"iteration": 0, "loss": None, "cosine": run.cosine()})
+            for step in run.steps():
+                done = number * settings.iterations + int(step["iteration"])
+                yield {"stage": "overfitting", "done": done, "total": len(kinds) * settings.iterations}
+                if kind == "picture" and int(step["iteration"]) in marks:
+                    grids[kind].append(run.grid(settings.grid))
+                    cuts.append(partition(grids[kind][-1], how, settings.seed))
+                    looks.append({**step, "iteration": int(step["iteration"]), "cosine": run.cosine()})
+            if kind != "picture":
+                grids[kind].append(run.grid(settings.grid))
+            final[kind] = partition(grids[kind][-1], how, settings.seed)
+        for look, grid, labels in zip(looks, grids["picture"], cuts, strict=True):
+            look |= {"neighbour_agreement": neighbour_agreement(grid), **judge(labels)}
+            look |= {f"same_as_{kind}": adjusted_rand(final[kind], labels) for kind in kinds}
+        final["untrained"] = cuts[0]
+        final["position code"] = position_islands(run.apm, settings.grid, how, settings.seed)
+        pixels = area(image, settings.grid, settings.grid)
+        final["colour + position"] = partition(colour_position(pixels), how, settings.seed, cosine=False)
+        result: dict[str, Any] = {"image": name, "condition": condition.name, "teacher": machine.teacher.name}
+        result |= {"iterations": settings.iterations, "cosine": looks[-1]["cosine"], "looks": looks}
+        result["islands"] = {
+            key: {**judge(labels), "same_as_picture": adjusted_rand(final["picture"], labels)}
+            for key, labels in final.items()
+        }
+        from experiments.fields.overfit_figures import curve, film, sheet
+
+        looked = [*grids["picture"][: len(looks)], grids["shuffled"][-1], grids["noise"][-1]]
+        coloured = pca_rgb(*map(relief, looked))
+        curve(result, out / "curve.png")
+        sheet(image, coloured, final, result, truths[0] if truths else None, out / "sheet.png")
+        if settings.film:
+            film(image, coloured[: len(looks)], cuts, looks, out / "film.gif")
+        write_json(out / "summary.json", result)
+        folder.finish()
+    yield {"summary": result}

@@ -1,0 +1,263 @@
+"""Do the islands of a machine overfit on one picture follow the picture, or the positional code?
+
+For every photograph, every way of overfitting and every input - the picture, its patches shuffled, noise - a fresh
+machine with the same random weights is overfit and its islands are cut. Islands that follow the picture agree with
+what people drew in it more than with what people drew in other pictures, and differ from those of the controls.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.fields.overfit import Condition, Overfitter, check_grid, control, parse_condition, position_islands
+from experiments.fields.percepts import area
+from glom.datasets.segmentation import open_segmentation
+from glom.errors import GlomError, InputError, demand_some, lost
+from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.statistics import bootstrap_ci
+from probes.metrics import Outlines, adjusted_rand, score
+from probes.partition import colour_position, enlarge, parse_partition, partition
+
+INPUTS = ("picture", "shuffled", "noise")
+SCORES = ("ari", "nmi", "covering", "covering_best", "boundary_f")
+CONDITIONS = "token,token+patch,token+rgb,token+grid,token+fine,token+fine+patch"
+BASELINES = ("untrained", "position code", "colour + position")
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What decides the study.
+
+    Attributes:
+        data: bsds500 folder, or pictures with masks.
+        conditions: ways of overfitting, see `experiments.fields.overfit.parse_condition`.
+        teacher, apm, iterations, points, lr: as in `OverfitOne`.
+        grid: side of the grids that are cut.
+        partition: how.
+        limit: pictures, the first by name.
+        split: of the data.
+    """
+
+    data: str
+    conditions: tuple[str, ...] = tuple(CONDITIONS.split(","))
+    teacher: str = ""
+    apm: str = "apm-small"
+    iterations: int = 80
+    points: int = 16
+    lr: float = 1e-3
+    grid: int = 32
+    partition: str = "kmeans:6"
+    limit: int = 10
+    split: str = "val"
+    seed: int = 0
+
+
+def run_study(
+    settings: StudySettings, out: Path, resume: bool = False, device: str = "auto"
+) -> Iterator[dict[str, Any]]:
+    """Overfit, cut and score, yielding progress and, last, `{"summary": ...}`; a record a picture, resumable.
+
+    Raises:
+        InputError: a wrong request, or no picture that could be scored.
+    """
+    conditions = [parse_condition(c) for c in settings.conditions]
+    if not conditions or len(set(conditions)) < len(conditions):
+        raise InputError("name at least one way of overfitting, and each once")
+    check_grid(settings.grid)
+    data = open_segmentation(settings.data, settings.split, settings.limit)
+    machine = Overfitter(
+        settings.teacher,
+        settings.apm,
+        settings.iterations,
+        settings.points,
+        settings.lr,
+        conditions,
+        settings.seed,
+        device,
+    )
+    held = {
+        **asdict(settings),
+        "data": data.name,
+        "data_fingerprint": data.fingerprint(),
+        "teacher": machine.teacher.name,
+    }
+    total = len(data.pictures) * len(conditions) * len(INPUTS)
+    share = len(conditions) * len(INPUTS)
+    with RunFolder(out, "overfit-study", held, resume, {"command": command_line()}) as folder:
+        done = {r["id"] for r in folder.records()}
+        yield {"stage": "overfitting", "done": len(done) * share, "total": total}
+        for index, item in enumerate(data.pictures):
+            if item.id in done:
+                continue
+            begun = time.perf_counter()
+            message = ""
+            record: dict[str, Any] = {"id": item.id, "index": index}
+            try:
+                image, maps = item.read()
+            except GlomError as error:
+                message = f"{item.id}: {error}"
+                folder.append({**record, **lost(error)})
+                done.add(item.id)
+                yield {"stage": "overfitting", "done": len(done) * share, "total": total, "message": message}
+                continue
+            islands: dict[str, Any] = {}
+            how, side = parse_partition(settings.partition), settings.grid
+            step = 0
+            for condition in conditions:
+                for kind in INPUTS:
+                    shown = control(image, kind, settings.seed, item.id)
+                    run = machine.start(condition, shown, item.id)
+                    if condition == conditions[0] and kind == "picture":
+                        islands["untrained"] = partition(run.grid(side), how, settings.seed)
+                    for _ in run.steps():
+                        pass
+                    islands[f"{condition.name}/{kind}"] = partition(run.grid(side), how, settings.seed)
+                    record.setdefault("cosine", {})[f"{condition.name}/{kind}"] = round(run.cosine(), 6)
+                    step += 1
+                    yield {"stage": "overfitting", "done": len(done) * share + step, "total": total}
+            islands["position code"] = position_islands(run.apm, side, how, settings.seed)
+            islands["colour + position"] = partition(
+                colour_position(area(image, side, side)), how, settings.seed, cosine=False
+            )
+            truths = list(maps)
+            outlines = Outlines(truths)
+            record["scores"] = {
+                key: score(truths, enlarge(labels, *truths[0].shape), outlines, item.background)
+                for key, labels in islands.items()
+            }
+            record["islands"] = {key: labels.ravel().tolist() for key, labels in islands.items()}
+            record["truths"] = [enlarge(_small(t, side), side, side).ravel().tolist() for t in truths]
+            folder.append({**record, "status": "ok"}, time.perf_counter() - begun)
+            done.add(item.id)
+        result = summarise(folder.records(), conditions)
+        demand_some(folder.records(), f"pictures of {data.name}")
+        write_json(out / "summary.json", result)
+        draw(result, out / "study.png")
+        folder.finish()
+    yield {"summary": result}
+
+
+def _small(labels: Any, side: int) -> Any:
+    """A label map at side x side, each cell under the label of its middle."""
+    h, w = labels.shape
+    rows, columns = ((np.arange(side) + 0.5) * h / side).astype(int), ((np.arange(side) + 0.5) * w / side).astype(int)
+    return labels[rows][:, columns]
+
+
+def summarise(records: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> dict[str, Any]:
+    """A row a condition and a row a baseline: means over pictures, 95 % intervals, and what answers the question.
+
+    specific: ARI with the picture's own outlines minus the mean ARI with all the other pictures' outlines, both on the
+    small grid; zero for islands that know nothing of the picture.
+    same_as_noise, same_as_shuffled: ARI of the picture's islands with its controls' (same weights).
+    other_pictures: mean ARI with the islands of the other pictures under the same condition (other weights).
+    minus_*: ARI with the outlines, minus the baseline's or the control's, paired by picture.
+    follows: "picture" where the interval of `specific` lies above zero and that of the gain over position code, too;
+    "position" where `specific` is not told from zero; else "partly". None where one of the intervals does not exist:
+    a single picture has no other one's outlines to be compared with.
+    """
+    rows = [r for r in records if r["status"] == "ok"]
+    result: dict[str, Any] = {"n": len(rows), "skipped": len(records) - len(rows), "rows": []}
+    keys = [(c.name, f"{c.name}/picture") for c in conditions] + [(b, b) for b in BASELINES]
+    for name, key in keys:
+        row: dict[str, Any] = {"name": name, "baseline": name == key}
+        for measure in SCORES:
+            row[measure] = _mean([r["scores"][key][measure] for r in rows])
+        row["specific"] = _mean([_specific(rows, i, key) for i in range(len(rows))])
+        row["other_pictures"] = _mean([_others(rows, i, key) for i in range(len(rows))])
+        if name != key:
+            for kind in INPUTS[1:]:
+                same = [_agree(r["islands"][key], r["islands"][f"{name}/{kind}"]) for r in rows]
+                row[f"same_as_{kind}"] = _mean(same)
+                row[f"minus_{kind}"] = _gain(rows, key, f"{name}/{kind}")
+            for other in BASELINES:
+                row[f"minus_{other.replace(' + ', '_').replace(' ', '_')}"] = _gain(rows, key, other)
+            row["cosine"] = float(np.mean([r["cosine"][key] for r in rows])) if rows else None
+            row["follows"] = _verdict(row) if rows else None
+        result["rows"].append(row)
+    return result
+
+
+def _verdict(row: Mapping[str, Any]) -> str | None:
+    specific, gain = (row[key]["ci95"][0] for key in ("specific", "minus_position_code"))
+    if not (math.isfinite(specific) and math.isfinite(gain)):
+        return None
+    if specific <= 0:
+        return "position"
+    return "picture" if gain > 0 else "partly"
+
+
+def _agree(a: Sequence[int], b: Sequence[int]) -> float:
+    return adjusted_rand(np.array(a)[None], np.array(b)[None])
+
+
+def _specific(rows: Sequence[Mapping[str, Any]], i: int, key: str) -> float:
+    mine = rows[i]["islands"][key]
+
+    def with_outlines(j: int) -> float:
+        return float(np.mean([_agree(truth, mine) for truth in rows[j]["truths"]]))
+
+    others = [with_outlines(j) for j in range(len(rows)) if j != i]
+    return with_outlines(i) - float(np.mean(others)) if others else float("nan")
+
+
+def _others(rows: Sequence[Mapping[str, Any]], i: int, key: str) -> float:
+    mine = rows[i]["islands"][key]
+    found = [_agree(r["islands"][key], mine) for j, r in enumerate(rows) if j != i]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _gain(rows: Sequence[Mapping[str, Any]], first: str, second: str) -> dict[str, Any]:
+    return _mean([r["scores"][first]["ari"] - r["scores"][second]["ari"] for r in rows])
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any]:
+    known = [v for v in values if v == v]
+    if not known:
+        return {"mean": None, "ci95": [float("nan")] * 2}
+    return {"mean": float(np.mean(known)), "ci95": list(bootstrap_ci(known))}
+
+
+def draw(result: Mapping[str, Any], path: Path) -> Path:
+    """A row a condition: ARI with the outlines, how specific the islands are, and how alike those of the controls."""
+    from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, plain_all, save
+
+    rows = result["rows"]
+    figure, axes = new_figure(12.2, 1.4 + 0.32 * len(rows), 1, 3, sharey=True)
+    y = np.arange(len(rows))[::-1]
+    left, middle, right = axes[0]
+    for axis, key, title in (
+        (left, "ari", "ARI with people's outlines"),
+        (middle, "specific", "own outlines minus other pictures'"),
+    ):
+        for place, row in zip(y, rows, strict=True):
+            mean = row[key]["mean"]
+            if mean is None:
+                continue
+            low, high = row[key]["ci95"]
+            colour = GREY if row["baseline"] else APM
+            axis.errorbar([mean], [place], xerr=[[mean - low], [high - mean]], fmt="o", ms=5, color=colour, capsize=3)
+        axis.set_title(plain(title), fontsize=9.5)
+        axis.axvline(0, color=GREY, lw=0.8)
+    for key, colour, mark, label in (
+        ("same_as_noise", TEACHER, "o", "noise instead of the picture"),
+        ("same_as_shuffled", "#009e73", "s", "its patches shuffled"),
+        ("other_pictures", GREY, "D", "other pictures"),
+    ):
+        known = [(row[key]["mean"], place) for place, row in zip(y, rows, strict=True) if key in row]
+        known = [(x, place) for x, place in known if x is not None]
+        if known:
+            right.plot(*zip(*known, strict=True), mark, color=colour, ms=5, label=plain(label))
+    right.set_title("ARI with the islands of ...", fontsize=9.5)
+    right.axvline(0, color=GREY, lw=0.8)
+    right.set_xlim(-0.05, 1.05)
+    right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    left.set_yticks(y, plain_all([r["name"] for r in rows]), fontsize=9)
+    return save(figure, path)

@@ -1,0 +1,1 @@
+"""What each part of folding buys: the ablation."""

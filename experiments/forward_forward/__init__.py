@@ -1,0 +1,1 @@
+"""Forward-forward networks: trained, tested, their goodness and islands."""

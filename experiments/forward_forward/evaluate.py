@@ -1,0 +1,106 @@
+"""What a trained forward-forward network gets wrong on the test set, and the record that is published of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from glom.datasets.registry import dataset_names
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.forward_forward.checkpoint import CHECKPOINT, error_rates, load_checkpoint, restore
+from glom.forward_forward.pictures import check_fit, read_pictures
+from glom.forward_forward.scaling import Scaling
+from glom.runs.artifacts import public_name, read_json, write_json
+from glom.teachers.asked import Asked
+from glom.teachers.known import Known
+
+
+def known_of(folder: Path, state: dict[str, Any]) -> Known:
+    """What a run folder's network was trained on, of its checkpoint."""
+    channels, height, width = state["shape"]
+    classes, size = tuple(state["classes"]), min(height, width)
+    return Known(public_name(str(folder)), lambda: classes, folder.name, channels == 3, size, 3 * size)
+
+
+def evaluate(
+    folder: Path,
+    data: str,
+    data_root: Path | None = None,
+    device: str = "auto",
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Errors on the test set, in percent, of what a run folder holds.
+
+    Args:
+        data, data_root: see `glom.forward_forward.pictures.read_pictures`.
+        limit: at most so many test pictures.
+
+    Raises:
+        InputError: no checkpoint, or test pictures of another shape or other classes.
+    """
+    place = resolve_device(device)
+    learner, twin, state = restore(folder, place)
+    pictures = read_pictures(data, "test", data_root, limit=limit)
+    check_fit(pictures, state["shape"], state["classes"], f"{folder} was trained on")
+    asked = Asked(f"{pictures.name}/test", len(pictures.labels), pictures.classes, str(folder)).say()
+    scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
+    images, labels = scaling(pictures.images, learner.dtype, place), pictures.labels.to(place)
+    errors = error_rates(learner, images, labels)
+    baseline = error_rates(twin, images, labels)["backprop"] if twin is not None else None
+    seconds = {
+        stage: [r["seconds"] for r in state["history"] if r["stage"] == stage]
+        for stage in ("forward-forward", "backprop")
+    }
+    return {
+        "test_error": next(iter(errors.values())),
+        "baseline_test_error": baseline,
+        "epochs": state["epoch"],
+        "seconds_per_epoch": _mean(seconds["forward-forward"]),
+        "readouts": errors,
+        "baseline_epochs": state["twin_epoch"],
+        "baseline_seconds_per_epoch": _mean(seconds["backprop"]),
+        "complete": state["epoch"] == learner.settings.epochs,
+        "test_pictures": len(labels),
+        **asked.kept(),
+    }
+
+
+def _mean(values: list[float]) -> float | None:
+    return round(sum(values) / len(values), 3) if values else None
+
+
+def data_of(folder: Path, data_root: Path | None = None) -> str:
+    """The name of the data a run folder was trained on.
+
+    Of a folder of pictures the last name alone is kept, since records leave the machine: it is found again in
+    `data_root`, or where the program is run.
+
+    Raises:
+        InputError: `folder` holds no run, or one on a folder that is not found so.
+    """
+    held = read_json(folder / "manifest.json").get("settings", {})
+    if "data" not in held:
+        raise InputError(f"{folder} is no run of apm ff train")
+    name = str(held["data"])
+    known = name in {info.name for info in dataset_names()}
+    if data_root is None and not known and not Path(name).is_dir():
+        raise InputError(f"{folder} was trained on a folder '{name}', whose place is not kept; name it: --data FOLDER")
+    return name
+
+
+def write_record(folder: Path, result: dict[str, Any], path: Path) -> None:
+    """What is published of a run: the result, the settings, every epoch, the machine and the command.
+
+    Raises:
+        InputError: `folder` holds no run. RunError: the file cannot be written.
+    """
+    manifest = read_json(folder / "manifest.json")
+    history = load_checkpoint(folder / CHECKPOINT)["history"]
+    curve = [{k: v for k, v in r.items() if k != "id"} for r in history]
+    kept = {k: manifest.get(k) for k in ("command", "settings", "machine", "versions")}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
+    write_json(path, {"experiment": "ff", "result": result, **kept, "curve": curve})

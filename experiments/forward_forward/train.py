@@ -1,0 +1,259 @@
+"""Training a forward-forward network, and its backpropagation twin: checkpoints, exact resumption, one result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.forward_forward.evaluate import evaluate
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.forward_forward import FFSettings, Learner
+from glom.forward_forward.checkpoint import CHECKPOINT, error_rates, load_checkpoint
+from glom.forward_forward.epochs import Epoch, Step, run_epoch
+from glom.forward_forward.pictures import check_fit, read_pictures
+from glom.forward_forward.scaling import Scaling
+from glom.forward_forward.twin import Twin
+from glom.runs.artifacts import RunFolder, public_command, read_json, write_json
+from glom.runs.saving import save_state
+from glom.teachers.asked import Asked
+
+TWIN = ("baseline_epochs", "baseline_lr")  # settings of the twin alone
+
+
+@dataclass(frozen=True)
+class FFRequest:
+    """A training: what on, and how.
+
+    Attributes:
+        data: see `glom.forward_forward.pictures.read_pictures`.
+        settings: of network and learning.
+        limit: at most so many training pictures; None for all.
+        data_root, device: where the data lie and the network lives; they decide nothing.
+    """
+
+    data: str
+    settings: FFSettings
+    limit: int | None = None
+    data_root: Path | None = None
+    device: str = "auto"
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Training pictures ready to learn from, and those held out; the whole split's names, files and fingerprint."""
+
+    images: Tensor
+    labels: Tensor
+    held_images: Tensor
+    held_labels: Tensor
+    scaling: Scaling
+    name: str
+    classes: tuple[str, ...]
+    files: frozenset[Path]
+    fingerprint: str
+
+
+def load(request: FFRequest, device: torch.device) -> Loaded:
+    """Read the training split onto the device; the last `holdout` of a shuffle by the seed are kept out.
+
+    Raises:
+        InputError: no such data, or too few pictures to learn from.
+    """
+    pictures = read_pictures(request.data, "train", request.data_root, request.download, request.limit)
+    settings = request.settings
+    if settings.holdout >= len(pictures.images):
+        raise InputError(f"holdout {settings.holdout} leaves none of the {len(pictures.images)} training pictures")
+    if settings.mode == "unsupervised" and len(pictures.images) - settings.holdout < 2:
+        raise InputError("unsupervised negatives are made of two pictures; only one is left to train on")
+    scaling = Scaling.of(pictures.images)
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    images, labels = scaling(pictures.images, dtype, device), pictures.labels.to(device)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(settings.seed)).to(device)
+    kept = order[: len(order) - settings.holdout] if settings.holdout else slice(None)
+    out = order[len(order) - settings.holdout :]
+    return Loaded(
+        images[kept],
+        labels[kept],
+        images[out],
+        labels[out],
+        scaling,
+        pictures.name,
+        pictures.classes,
+        pictures.files,
+        pictures.fingerprint(),
+    )
+
+
+def check_test_split(request: FFRequest, data: Loaded) -> None:
+    """See before the training that the test set, which is read last, is there and can be asked about.
+
+    Raises:
+        InputError: no test split, one of other classes or another size, or one with pictures that are trained on.
+    """
+    pictures = read_pictures(request.data, "test", request.data_root, request.download)
+    shared = pictures.files & data.files
+    if shared:
+        raise InputError(
+            f"{request.data}: {len(shared)} of the test pictures are training pictures; a folder needs train/ and test/"
+        )
+    check_fit(pictures, data.images.shape[1:], data.classes, "test split: the training split has")
+
+
+def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[str, Any]]:
+    """Train; the folder then holds `checkpoint.pt`, the error of each epoch, and `result.json` (the test set, once).
+
+    Yields:
+        `{"stage": "forward-forward" | "backprop", "done", "total", "note", "message"}` while it goes on, and last
+        `{"result": ...}`.
+
+    Raises:
+        InputError: the request or the data are wrong, or `out` holds another training.
+        RunError: a goodness diverged; the checkpoint of the last good epoch is kept.
+    """
+    device = resolve_device(request.device)
+    settings = request.settings
+    data = load(request, device)
+    shape = tuple(data.images.shape[1:])
+    learner = Learner((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
+    check_test_split(request, data)
+    held = _held(request, data, out, resume)
+    asked = Asked(f"{data.name}/train", len(data.labels) + len(data.held_labels), data.classes).say()
+    extra = {"command": public_command(), "classes": list(data.classes), "asked": asked.record()}
+    with RunFolder(out, "ff", held, resume, extra) as folder:
+        state = _begin(out, settings, data)
+        if state["network"] is not None:
+            learner.load(state["network"])
+        _complete_lines(folder, state["history"])
+        for message in folder.warnings:
+            yield {"stage": "forward-forward", "done": state["epoch"], "total": settings.epochs, "message": message}
+
+        def step(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
+            return learner.learn(x, y, settings.rate_share(state["epoch"]), g)
+
+        yield from _epochs("forward-forward", learner, step, data, settings, state, folder)
+        if settings.baseline:
+            twin = Twin((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
+            if state["twin"] is not None:
+                twin.load(state["twin"])
+            else:
+                _settle_twin(folder, state, settings)
+
+            def back(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
+                return twin.learn(x, y, twin.share(state["twin_epoch"]), g), None
+
+            yield from _epochs("backprop", twin, back, data, settings, state, folder)
+        result = evaluate(out, request.data, request.data_root, request.device)
+        write_json(out / "result.json", result)
+        folder.finish(result={k: result[k] for k in ("test_error", "baseline_test_error", "epochs")})
+        yield {"result": result}
+
+
+def _held(request: FFRequest, data: Loaded, out: Path, resume: bool) -> dict[str, Any]:
+    """What must match for `out` to be gone on with.
+
+    The twin is a stage that may follow later and changes nothing before it. So whether there is to be one never
+    counts, and its own settings only where it is asked for and there is one already; until then, those that a folder
+    may hold match themselves.
+    """
+    held = {"data": Path(request.data).name, **asdict(request.settings), "limit": request.limit}
+    held["data_sha256"] = data.fingerprint
+    del held["baseline"]
+    checkpoint, manifest = out / CHECKPOINT, out / "manifest.json"
+    asked = resume and request.settings.baseline and checkpoint.is_file()
+    if asked and load_checkpoint(checkpoint)["twin"] is not None:
+        return held
+    written = read_json(manifest).get("settings", {}) if manifest.is_file() else {}
+    return {k: v for k, v in held.items() if k not in TWIN} | {k: written[k] for k in TWIN if k in written}
+
+
+def _settle_twin(folder: RunFolder, state: dict[str, Any], settings: FFSettings) -> None:
+    """Write down, before its first epoch, what the twin is trained with."""
+    chosen = {k: v for k, v in asdict(settings).items() if k in TWIN}
+    state["settings"] |= chosen | {"baseline": True}
+    folder.manifest["settings"] |= chosen
+    folder.finish("running")  # on the disk now: a kill may come before the end
+
+
+def _begin(out: Path, settings: FFSettings, data: Loaded) -> dict[str, Any]:
+    if (out / CHECKPOINT).is_file():
+        return load_checkpoint(out / CHECKPOINT)
+    return {
+        "settings": asdict(settings),
+        "classes": list(data.classes),
+        "shape": list(data.images.shape[1:]),
+        "scaling": {"mean": list(data.scaling.mean), "std": list(data.scaling.std)},
+        "network": None,
+        "twin": None,
+        "epoch": 0,
+        "twin_epoch": 0,
+        "history": [],
+    }
+
+
+def _complete_lines(folder: RunFolder, history: list[dict[str, Any]]) -> None:
+    """Write what a kill between a checkpoint and its line left out."""
+    written = {record["id"] for record in folder.records()}
+    for record in history:
+        if record["id"] not in written:
+            folder.append({k: v for k, v in record.items() if k != "seconds"}, record["seconds"])
+
+
+def _epochs(
+    stage: str,
+    learner: Learner | Twin,
+    step: Step,
+    data: Loaded,
+    settings: FFSettings,
+    state: dict[str, Any],
+    folder: RunFolder,
+) -> Iterator[dict[str, Any]]:
+    """The epochs that are left, each with random numbers of its own, so that a resumed run is the uninterrupted one."""
+    twin = isinstance(learner, Twin)
+    total, key, part = (
+        (settings.baseline_epochs, "twin_epoch", "twin") if twin else (settings.epochs, "epoch", "network")
+    )
+    for epoch in range(state[key], total):
+        begun = time.perf_counter()
+        work = run_epoch(learner, step, data.images, data.labels, settings, epoch, stage)
+        done = yield from _told(work, stage, epoch, total, _note(state, stage))
+        record: dict[str, Any] = {"id": f"{stage}-{epoch + 1}", "stage": stage, "epoch": epoch + 1}
+        record["train_error"] = round(100 * done.wrong / len(data.labels), 4)
+        if done.squares is not None:
+            record["mean_square"] = [[round(v, 4) for v in pair] for pair in done.squares.tolist()]
+        seconds = time.perf_counter() - begun
+        if len(data.held_labels):
+            record["held_out_error"] = error_rates(learner, data.held_images, data.held_labels)
+        state["history"].append({**record, "seconds": round(seconds, 3)})
+        state[part], state[key] = learner.state(), epoch + 1
+        save_state(folder.path / CHECKPOINT, state)
+        folder.append(record, seconds)
+        yield {"stage": stage, "done": epoch + 1, "total": total, "note": _note(state, stage)}
+
+
+def _told(
+    work: Generator[float, None, Epoch], stage: str, epoch: int, total: int, note: str
+) -> Generator[dict[str, Any], None, Epoch]:
+    """An epoch's progress as events."""
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as end:
+            return end.value
+        yield {"stage": stage, "done": epoch + share, "total": total, "note": note}
+
+
+def _note(state: dict[str, Any], stage: str) -> str:
+    """The last epoch's error in a few words."""
+    last = next((r for r in reversed(state["history"]) if r["stage"] == stage), None)
+    if last is None:
+        return ""
+    held = last.get("held_out_error")
+    return f"held out {next(iter(held.values())):.2f} %" if held else f"training {last['train_error']:.2f} %"

@@ -1,0 +1,1 @@
+"""Islands of agreement in every layer of a backbone, as colours and as numbers."""

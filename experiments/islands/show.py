@@ -1,0 +1,229 @@
+"""Islands of a picture, layer by layer: a sheet, a page to explore, and on request the raw grids."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from glom.backbones.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
+from glom.colours import Array
+from glom.datasets.reading import read_image
+from glom.errors import GlomError, InputError, demand_some, lost
+from glom.runs.artifacts import RunFolder, command_line, disk_error, write_json
+from glom.runs.files import file_stem, replacing, write_text
+from probes.agreement import at_most
+from probes.figures.islands import island_sheet, page_layer
+from probes.reduction import METHODS, PERPLEXITY, default_cache, reduce_rgb, relative
+
+PAGE_BYTES = 2_400_000  # of quantised features a page; its base64 and colours keep the whole under 5 MB
+MAX_GRID = 128
+
+
+@dataclass(frozen=True)
+class ShowSettings:
+    """What is shown.
+
+    Attributes:
+        images: paths.
+        backbone: "" for the default.
+        layers: `all`, `first,last`, or numbers.
+        reduce: "tsne", "umap" or "pca".
+        joint: one colour code for all layers and pictures; layers then meet through their cosines with common anchors.
+        exact: scikit-learn's t-SNE on all points.
+        frames, size: of the boring video; 0 for the backbone's own.
+        grid: side above which grids are averaged down before they are reduced and shown.
+        save_grids: also write the raw grids, as (T', h, w, D), at their own size.
+        cache: keep embeddings in the user's cache.
+    """
+
+    images: tuple[str, ...]
+    backbone: str = ""
+    layers: str = "all"
+    reduce: str = "tsne"
+    joint: bool = False
+    exact: bool = False
+    frames: int = 0
+    size: int = 0
+    grid: int = 56
+    save_grids: bool = False
+    cache: bool = True
+    seed: int = 0
+
+
+@dataclass
+class Shown:
+    """One picture that could be read: its name in the run folder, pixels, a grid for each layer, what to say of it."""
+
+    path: str
+    stem: str
+    image: Image.Image
+    grids: list[Array]
+
+    @property
+    def note(self) -> str:
+        """A sentence where the picture is one colour all over, else nothing."""
+        pixels = np.asarray(self.image)
+        if not (pixels == pixels[0, 0]).all():
+            return ""
+        return "one colour all over: one island; what its layers still tell apart is the frame's border"
+
+
+def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
+    """Write sheets and pages, yielding `{"stage", "done", "total", "message"}` and, last, `{"result": ...}`.
+
+    A picture that cannot be read or is too small is said in one line and passed over.
+
+    Raises:
+        InputError: the request is wrong, or no picture at all could be shown.
+    """
+    if settings.reduce not in METHODS:
+        raise InputError(f"--reduce must be {', '.join(METHODS)}, got '{settings.reduce}'")
+    if not 2 <= settings.grid <= MAX_GRID:
+        raise InputError(f"--grid must be 2 to {MAX_GRID}, got {settings.grid}")
+    name, note = (settings.backbone, "") if settings.backbone else default_backbone()
+    backbone = load_backbone(name, device)
+    layers = select_layers(backbone, settings.layers)
+    frames, size = settings.frames or backbone.frames, settings.size or backbone.view
+    notes = [*([note] if note else []), *backbone.fit(frames, size)]
+    held = {**asdict(settings), "images": [Path(p).name for p in settings.images], "backbone": name}
+    held |= {"frames": frames, "size": size, "cache": None}
+    begun = time.perf_counter()
+    failed: list[dict[str, str]] = []
+    with RunFolder(out, "islands-show", held, extra={"command": command_line(), "notes": notes}) as folder:
+        shown: list[Shown] = []
+        for done, path in enumerate(settings.images, 1):
+            message = ""
+            try:
+                item = _look(path, backbone, layers, (frames, size), settings, out, [s.stem for s in shown])
+                shown.append(item)
+                message = f"{Path(path).name}: {item.note}" if item.note else ""
+            except GlomError as error:
+                failed.append({"image": path, **lost(error)})
+                message = f"skipped: {error}"
+            said = "\n".join([*(notes if done == 1 else []), *([message] if message else [])])
+            yield {"stage": "watching", "done": done, "total": len(settings.images), "message": said}
+        demand_some([*({"status": "ok"} for _ in shown), *failed], "pictures")
+        coloured: list[list[Array]] = []
+        for colours in _colours(shown, settings):
+            coloured.append(colours)
+            message = _few_points(shown[0], layers, len(coloured) - 1, settings)
+            total = 1 if settings.joint else len(layers)
+            yield {"stage": "reducing", "done": len(coloured), "total": total, "message": message}
+        by_layer = coloured if not settings.joint else _split(coloured[0], len(layers), len(shown))
+        pictures = []
+        for number, item in enumerate(shown):
+            panels = [by_layer[position][number] for position in range(len(layers))]
+            if item.note:  # t-SNE and the scaling would blow the border up to a rainbow
+                panels = [np.full_like(panel, 0.5) for panel in panels]
+            names = [f"layer {i}: {backbone.layers[i][0]}" for i in layers]
+            pictures.append(_write(item, names, panels, backbone, notes, settings, out))
+            yield {"stage": "drawing", "done": number + 1, "total": len(shown)}
+        result = {
+            "backbone": name,
+            "what": backbone.what,
+            "notes": notes,
+            "layers": layers,
+            "pictures": pictures,
+            "skipped": failed,
+            "seconds": round(time.perf_counter() - begun, 3),
+        }
+        write_json(out / "show.json", result)
+        folder.finish()
+    yield {"result": result}
+
+
+def _look(
+    path: str,
+    backbone: Backbone,
+    layers: list[int],
+    view: tuple[int, int],
+    settings: ShowSettings,
+    out: Path,
+    taken: list[str],
+) -> Shown:
+    image = read_image(path)
+    grids = feature_grids(backbone, clip_for(backbone, image, *view), layers)
+    stem = file_stem(path, taken)
+    if settings.save_grids:
+        names = {f"layer_{i}": grid.numpy() for i, grid in grids.items()}
+        with replacing(out / f"{stem}.npz") as file:
+            np.savez_compressed(file, **names)  # type: ignore[arg-type]
+    return Shown(path, stem, image, [at_most(grids[i].mean(0).numpy(), settings.grid) for i in layers])
+
+
+def _colours(shown: list[Shown], settings: ShowSettings) -> Iterator[list[Array]]:
+    """A layer's colours for all pictures at a time; under `joint`, all layers' at once, layer by layer."""
+    cache = default_cache() if settings.cache else None
+    options: dict[str, Any] = {"seed": settings.seed, "cache_dir": cache, "exact": settings.exact}
+    if settings.joint:
+        relatives = [relative(item.grids) for item in shown]
+        grids = [relatives[p][layer] for layer in range(len(shown[0].grids)) for p in range(len(shown))]
+        yield reduce_rgb(grids, settings.reduce, True, **options)
+        return
+    for layer in range(len(shown[0].grids)):
+        yield reduce_rgb([item.grids[layer] for item in shown], settings.reduce, False, **options)
+
+
+def _few_points(first: Shown, layers: list[int], position: int, settings: ShowSettings) -> str:
+    """The sentence about a layer with fewer locations than t-SNE's neighbourhoods ask for, else nothing."""
+    if settings.joint or settings.reduce != "tsne":
+        return ""
+    count = first.grids[position].shape[0] * first.grids[position].shape[1]
+    if count > 3 * PERPLEXITY:
+        return ""
+    return (
+        f"layer {layers[position]}: {count} locations are few for t-SNE's perplexity of {PERPLEXITY:g}; it is lowered"
+    )
+
+
+def _split(flat: list[Array], layers: int, pictures: int) -> list[list[Array]]:
+    return [flat[i * pictures : (i + 1) * pictures] for i in range(layers)]
+
+
+def _write(
+    item: Shown,
+    names: list[str],
+    panels: list[Array],
+    backbone: Backbone,
+    notes: list[str],
+    settings: ShowSettings,
+    out: Path,
+) -> dict[str, str]:
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    sheet, page = out / f"{item.stem}.png", out / f"{item.stem}.html"
+    locations = sum(g.shape[0] * g.shape[1] for g in item.grids)
+    width = max(2, min(64, PAGE_BYTES // max(locations, 1)))
+    parts = [page_layer(n, g, c, width) for n, g, c in zip(names, item.grids, panels, strict=True)]
+    small = item.image.copy()
+    small.thumbnail((640, 640))
+    facts = [("picture", Path(item.path).name), ("backbone", f"{backbone.name} ({backbone.what})")]
+    facts += [("colours", f"{settings.reduce}, {'one code for all layers' if settings.joint else 'layer by layer'}")]
+    facts += [("note", n) for n in [*notes, item.note] if n] + [("command", command_line())]
+    template = Environment(loader=PackageLoader("experiments"), autoescape=select_autoescape(["j2", "html"]))
+    html = template.get_template("islands.html.j2").render(
+        title=Path(item.path).name, picture=_jpeg(small), w=small.width, h=small.height, layers=parts, facts=facts
+    )
+    try:
+        island_sheet(
+            item.image, list(zip(names, panels, strict=True)), sheet, f"{Path(item.path).name}, {backbone.name}"
+        )
+        write_text(page, html)
+    except OSError as error:
+        raise disk_error(error, out) from error
+    return {"image": item.path, "sheet": sheet.name, "page": page.name}
+
+
+def _jpeg(image: Image.Image) -> str:
+    import io
+
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

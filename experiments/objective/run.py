@@ -1,0 +1,196 @@
+"""The objective study: every candidate on one half of the pictures, the best of them once on the other half.
+
+DIR/results.jsonl         a line a picture and condition: the class every candidate gave (the selection half)
+DIR/select.json, .png     differences from the teacher, corrected for how many were tried
+DIR/confirm/              the chosen ones on the other half
+DIR/confirm.json, .png    written once
+DIR/tokens/               what the teachers said, for a run that is resumed
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.objective.candidates import CANDIDATES, TEACHER, answers, available
+from experiments.objective.encode import Block, Case, Second, blocks_of, second_teacher
+from experiments.objective.report import choose, draw, summarise
+from experiments.objective.settings import CONFIRM, SELECT, ObjectiveSettings, conditions_of, half_of
+from experiments.objective.trials import Seen
+from glom.adaptation.settings import settings_for
+from glom.apm import AsynchronousPerceptionMachine
+from glom.datasets.base import ImageDataset
+from glom.datasets.registry import open_dataset
+from glom.errors import InputError
+from glom.methods.trained import trained_machine
+from glom.runs.artifacts import RunFolder, command_line, read_json, write_json
+from glom.teachers.asked import asked_of
+from glom.teachers.base import ZeroShotHead
+from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.registry import load_teacher
+from glom.teachers.zero_shot import choose_templates
+from glom.weights import state_sha256
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Everything a half needs, opened and checked before the first picture."""
+
+    dataset: ImageDataset
+    teacher: FrozenTeacher
+    head: ZeroShotHead
+    second: Second | None
+    prior: AsynchronousPerceptionMachine | None
+
+    def held(self, settings: ObjectiveSettings, half: str) -> dict[str, Any]:
+        """What a resumed run must match."""
+        found = {**asdict(settings), "half": half, "data_fingerprint": self.dataset.fingerprint()}
+        prior = None if self.prior is None else state_sha256(self.prior.state_dict(), "apm", "fp32")
+        return found | {"teacher_fingerprint": self.teacher.fingerprint, "prior_fingerprint": prior}
+
+
+def prepare(settings: ObjectiveSettings) -> Ready:
+    """Open data and teacher.
+
+    Raises:
+        InputError: samples without labels, a teacher whose grid is not as wide as its token, no class names.
+    """
+    dataset = open_dataset(settings.data, split="test")
+    if any(s.label is None for s in dataset.samples):
+        raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
+    teacher = load_teacher(settings.teacher, device="cpu")
+    assert isinstance(teacher, FrozenTeacher)
+    blank = torch.zeros(1, 3, teacher.image_size, teacher.image_size)
+    if not teacher.has_grid or teacher.grid(blank).shape[-1] != teacher.width:
+        raise InputError(f"{teacher.name} has no grid as wide as its token, which half of the candidates need")
+    classes = dataset.classes or teacher.classes
+    if classes is None:
+        raise InputError(f"{dataset.name} has no class names")
+    asked_of(dataset, classes, teacher.name).say()
+    head = teacher.zero_shot_head(classes, choose_templates("simple"))
+    return Ready(dataset, teacher, head, second_teacher(classes), trained_machine(teacher))
+
+
+def cases_of(dataset: ImageDataset, settings: ObjectiveSettings, half: str, limit: int) -> list[Case]:
+    """The half's pictures under their conditions. Raises `InputError` where the half is empty."""
+    ids = [s.id for s in dataset.samples if half_of(s.id) == half]
+    if not ids:
+        raise InputError(f"{dataset.name} is too small to be halved: it has {len(dataset)} pictures")
+    own = dataset.select(ids)
+    own = own.limit(limit) if limit else own
+    return [Case(s, c) for s in own.samples for c in conditions_of(s.id, settings)]
+
+
+def run_select(settings: ObjectiveSettings, out: Path, resume: bool = False) -> Iterator[dict[str, Any]]:
+    """Every candidate on the selection half; events `{"stage", "done", "total"}`, last `{"summary": ...}`.
+
+    Raises:
+        InputError: a wrong request, or not one readable picture. RunError: the disk is full.
+    """
+    ready = prepare(settings)
+    tried = available(ready.second, ready.prior)
+    left_out = [c.name for c in CANDIDATES.values() if c not in tried]
+    cases = cases_of(ready.dataset, settings, SELECT, settings.limit)
+    names = [c.name for c in tried]
+    extra = {"command": command_line(), "candidates": names, "left_out": left_out, "data_spec": settings.data}
+    held = {**ready.held(settings, SELECT), "tried": names}
+    with RunFolder(out, "objective-select", held, resume, extra) as folder:
+        yield from _run_half(folder, cases, names, settings, ready)
+        result = summarise(folder.records(), tried) | {"settings": _public(settings), "left_out": left_out}
+        result |= {k: v for k, v in held.items() if k.endswith("fingerprint")}
+        write_json(out / "select.json", result)
+        draw(result, None, out / "select.png")
+        folder.finish()
+    yield {"summary": result}
+
+
+def run_confirm(out: Path, top: int = 2, limit: int = 0, resume: bool = False) -> Iterator[dict[str, Any]]:
+    """The `top` best of each kind, and their controls, once, on the other half; events as `run_select`'s.
+
+    Args:
+        out: the folder of a complete selection.
+        limit: pictures of the half at most; 0: all.
+        resume: go on with a confirmation that was stopped. One that is complete is never done again.
+
+    Raises:
+        InputError: no complete selection there, or it has been confirmed already.
+    """
+    if top < 1 or limit < 0:
+        raise InputError(f"--top must be at least 1 and --limit not negative, got {top} and {limit}")
+    if (out / "confirm.json").exists():
+        raise InputError(f"{out} has been confirmed already, and that is done once; read {out / 'confirm.json'}")
+    manifest = read_json(out / "manifest.json")
+    if manifest.get("kind") != "objective-select" or manifest.get("status") != "complete":
+        raise InputError(f"{out} holds no complete selection; run `apm ablate objective select --out {out}` first")
+    held = manifest["settings"]
+    if "corrupt" not in held:
+        raise InputError(f"{out} was selected when corruptions had other strengths; select again, with another --out")
+    kept: dict[str, Any] = {
+        k: tuple(held[k]) if isinstance(held[k], list) else held[k] for k in asdict(ObjectiveSettings())
+    }
+    settings = ObjectiveSettings(**kept)
+    selection = read_json(out / "select.json")
+    chosen = choose(selection, top)
+    controls = [c for n in chosen for c in CANDIDATES[n].controls if c != TEACHER]
+    names = list(dict.fromkeys([*chosen, *controls]))
+    ready = prepare(settings)
+    for what, now in ready.held(settings, SELECT).items():
+        if what.endswith("fingerprint") and now != held[what]:
+            raise InputError(f"the {what.removesuffix('_fingerprint')} is not the one the selection was made with")
+    cases = cases_of(ready.dataset, settings, CONFIRM, limit)
+    own = {**ready.held(settings, CONFIRM), "limit": limit, "chosen": chosen}
+    extra = {"command": command_line(), "data_spec": settings.data}
+    with RunFolder(out / "confirm", "objective-confirm", own, resume, extra) as folder:
+        yield from _run_half(folder, cases, names, settings, ready)
+        candidates = [CANDIDATES[n] for n in names]
+        result = summarise(folder.records(), candidates, chosen, tried=selection["tried"])
+        result |= {"chosen": chosen, "settings": _public(settings) | {"limit": limit}}
+        write_json(out / "confirm.json", result)
+        draw(selection, result, out / "confirm.png")
+        folder.finish()
+    yield {"summary": {"selection": selection, "confirmation": result}}
+
+
+def _run_half(
+    folder: RunFolder, cases: Sequence[Case], names: Sequence[str], settings: ObjectiveSettings, ready: Ready
+) -> Iterator[dict[str, Any]]:
+    done = {r["id"] for r in folder.records()}
+    size = settings_for(settings.teacher, "fast").config(ready.teacher.width).image_size
+    stage, total = "adapting", len(cases)
+    for message in folder.warnings:
+        yield {"stage": stage, "done": len(done), "total": total, "message": message}
+    yield {"stage": stage, "done": len(done), "total": total}
+    index = 0
+    for number, part in enumerate(blocks_of(cases)):
+        start, index = index, index + len(part)
+        if all(case.id in done for case in part):
+            continue
+        begun = time.perf_counter()
+        path = folder.path / "tokens" / f"{number:04d}.safetensors"
+        block = Block(part, settings, ready.teacher, size, ready.second, path)
+        found = answers(Seen(block, settings, ready.head, ready.second, ready.prior), names) if len(block) else {}
+        block.keep()
+        seconds = (time.perf_counter() - begun) / len(part)
+        place = {case.id: start + i for i, case in enumerate(part)}
+        for row, case in enumerate(block.cases):
+            said = {name: classes[row] for name, classes in found.items()}
+            record = {"id": case.id, "index": place[case.id], "status": "ok", "picture": case.sample.id}
+            record |= {"condition": case.condition, "label": case.sample.label, "classes": said}
+            if case.id not in done:
+                folder.append(record, seconds)
+                done.add(case.id)
+        for case, reason in block.skipped:
+            if case.id not in done:
+                folder.append({"id": case.id, "index": place[case.id], "status": "skipped", "reason": reason})
+                done.add(case.id)
+                yield {"stage": stage, "done": len(done), "total": total, "message": f"{case.id}: {reason}"}
+        yield {"stage": stage, "done": len(done), "total": total}
+
+
+def _public(settings: ObjectiveSettings) -> dict[str, Any]:
+    return {**asdict(settings), "data": Path(settings.data).name}

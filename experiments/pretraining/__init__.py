@@ -1,0 +1,1 @@
+"""An APM trained on a teacher's feature grids."""

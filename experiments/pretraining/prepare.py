@@ -1,0 +1,107 @@
+"""What a pre-training needs before its first step: the processes, the pictures, the teacher, the grids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from experiments.pretraining.data import FEWEST, Cached, OnTheFly, Source, Split, fill, open_cache, split_data
+from experiments.pretraining.settings import GridTrainSettings
+from glom import execution
+from glom.checkpoints import find_checkpoint
+from glom.devices import native_bf16, ranks
+from glom.errors import InputError
+from glom.teachers.base import Teacher
+from glom.teachers.grids import Encoder, grid_shape, grid_teacher
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training needs: pictures, the teacher, rows to learn from and rows held out."""
+
+    split: Split
+    teacher: Teacher
+    train: Source
+    held_out: Source
+    settings: GridTrainSettings
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def join(cls) -> Ranks:
+        rank, world = ranks()
+        if world > 1:
+            # The others wait while the first one fills the cache, however long that takes.
+            execution.init_group(timeout=7 * 86_400.0)
+        return cls(rank, world)
+
+    def wait(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over the ranks."""
+        if self.world > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+        return value / self.world
+
+
+def prepare(
+    settings: GridTrainSettings, group: Ranks, device: str, cache: Path | None, use_cache: bool
+) -> Iterator[dict[str, Any] | Prepared]:
+    """Open data and teacher and fill the caches, yielding `{"stage", "done", "total"}` and, last, a `Prepared`.
+
+    Raises:
+        InputError: no such data or teacher, a cache of something else, too few pictures that can be read.
+        RunError: the disk is full; the rows so far stay.
+    """
+    split = split_data(settings.data, settings.limit, settings.held_out, settings.seed)
+    teacher = grid_teacher(settings.teacher, settings.size, device)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and native_bf16())
+    config = replace(settings.apm, features=grid_shape(teacher)[2])
+    settings = replace(settings, apm=config, size=teacher.image_size, precision="bf16" if bf16 else "fp32")
+    encoder = Encoder(teacher, config.image_size)
+    sources: list[Source] = []
+    for stage, data, views in (("train grids", split.train, settings.views), ("held-out grids", split.held_out, 1)):
+        if not use_cache:
+            sources.append(OnTheFly(data, encoder, views, settings.seed))
+            continue
+        if group.rank == 0:
+            kept = open_cache(cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision)
+            for done, total in fill(kept, data, encoder, settings.seed):
+                yield {"stage": stage, "done": done, "total": total}
+        group.wait()
+        kept = open_cache(cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision)
+        sources.append(Cached(kept, len(data)))
+    readable = len(sources[1].usable())
+    if readable < FEWEST:
+        raise InputError(
+            f"{readable} of {len(split.held_out)} held-out pictures could be read; at least {FEWEST} are needed"
+        )
+    yield Prepared(split, teacher, sources[0], sources[1], settings)
+
+
+def identity(ready: Prepared, cached: bool) -> dict[str, Any]:
+    """Everything that decides the weights: what a resumed run must match."""
+    held = {**asdict(ready.settings), "data": ready.split.train.name, "cached": cached}
+    held["data_fingerprint"] = ready.split.train.fingerprint()
+    held["held_out_fingerprint"] = ready.split.held_out.fingerprint()
+    held["teacher_fingerprint"] = ready.teacher.fingerprint
+    init = held.pop("init")
+    if init:
+        file = find_checkpoint(init)
+        held["init"] = {"name": Path(init).name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    return held

@@ -1,0 +1,137 @@
+"""`apm grid train` from the request to the run folder.
+
+manifest.json, results.jsonl    settings; the loss of every tenth step
+state.pt                        weights and optimiser, so that a killed run goes on
+apm.safetensors                 the machine
+summary.json, curve.png, grids.png    figures on the held-out pictures
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from experiments.pretraining.data import unread_message
+from experiments.pretraining.evaluate import measure, panels
+from experiments.pretraining.prepare import Prepared, Ranks, identity, prepare
+from experiments.pretraining.settings import GridTrainSettings
+from experiments.pretraining.train import STATE, train
+from glom.apm import AsynchronousPerceptionMachine
+from glom.checkpoints import FILE, save_apm
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.runs.artifacts import RunFolder, command_line, read_results, write_json
+from probes.figures.grids import grid_sheet, loss_curve
+
+BANK = 5000  # pictures of the k-NN classifier's bank
+
+
+def run_grid_train(
+    settings: GridTrainSettings,
+    out: Path,
+    resume: bool = False,
+    device: str = "auto",
+    cache: Path | None = None,
+    use_cache: bool = True,
+    half: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Train, or go on; evaluate on the held-out pictures; yields progress and, on the first rank, `{"summary": ...}`.
+
+    `half` writes the machine in float16, half the size. Under torchrun every process calls this; the first one writes.
+
+    Raises:
+        InputError: a wrong request, a folder with another run, a cache of something else.
+        RunError: the disk is full, a rank died, a loss that is not finite.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; --out needs a folder")
+    if (out / "manifest.json").is_file() and not resume:
+        raise InputError(f"{out} already holds a run; add --resume to go on, or choose another --out")
+    group = Ranks.join()
+    where = resolve_device(device)
+    if group.world > 1 and where.type == "cuda":
+        where = resolve_device(f"cuda:{dist.get_rank() % max(1, _gpus())}")
+    ready: Prepared | None = None
+    for event in prepare(settings, group, str(where), cache, use_cache):
+        if isinstance(event, Prepared):
+            ready = event
+        else:
+            yield event
+    assert ready is not None
+    extra = {"command": command_line(), "device": str(where), "world": group.world, "split": ready.split.how}
+    first = group.rank == 0
+    opened = RunFolder(out, "grid-train", identity(ready, use_cache), resume, extra) if first else nullcontext()
+    with opened as folder:
+        group.wait()  # the folder is made, and its state is whole, before anyone looks for it
+        if folder:
+            told = _unread(ready)
+            for message in [*folder.warnings, *told]:
+                yield {"message": message}
+        started, apm = time.perf_counter(), None
+        for event in train(ready, folder, out / STATE, group, where):
+            apm = event.get("apm", apm)
+            if "apm" not in event:
+                yield event
+        assert apm is not None
+        if folder:
+            yield {"message": f"trained in {time.perf_counter() - started:.0f} s; now the held-out pictures"}
+            result = finish(ready, apm, out, half)
+            # Without a cache it is known only now which pictures could not be read.
+            yield from ({"message": message} for message in _unread(ready) if message not in told)
+            folder.finish()
+            yield {"summary": result}
+        group.wait()
+
+
+def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path, half: bool) -> dict[str, Any]:
+    """Write the checkpoint, measure, and write the figures, `summary.json` and the checkpoint with its results."""
+    apm.eval()
+    if half:
+        apm.half().float()  # what is measured is what is written
+    precision = "fp16" if half else "fp32"
+    # First without results: whatever goes wrong in measuring, the trained machine is there.
+    save_apm(out / FILE, apm, checkpoint_meta(ready, None), precision)
+    found = measure(apm, ready.held_out, ready.split.held_out, ready.train, ready.split.train, BANK)
+    grid_sheet(panels(apm, found.pop("shown")), out / "grids.png")
+    loss_curve(read_results(out), out / "curve.png")
+    result = {"teacher": ready.teacher.name, "grid": list(ready.train.shape), **found}
+    result["parameters"] = sum(p.numel() for p in apm.parameters())
+    save_apm(out / FILE, apm, checkpoint_meta(ready, result), precision)
+    write_json(out / "summary.json", result)
+    return result
+
+
+def checkpoint_meta(ready: Prepared, result: dict[str, Any] | None) -> dict[str, Any]:
+    """What a checkpoint says of itself, `result` None before it was measured; no path of this machine."""
+    kept = asdict(replace(ready.settings, data=ready.split.train.name))
+    kept.pop("apm")
+    kept["init"] = Path(kept["init"]).name
+    return {
+        "teacher": ready.teacher.name,
+        "teacher_fingerprint": ready.teacher.fingerprint,
+        "size": ready.teacher.image_size,
+        "grid": list(ready.train.shape[:2]),
+        "pictures": len(ready.split.train),
+        "settings": kept,
+        "results": result,
+    }
+
+
+def _unread(ready: Prepared) -> list[str]:
+    """How many pictures of either part could not be read, as far as is known by now."""
+    return [
+        *unread_message(ready.train, ready.split.train, "training"),
+        *unread_message(ready.held_out, ready.split.held_out, "held-out"),
+    ]
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,120 @@
+"""Training `mae-tiny` stage by stage into one folder that `glom.masked.load_masked` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.recipes.mae_choose import answer_adapted, choose, tested
+from experiments.recipes.mae_settings import PART_OF, MAETinySettings, stages_of
+from experiments.recipes.mae_ship import Splits, measure, read_splits, write_card
+from experiments.recipes.mae_train import Stage, Trainer
+from experiments.recipes.mvit_tiny import MEAN, STD
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.masked.network import build_mae
+from glom.masked.parts import WEIGHTS, Masked, View, load_masked, load_part, part_of, save_config, save_half
+from glom.runs.artifacts import RunFolder, public_command, read_json, read_results, read_timing, write_json
+from glom.runs.seeds import fixed_seed
+
+RESULTS = "accuracy.json"
+
+
+def run_training(
+    data: str,
+    settings: MAETinySettings,
+    out: Path,
+    stage: str = "all",
+    resume: bool = False,
+    download: bool = False,
+    device: str = "auto",
+) -> Iterator[dict[str, Any]]:
+    """Run one stage or all of them; a stage that is done already is left as it is.
+
+    The test pictures are read once by each stage that classifies, at its end, with the weights as written.
+
+    Yields:
+        Events for `commands.common.follow`; last `{"result": {...}}`, what `accuracy.json` holds.
+
+    Raises:
+        InputError: the data do not fit the recipe, an earlier stage is missing, `out` holds something else, a resumed
+            run has other settings.
+        RunError: the loss is no longer finite, or the disk is full.
+    """
+    stages, where = stages_of(stage), resolve_device(device)
+    extra = {"command": public_command().replace(" --resume", "")}
+    with RunFolder(out, "train-mae-tiny", {"data": data, **asdict(settings)}, resume, extra) as folder:
+        yield {"message": "reading the pictures"}
+        splits = read_splits(data, settings, download)
+        for name in stages:
+            if name not in _results(out):
+                yield from _run_stage(name, splits, settings, folder, where)
+        result: dict[str, Any] = {
+            "settings": asdict(settings),
+            "classes": list(splits.classes),
+            "stages": _results(out),
+        }
+        result["train_pictures"] = len(splits.train.images)
+        if all(name in result["stages"] for name in stages_of("all")):
+            write_card(out, result, extra["command"])
+            folder.finish()
+    yield {"result": result}
+
+
+def _results(out: Path) -> dict[str, Any]:
+    return read_json(out / RESULTS) if (out / RESULTS).exists() else {}
+
+
+def _run_stage(
+    name: str, splits: Splits, settings: MAETinySettings, folder: RunFolder, device: torch.device
+) -> Iterator[dict[str, Any]]:
+    out = folder.path
+    result: dict[str, Any]
+    if name == "adapt":
+        _need("probe", out)
+        yield from choose(splits.held, settings, folder, device)
+        yield from answer_adapted(splits.test, settings, folder, device)
+        lines = [r for r in read_results(out) if r.get("stage") == "ttt-mae"]
+        result = {"choice": read_json(out / "adapt.json"), **tested(lines)}
+    else:
+        masked = _start(name, splits, settings, out)
+        model = masked.classifier(len(splits.classes), settings.seed)
+        if name in ("fine-tune", "joint"):
+            load_part(model, masked.parts["vit-probe"], "vit-probe", out)
+        recipe = settings.recipe(name)
+        trainer = Trainer(
+            Stage(name, model, recipe, masked.view, device, settings.seed, settings.bf16), splits.train, out
+        )
+        yield from trainer.run(folder)
+        lines = [r for r in read_results(out) if r.get("stage") == name]
+        result = {k: v for k, v in lines[-1].items() if k in ("loss", "accuracy")}
+        if name == "pretrain":
+            save_half(out / WEIGHTS, model.mae.state_dict())
+        else:
+            save_half(out / f"{PART_OF[name]}.safetensors", part_of(model, PART_OF[name]))
+            result |= measure(load_masked(str(out)), PART_OF[name], splits.test, device)
+    seconds = read_timing(out)
+    names = (f"{name} ", "ttt-mae ") if name == "adapt" else (f"{name} ",)
+    result["seconds"] = round(sum(s for i, s in seconds.items() if i.startswith(names)), 1)
+    write_json(out / RESULTS, _results(out) | {name: result})
+
+
+def _start(name: str, splits: Splits, settings: MAETinySettings, out: Path) -> Masked:
+    """Random weights for the first stage, what the stage before left (as written) for the others."""
+    if name != "pretrain":
+        _need("pretrain" if name == "probe" else "probe", out)
+        return load_masked(str(out))
+    view = View(settings.shape.size, MEAN, STD, crop=False)
+    save_config(out, settings.shape, settings.head, splits.classes, view)
+    with fixed_seed(settings.seed):
+        mae = build_mae(settings.shape)
+    return Masked("mae-tiny", mae, settings.head, splits.classes, view, None, {})
+
+
+def _need(stage: str, out: Path) -> None:
+    if stage not in _results(out):
+        raise InputError(f"{out} lacks what comes before; run --stage {stage} first")

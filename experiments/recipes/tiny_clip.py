@@ -1,0 +1,211 @@
+"""Training recipe of the shipped `glom-tiny`: a CLIP whose captions are class names in sentences.
+
+Loss: image i is contrasted with one freshly written caption per class, cross-entropy over
+`logit_scale * image @ captions.T` (CLIP, Radford et al. 2021, equation in figure 3, image-to-text direction, with
+the captions of a batch that say the same thing merged - on ten classes a batch would otherwise be full of false
+negatives). Every step draws new templates and synonyms, so the text tower learns sentences, not ten rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glom.datasets.augment import augment
+from glom.datasets.registry import open_dataset
+from glom.errors import InputError
+from glom.runs.artifacts import differences, write_json
+from glom.runs.saving import save_state, save_tensors
+from glom.runs.seeds import fixed_seed
+from glom.teachers.known import CIFAR10
+from glom.teachers.tiny import TRAIN_TEMPLATES
+
+CONFIG = Path(__file__).parents[1] / "glom" / "teachers" / "weights" / "glom-tiny" / "open_clip_config.json"
+CLASSES, SYNONYMS = tuple(CIFAR10), CIFAR10
+
+
+@dataclass(frozen=True)
+class TinyClipSettings:
+    """Settings of the recipe; the defaults are what the shipped weights were trained with."""
+
+    epochs: int = 24
+    batch_size: int = 256
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    translate: int = 4
+    cutout: int = 10
+    synonym_share: float = 0.3
+    seed: int = 0
+    bf16: bool = True
+
+
+def write_captions(settings: TinyClipSettings, generator: torch.Generator) -> list[str]:
+    """One caption a class: a random training template around the class name or, at times, a synonym."""
+
+    def pick(options: tuple[str, ...]) -> str:
+        return options[int(torch.randint(len(options), (1,), generator=generator))]
+
+    captions = []
+    for name in CLASSES:
+        use_synonym = float(torch.rand((), generator=generator)) < settings.synonym_share
+        captions.append(pick(TRAIN_TEMPLATES).format(pick(SYNONYMS[name]) if use_synonym else name))
+    return captions
+
+
+def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    # Gains, biases, embeddings and the logit scale are not decayed, as in CLIP.
+    decayed = [p for n, p in model.named_parameters() if p.ndim > 1 and "embedding" not in n]
+    ids = {id(p) for p in decayed}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def train(
+    images: Tensor, labels: Tensor, config: dict[str, Any], settings: TinyClipSettings, out: Path
+) -> Iterator[dict[str, Any]]:
+    """Train from scratch, resuming from `out/checkpoint.pt` where it exists.
+
+    Args:
+        images: (N, 3, 32, 32) uint8.
+        labels: (N,) int64, indices into `CLASSES`.
+        config: an open_clip configuration (`model_cfg` and `preprocess_cfg`).
+        settings: the recipe.
+        out: a folder; `checkpoint.pt` after every epoch, `open_clip_model.safetensors` (fp16) at the end.
+
+    Yields:
+        `{"epoch", "loss", "train_accuracy", "seconds"}` after every epoch.
+    """
+    from open_clip import CLIP, SimpleTokenizer
+
+    import glom.teachers.tiny  # noqa: F401  (registers the trunk with timm)
+
+    cfg = config["model_cfg"]
+    with fixed_seed(settings.seed):
+        model = CLIP(embed_dim=cfg["embed_dim"], vision_cfg=cfg["vision_cfg"], text_cfg=cfg["text_cfg"])
+    tokenizer = SimpleTokenizer(context_length=cfg["text_cfg"]["context_length"])
+    mean = torch.tensor(config["preprocess_cfg"]["mean"]).view(3, 1, 1)
+    std = torch.tensor(config["preprocess_cfg"]["std"]).view(3, 1, 1)
+    model.visual.to(memory_format=torch.channels_last)
+
+    steps_per_epoch = len(images) // settings.batch_size
+    total, warmup = settings.epochs * steps_per_epoch, 2 * steps_per_epoch
+    optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.lr, fused=True)
+
+    def rate(step: int) -> float:
+        # Linear up over two epochs, linear down to nothing: what the fast CIFAR recipes use.
+        return min((step + 1) / warmup, max(total - step, 0) / max(total - warmup, 1))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    first = 0
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        if saved["settings"] != asdict(settings):
+            changed = "; ".join(differences(saved["settings"], asdict(settings)))
+            raise InputError(f"{checkpoint} was made with other settings ({changed}); choose another --out")
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+        first = saved["epoch"]
+
+    for epoch in range(first, settings.epochs):
+        started = time.perf_counter()
+        model.train()
+        generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
+        order = torch.randperm(len(images), generator=generator)
+        losses, correct = [], 0
+        for step in range(steps_per_epoch):
+            index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
+            x = (images[index].float() / 255 - mean) / std
+            x = augment(x, generator, settings.translate, settings.cutout).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+                image_features = model.encode_image(x)
+            image_features = F.normalize(image_features.float(), dim=-1)
+            text_features = model.encode_text(tokenizer(write_captions(settings, generator)), normalize=True)
+            logits = model.logit_scale.exp() * image_features @ text_features.T
+            loss = F.cross_entropy(logits, labels[index], label_smoothing=settings.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, math.log(100))
+            losses.append(loss.item())
+            correct += int((logits.argmax(1) == labels[index]).sum())
+        out.mkdir(parents=True, exist_ok=True)
+        state = {
+            "settings": asdict(settings),
+            "epoch": epoch + 1,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+        }
+        save_state(checkpoint, state)
+        yield {
+            "epoch": epoch + 1,
+            "loss": sum(losses) / len(losses),
+            "train_accuracy": 100 * correct / (steps_per_epoch * settings.batch_size),
+            "seconds": time.perf_counter() - started,
+        }
+
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items() if k != "attn_mask"}
+    save_tensors(out / "open_clip_model.safetensors", weights, {"settings": json.dumps(asdict(settings))})
+
+
+def read_images(data: str, limit: int | None = None, download: bool = False) -> tuple[Tensor, Tensor]:
+    """The training images as one tensor, (N, 3, 32, 32) uint8, and labels (N,) into `CLASSES`.
+
+    Raises:
+        InputError: the data are missing, are not CIFAR-10's classes, or are of another size.
+    """
+    dataset = open_dataset(data, split="train", download=download)
+    if limit is not None:
+        dataset = dataset.limit(limit)
+    if tuple(dataset.classes or ()) != CLASSES:
+        raise InputError(f"{data} does not have CIFAR-10's ten classes; found {dataset.classes}")
+    images, labels = [], []
+    for sample in dataset.samples:
+        image = np.asarray(sample.image())
+        if image.shape != (32, 32, 3):
+            raise InputError(f"{sample.id} is {image.shape[1]}x{image.shape[0]}; the recipe expects 32x32 pictures")
+        images.append(image)
+        labels.append(sample.label)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
+
+
+def run_training(
+    data: str,
+    settings: TinyClipSettings,
+    out: Path,
+    resume: bool = False,
+    limit: int | None = None,
+    download: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Read the data and train; `out` becomes a folder that open_clip loads.
+
+    Raises:
+        InputError: `out` holds a training already and `resume` is not given, or one with other settings.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; --out needs a folder")
+    if (out / "checkpoint.pt").exists() and not resume:
+        raise InputError(f"{out} already holds a training; add --resume to go on, or choose another --out")
+    images, labels = read_images(data, limit, download)
+    if len(images) < settings.batch_size:
+        raise InputError(f"the recipe needs at least {settings.batch_size} training images, got {len(images)}")
+    config = json.loads(CONFIG.read_text(encoding="utf-8"))
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "open_clip_config.json", config)
+    yield from train(images, labels, config, settings, out)

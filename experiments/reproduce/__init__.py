@@ -1,0 +1,1 @@
+"""The poster's tables and figures, published beside measured."""

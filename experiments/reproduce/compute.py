@@ -1,0 +1,79 @@
+"""Table 4 and the figure of computation: counts of the very architectures, so that printed and counted compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiments.bench.compute import QUICK, ComputeSettings, run_compute
+from experiments.published import gigabytes
+from experiments.reproduce.parts import once, row
+from experiments.reproduce.plan import Request
+
+TITLE = "Table 4: parameters, memory, GFLOPs"
+CAPTION = (
+    "Random weights, as cost depends on sizes alone. G: the printed GFLOPs are mostly multiply-adds (two operations "
+    "each), so multiply-adds are what stands beside them. Memory: peak of a fresh process net of its imports; the "
+    "printed memory is three to four copies of the weights. docs/compute.md holds definitions and the nearest reading "
+    "of each printed number."
+)
+QUANTITIES = (  # (column, printed, measured, of what)
+    ("parameters, millions", "params_m", "params_m", "counted"),
+    ("G, ideal", "gflops_ideal", "gmadds", "counted"),
+    ("G, measured", "gflops_measured", "gmadds", "counted"),
+    ("memory, ideal, GB", "memory_ideal_gb", "memory_gb", "peak"),
+    ("memory, measured, GB", "memory_measured_gb", "memory_gb", "peak"),
+)
+
+
+def settings(request: Request) -> ComputeSettings:
+    """Small sizes and one round at home, everything at poster scale; memory is measured in both."""
+    return replace(QUICK, memory=True) if request.scale == "home" else ComputeSettings()
+
+
+def computed(request: Request, out: Path, device: str) -> Iterator[dict[str, Any]]:
+    """Run `apm bench compute`, last `{"found": its result}`."""
+    how = replace(settings(request), device=device)
+
+    def run(folder: Path) -> Iterator[dict[str, Any]]:
+        for event in run_compute(how, folder):
+            if "total" in event:
+                yield {"stage": "counting", "done": event["done"], "total": event["total"]}
+
+    yield from once(out / "compute", "compute.json", run)
+
+
+def table4(request: Request, out: Path, device: str) -> Iterator[dict[str, Any]]:
+    """Every printed number beside what is counted or measured here."""
+    found: dict[str, Any] = {}
+    for event in computed(request, out, device):
+        found = event.get("found", found)
+        yield event
+    rows = []
+    for r in found["rows"]:
+        for title, printed, here, how in QUANTITIES:
+            value = gigabytes(r["published"][printed])
+            name = f"{r['model']}, t = {r['t']}"
+            near = r["nearest"][printed]
+            note = f"{how}; nearest reading of {value:g}: {near['reading']} ({near['off_percent']:+.1f} %)"
+            made = {**row(name, title, r[here], title), "published": value, "note": note}
+            made["difference"] = round(made["measured"] - value, 4)
+            rows.append(made)
+    yield {"rows": rows, "images": [("GFLOPs and time against patches a side", out / "compute" / "compute.png")]}
+
+
+def figure(request: Request, out: Path, device: str) -> Iterator[dict[str, Any]]:
+    """GFLOPs of one forward pass against patches a side."""
+    found: dict[str, Any] = {}
+    for event in computed(request, out, device):
+        found = event.get("found", found)
+        yield event
+    drawn = found["figure"]
+    rows = [
+        row(name, f"{side} x {side} patches", value, "GFLOPs of a forward pass")
+        for key, name in (("clip", "CLIP ViT-B/16"), ("apm_plain", "APM, plain"), ("apm_folded", "APM, folded"))
+        for side, value in zip(drawn["sides"], drawn["gflops"][key], strict=True)
+    ]
+    yield {"rows": rows, "images": [("GFLOPs and time against patches a side", out / "compute" / "compute.png")]}

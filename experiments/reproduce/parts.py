@@ -1,0 +1,79 @@
+"""What every figure of `apm reproduce` is made of: rows without a printed number, runners run once, pictures."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.reproduce.plan import Request
+from glom.datasets.registry import data_root, open_dataset
+from glom.runs.artifacts import read_json
+
+Events = Iterator[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure: what it shows, how it is made at home, what the published one needs, and about how long it takes.
+
+    `run(request, folder, device)` yields progress and last `{"rows", "images"}`; `minutes` is a rough figure for two
+    cores, from the times of its recorded runs.
+    """
+
+    title: str
+    home: str
+    poster: str
+    minutes: float
+    run: Callable[[Request, Path, str], Events]
+
+
+def row(
+    method: str, dataset: str, measured: float | None, unit: str, n: int = 1, ci95: list[float] | None = None
+) -> dict[str, Any]:
+    """A number of a figure; the poster's figures print none."""
+    return {
+        "method": method,
+        "dataset": dataset,
+        "unit": unit,
+        "published": None,
+        "measured": None if measured is None else round(float(measured), 4),
+        "ci95": ci95,
+        "n": n,
+        "skipped": 0,
+        "difference": None,
+        "note": "no number is printed",
+    }
+
+
+def once(folder: Path, file: str, run: Callable[[Path], Events]) -> Events:
+    """A runner's events, last `{"found": its summary}`; what was complete before is read, a half is made again."""
+    done = folder / "manifest.json"
+    if not (done.is_file() and read_json(done).get("status") == "complete" and (folder / file).is_file()):
+        if folder.exists():
+            shutil.rmtree(folder)
+        for event in run(folder):
+            if "stage" in event or event.get("message"):
+                yield event
+    yield {"found": read_json(folder / file)}
+
+
+def photographs(request: Request, folder: Path, wanted: tuple[str, ...]) -> tuple[list[str], list[str], str]:
+    """Paths of pictures, their outlines ("" where there are none), and where they are from.
+
+    Photographs of bsds500 under the request's folder, as many as `wanted`, else those shipped pictures.
+    """
+    root = (Path(request.root).expanduser() if request.root else data_root()) / "bsds500" / "val"
+    found = sorted(root.glob("*.jpg"))[: len(wanted)]
+    if found:
+        truths = [p.with_suffix(".npz") for p in found]
+        return [str(p) for p in found], [str(t) if t.is_file() else "" for t in truths], "BSDS500"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for sample in open_dataset("cifar10-sample").select(wanted).samples:
+        path = folder / f"{sample.id.replace('/', '-').partition('.')[0]}.png"
+        sample.image().save(path)
+        paths.append(str(path))
+    return paths, [""] * len(paths), "CIFAR-10, shipped"

@@ -1,0 +1,226 @@
+"""What a table of the poster is made of here: rows, columns, the benchmarks that fill them, and what is missing.
+
+A plan is blocks; a block is one benchmark of one teacher: its lines are methods, its columns data sets. Every line and
+column names the published row and column it answers to, if any, and whether it is the very same data set: only then
+may a published number be subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from experiments.comparison.run import BenchmarkSettings
+from experiments.comparison.untouched import ALL, PICTURES
+from experiments.published import published_table
+from glom.errors import InputError, unknown
+from glom.methods import METHODS
+from glom.teachers.corrupted import CROP, check_place
+
+SCALES = ("home", "poster")
+SOURCE = "Modi & Rawat, Asynchronous Perception Machine For Efficient Test Time Training, NeurIPS 2024, as printed"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        name: a table or a figure, see `experiments.reproduce.run.NAMES`.
+        scale: "home", what ships or lies under `root`; "poster", the published data sets and teachers.
+        methods: only these; () for the table's own.
+        limit: pictures of each data set; 0 for the table's default at home, for all at poster scale.
+        root: folder that holds data sets; "" for the usual place.
+        severities: of made corruptions (table 2 at home).
+        shots: labelled pictures a class.
+        checkpoint: a machine of `apm grid train`, for figures at poster scale.
+        seed: of the run.
+        corrupt: where made corruptions act, see `glom.teachers.corrupted`.
+        pictures: "all", "untouched" (`experiments.comparison.untouched`), or "" for the table's own choice: at home
+            scale untouched, wherever there are such.
+    """
+
+    name: str
+    scale: str = "home"
+    methods: tuple[str, ...] = ()
+    limit: int = 0
+    root: str = ""
+    severities: tuple[int, ...] = (5,)
+    shots: int = 16
+    checkpoint: str = ""
+    seed: int = 0
+    corrupt: str = CROP
+    pictures: str = ""
+
+    def __post_init__(self) -> None:
+        check_place(self.corrupt)
+        if self.pictures not in ("", *PICTURES):
+            raise unknown("choice of pictures", self.pictures, PICTURES, "--pictures all or --pictures untouched")
+        if self.scale not in SCALES:
+            raise unknown("scale", self.scale, SCALES)
+        for name in self.methods:
+            if name not in METHODS:
+                raise unknown("method", name, METHODS)
+        if len(set(self.methods)) < len(self.methods):
+            raise InputError(f"name each method once; got {', '.join(self.methods)}")
+        if self.limit < 0 or self.shots < 1:
+            raise InputError(f"--limit must not be negative and --shots at least 1, got {self.limit} and {self.shots}")
+        if not self.severities or not set(self.severities) <= {1, 2, 3, 4, 5}:
+            raise InputError(f"--severities takes numbers from 1 to 5, got {', '.join(map(str, self.severities))}")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: a method here, and the published row it answers to.
+
+    `why`: why it cannot be run, or "". `other`: how it differs from the published one so much that nothing may be
+    subtracted, or "".
+    """
+
+    method: str
+    published: str = ""
+    why: str = ""
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: a data set under a corruption, and the published column it answers to.
+
+    `same`: it is that very data set. `why`: why it cannot be opened, or "". `other`: what it is where it is not quite
+    the published one, or "".
+    """
+
+    spec: str
+    title: str
+    corruption: str = ""
+    published: str = ""
+    same: bool = False
+    why: str = ""
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """An average over some columns, and the published one it answers to."""
+
+    title: str
+    columns: tuple[str, ...]
+    published: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One benchmark: `lines` of one teacher over `columns`, of all `pictures` or the untouched ones.
+
+    `why`: why none of it can be run, or "".
+    """
+
+    name: str
+    teacher: str
+    lines: tuple[Line, ...]
+    columns: tuple[Column, ...]
+    means: tuple[Mean, ...] = ()
+    train: str = ""
+    transfer: bool = False
+    mae: str = "mae-tiny"
+    preset: str = "fast"
+    why: str = ""
+    pictures: str = ALL
+
+    @property
+    def open_lines(self) -> list[Line]:
+        return [line for line in self.lines if not line.why]
+
+    @property
+    def open_columns(self) -> list[Column]:
+        return [column for column in self.columns if not column.why]
+
+    @property
+    def runnable(self) -> bool:
+        return not self.why and bool(self.open_lines) and bool(self.open_columns)
+
+    def settings(self, request: Request, limit: int) -> BenchmarkSettings:
+        """The benchmark that fills what can be filled."""
+        return BenchmarkSettings(
+            tuple(line.method for line in self.open_lines),
+            tuple(dict.fromkeys(column.spec for column in self.open_columns)),
+            tuple(dict.fromkeys(column.corruption for column in self.open_columns)),
+            self.teacher,
+            train=self.train,
+            shots=request.shots,
+            limit=limit,
+            seed=request.seed,
+            mae=self.mae,
+            transfer=self.transfer,
+            preset=self.preset,
+            corrupt=request.corrupt,
+            pictures=request.pictures or self.pictures,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table to be made.
+
+    Attributes:
+        number: of the published table. title, caption: what it is, and how it differs from the published one.
+        data: what the published columns are of.
+        limit: pictures of each data set; 0 for all.
+        notes: what is missing here and what to do about it.
+        remarks: what to know beside that; it keeps nothing from running.
+    """
+
+    number: int
+    title: str
+    caption: str
+    data: str
+    blocks: tuple[Block, ...]
+    limit: int
+    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    published: dict[str, dict[str, float | str | None]] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        rows = {str(row["method"]): row for row in published_table(self.number)}
+        object.__setattr__(self, "published", rows)
+
+    @property
+    def runnable(self) -> list[Block]:
+        return [block for block in self.blocks if block.runnable]
+
+
+def only(lines: Sequence[Line], methods: Sequence[str], base: str) -> tuple[Line, ...]:
+    """The lines of the wanted methods; others that were asked for are added. The base comes first."""
+    if not methods:
+        return tuple(lines)
+    kept = [line for line in lines if line.method in methods]
+    known = {line.method for line in lines}
+    kept += [Line(name) for name in methods if name not in known]
+    return tuple(sorted(kept, key=lambda line: line.method != base))
+
+
+def choose(blocks: Sequence[Block], methods: Sequence[str]) -> tuple[Block, ...]:
+    """Every block with the wanted methods alone; blocks that have none of them go."""
+    if not methods:
+        return tuple(blocks)
+    extra = [m for m in methods if all(m != line.method for block in blocks for line in block.lines)]
+    chosen = []
+    for number, block in enumerate(blocks):
+        own = [m for m in methods if any(m == line.method for line in block.lines)]
+        lines = only(block.lines, [*own, *(extra if number == 0 else [])], "zero-shot") if own or extra else ()
+        if lines:
+            chosen.append(replace(block, lines=lines))
+    return tuple(chosen)
+
+
+def column_means(
+    columns: Sequence[Column], named: Sequence[tuple[str, str, Callable[[Column], bool]]]
+) -> tuple[Mean, ...]:
+    """(title, published average, which columns) -> averages, those over no column left out."""
+    found = []
+    for title, published, wanted in named:
+        titles = tuple(column.title for column in columns if wanted(column))
+        if titles:
+            found.append(Mean(title, titles, published))
+    return tuple(found)

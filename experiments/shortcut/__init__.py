@@ -1,0 +1,1 @@
+"""Layer skipping: from a model's first grid to its last."""

@@ -1,0 +1,187 @@
+"""What layer skipping is asked for, and the grids of a backbone's layers it learns from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import functional as TF
+
+from experiments.pretraining.data import PRECISIONS, runs
+from glom.backbones.shortcuts import STUDENTS
+from glom.backbones.video import Backbone, clip_for, feature_grids, select_layers
+from glom.datasets.base import ImageDataset
+from glom.errors import InputError, demand_some, unknown
+from glom.runs.seeds import fixed_seed, sample_seed
+from glom.teachers.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
+from glom.weights import state_sha256
+
+WRITE = 32  # pictures cached between two flushes
+LEAST = 0.35  # share of a picture's area that a view keeps
+
+
+@dataclass(frozen=True)
+class ShortcutSettings:
+    """What decides the figures.
+
+    Attributes:
+        data: a folder, a manifest or a registered name.
+        backbone: "" for the default.
+        early, late: layers, negative ones from the end.
+        matrix: every pair of `layers` instead of one.
+        layers: of the matrix: all, or numbers.
+        students: of `glom.backbones.shortcuts.STUDENTS`.
+        epochs, batch, lr: of their training.
+        partition: how islands are cut, see `probes.partition`.
+        size: side of the pictures; 0 for the backbone's.
+        views: V versions of each training picture: itself and V - 1 random crops, see `crop_of`.
+        limit, held_out: see `experiments.pretraining.data.split_data`.
+        cache_precision: "fp16" or "fp32" numbers of the cached grids.
+    """
+
+    data: str
+    backbone: str = ""
+    early: int = 0
+    late: int = -1
+    matrix: bool = False
+    layers: str = "all"
+    students: tuple[str, ...] = STUDENTS
+    epochs: int = 20
+    batch: int = 32
+    lr: float = 1e-3
+    partition: str = "kmeans:4"
+    size: int = 0
+    views: int = 1
+    limit: int = 0
+    held_out: int = 0
+    cache_precision: str = "fp16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.students:
+            if name not in STUDENTS:
+                raise unknown("student", name, STUDENTS)
+        if len(set(self.students)) < len(self.students):
+            raise InputError(f"--students names each once, got {','.join(self.students)}")
+        if min(self.epochs, self.batch, self.views) < 1 or not 0 < self.lr < float("inf") or not self.students:
+            raise InputError("--epochs, --batch and --views must be at least 1, --lr positive, --students not empty")
+        if self.cache_precision not in PRECISIONS:
+            raise unknown("cache precision", self.cache_precision, PRECISIONS)
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """What `glom.backbones.shortcuts.fit` is asked for."""
+        return {name: getattr(self, name) for name in ("epochs", "batch", "lr", "seed", "views")}
+
+
+@dataclass(frozen=True)
+class Grids:
+    """One part's grids by layer, (V n, h, w, D), view after view, and its n pictures, in the same order.
+
+    Read from a cache they have its numbers' precision and are mapped from the disk: whoever computes with them takes
+    some at a time as float32.
+    """
+
+    layers: dict[int, Tensor]
+    samples: ImageDataset
+
+
+def layer_pair(backbone: Backbone, early: int, late: int) -> tuple[int, int]:
+    """Both layers as indices. Raises `InputError` for a layer that does not exist, or a pair that goes backwards."""
+    a, z = (select_layers(backbone, [layer])[0] for layer in (early, late))
+    if a >= z:
+        raise InputError(f"--from {early} --to {late} goes from layer {a} to {z}: a shortcut leads to a later layer")
+    return a, z
+
+
+def crop_of(image: Image.Image, view: int, seed: int, sample_id: str) -> Image.Image:
+    """View 0 is the picture; any other a crop of 0.35 to 1 of its area, flipped or not: seed, sample and view decide.
+
+    Crops are torchvision's random resized crops, not yet resized.
+    """
+    if view == 0:
+        return image
+    with fixed_seed(sample_seed(seed, sample_id, f"view {view}")):
+        box = RandomResizedCrop.get_params(image, [LEAST, 1.0], [3 / 4, 4 / 3])
+        cut = TF.crop(image, *box)
+        return TF.hflip(cut) if float(torch.rand(())) < 0.5 else cut
+
+
+def layer_grids(
+    backbone: Backbone,
+    data: ImageDataset,
+    layers: Sequence[int],
+    size: int,
+    settings: ShortcutSettings,
+    cache: Path | None,
+    use_cache: bool,
+    views: int = 1,
+) -> Iterator[tuple[int, int] | Grids]:
+    """Every picture's grids at some layers, time averaged: yields (done, total) and, last, `Grids`.
+
+    Unreadable pictures are left out, in all views.
+    """
+
+    def grids_of(row: int) -> dict[int, NDArray[Any]] | None:
+        view, index = divmod(row, len(data))
+        sample = data.samples[index]
+        try:
+            clip = clip_for(backbone, crop_of(sample.image(), view, settings.seed, sample.id), size=size)
+        except InputError:
+            return None
+        return {layer: g[0].numpy() for layer, g in feature_grids(backbone, clip, layers, time="mean").items()}
+
+    total = views * len(data)
+    first = next((g for i in range(len(data)) if (g := grids_of(i)) is not None), None)
+    if first is None:
+        demand_some([{"status": "skipped"}] * len(data), f"pictures of {data.name}")
+    assert first is not None
+    if not use_cache:
+        made = []
+        for index in range(total):
+            made.append(grids_of(index))
+            yield index + 1, total
+        good = [i for i, grids in enumerate(made) if grids is not None]
+        found = {layer: np.stack([grids[layer] for grids in made if grids is not None]) for layer in layers}
+    else:
+        identity = {
+            "backbone": backbone.name,
+            "fingerprint": state_sha256(backbone.model.state_dict(), backbone.what),
+            "frames": backbone.frames,
+            "size": size,
+            "layers": list(layers),
+            "data": data.fingerprint(),
+            **({"views": views, "seed": settings.seed} if views > 1 else {}),
+        }
+        fields = {f"layer-{i}": Field(g.shape, PRECISIONS[settings.cache_precision]) for i, g in first.items()}
+        store = GridCache(cache or default_root(), identity, fields, total)
+        missing = store.missing()
+        if len(missing):
+            with store:
+                for start in range(0, len(missing), WRITE):
+                    for block in runs(missing[start : start + WRITE]):
+                        rows = [grids_of(int(index)) for index in block]
+                        values = {f"layer-{i}": np.stack([(row or first)[i] for row in rows]) for i in layers}
+                        store.write(int(block[0]), values, [SKIPPED if row is None else WRITTEN for row in rows])
+                    yield total - len(missing) + min(start + WRITE, len(missing)), total
+        written = store.written()
+        good = written.tolist()
+        found = {layer: store.read(f"layer-{layer}") for layer in layers}
+        if len(good) < total:
+            # Rows that could not be read lie between the others: what is left is copied, in the cache's precision.
+            found = {layer: values[written] for layer, values in found.items()}
+    kept = data.select([data.samples[i].id for i in good if i < len(data)])
+    with warnings.catch_warnings():
+        # Mapped grids cannot be written, which torch warns of; nobody writes them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        tensors = {layer: torch.from_numpy(values) for layer, values in found.items()}
+    yield Grids(tensors, kept)

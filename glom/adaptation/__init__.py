@@ -1,0 +1,1 @@
+"""Objectives, settings, test-time training, overfitting one picture."""

@@ -1,0 +1,18 @@
+"""The tables' methods under one protocol: `fit` on a few labelled pictures where there are any, then `predict` each.
+
+A new method is one class, one decorator and one line in `glom.methods_list`, which `apm methods list` shows.
+"""
+
+from glom.methods import (  # noqa: F401  (each registers its own)
+    adapted,
+    cache,
+    masked,
+    prompts,
+    trained,
+    tuned,
+    voting,
+    zero_shot,
+)
+from glom.methods.base import METHODS, FewShot, Method, Task, make_method
+
+__all__ = ["METHODS", "FewShot", "Method", "Task", "make_method"]

@@ -1,0 +1,222 @@
+"""Test-time prompt tuning, from plain words or from a learned context; and marginal entropy over the image tower."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from glom.errors import InputError
+from glom.methods.augmix import augmix
+from glom.methods.base import FewShot, Method, Task, register
+from glom.methods.prompts import CoCoOp, CoOp, PromptSettings
+from glom.methods.views import confident, marginal_entropy
+from glom.teachers.prompts import PromptedText
+
+
+@dataclass(frozen=True)
+class TPTSettings:
+    """`views` with the picture itself, the surest `share` of them, `steps` of AdamW at `lr`."""
+
+    views: int = 64
+    share: float = 0.1
+    steps: int = 1
+    lr: float = 5e-3
+    words: str | int = "a photo of a"
+
+
+@register
+class TPT(Method):
+    """One picture's prompt: the marginal entropy of its surest views, one step, then the picture as it is.
+
+    L(v) = H( (1/|S|) sum_{i in S} p_v(y | A_i(x)) ),  S the tenth of views with the least entropy      (its equation 3)
+    """
+
+    name = "tpt"
+
+    def __init__(self, settings: TPTSettings | None = None) -> None:
+        self.settings = settings or TPTSettings()
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.prompt = PromptedText(task.teacher, task.classes, self.settings.words)
+
+    def start(self, token: Tensor) -> Tensor:
+        """(n, d): what the context starts from for a picture with this token (F,)."""
+        return self.prompt.initial
+
+    def predict(self, image: Image.Image, seed: int) -> Tensor:
+        context, tokens, _ = self.tune(image, seed)
+        with torch.no_grad():
+            return self.task.logits(tokens[:1], self.prompt(context))[0]
+
+    def tune(self, image: Image.Image, seed: int) -> tuple[Tensor, Tensor, list[float]]:
+        """The tuned context (n, d), the views' tokens (V, F), the picture itself first, and the losses."""
+        s, task = self.settings, self.task
+        tokens = task.view_tokens(image, s.views, seed)
+        context = self.start(tokens[0]).detach().clone().requires_grad_()
+        optimiser = torch.optim.AdamW([context], lr=s.lr)
+        chosen: Tensor | None = None
+        losses = []
+        for _ in range(s.steps):
+            logits = task.logits(tokens, self.prompt(context))
+            # The views are chosen once, by the prompt before its first step.
+            chosen = confident(logits.detach(), s.share) if chosen is None else chosen
+            loss = marginal_entropy(logits[chosen])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        return context.detach(), tokens, losses
+
+
+@dataclass(frozen=True)
+class TunedFromSettings(TPTSettings):
+    """TPT's, and `context`: how what it starts from is learned (`words` is then that context's)."""
+
+    context: PromptSettings = field(default_factory=PromptSettings)
+
+
+class _TunedFrom(TPT):
+    """TPT whose context starts from a learned one, `first`'s."""
+
+    first: CoOp | CoCoOp
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.first.prepare(task)
+        self.prompt = self.first.prompt
+        tpt = {f.name: getattr(self.settings, f.name) for f in fields(TPTSettings)}
+        self.settings = TunedFromSettings(**tpt | {"words": self.first.settings.words, "context": self.first.settings})
+
+    def learner(self) -> Method:
+        return self.first
+
+    def fit(self, shots: FewShot) -> list[float]:
+        return self.first.fit(shots)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.first.state()
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.first.load(state)
+
+
+@register
+class TPTCoOp(_TunedFrom):
+    """TPT from CoOp's context."""
+
+    name = "tpt+coop"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = CoOp()
+
+    def start(self, token: Tensor) -> Tensor:
+        return self.first.context
+
+
+@register
+class TPTCoCoOp(_TunedFrom):
+    """TPT from the context that CoCoOp gives this picture.
+
+    Its release hands CoCoOp's net the token as it is here, though the net learned from tokens of length one.
+    """
+
+    name = "tpt+cocoop"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = CoCoOp()
+
+    def start(self, token: Tensor) -> Tensor:
+        assert isinstance(self.first, CoCoOp)
+        with torch.no_grad():
+            return self.first.contexts(token[None], normalised=False)[0]
+
+
+@dataclass(frozen=True)
+class MEMOSettings:
+    """One of the release's two settings.
+
+    Attributes:
+        name: of the setting, as recorded. views: AugMix views; the plain picture is not among them. steps: of one
+            draw of views each.
+        optimiser, lr, weight_decay: "sgd" (no momentum) or "adamw", over all parameters of the image tower.
+        crop: what AugMix starts from, see `augmix`.
+    """
+
+    name: str = "cifar-10"
+    views: int = 32
+    steps: int = 1
+    optimiser: str = "sgd"
+    lr: float = 5e-3
+    weight_decay: float = 0.0
+    crop: str = "padded"
+
+
+MEMO_PRESETS = {
+    "cifar-10": MEMOSettings(),
+    # Its setting for large networks (RVT, ResNeXt-101); ResNet-50 has SGD at 0.00025.
+    "imagenet": MEMOSettings("imagenet", 64, optimiser="adamw", lr=1e-5, weight_decay=0.01, crop="resized"),
+}
+SMALL = 64  # pixels a side: pictures up to this take the setting for CIFAR-10
+
+
+def memo_preset(task: Task) -> MEMOSettings:
+    """The setting for pictures of this size: the data set's first readable one, or the teacher's input without one."""
+    side = task.teacher.image_size
+    for sample in task.dataset.samples if task.dataset is not None else ():
+        with suppress(InputError):  # counted where it is asked about
+            side = max(sample.image().size)
+            break
+    return MEMO_PRESETS["cifar-10" if side <= SMALL else "imagenet"]
+
+
+@register
+class MEMO(Method):
+    """The image tower itself, one step on the marginal entropy of all views; its weights are put back afterwards."""
+
+    name = "memo"
+
+    def __init__(self, settings: MEMOSettings | None = None) -> None:
+        """`settings`: None for the preset that `prepare` finds."""
+        self._given = settings
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.settings: MEMOSettings = self._given or memo_preset(task)
+        self.head = task.head()
+        model = task.teacher._model
+        image_side = [p for name, p in model.named_parameters() if name.startswith(("visual.", "vision_model."))]
+        self.weights = image_side or list(model.parameters())  # a classifier is image tower and nothing else
+        self.first = [p.detach().clone() for p in self.weights]
+
+    def views(self, image: Image.Image, random: np.random.Generator) -> Tensor:
+        """(V, 3, S, S) on the device, drawn anew for every step."""
+        s, teacher = self.settings, self.task.teacher
+        drawn = [augmix(image, teacher.preprocess, s.crop, teacher.image_size, random) for _ in range(s.views)]
+        return torch.stack(drawn).to(self.task.device, teacher._dtype)
+
+    def predict(self, image: Image.Image, seed: int) -> Tensor:
+        s, teacher, random = self.settings, self.task.teacher, np.random.default_rng(seed)
+        kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[s.optimiser]
+        optimiser = kind(self.weights, lr=s.lr, weight_decay=s.weight_decay)
+        try:
+            for p in self.weights:
+                p.requires_grad_(True)
+            for _ in range(s.steps):
+                optimiser.zero_grad(set_to_none=True)
+                marginal_entropy(self.head(teacher._token(self.views(image, random)))).backward()
+                optimiser.step()
+            with torch.no_grad():
+                return self.head(teacher._token(self.task.read([image]).to(teacher._dtype)))[0]
+        finally:
+            with torch.no_grad():
+                for p, before in zip(self.weights, self.first, strict=True):
+                    p.requires_grad_(False).copy_(before)
+                    p.grad = None

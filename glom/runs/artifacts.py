@@ -1,0 +1,359 @@
+"""Run folders: settings, results that survive a kill, and the rule that two runs never mix.
+
+    manifest.json    settings, seed, versions, machine, the data set's fingerprint, the command, notices
+    results.jsonl    one complete line a sample, in the data set's order; equal for equal settings
+    timing.jsonl     seconds a sample: kept apart, so that results can be compared byte for byte
+
+A line is written whole and flushed, or taken back; whatever half-line a kill leaves is cut off at the next opening.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from glom.errors import InputError
+from glom.runs.files import disk_error as disk_error
+from glom.runs.files import json_bytes, write_whole
+from glom.runs.notices import heard
+
+FORMAT = 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results may depend on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    names = ("glom-apm", "torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "pillow")
+    found = {"python": platform.python_version()}
+    for name in (*names, "imagecorruptions-imaug"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, threads and accelerator, as figures should state them."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else model
+    found: dict[str, Any] = {"processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name(0)
+    return found
+
+
+def finite(value: Any) -> Any:
+    """The same with None for NaN and infinities: JSON has no other word for them.
+
+    Example:
+        >>> finite({"a": [float("nan"), 1.5]})
+        {'a': [None, 1.5]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` so that the file is either the old one or the new one, never half; see `finite` for NaN."""
+    write_whole(path, json_bytes(finite(value), indent=2))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; `InputError` where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every complete record of a JSONL file; a half-line at its end (a kill) is passed over.
+
+    Raises:
+        InputError: a damaged line before the end, which no kill explains.
+    """
+    if not path.exists():
+        return []
+    records = []
+    raw = path.read_bytes()
+    complete = raw[: raw.rfind(b"\n") + 1]
+    for number, line in enumerate(complete.splitlines(), 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged at line {number}; move it away and run again") from error
+    return records
+
+
+class LineFile:
+    """Append-only JSON lines. Opening cuts a half-line off; a failed write is taken back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("ab+")
+            self._file.seek(0)
+            raw = self._file.read()
+            keep = raw.rfind(b"\n") + 1
+            if keep != len(raw):
+                self._file.truncate(keep)
+        except OSError as error:
+            raise disk_error(error, path) from error
+        self._end = keep
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one line and flush it to the disk. Raises `RunError` when it cannot; the file then ends as before."""
+        line = json_bytes(record)
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):  # if even this fails, the next opening cuts the half-line off
+                os.ftruncate(self._file.fileno(), self._end)
+            raise disk_error(error, self.path) from error
+        self._end += len(line)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`name: old -> new` for every setting that differs."""
+    keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+    return [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in keys]
+
+
+class RunFolder:
+    """One run's folder, held by one process (or one group of ranks) at a time.
+
+    Args:
+        path: the folder; made if missing.
+        kind: what ran, e.g. "ttt".
+        settings: everything that decides the results; must match to resume.
+        resume: go on with what is there, or start where there is nothing; without it a held folder is refused. None
+            for a command that cannot go on: the refusal then does not speak of --resume.
+        extra: what to record beside the settings (it need not match): command, machine, ...
+        part: name of this process's results among several ("" for a single process).
+
+    Raises:
+        InputError: the path is a file or not writable; another process holds it; it holds another run.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        settings: Mapping[str, Any],
+        resume: bool | None = None,
+        extra: Mapping[str, Any] | None = None,
+        part: str = "",
+    ) -> None:
+        self.path = path
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; --out needs a folder")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"the folder {path} cannot be made: {error.strerror}") from error
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise InputError(f"the folder {path} is not writable")
+        self._lock = FileLock(path / f".lock{part}")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(f"another process is writing to {path}; wait for it or choose another --out") from error
+        except OSError as error:
+            raise InputError(f"the folder {path} is not writable: {error.strerror}") from error
+        try:
+            self._open(kind, dict(settings), resume, dict(extra or {}), part)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, kind: str, settings: dict[str, Any], resume: bool | None, extra: dict[str, Any], part: str) -> None:
+        manifest = self.path / "manifest.json"
+        settings = json.loads(json.dumps(settings))
+        self.warnings: list[str] = []
+        if manifest.exists():
+            old = read_json(manifest)
+            if old.get("format", 0) > FORMAT:
+                raise InputError(f"{manifest} was written by a newer version of the toolkit (format {old['format']})")
+            if old.get("kind") != kind or old.get("settings") != settings:
+                changed = differences(old.get("settings", {}), settings) or [f"kind: {old.get('kind')} -> {kind}"]
+                raise InputError(f"{self.path} holds another run ({'; '.join(changed[:4])}); choose another --out")
+            if not resume and not part:
+                way = "delete the folder to start anew" if resume is None else "add --resume to go on"
+                raise InputError(f"{self.path} already holds this run; {way}, or choose another --out")
+            moved = differences(old.get("versions", {}), versions())
+            if moved:
+                self.warnings.append(f"package versions changed since this run began: {'; '.join(moved)}")
+            self.manifest = old
+        else:
+            others = [x.name for x in self.path.iterdir() if not x.name.startswith(".lock")]
+            if others and not resume:
+                raise InputError(f"{self.path} is not empty ({others[0]}, ...) and holds no run; choose another --out")
+            self.manifest = {"format": FORMAT, "kind": kind, "settings": settings}
+        self.manifest.update(
+            {
+                "status": "running",
+                "versions": versions(),
+                "machine": machine(),
+                "started": self.manifest.get("started", time.strftime("%Y-%m-%dT%H:%M:%S%z")),
+                **extra,
+            }
+        )
+        self._notices()
+        if not part or not manifest.exists():
+            write_json(manifest, self.manifest)
+        self._part = part
+        self._lines: dict[str, LineFile] = {}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every result there is, from all parts, each sample once."""
+        return read_results(self.path)
+
+    def append(self, record: Mapping[str, Any], seconds: float | None = None) -> None:
+        """Add one sample's result (and, beside it, how long it took)."""
+        self._file("results").append(record)
+        if seconds is not None:
+            self._file("timing").append({"id": record["id"], "seconds": round(seconds, 6)})
+
+    def _file(self, stem: str) -> LineFile:
+        # Opened at the first line: a run without samples leaves no empty files.
+        if stem not in self._lines:
+            self._lines[stem] = LineFile(self.path / f"{stem}{self._part}.jsonl")
+        return self._lines[stem]
+
+    def finish(self, status: str = "complete", **extra: Any) -> None:
+        """Write the run's last word into its manifest."""
+        self.manifest.update({"status": status, **extra})
+        self._notices()
+        write_json(self.path / "manifest.json", self.manifest)
+
+    def _notices(self) -> None:
+        """What was said of the data and of what was assumed belongs to the run."""
+        said = list(dict.fromkeys([*self.manifest.get("notices", []), *heard()]))
+        if said:
+            self.manifest["notices"] = said
+
+    def close(self) -> None:
+        for file in self._lines.values():
+            file.close()
+        self._lock.release()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _parts(folder: Path, stem: str) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob(f"{stem}*.jsonl")):
+        yield from read_lines(path)
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """A run's records, each sample once, in the order of their `index` where they have one."""
+    unique = {record["id"]: record for record in _parts(folder, "results")}
+    return sorted(unique.values(), key=lambda r: r.get("index", 0))
+
+
+def read_timing(folder: Path) -> dict[str, float]:
+    """Seconds by sample id."""
+    return {record["id"]: record["seconds"] for record in _parts(folder, "timing")}
+
+
+def command_line() -> str:
+    """The command that repeats this run, as a person would type it."""
+    import shlex
+
+    program = Path(sys.argv[0]).name
+    if program.endswith(".py") or program == "__main__.py":
+        return "python " + shlex.join([program, *sys.argv[1:]])
+    return shlex.join([program, *sys.argv[1:]])
+
+
+def write_record(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result for `benchmarks/results`: the command that made it, machine and versions first.
+
+    Raises:
+        InputError: the folder cannot be made. RunError: the disk is full.
+    """
+    make_parent(path)
+    write_json(path, {"command": public_command(), "machine": machine(), "versions": versions(), **result})
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder a file will lie in. Raises `InputError` where that is impossible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
+
+
+def check_record(path: str | None) -> None:
+    """Say before a run whether its record can be written; see `check_target`. None is no record."""
+    if path is not None:
+        check_target(Path(path), "--record")
+
+
+def check_target(path: Path, option: str) -> None:
+    """See that a file can be written, before the work that it is to hold. Makes nothing.
+
+    Args:
+        option: what named it, for the message.
+
+    Raises:
+        InputError: the path is a folder, or lies in a file or in a folder that cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder; name a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{option} {path}: {above.name} is a file, not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {path}: the folder {above} is not writable")
+
+
+def public_command() -> str:
+    """`command_line` for records that leave the machine: see `public_name`."""
+    import shlex
+
+    return shlex.join(public_name(word) for word in shlex.split(command_line()))
+
+
+def public_name(word: str) -> str:
+    """An argument whose files and folders go by their last names: "dtd:/a/b,mnist:/a" becomes "dtd:b,mnist:a"."""
+    if "://" in word:
+        return word
+    parts = re.split(r"([,:=]|@(?=/))", word)
+    return "".join(Path(part).name if Path(part).is_absolute() else part for part in parts)
