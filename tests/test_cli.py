@@ -305,7 +305,7 @@ def test_debug_shows_where(call, tmp_path):
 
 def test_help_is_light():
     code = "import sys; sys.argv = ['apm', '--help']; import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('torch', 'numpy', 'glom', 'commands.ttt') if m in sys.modules], file=sys.stderr)"
+    code += "print([m for m in ('torch', 'numpy', 'PIL', 'commands.ttt') if m in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stderr.strip() == "[]"
     assert "ttt" in done.stdout
