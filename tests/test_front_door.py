@@ -342,3 +342,12 @@ def test_a_glom_in_hand_is_the_training_run_s(tmp_path):
         trainer.step(step)
     mine = glom.Glom(config, seed=5).fit(pixels, steps=3, batch=2, size=16, precision="fp32", seed=5)
     assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), mine.state_dict().values()))
+
+
+def test_torch_hub_serves_what_ships():
+    from pathlib import Path
+
+    root = str(Path(glom.__file__).parents[1])
+    served = torch.hub.load(root, "apm", source="local")
+    image = make_image(1)
+    assert torch.equal(served.percept(image, 3).features, glom.load("apm-cifar10").percept(image, 3).features)
