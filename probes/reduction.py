@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from glom.colours import rgb_cube
 from glom.errors import InputError, RunError, unknown
-from glom.runs.files import replacing
+from glom.runs.files import replacing, user_cache
 from probes.agreement import cosine_to
 
 Array = NDArray[np.float32]
@@ -227,8 +226,7 @@ def trustworthiness(points: Array, embedding: Array, k: int = 12) -> float:
 
 def default_cache() -> Path:
     """`glom-apm/islands` in the user's cache folder (`XDG_CACHE_HOME`, else ~/.cache)."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "glom-apm" / "islands"
+    return user_cache("islands")
 
 
 def _cached(points: Array, options: tuple[object, ...], cache_dir: Path | None) -> Array:

@@ -21,6 +21,7 @@ from glom.backbones.mvit_tiny import TinyMViT, build_mvit
 from glom.errors import InputError, RunError
 from glom.runs.saving import save_state
 from glom.runs.seeds import fixed_seed
+from glom.training.optimisation import parameter_groups
 
 MEAN, STD = 0.45, 0.225  # of torchvision's video models
 FRAMES = 2
@@ -85,9 +86,7 @@ class Trainer:
     def __init__(self, plan: Recipe, classes: int, total: int, seed: int, device: torch.device) -> None:
         self.plan, self.total, self.device, self.step = plan, total, device, 0
         self.net = build(plan, classes, seed).to(device).train()
-        decayed = [p for p in self.net.parameters() if p.ndim > 1]
-        rest = [p for p in self.net.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        groups = parameter_groups(self.net.named_parameters(), plan.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=True)
 
     def rate(self, step: int) -> float:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from experiments.fields.percepts import FITS, check_fit, fitted
+from experiments.fields.percepts import FITS, check_fit, fitted, parse_size
 from glom import execution
 from glom.adaptation.objectives import sample_at
 from glom.adaptation.overfit import OverfitSettings, field_config, overfit, to_pixels
@@ -159,7 +159,5 @@ def with_grid(request: FoldRequest, grid: str | None) -> FoldRequest:
     """The request with a "HxW" grid. Raises `InputError` for anything else."""
     if grid is None:
         return request
-    height, _, width = grid.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise InputError(f"--grid must look like 64x64, got '{grid}'")
-    return replace(request, height=int(height), width=int(width))
+    height, width = parse_size(grid, "--grid")
+    return replace(request, height=height, width=width)

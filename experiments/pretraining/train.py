@@ -39,6 +39,7 @@ from glom.runs.artifacts import RunFolder
 from glom.runs.saving import save_state
 from glom.runs.seeds import sample_seed
 from glom.teachers.hub import first_line
+from glom.training.optimisation import parameter_groups, warmup_cosine
 
 STATE = "state.pt"
 RECORD = 10  # steps between two lines of results.jsonl
@@ -97,10 +98,7 @@ def draw_queries(h: int, w: int, settings: GridTrainSettings, step: int) -> Tens
 
 def rate(step: int, total: int, settings: GridTrainSettings) -> float:
     """The learning rate of a step."""
-    rise = max(1, round(settings.warmup * total))
-    if step < rise:
-        return settings.lr * (step + 1) / rise
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+    return settings.lr * warmup_cosine(step, total, max(1, round(settings.warmup * total)))
 
 
 def build(ready: Prepared, device: torch.device) -> tuple[Losses, torch.optim.Optimizer]:
@@ -118,10 +116,7 @@ def build(ready: Prepared, device: torch.device) -> tuple[Losses, torch.optim.Op
         with torch.no_grad():
             apm.feature_head.bias.copy_(mean)
     model = Losses(apm.to(device), variance, settings.rgb_weight, settings.precision == "bf16")
-    groups = [
-        {"params": [p for p in apm.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in apm.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(apm.named_parameters(), settings.weight_decay)
     return model, torch.optim.AdamW(groups, lr=settings.lr, fused=True)
 
 

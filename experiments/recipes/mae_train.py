@@ -23,6 +23,7 @@ from glom.runs.artifacts import RunFolder
 from glom.runs.saving import save_state
 from glom.runs.seeds import sample_seed
 from glom.teachers.hub import first_line
+from glom.training.optimisation import parameter_groups
 
 REPORT_EVERY = 20  # steps between two events of progress
 SEEN = 0.5  # of the patches, in the epochs that do not classify whole pictures
@@ -92,7 +93,10 @@ class Trainer:
         self.steps = len(data.images) // recipe.batch_size
         total = recipe.epochs * self.steps
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(stage.learning, recipe.weight_decay), lr=recipe.lr, betas=(0.9, 0.95), fused=True
+            parameter_groups(stage.learning, recipe.weight_decay, ("_token",)),
+            lr=recipe.lr,
+            betas=(0.9, 0.95),
+            fused=True,
         )
         up = max(total // 20, 1)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -165,11 +169,3 @@ class Trainer:
         state = {"epochs": epochs, "data": self.fingerprint, "model": self.stage.model.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
         save_state(self.path, state)
-
-
-def parameter_groups(parameters: list[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels are decayed; gains, biases and tokens are not."""
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in parameters:
-        groups[parameter.ndim > 1 and not name.endswith("_token")].append(parameter)
-    return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]

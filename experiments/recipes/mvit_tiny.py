@@ -27,6 +27,7 @@ from glom.runs.artifacts import RunFolder, public_command, read_timing
 from glom.runs.saving import save_state
 from glom.runs.seeds import fixed_seed
 from glom.teachers.hub import first_line
+from glom.training.optimisation import parameter_groups
 
 CHECKPOINT = "checkpoint.pt"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)  # of CIFAR-10's training pictures
@@ -123,7 +124,7 @@ class Trainer:
         # A training too short for both spends a quarter and a half of its steps on them.
         up, down = min(settings.warmup * self.steps, total // 4), min(settings.decay * self.steps, total // 2)
         self.decay_from = settings.epochs - down // self.steps
-        groups = parameter_groups(self.net, settings.weight_decay)
+        groups = parameter_groups(self.net.named_parameters(), settings.weight_decay, ("rel_pos",))
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min(1.0, (step + 1) / max(up, 1), (total - step) / max(down, 1))
@@ -207,12 +208,3 @@ class Trainer:
         state = {"epochs": epochs, "data": self.fingerprint, "net": self.net.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
         save_state(path, state)
-
-
-def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels are decayed; gains, biases, the class token and relative positions are not."""
-    kept = {n for n, p in net.named_parameters() if p.ndim > 1 and "rel_pos" not in n}
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in net.named_parameters():
-        groups[name in kept].append(parameter)
-    return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]

@@ -29,6 +29,7 @@ from glom.runs.saving import save_state, save_tensors
 from glom.runs.seeds import fixed_seed
 from glom.teachers.known import CIFAR10
 from glom.teachers.tiny import TRAIN_TEMPLATES
+from glom.training.optimisation import parameter_groups
 
 CONFIG = Path(__file__).parents[1] / "glom" / "teachers" / "weights" / "glom-tiny" / "open_clip_config.json"
 CLASSES, SYNONYMS = tuple(CIFAR10), CIFAR10
@@ -63,14 +64,6 @@ def write_captions(settings: TinyClipSettings, generator: torch.Generator) -> li
     return captions
 
 
-def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    # Gains, biases, embeddings and the logit scale are not decayed, as in CLIP.
-    decayed = [p for n, p in model.named_parameters() if p.ndim > 1 and "embedding" not in n]
-    ids = {id(p) for p in decayed}
-    rest = [p for p in model.parameters() if id(p) not in ids]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-
-
 def train(
     images: Tensor, labels: Tensor, config: dict[str, Any], settings: TinyClipSettings, out: Path
 ) -> Iterator[dict[str, Any]]:
@@ -100,7 +93,9 @@ def train(
 
     steps_per_epoch = len(images) // settings.batch_size
     total, warmup = settings.epochs * steps_per_epoch, 2 * steps_per_epoch
-    optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.lr, fused=True)
+    # Gains, biases, embeddings and the logit scale are not decayed, as in CLIP.
+    groups = parameter_groups(model.named_parameters(), settings.weight_decay, ("embedding",))
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
 
     def rate(step: int) -> float:
         # Linear up over two epochs, linear down to nothing: what the fast CIFAR recipes use.

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from glom.backbones.base import Backbone, resize_positions, tokens_to_grid
+from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
 from glom.runs.seeds import fixed_seed
 from glom.teachers.hf import _silent
@@ -29,7 +30,6 @@ MODELS: dict[str, tuple[type[Any], type[Any]]] = {
     "videomae": (VideoMAEConfig, VideoMAEModel),
     "timesformer": (TimesformerConfig, TimesformerModel),
 }
-IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 class TransformersVideo(Backbone):
@@ -39,7 +39,7 @@ class TransformersVideo(Backbone):
         config = model.config
         what = f"{type(model).__name__.removesuffix('Model')}, video"
         facts: dict[str, Any] = {"frames": config.num_frames, "size": config.image_size, "patch": config.patch_size}
-        super().__init__(name, what, model, device, **facts, **IMAGENET)
+        super().__init__(name, what, model, device, **facts, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         self._shape = (0, 0, 0)
         self.remember()
 

@@ -17,6 +17,7 @@ from torchvision.models import get_model_weights
 from torchvision.models import video as tv
 
 from glom.backbones.base import Backbone, conv_shape, resize_positions, tokens_to_grid
+from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
 from glom.runs.seeds import fixed_seed
 from glom.teachers.hub import first_line, local_path, reachable
@@ -30,7 +31,7 @@ PYTORCHVIDEO = {
     "mvit_base_16": (1, "MViTv1-B, image"),
 }
 KINETICS = {"mean": (0.45,) * 3, "std": (0.225,) * 3}
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENET = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
 
 class MViT(Backbone):

@@ -19,6 +19,7 @@ from glom.consensus.objectives import Loss, ObjectiveSettings, objective_of
 from glom.devices import native_bf16, resolve_precision
 from glom.errors import InputError, RunError
 from glom.runs.seeds import fixed_seed, sample_seed
+from glom.training.optimisation import warmup_cosine
 
 Draw = Callable[[int, torch.Generator], Tensor]
 
@@ -70,10 +71,7 @@ class TrainSettings:
 
 def rate(step: int, settings: TrainSettings) -> float:
     """The learning rate of step 0, 1, ...: a linear rise over the first twentieth, then half a cosine to zero."""
-    rise = max(1, settings.steps // 20)
-    if step < rise:
-        return settings.lr * (step + 1) / rise
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, settings.steps - rise)))
+    return settings.lr * warmup_cosine(step, settings.steps, max(1, settings.steps // 20))
 
 
 def new_glom(config: GlomConfig, seed: int) -> Glom:

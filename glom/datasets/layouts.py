@@ -10,6 +10,7 @@ from pathlib import Path
 from glom.datasets.base import ImageDataset
 from glom.datasets.reading import one_line
 from glom.errors import InputError, unknown
+from glom.runs.files import user_cache
 
 Counts = Mapping[str, tuple[int, int]]
 
@@ -175,8 +176,7 @@ def data_root() -> Path:
     """Where named data sets lie if nothing else is said: `$APM_DATA`, else `glom-apm/data` in the user's cache."""
     if os.environ.get("APM_DATA"):
         return Path(os.environ["APM_DATA"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "glom-apm" / "data"
+    return user_cache("data")
 
 
 def plural(count: int, one: str, many: str = "") -> str:

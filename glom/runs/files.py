@@ -94,3 +94,9 @@ def file_stem(path: str | Path, taken: Collection[str] = ()) -> str:
     if len(os.fsencode(stem)) > LONGEST:
         stem = os.fsencode(stem)[: LONGEST - 9].decode("utf-8", "ignore") + f"-{mark}"
     return stem if stem not in taken else f"{stem}-{mark}"
+
+
+def user_cache(part: str) -> Path:
+    """`glom-apm/PART` in the user's cache folder: `$XDG_CACHE_HOME`, else ~/.cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "glom-apm" / part

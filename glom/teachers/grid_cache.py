@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from glom.errors import InputError, RunError
 from glom.runs.artifacts import differences, disk_error, read_json, write_json
+from glom.runs.files import user_cache
 
 FORMAT = 1
 INDEX, JOURNAL = "cache.json", "rows.bin"
@@ -50,8 +51,7 @@ class Field:
 
 def default_root() -> Path:
     """`glom-apm/grids` in the user's cache folder (`XDG_CACHE_HOME`, else ~/.cache)."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "glom-apm" / "grids"
+    return user_cache("grids")
 
 
 def key(identity: Mapping[str, Any], fields: Mapping[str, Field], rows: int) -> str:

@@ -22,6 +22,7 @@ from torchvision.transforms import functional as TF
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as hf_logging
 
+from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError
 from glom.runs.seeds import fixed_seed
 from glom.teachers.frozen import FrozenTeacher, Runtime
@@ -30,7 +31,6 @@ from glom.teachers.registry import register_teacher
 from glom.weights import check_finite, load_state_dict
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 DINO = ("dinov2", "dinov2_with_registers")
 FAMILIES = ("clip", "siglip", *DINO)
