@@ -25,7 +25,7 @@ def make_rows(plan: Plan, request: Request, out: Path) -> list[dict[str, Any]]:
 
     Each row: method, teacher, network (what answered: the teacher, or the masked autoencoder), dataset, kind ("cell" or
     "average"), published, published_method, published_dataset, published_recomputed (averages), measured, ci95, n,
-    skipped, scale, changed and moved (`benchmark_table.action`), cannot_act, difference (measured minus published, on
+    skipped, scale, changed and moved (`comparison.table.action`), cannot_act, difference (measured minus published, on
     the same data alone), gain (over the first method, published and measured, with `p_holm`: of a cell corrected for
     all comparisons of its benchmark, of an average for the block's other methods), note; averages also versus: the
     paired difference from every other method of the block, with its interval.

@@ -186,7 +186,7 @@ def average_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     """(heads, cells) of printed, recomputed from the printed rows, measured, and the gains over the base.
 
     Beside a measured gain stands its p-value, corrected for the number of the block's other methods; of a method that
-    does nothing to the first one's answers (`benchmark_table.cannot_act`), that it cannot act.
+    does nothing to the first one's answers (`experiments.comparison.table.cannot_act`), that it cannot act.
     """
     heads = ["method", "average over", "printed", "recomputed", "measured", "95 %", "n", "changed %", "moved"]
     heads += ["gain, printed", "gain, recomputed", "gain, measured"]

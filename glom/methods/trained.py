@@ -59,7 +59,7 @@ def adapt_trained(
     how: TrainedSettings,
     marks: Sequence[int] = (),
 ) -> Trained:
-    """A copy of the machine for each of S pictures (S, 3, side, side), a few steps on; see `objective_train.train`."""
+    """A copy of the machine for each of S pictures (S, 3, side, side), a few steps on; see `aims.train`."""
     settings = ttt_preset("fast", apm="apm-tiny", iterations=how.steps, lr=how.lr, schedule="constant")
     return train(ids, pictures, aim, head, shape, settings, machine.config, marks=marks, start=machine)
 
