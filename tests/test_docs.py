@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.claims import page_networks
 from experiments.claims.page_figures import alike, rewrite, unbound
 from experiments.claims.page_tables import TABLES
 from experiments.claims.run import Results
@@ -33,6 +34,12 @@ def test_bound_figures_are_compared_and_rewritten_in_their_own_form(results):
     page = rewrite(BOUND.replace("+14.9", "-1.62").replace("12 %", "15 %"), results, {})
     assert page.text == BOUND.replace("+14.9", "+14.93").replace("17.9]", "17.9]")
     assert len(page.stale) == 2 and "gives +14.93" in page.stale[0] and page.bound == 5
+
+
+def test_a_path_may_count_and_a_factor_may_stand_before_it(results):
+    assert rewrite("7 of them<!-- = x.json d/* -->, 9 %<!-- = x.json 100*share -->", results, {}).text.startswith(
+        "3 of them<!-- = x.json d/* -->, 12 %"
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,6 +87,11 @@ def test_figures_of_which_nothing_is_said_are_found():
     assert len(unbound("- It took 3.5 s (not recorded).\n- And 0.2 more.")) == 1
 
 
+def test_numbers_that_are_names_are_no_figures():
+    assert unbound("Hinton (2021, arXiv 2102.12627), section 3.2; sections 3.2 to 3.4; Python 3.11") == []
+    assert len(unbound("In section 3.2 it has 4.5 and 6 %.")) == 2
+
+
 def test_the_pages_are_what_the_records_give(call):  # noqa: F811
     code, _, error = call("docs", "--check")
     assert code == 0, error
@@ -110,3 +122,32 @@ def test_every_table_can_be_made():
         if name.startswith("islands") and "held_out" not in found.get(f"islands-bsds500-{name.partition('-')[2]}.json"):
             continue
         assert make(found).startswith(("| ", "Not recorded yet")), name
+
+
+def ff_run(test_error: float, twin: float | None, **settings) -> dict:
+    own = {"test_error": test_error, "test_pictures": 10_000, "readouts": {"goodness": test_error, "softmax": 3.0}}
+    base = {"mode": "supervised", "widths": [9, 9], "epochs": 7, "jitter": 0, "precision": "bf16", "sign": "max"}
+    return {"result": {**own, "baseline_test_error": twin, "baseline_epochs": 20}, "settings": {**base, **settings}}
+
+
+def test_a_run_stands_beside_its_twin_of_another_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_networks, "FF_RUNS", (("a", "b", "1.31"), ("c", None, "")))
+    runs = {"a": ff_run(1.37, None), "b": ff_run(6.0, 1.5), "c": ff_run(2.0, None, mode="local", precision="fp32")}
+    for name, run in runs.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+    first, second = page_networks.forward_forward(Results(tmp_path)).splitlines()[2:]
+    assert "| supervised, 2 x 9, 7 epochs | 1.31 | 1.37 [1.16, 1.62] | 3.00 | 1.50 (20 epochs) | -0.13 |" in first
+    assert "local, 2 x 9216" in second and "fp32" in second and "epochs)" not in second
+
+
+def test_levels_that_do_not_fall_are_not_said_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_networks, "GLOM_RUNS", ("mask",))
+    found = {
+        "steps": 5,
+        "thresholds": {"0.8": {"trained": [3, 2, 2]}, "0.9": {"trained": [3, 2, 1]}},
+        "levels": [{"islands_raw": n} for n in (1, 2, 3)],
+        "differences": {"fall": [{"islands": [1.0, 0.5, 1.5]}, {"islands": [1.0, -0.5, 2.5]}]},
+    }
+    (tmp_path / "glom-mask.json").write_text(json.dumps(found))
+    last = page_networks.glom_falls(Results(tmp_path)).splitlines()[-1]
+    assert last == "| `mask` (5) | +1.0 [+0.5, +1.5] | +1.0 [-0.5, +2.5] | 0.9 | no |"

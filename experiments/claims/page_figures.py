@@ -27,16 +27,14 @@ NUMBER = re.compile(r"(?<![\w.])[+\-−]?\d[\d,]*(?:\.\d+)?(?:e[+\-]?\d+)?(?![\w
 FIGURE = re.compile(r"(?<![\w.,/-])[+\-−]?\d[\d,]*(?:\.\d+(?![\w.])|(?<!95) %)")  # 95 % is a level
 WORD = re.compile(r"(?:\[[^\]]*\]|\S)+")  # a path may pick a row by a name with blanks
 FENCE = re.compile(r"^```.*?^```", re.S | re.M)
-CODE = re.compile(r"Python \d\.\d+|^(?: {4}.*\n?)+|`[^`]*`|\]\([^)]*\)|<!--.*?-->", re.S | re.M)
+NAMED = r"Python \d\.\d+|arXiv \d{4}\.\d+|[Ss]ections? \d\.\d(?: to \d\.\d)?"  # numbers that are names
+CODE = re.compile(NAMED + r"|^(?: {4}.*\n?)+|`[^`]*`|\]\([^)]*\)|<!--.*?-->", re.S | re.M)
 KNOWN = ("not recorded", "<!-- settings -->")
 OPEN = (  # pages of which some figures name no record yet: what they bind is checked all the same
     "docs/ablation.md",
     "docs/datasets.md",
     "docs/fields.md",
-    "docs/forward-forward.md",
-    "docs/glom.md",
     "docs/grids.md",
-    "docs/methods.md",
 )
 
 
@@ -99,9 +97,10 @@ def _bind(before: str, words: Sequence[str], results: Results, found: Page) -> s
         what = "is no record" if data is None else f"has {len(paths)} paths for {len(numbers)} figures before it"
         raise InputError(f"'<!-- = {' '.join(words)[:80]} -->': {file} {what}")
     for number, path in reversed(list(zip(numbers, paths, strict=True))):
-        factor, star, inner = path.rpartition("*")
+        factor, _, inner = path.partition("*")
+        scaled = factor.replace(".", "", 1).isdigit()  # a `*` elsewhere is the path's own
         try:
-            value = float(look_up(data, inner if star and factor else path)) * (float(factor) if factor else 1)
+            value = float(look_up(data, inner if scaled else path)) * (float(factor) if scaled else 1)
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"{file} has no number at {path}") from error
         written = alike(value, number.group())

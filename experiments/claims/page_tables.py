@@ -4,32 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from experiments.bench import report
+from experiments.claims import page_networks
+from experiments.claims.page_cells import lines, p_value, record, signed
 from experiments.claims.run import Results
 from glom.errors import InputError
-
-
-def lines(heads: Sequence[str], align: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as Markdown."""
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (heads, align, *rows)).replace("|  |", "| |")
-
-
-def record(results: Results, file: str) -> Any:
-    """A record's contents. Raises `InputError` where it is not there."""
-    found = results.get(file)
-    if found is None:
-        raise InputError(f"a page's table needs {file}, which is not among the results")
-    return found
-
-
-def signed(value: float, bounds: Sequence[float] | None, digits: int = 1) -> str:
-    """A difference with its interval, where there are pictures enough for one."""
-    if bounds is None:
-        return f"{value:+.{digits}f}"
-    low, high = bounds
-    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def ttt(results: Results) -> str:
@@ -90,14 +70,10 @@ def methods(file: str, results: Results) -> str:
     rows = []
     for r in found:
         gain = r["gain"]
-        own = (signed(gain["measured"], gain["ci95"]), _p(gain["p_holm"])) if gain else ("", "")
+        own = (signed(gain["measured"], gain["ci95"]), p_value(gain["p_holm"])) if gain else ("", "")
         span = f"{r['ci95'][0]:.1f} to {r['ci95'][1]:.1f}" if r["ci95"] else ""
         rows.append((r["dataset"], f"`{r['method']}`", r["published_method"], f"{r['measured']:.1f}", span, *own))
     return lines(heads, ("---", "---", "---", "--:", "---", "---", "--:"), rows)
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"
 
 
 def objective(file: str, results: Results) -> str:
@@ -108,7 +84,13 @@ def objective(file: str, results: Results) -> str:
         best = min(r["minus_controls"].items(), key=lambda item: item[1]["difference"], default=None)
         over = f"{signed(best[1]['difference'], best[1]['ci95'])} over `{best[0]}`" if best else ""
         rows.append(
-            (f"`{r['candidate']}`", f"{r['top1']:.1f}", signed(r["difference"], r["ci95"]), _p(r.get("p_holm")), over)
+            (
+                f"`{r['candidate']}`",
+                f"{r['top1']:.1f}",
+                signed(r["difference"], r["ci95"]),
+                p_value(r.get("p_holm")),
+                over,
+            )
         )
     heads = (
         "candidate",
@@ -260,4 +242,5 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "islands-mvit-v2-tiny": partial(islands, "islands-bsds500-mvit-v2-tiny.json"),
     "computation": computation,
     "readings": readings,
+    **page_networks.TABLES,
 }
