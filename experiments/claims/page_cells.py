@@ -22,6 +22,13 @@ def record(results: Results, file: str) -> Any:
     return found
 
 
+def spanned(value: float, bounds: Sequence[float] | None, digits: int) -> str:
+    """A value with its interval, where there is one."""
+    if bounds is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+
+
 def signed(value: float, bounds: Sequence[float] | None, digits: int = 1) -> str:
     """A difference with its interval, where there are pictures enough for one."""
     if bounds is None:

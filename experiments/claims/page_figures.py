@@ -30,12 +30,6 @@ FENCE = re.compile(r"^```.*?^```", re.S | re.M)
 NAMED = r"Python \d\.\d+|arXiv \d{4}\.\d+|[Ss]ections? \d\.\d(?: to \d\.\d)?"  # numbers that are names
 CODE = re.compile(NAMED + r"|^(?: {4}.*\n?)+|`[^`]*`|\]\([^)]*\)|<!--.*?-->", re.S | re.M)
 KNOWN = ("not recorded", "<!-- settings -->")
-OPEN = (  # pages of which some figures name no record yet: what they bind is checked all the same
-    "docs/ablation.md",
-    "docs/datasets.md",
-    "docs/fields.md",
-    "docs/grids.md",
-)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from experiments.bench import report
-from experiments.claims import page_networks
+from experiments.claims import page_fields, page_networks
 from experiments.claims.page_cells import lines, p_value, record, signed
 from experiments.claims.run import Results
 from glom.errors import InputError
@@ -242,5 +242,6 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "islands-mvit-v2-tiny": partial(islands, "islands-bsds500-mvit-v2-tiny.json"),
     "computation": computation,
     "readings": readings,
+    **page_fields.TABLES,
     **page_networks.TABLES,
 }
