@@ -97,6 +97,17 @@ def test_the_pages_are_what_the_records_give(call):  # noqa: F811
     assert code == 0, error
 
 
+def test_no_page_is_left_out(call, tmp_path):  # noqa: F811
+    (tmp_path / "docs").mkdir()
+    own = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    names = {page.relative_to(ROOT).as_posix() for page in own} - {"docs/claims.md"}
+    for name in names:
+        (tmp_path / name).write_text("Nobody knows 3.5 of it.\n")
+    code, out, _ = call("docs", "--root", tmp_path, "--check", "--json")
+    found = {fault.partition(":")[0] for fault in json.loads(out)["faults"]}
+    assert code == 1 and found - {"docs/claims.md"} == names >= {"docs/fields.md", "docs/library.md"}
+
+
 def test_a_stale_page_is_found_and_written_anew(call, tmp_path):  # noqa: F811
     for folder in ("docs", "benchmarks/results"):
         (tmp_path / folder).mkdir(parents=True)
