@@ -206,8 +206,8 @@ def _draw(
         )
     axes[0, 0].set_ylabel("features (PCA)", fontsize=9)
     fit = FITS[result["fit"]]
-    below = plain(f"colours, pictures {fit}\n(class: likeliest of {result['among']:,})")
-    axes[1, 0].set_ylabel(below, fontsize=9)
+    among = f"(class: likeliest of {result['among']:,})"
+    axes[1, 0].set_ylabel(plain(f"colours, pictures {fit}\n{among}"), fontsize=9)
     save(figure, out / "strip.png")
     for name, frames in (("features", features), ("colours", colours)):
         enlarged = [f.repeat(4, axis=0).repeat(4, axis=1) for f in frames]
