@@ -35,7 +35,6 @@ from glom.pictures import Picture, as_image
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHUNK = 4096  # locations asked at a time: memory does not grow with the grid
 LARGEST = 4096  # cells a side: beyond it features take gigabytes
 
 
@@ -146,19 +145,14 @@ class Machine(AsynchronousPerceptionMachine, Pretrained):
         show = bgr_minmax if self.pixels == "bgr-minmax" else picture
         return show(image, self.config.image_size)[None].to(self.fold.conv.weight.device)
 
-    @torch.no_grad()
     def _asked(self, folded: Tensor, queries: Tensor) -> Percept:
-        """(1, 3, S, S) and (N, 2) -> features (N, F) and pixels (N, 3), on the CPU, chunk by chunk."""
-        outputs = ("features",) if self.rgb_head is None else ("features", "rgb")
-        features, rgb = [], []
-        for chunk in queries.to(folded.device).split(CHUNK):
-            found = execution.run(self, folded, chunk, outputs)
-            assert found.features is not None
-            features.append(found.features[0].float().cpu())
-            if found.rgb is not None:
-                colours = found.rgb[0].float().cpu()
-                rgb.append(colours.flip(-1).clamp(0, 1) if self.pixels == "bgr-minmax" else to_pixels(colours))
-        return Percept(torch.cat(features), torch.cat(rgb) if rgb else None, None)
+        """(1, 3, S, S) and (N, 2) -> features (N, F) and pixels (N, 3), on the CPU."""
+        found = execution.ask(self, folded, queries, ("features",) if self.rgb_head is None else ("features", "rgb"))
+        assert found.features is not None
+        if found.rgb is None:
+            return Percept(found.features[0])
+        bgr = self.pixels == "bgr-minmax"
+        return Percept(found.features[0], found.rgb[0].flip(-1).clamp(0, 1) if bgr else to_pixels(found.rgb[0]))
 
     # -- keeping ----------------------------------------------------------------------------------------------------
 

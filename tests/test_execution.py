@@ -425,3 +425,19 @@ def test_sharded_without_a_group_says_what_to_do() -> None:
     apm, images, _ = small_run()
     with pytest.raises(InputError, match="torchrun"):
         run(apm, images, execution="sharded")
+
+
+def test_locations_asked_part_by_part_are_those_asked_at_once(monkeypatch):
+    apm = blank_apm(preset("apm-tiny"))
+    apm.reset(torch.Generator().manual_seed(0), "default")
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    queries = grid_queries(5, 7)
+    monkeypatch.setattr(execution, "ASKED", 8)
+    wanted = execution.run(apm, images, queries, ("features", "rgb"))
+    found = execution.ask(apm, images, queries, ("features", "rgb"))
+    torch.testing.assert_close(found.features, wanted.features, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.rgb, wanted.rgb, atol=1e-5, rtol=1e-5)
+    assert found.features is not None and not found.features.requires_grad and found.features.shape == (2, 35, 128)
+    assert execution.ask(apm, images, queries).rgb is None
+    with pytest.raises(InputError, match="no part has the token"):
+        execution.ask(apm, images, queries, ("token",))

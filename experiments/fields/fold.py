@@ -30,8 +30,6 @@ from glom.teachers.views import squeezed
 from probes.alike import psnr
 from probes.figures.base import strip, to_image
 
-CHUNK = 4096  # locations unfolded at a time: memory does not grow with the grid asked for
-
 
 @dataclass(frozen=True)
 class FoldRequest:
@@ -59,20 +57,14 @@ class FoldRequest:
     fit: str = "squeeze"
 
 
-@torch.no_grad()
 def unfold_grid(
     apm: AsynchronousPerceptionMachine, images: torch.Tensor, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features (h, w, F) and colours (h, w, 3) in [0, 1] on a grid of any size, chunk by chunk."""
-    queries = grid_queries(height, width, device=images.device)
-    features, colours = [], []
-    for chunk in queries.split(CHUNK):
-        percept = execution.run(apm, images, chunk, ("features", "rgb"))
-        assert percept.features is not None and percept.rgb is not None
-        features.append(percept.features[0].float().cpu())
-        colours.append(to_pixels(percept.rgb[0].float()).cpu())
+    """Features (h, w, F) and colours (h, w, 3) in [0, 1] of one picture (1, 3, S, S) on a grid of any size."""
+    found = execution.ask(apm, images, grid_queries(height, width, device=images.device), ("features", "rgb"))
+    assert found.features is not None and found.rgb is not None
     shape = (height, width, -1)
-    return torch.cat(features).reshape(shape).numpy(), torch.cat(colours).reshape(shape).numpy()
+    return found.features.reshape(shape).numpy(), to_pixels(found.rgb).reshape(shape).numpy()
 
 
 def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[dict[str, Any]]:

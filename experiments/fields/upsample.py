@@ -179,15 +179,11 @@ def fit(
         yield float(loss.detach())
 
 
-@torch.no_grad()
 def ask(apm: AsynchronousPerceptionMachine, folded: Tensor, height: int, width: int) -> Array:
     """The field on a grid, (h, w, F)."""
-    parts = []
-    for chunk in grid_queries(height, width, device=folded.device).split(4096):
-        found = execution.run(apm, folded, chunk, ("features",)).features
-        assert found is not None
-        parts.append(found[0].cpu())
-    return torch.cat(parts).reshape(height, width, -1).numpy()
+    found = execution.ask(apm, folded, grid_queries(height, width, device=folded.device)).features
+    assert found is not None
+    return found.reshape(height, width, -1).numpy()
 
 
 def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:

@@ -31,6 +31,7 @@ __all__ = [
     "Choice",
     "Locations",
     "StackedAPM",
+    "ask",
     "choose",
     "init_group",
     "locate",
@@ -38,6 +39,7 @@ __all__ = [
     "sync_gradients",
 ]
 
+ASKED = 4096  # locations asked at a time
 EXECUTIONS = ("auto", "plain", "folded", "streamed", "sharded")
 
 
@@ -138,3 +140,37 @@ def run(
     if execution == "streamed":
         return _streamed(apm, images, where, outputs, chunk)
     return _sharded(apm, images, where, outputs, group, chunk)
+
+
+@torch.no_grad()
+def ask(
+    apm: AsynchronousPerceptionMachine, images: Tensor, queries: Tensor, outputs: tuple[str, ...] = ("features",)
+) -> Percept:
+    """What is said at any number of locations, moved to the CPU part by part: memory on the device does not grow.
+
+    Args:
+        images: (B, 3, image_size, image_size). queries: (N, 2) in [0, 1]^2, at least one.
+        outputs: "features", "rgb" or both; a token is of all locations together, `run` reads it.
+
+    Returns:
+        features (B, N, F) and rgb (B, N, 3), float32; None where not asked for.
+
+    Raises:
+        InputError: as `run`; a token.
+
+    Example:
+        >>> from glom.apm import APM, preset
+        >>> from glom.columns import grid_queries
+        >>> tuple(ask(APM(preset("apm-tiny")), torch.zeros(1, 3, 32, 32), grid_queries(50, 100)).features.shape)
+        (1, 5000, 128)
+    """
+    if "token" in outputs:
+        raise InputError("locations are asked part by part: no part has the token of all; `run` reads it")
+    features: list[Tensor] = []
+    rgb: list[Tensor] = []
+    for chunk in queries.to(images.device).split(ASKED):
+        found = run(apm, images, chunk, outputs)
+        for parts, part in ((features, found.features), (rgb, found.rgb)):
+            if part is not None:
+                parts.append(part.float().cpu())
+    return Percept(torch.cat(features, dim=1) if features else None, torch.cat(rgb, dim=1) if rgb else None)
