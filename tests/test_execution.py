@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from glom.apm import ACTIVATIONS, READOUTS, APMConfig, AsynchronousPerceptionMachine, Percept
+from glom import execution
+from glom.apm import ACTIVATIONS, READOUTS, APMConfig, AsynchronousPerceptionMachine, Percept, blank_apm, preset
 from glom.columns import LOCATION_CODES, grid_queries
 from glom.errors import InputError, RunError
 from glom.execution import EXECUTIONS, choose, locate, run
