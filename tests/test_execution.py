@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from glom import execution
 from glom.apm import ACTIVATIONS, READOUTS, APMConfig, AsynchronousPerceptionMachine, Percept, blank_apm, preset
 from glom.columns import LOCATION_CODES, grid_queries
 from glom.errors import InputError, RunError
-from glom.execution import EXECUTIONS, choose, locate, run
+from glom.execution import EXECUTIONS, ask, choose, locate, run
 from glom.execution import streamed as streamed_module
 from glom.execution.locations import Locations
 from glom.execution.streamed import out_of_memory
@@ -433,12 +432,12 @@ def test_locations_asked_part_by_part_are_those_asked_at_once(monkeypatch):
     apm.reset(torch.Generator().manual_seed(0), "default")
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     queries = grid_queries(5, 7)
-    monkeypatch.setattr(execution, "ASKED", 8)
-    wanted = execution.run(apm, images, queries, ("features", "rgb"))
-    found = execution.ask(apm, images, queries, ("features", "rgb"))
+    monkeypatch.setattr("glom.execution.ASKED", 8)
+    wanted = run(apm, images, queries, ("features", "rgb"))
+    found = ask(apm, images, queries, ("features", "rgb"))
     torch.testing.assert_close(found.features, wanted.features, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.rgb, wanted.rgb, atol=1e-5, rtol=1e-5)
     assert found.features is not None and not found.features.requires_grad and found.features.shape == (2, 35, 128)
-    assert execution.ask(apm, images, queries).rgb is None
+    assert ask(apm, images, queries).rgb is None
     with pytest.raises(InputError, match="no part has the token"):
-        execution.ask(apm, images, queries, ("token",))
+        ask(apm, images, queries, ("token",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import AutoModel
 from glom.backbones.base import Backbone, resize_positions
 from glom.errors import InputError
 from glom.teachers.hf import DINO, TransformersTeacher
+from glom.teachers.hf_classifiers import ClassifierTeacher, body
 from glom.teachers.hub import quiet
 from glom.teachers.open_clip import CONFIG, OpenClipTeacher
 from glom.teachers.own import OwnTeacher
@@ -40,7 +42,7 @@ class ImageBackbone(Backbone):
         self.patch = int(max(stem.stride)) if stem is not None else 1
         self.transformer = self._positions(trunk) is not None or hasattr(trunk, "set_input_size")
         self.what = f"{type(trunk).__name__}, image"
-        if not self.transformer and not isinstance(teacher, TransformersTeacher):
+        if not self.transformer and not isinstance(teacher, TransformersTeacher | ClassifierTeacher):
             self.view = 2 * size
         self.remember()
 
@@ -52,6 +54,8 @@ class ImageBackbone(Backbone):
             return visual.trunk if isinstance(visual, TimmModel) else visual
         if isinstance(self.teacher, TransformersTeacher) and self.teacher.family not in DINO:
             return self.model.vision_model
+        if isinstance(self.teacher, ClassifierTeacher):
+            return body(self.model)
         return self.model
 
     @property
@@ -61,6 +65,8 @@ class ImageBackbone(Backbone):
     def build(self) -> nn.Module:
         if isinstance(self.teacher, TransformersTeacher):
             return AutoModel.from_config(self.model.config)
+        if isinstance(self.teacher, ClassifierTeacher):
+            return type(self.model)(self.model.config)
         if isinstance(self.teacher, OwnTeacher):
             return _drawn_anew(self.model, self.name)
         with quiet():
@@ -86,7 +92,7 @@ class ImageBackbone(Backbone):
     def fit(self, frames: int, size: int) -> list[str]:
         self.check(frames, size)
         trunk = self.trunk
-        if isinstance(self.teacher, TransformersTeacher):
+        if isinstance(self.teacher, TransformersTeacher | ClassifierTeacher):
             if size % self.teacher.patch:
                 raise InputError(f"{self.name} needs a side in multiples of {self.teacher.patch}, got {size}")
             return self.size_note(1, size, "position embeddings interpolated")
@@ -118,9 +124,9 @@ class ImageBackbone(Backbone):
 
     def run(self, clip: Tensor) -> Any:
         images = clip[:, :, 0]
-        if isinstance(self.teacher, TransformersTeacher):
-            options = {} if self.teacher.family in DINO else {"interpolate_pos_encoding": True}
-            return self.trunk(pixel_values=images, **options)
+        if isinstance(self.teacher, TransformersTeacher | ClassifierTeacher):
+            takes = "interpolate_pos_encoding" in inspect.signature(self.trunk.forward).parameters
+            return self.trunk(pixel_values=images, **({"interpolate_pos_encoding": True} if takes else {}))
         forward = getattr(self.trunk, "forward_features", self.trunk)
         # An open_clip ResNet ends in attention with positions of its own: every block before it has run by then.
         return forward(images)
@@ -140,7 +146,7 @@ class ImageBackbone(Backbone):
         return tokens.unflatten(0, (1, side, side))
 
     def _prefix(self, trunk: Any) -> int:
-        if isinstance(self.teacher, TransformersTeacher):
+        if isinstance(self.teacher, TransformersTeacher | ClassifierTeacher):
             return self.teacher.prefix
         return 1 if isinstance(trunk, VisionTransformer) else int(getattr(trunk, "num_prefix_tokens", 0))
 
@@ -180,7 +186,16 @@ def places(trunk: Any, name: str) -> list[tuple[str, nn.Module]]:
     resnet = [(f"layer{i}.{j}", b) for i in range(1, 5) for j, b in enumerate(getattr(trunk, f"layer{i}", []))]
     if resnet:
         return resnet
-    for path in ("blocks", "transformer.resblocks", "encoder.layers", "encoder.layer", "layer", "stages", "layers"):
+    for path in (
+        "blocks",
+        "transformer.resblocks",
+        "encoder.layers",
+        "encoder.layer",
+        "encoder.stages",
+        "layer",
+        "stages",
+        "layers",
+    ):
         found: Any = trunk
         for part in path.split("."):
             found = getattr(found, part, None)

@@ -1,4 +1,4 @@
-"""CLIP, SigLIP and DINOv2 from transformers: `hf:facebook/dinov2-large` from the hub, or `hf:FOLDER` from the disk.
+"""CLIP, SigLIP, DINOv2 and image classifiers of transformers: `hf:facebook/dinov2-large` from the hub, or `hf:FOLDER`.
 
 Weights are safetensors, or read as tensors only; code that comes with a model is never run.
 
@@ -19,13 +19,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchvision import transforms as T
 from torchvision.transforms import functional as TF
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as hf_logging
 
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError
 from glom.runs.seeds import fixed_seed
 from glom.teachers.frozen import FrozenTeacher, Runtime
+from glom.teachers.hf_classifiers import ClassifierTeacher, is_classifier
 from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path
 from glom.teachers.registry import register_teacher
 from glom.weights import check_finite, load_state_dict
@@ -56,6 +64,7 @@ class TransformersTeacher(FrozenTeacher):
         super().__init__(name, model, transform, width, runtime, f"{config.to_json_string()}{transform!r}")
         self.prefix = {"clip": 1, "siglip": 0}.get(self.family, 1 + getattr(config, "num_register_tokens", 0))
         self.patch: int = vision.patch_size
+        self.own_size = self.image_size if self.family in DINO else vision.image_size
         self._tokenizer = tokenizer
         if self.family in DINO:
             return
@@ -64,40 +73,6 @@ class TransformersTeacher(FrozenTeacher):
         self.scale = float(model.logit_scale.detach().float().exp())  # type: ignore[operator,union-attr]
         self.logit_bias = float(model.logit_bias.detach().float()) if self.family == "siglip" else None  # type: ignore[operator,union-attr]
         self._length: int = config.text_config.max_position_embeddings
-
-    def size_notes(self) -> list[str]:
-        """Sentences about a picture size that the weights were not made for, or that patches do not fill."""
-        own = self._model.config.vision_config.image_size if self.family not in DINO else self.image_size  # type: ignore[union-attr]
-        size, notes = self.image_size, []
-        if own != size:
-            notes.append(
-                f"its processor makes {size} px of a picture, the weights were made for {own} px: position codes "
-                "are interpolated"
-            )
-        if size % self.patch:
-            notes.append(
-                f"{size} px is no multiple of its patch of {self.patch} px: the last {size % self.patch} px of "
-                "each side are not read"
-            )
-        return notes
-
-    def try_out(self) -> None:
-        """Read one picture that is not square. Raises `InputError` for whatever would stop a run in its middle."""
-        try:
-            images = self.preprocess(Image.new("RGB", (90, 41)))[None]
-            token = self.token(images)
-            self.grid(images)
-        except InputError:
-            raise
-        except Exception as error:  # models of the library raise nearly every kind there is
-            raise InputError(
-                f"{self.name} cannot read a picture ({first_line(error)}); config.json and "
-                "preprocessor_config.json do not fit each other"
-            ) from error
-        if token.shape[-1] != self.width:
-            raise InputError(
-                f"{self.name}: its token has {token.shape[-1]} numbers, its configuration says {self.width}"
-            )
 
     def _vision(self, images: Tensor) -> Any:
         model: Any = self._model
@@ -137,8 +112,42 @@ class TransformersTeacher(FrozenTeacher):
         return model.text_projection(out.pooler_output)
 
 
-@register_teacher("hf", "CLIP, SigLIP and DINOv2 of transformers")
-def load_hf(name: str, model: str, weights: str | None, runtime: Runtime) -> TransformersTeacher:
+def size_notes(own: Any, size: int, patch: int) -> list[str]:
+    """Sentences about a picture size that the weights were not made for, or that patches do not fill."""
+    notes = []
+    if own != size:
+        notes.append(
+            f"its processor makes {size} px of a picture, the weights were made for {own} px: position codes "
+            "are interpolated"
+        )
+    if size % patch:
+        notes.append(
+            f"{size} px is no multiple of its patch of {patch} px: the last {size % patch} px of each side are not read"
+        )
+    return notes
+
+
+def try_out(teacher: FrozenTeacher) -> None:
+    """Read one picture that is not square. Raises `InputError` for whatever would stop a run in its middle."""
+    try:
+        images = teacher.preprocess(Image.new("RGB", (90, 41)))[None]
+        token = teacher.token(images)
+        teacher.grid(images)
+    except InputError:
+        raise
+    except Exception as error:  # models of the library raise nearly every kind there is
+        raise InputError(
+            f"{teacher.name} cannot read a picture ({first_line(error)}); config.json and "
+            "preprocessor_config.json do not fit each other"
+        ) from error
+    if token.shape[-1] != teacher.width:
+        raise InputError(
+            f"{teacher.name}: its token has {token.shape[-1]} numbers, its configuration says {teacher.width}"
+        )
+
+
+@register_teacher("hf", "CLIP, SigLIP, DINOv2 and image classifiers of transformers")
+def load_hf(name: str, model: str, weights: str | None, runtime: Runtime) -> TransformersTeacher | ClassifierTeacher:
     """Load `hf:MODEL`, a hub name or a local folder as `save_pretrained` writes it.
 
     Raises:
@@ -162,11 +171,14 @@ def load_hf(name: str, model: str, weights: str | None, runtime: Runtime) -> Tra
         raise InputError(f"no config.json in {folder}; {hint}")
     with access(name, hint), _silent(), fixed_seed():
         config = AutoConfig.from_pretrained(where, **options)
-        if config.model_type not in FAMILIES:
-            raise InputError(f"{name} is a '{config.model_type}' model; hf: reads {', '.join(FAMILIES)}")
-        state = _unusual_state(folder, config) if local else None
+        headed = is_classifier(config)
+        if config.model_type not in FAMILIES and not headed:
+            known = f"{', '.join(FAMILIES)} and whatever is saved as ...ForImageClassification"
+            raise InputError(f"{name} is a '{config.model_type}' model; hf: reads {known}")
+        kind: Any = AutoModelForImageClassification if headed else AutoModel
+        state = _unusual_state(folder, config, kind) if local else None
         source: dict[str, Any] = {"use_safetensors": True} if state is None else {"state_dict": state}
-        made: Any = AutoModel if state is None else type(_empty(config))
+        made: Any = kind if state is None else type(_empty(config, kind))
         built, info = made.from_pretrained(
             where if state is None else None,
             config=config,
@@ -178,16 +190,27 @@ def load_hf(name: str, model: str, weights: str | None, runtime: Runtime) -> Tra
         )
         _check_loaded(name, built, info)
         processor = _processor(where, options)
-        tokenizer = "it has no text encoder" if config.model_type in DINO else _tokenizer(where, options)
+        text = config.model_type not in DINO and not headed
+        tokenizer = _tokenizer(where, options) if text else "it has no text encoder"
+        if processor is None and config.model_type not in FAMILIES:
+            raise InputError(
+                f"no preprocessor_config.json in {where}: nobody knows the size, mean and deviation of the pictures "
+                f"that this '{config.model_type}' was trained on; save its image processor there"
+            )
     transform, crops, notes = _standard_transform(config) if processor is None else _processed(processor)
-    teacher = TransformersTeacher(name, built, transform, runtime, tokenizer)
+    teacher: TransformersTeacher | ClassifierTeacher
+    if headed:
+        with local_access(name, "config.json and preprocessor_config.json must fit each other"):
+            teacher = ClassifierTeacher(name, built, transform, runtime)
+    else:
+        teacher = TransformersTeacher(name, built, transform, runtime, tokenizer)
     teacher.crops = crops
-    teacher.notes.extend([*notes, *teacher.size_notes()])
-    teacher.try_out()
+    teacher.notes.extend([*notes, *size_notes(teacher.own_size, teacher.image_size, teacher.patch)])
+    try_out(teacher)
     return teacher
 
 
-def _unusual_state(folder: Path, config: Any) -> dict[str, Tensor] | None:
+def _unusual_state(folder: Path, config: Any, kind: Any = AutoModel) -> dict[str, Tensor] | None:
     """The weights of a folder that transformers alone would not read: other file names, tensors in a .bin, prefixes.
 
     None where it reads them itself. Raises `InputError` where there are no weights, or code beside them.
@@ -195,7 +218,7 @@ def _unusual_state(folder: Path, config: Any) -> dict[str, Tensor] | None:
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:
         raise InputError(f"no weights in {folder}; it must hold model.safetensors (or pytorch_model.bin, tensors only)")
-    own = _empty(config).state_dict().keys()
+    own = _empty(config, kind).state_dict().keys()
     if (folder / "model.safetensors.index.json").is_file():
         return None
     if files[0].name == "model.safetensors":
@@ -212,10 +235,10 @@ def _unusual_state(folder: Path, config: Any) -> dict[str, Tensor] | None:
     return found
 
 
-def _empty(config: Any) -> nn.Module:
+def _empty(config: Any, kind: Any = AutoModel) -> nn.Module:
     """The model of a configuration, without memory for its weights."""
     with torch.device("meta"):
-        return AutoModel.from_config(config)
+        return kind.from_config(config)
 
 
 def _check_loaded(name: str, model: nn.Module, info: dict[str, Any]) -> None:

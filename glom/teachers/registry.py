@@ -153,7 +153,9 @@ def teacher_names(ask_hub: bool = True) -> list[TeacherRow]:
         TeacherRow("open_clip:MODEL@random", "open_clip model, random weights (tests, timing)", True, ""),
         TeacherRow("open_clip:FOLDER", f"folder with open_clip_config.json and weights, as {SHIPPED[0]}", True, ""),
         TeacherRow("open_clip:hf-hub:NAME", "such a folder on the hub", hub, file and f"{file}folder"),
-        TeacherRow("hf:NAME", "CLIP, SigLIP or DINOv2 of transformers", hub, file and f"{file}folder"),
+        TeacherRow(
+            "hf:NAME", "CLIP, SigLIP, DINOv2 or an image classifier of transformers", hub, file and f"{file}folder"
+        ),
         TeacherRow("hf:FOLDER", "the same, saved with save_pretrained (safetensors)", True, ""),
         TeacherRow("timm:NAME[.TAG]", "timm classifier and pretrained tag", hub, file and f"{file}file"),
         TeacherRow("timm:NAME[.TAG]@FILE", "the same from a file: the tag says size and mean", True, ""),
