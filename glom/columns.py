@@ -62,6 +62,17 @@ def grid_queries(
     return rearrange(xy, "h w two -> (h w) two").to(device=device, dtype=dtype)
 
 
+def sample_at(grid: Tensor, queries: Tensor) -> Tensor:
+    """Read grids at continuous locations, bilinearly between cell centres.
+
+    (S, h, w, C) and (N, 2), or (S, N, 2) with locations of its own for each, -> (S, N, C).
+    """
+    queries = queries[None] if queries.ndim == 2 else queries
+    where = (2 * queries - 1).to(grid.dtype)[:, None].expand(len(grid), 1, *queries.shape[-2:])
+    values = F.grid_sample(rearrange(grid, "s h w c -> s c h w"), where, padding_mode="border", align_corners=False)
+    return rearrange(values, "s c 1 n -> s n c")
+
+
 def check_queries(queries: Tensor) -> Tensor:
     """Return `queries` if they are (N >= 1, 2) points inside the picture; raise `InputError` otherwise."""
     if queries.ndim != 2 or queries.shape[-1] != 2:

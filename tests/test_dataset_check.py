@@ -20,12 +20,13 @@ import pytest
 import torch
 
 from commands.datasets import app
-from glom.datasets import aligned_head, check_dataset, class_rows, dataset_names, open_dataset
+from glom.datasets import check_dataset, dataset_names, open_dataset
 from glom.datasets.catalogue import NAMED
 from glom.datasets.classes import imagenet_names, imagenet_wnids
 from glom.datasets.imagenet_sets import subset_layouts, subset_wnids
 from glom.datasets.layouts import Archive, Download, Layout
 from glom.errors import InputError, RunError
+from glom.teachers.align import aligned_head, class_rows
 from glom.teachers.base import ZeroShotHead
 from tests.conftest import in_process
 from tests.test_dataset_layouts import coco, coop, photo, save, write

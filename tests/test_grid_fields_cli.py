@@ -20,10 +20,10 @@ from experiments.fields.overfit import control, parse_condition
 from experiments.fields.percepts import every
 from experiments.fields.upsample import View, average, make_views
 from glom.apm import APM, preset
+from glom.backbones.video import squeezed
 from glom.checkpoints import save_apm
 from glom.columns import grid_queries
 from glom.errors import InputError
-from glom.teachers.views import squeezed
 from probes.alike import ssim
 from tests.conftest import make_image
 from tests.test_islands_cli import bsds

@@ -7,10 +7,10 @@ import transformers
 from PIL import Image
 
 from glom.backbones.registry import load_backbone
+from glom.backbones.video import squeezed
 from glom.errors import InputError
 from glom.teachers import load_teacher
 from glom.teachers.grids import grid_teacher
-from glom.teachers.views import squeezed
 
 SIDE = 32
 MEAN, STD = (0.1, 0.45, 0.7), (0.2, 0.3, 0.6)

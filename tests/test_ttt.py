@@ -11,12 +11,13 @@ import torch
 
 from commands.bench import app as bench_commands
 from glom.adaptation import ttt
-from glom.adaptation.objectives import OBJECTIVES, Targets, get_objective, sample_at
+from glom.adaptation.objectives import OBJECTIVES, Targets, get_objective
 from glom.adaptation.overfit import OverfitSettings, jittered_queries, overfit
 from glom.adaptation.settings import PRESETS, TTTSettings, ttt_preset
 from glom.adaptation.ttt import Case, adapt, adapt_all, adapt_group, stack_size
 from glom.apm import PRESETS as APM_PRESETS
 from glom.apm import APMConfig, preset
+from glom.columns import sample_at
 from glom.errors import InputError
 from glom.teachers.base import ZeroShotHead
 from tests.conftest import in_process

@@ -20,7 +20,6 @@ from glom.adaptation.objectives import get_objective, require
 from glom.adaptation.settings import TTTSettings, settings_dict
 from glom.adaptation.ttt import BLOCK, Case, adapt_group, stack_size
 from glom.columns import picture
-from glom.datasets.align import aligned_head, name_rows
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, parse_corruption
 from glom.datasets.registry import open_dataset
@@ -30,6 +29,7 @@ from glom.execution import init_group
 from glom.runs.artifacts import RunFolder, read_json, read_results, read_timing
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval, mcnemar_exact
+from glom.teachers.align import aligned_head, name_rows
 from glom.teachers.asked import Asked, asked_of
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.corrupted import CROP, check_place, corrupted, described

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from glom.datasets.align import aligned_head, name_rows
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval
+from glom.teachers.align import aligned_head, name_rows
 from glom.teachers.asked import asked_of
 from glom.teachers.corrupted import CROP, check_place, corrupted
 from glom.teachers.registry import load_teacher

@@ -32,7 +32,6 @@ from experiments.comparison.conditions import (
 )
 from experiments.comparison.table import averages, make_table
 from experiments.comparison.untouched import shares_pictures_with
-from glom.datasets.align import name_rows
 from glom.devices import ranks, resolve_device
 from glom.errors import InputError
 from glom.execution import init_group
@@ -40,6 +39,7 @@ from glom.methods import METHODS, Method, Task, make_method
 from glom.methods.few_shot import Learning
 from glom.runs.artifacts import RunFolder, command_line, read_results, write_json
 from glom.runs.saving import save_tensors
+from glom.teachers.align import name_rows
 from glom.teachers.asked import asked_of
 from glom.teachers.corrupted import described
 from glom.teachers.frozen import FrozenTeacher

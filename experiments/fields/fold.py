@@ -14,11 +14,11 @@ from PIL import Image
 
 from experiments.fields.percepts import FITS, check_fit, fitted, parse_size
 from glom import execution
-from glom.adaptation.objectives import sample_at
 from glom.adaptation.overfit import OverfitSettings, field_config, overfit, to_pixels
 from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
+from glom.backbones.video import squeezed
 from glom.colours import pca_rgb
-from glom.columns import grid_queries, picture
+from glom.columns import grid_queries, picture, sample_at
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
@@ -26,7 +26,6 @@ from glom.runs.artifacts import RunFolder, command_line, write_json
 from glom.runs.files import replacing
 from glom.runs.seeds import sample_seed
 from glom.teachers.registry import load_teacher
-from glom.teachers.views import squeezed
 from probes.alike import psnr
 from probes.figures.base import strip, to_image
 

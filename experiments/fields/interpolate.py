@@ -15,6 +15,7 @@ from torch import Tensor
 from experiments.fields.percepts import FITS, digest, fitted, machine_from, short_names
 from glom.adaptation.overfit import OverfitSettings, field_config, overfit, to_pixels
 from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
+from glom.backbones.video import squeezed
 from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
@@ -25,7 +26,6 @@ from glom.runs.seeds import sample_seed
 from glom.teachers.asked import asked_about, choose_classes
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.registry import load_teacher
-from glom.teachers.views import squeezed
 from glom.teachers.zero_shot import choose_templates
 from probes.fields import column_path, path_numbers, unfold_columns
 from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, save

@@ -27,6 +27,7 @@ from experiments.fields.percepts import Array, area, digest, every
 from glom import execution
 from glom.adaptation.overfit import OverfitSettings, overfit
 from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
+from glom.backbones.video import squeezed
 from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
@@ -36,7 +37,6 @@ from glom.errors import InputError, unknown
 from glom.runs.artifacts import RunFolder, command_line, write_json
 from glom.runs.seeds import sample_seed
 from glom.teachers.grids import grid_teacher
-from glom.teachers.views import squeezed
 from probes.agreement import neighbour_agreement
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import Labels, Partition, colour_position, enlarge, parse_partition, partition

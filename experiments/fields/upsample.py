@@ -21,10 +21,10 @@ from torch import Tensor
 
 from experiments.fields.percepts import FITS, Array, digest, fitted
 from glom import execution
-from glom.adaptation.objectives import sample_at
 from glom.apm import APMConfig, AsynchronousPerceptionMachine, blank_apm
+from glom.backbones.video import squeezed
 from glom.colours import pca_rgb
-from glom.columns import grid_queries, picture
+from glom.columns import grid_queries, picture, sample_at
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
@@ -34,7 +34,6 @@ from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci
 from glom.teachers.base import Teacher
 from glom.teachers.grids import grid_teacher
-from glom.teachers.views import squeezed
 from probes.fields import grid_scores
 from probes.figures.base import strip
 

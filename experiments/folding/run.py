@@ -21,6 +21,7 @@ from experiments.folding.settings import OVERFIT, VARIANT, FoldingSettings, Sett
 from experiments.folding.variants import VariantAPM
 from glom.adaptation.overfit import OverfitSettings, from_pixels, overfit, to_pixels
 from glom.apm import APMConfig, preset
+from glom.backbones.video import squeezed
 from glom.columns import grid_queries, picture
 from glom.datasets.pictures import open_pictures
 from glom.devices import now, resolve_device
@@ -31,7 +32,6 @@ from glom.teachers.asked import Asked, strangers
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.grids import grid_teacher
 from glom.teachers.known import SHIPPED_MODELS
-from glom.teachers.views import squeezed
 from probes.alike import psnr
 from probes.fields import grid_scores, unfold_columns
 from probes.metrics import Outlines, adjusted_rand, score

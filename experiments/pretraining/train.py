@@ -29,11 +29,10 @@ from experiments.pretraining.data import Rows, Source, to_input
 from experiments.pretraining.prepare import Prepared, Ranks
 from experiments.pretraining.settings import GridTrainSettings
 from glom import execution
-from glom.adaptation.objectives import sample_at
 from glom.adaptation.overfit import jittered_queries
 from glom.apm import AsynchronousPerceptionMachine, blank_apm
 from glom.checkpoints import load_apm
-from glom.columns import grid_queries
+from glom.columns import grid_queries, sample_at
 from glom.errors import InputError, RunError
 from glom.runs.artifacts import RunFolder
 from glom.runs.saving import save_state

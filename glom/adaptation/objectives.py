@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from glom.apm import Percept
+from glom.columns import sample_at
 from glom.errors import InputError, unknown
 
 
@@ -67,17 +68,6 @@ def get_objective(name: str) -> Objective:
     if name not in OBJECTIVES:
         raise unknown("objective", name, OBJECTIVES)
     return OBJECTIVES[name]
-
-
-def sample_at(grid: Tensor, queries: Tensor) -> Tensor:
-    """Read grids at continuous locations, bilinearly between cell centres.
-
-    (S, h, w, C) and (N, 2), or (S, N, 2) with locations of its own for each, -> (S, N, C).
-    """
-    queries = queries[None] if queries.ndim == 2 else queries
-    where = (2 * queries - 1).to(grid.dtype)[:, None].expand(len(grid), 1, *queries.shape[-2:])
-    values = F.grid_sample(rearrange(grid, "s h w c -> s c h w"), where, padding_mode="border", align_corners=False)
-    return rearrange(values, "s c 1 n -> s n c")
 
 
 def _token(percept: Percept) -> Tensor:

@@ -16,9 +16,8 @@ from einops import rearrange
 from torch import Tensor
 
 from glom import execution
-from glom.adaptation.objectives import sample_at
 from glom.apm import APMConfig, AsynchronousPerceptionMachine
-from glom.columns import IMAGENET_MEAN, IMAGENET_STD, grid_queries
+from glom.columns import IMAGENET_MEAN, IMAGENET_STD, grid_queries, sample_at
 from glom.errors import InputError, RunError
 
 

@@ -24,8 +24,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from glom.adaptation.objectives import sample_at
-from glom.columns import LocationCode, check_queries, grid_queries
+from glom.columns import LocationCode, check_queries, grid_queries, sample_at
 from glom.errors import InputError, RunError, unknown
 from glom.runs.seeds import fixed_seed
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from glom.backbones.base import Backbone
 from glom.backbones.registry import default_backbone, load_backbone
 from glom.errors import InputError, RunError
+from glom.teachers.base import Teacher
 from glom.teachers.hub import first_line
 
 __all__ = [
@@ -71,6 +72,16 @@ def boring_video(
     pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
     pixels = (pixels - torch.tensor(list(mean))[:, None, None]) / torch.tensor(list(std))[:, None, None]
     return pixels[:, None].expand(-1, frames, -1, -1)
+
+
+def squeezed(teacher: Teacher | Backbone, image: Image.Image, size: int = 0) -> Tensor:
+    """(3, S, S): the whole picture squeezed onto the square the teacher reads, so that [0, 1]^2 covers all of it.
+
+    A teacher's own preprocessing may crop; its grid would then lie over a part of the picture only.
+    """
+    side = size or (teacher.size if isinstance(teacher, Backbone) else teacher.image_size)
+    view = boring_video(image, 1, side, teacher.mean, teacher.std)[:, 0].contiguous()
+    return view.to(teacher.device)
 
 
 def clip_for(backbone: Backbone, image: Image.Image, frames: int | None = None, size: int | None = None) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glom.adaptation.objectives import sample_at
+from glom.columns import sample_at
 from glom.consensus.attention import agreement_weights
 from glom.consensus.goodness import NEGATIVES, level_goodness, negatives
 from glom.consensus.model import Contributions, Glom, Places

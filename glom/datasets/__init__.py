@@ -1,6 +1,5 @@
 """Data: safe image reading, folders, manifests, data sets by name, and corruptions."""
 
-from glom.datasets.align import aligned_head, class_rows
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.check import DatasetCheck, check_dataset
 from glom.datasets.prompts import clip_templates, coop_prompt
@@ -12,9 +11,7 @@ __all__ = [
     "DatasetInfo",
     "ImageDataset",
     "Sample",
-    "aligned_head",
     "check_dataset",
-    "class_rows",
     "clip_templates",
     "coop_prompt",
     "dataset_names",

@@ -84,6 +84,13 @@ PROMPTS: dict[str, str] = {
 SAME_AS = {"cifar10-c": "cifar10", "cifar100-c": "cifar100", "cifar10-sample": "cifar10"}
 
 
+def imagenet_templates() -> tuple[str, ...]:
+    """OpenAI's 80 ImageNet prompts, as strings with one `{}`."""
+    from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+
+
 def clip_templates(name: str) -> tuple[str, ...]:
     """CLIP's templates of a data set, each with one `{}`.
 
@@ -97,8 +104,6 @@ def clip_templates(name: str) -> tuple[str, ...]:
     if head in TEMPLATES:
         return TEMPLATES[head]
     if head.startswith("imagenet"):
-        from glom.teachers.zero_shot import imagenet_templates
-
         return imagenet_templates()
     raise unknown("data set with templates", name, TEMPLATES)
 

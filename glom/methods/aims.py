@@ -21,11 +21,10 @@ from einops import rearrange
 from torch import Tensor
 from torch.distributions import Categorical
 
-from glom.adaptation.objectives import sample_at
 from glom.adaptation.settings import TTTSettings
 from glom.adaptation.ttt import make_optimiser
 from glom.apm import APMConfig, AsynchronousPerceptionMachine, Percept, blank_apm
-from glom.columns import grid_queries
+from glom.columns import grid_queries, sample_at
 from glom.execution import StackedAPM
 from glom.runs.seeds import sample_seed
 from glom.teachers.base import ZeroShotHead

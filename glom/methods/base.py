@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glom.datasets.align import aligned_head
 from glom.datasets.base import ImageDataset
 from glom.errors import InputError, unknown
 from glom.methods.views import ViewCache, augmented
 from glom.methods_list import LISTED
+from glom.teachers.align import aligned_head
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.zero_shot import choose_templates

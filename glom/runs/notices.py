@@ -1,6 +1,6 @@
 """What a person should know about a run though nothing failed: files passed over, an order that was chosen.
 
-A command listens: each notice is shown once, and `glom.runs.artifacts.RunFolder` keeps all of them in the run's manifest.
+A command listens: each notice is shown once, and `glom.runs.artifacts.RunFolder` keeps all of them in the manifest.
 Where nobody listens, as in a notebook, a notice goes to the log of `glom`, which Python prints on standard error.
 """
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from PIL import Image
 
-from glom.backbones.base import Backbone
-from glom.backbones.video import boring_video
 from glom.teachers.base import Teacher
 
 
@@ -22,13 +19,3 @@ def seen(teacher: Teacher, image: Image.Image) -> Image.Image:
     values = (teacher.preprocess(image) - black) / (white - black)
     pixels = (values.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     return Image.fromarray(pixels)
-
-
-def squeezed(teacher: Teacher | Backbone, image: Image.Image, size: int = 0) -> torch.Tensor:
-    """(3, S, S): the whole picture squeezed onto the square the teacher reads, so that [0, 1]^2 covers all of it.
-
-    A teacher's own preprocessing may crop; its grid would then lie over a part of the picture only.
-    """
-    side = size or (teacher.size if isinstance(teacher, Backbone) else teacher.image_size)
-    view = boring_video(image, 1, side, teacher.mean, teacher.std)[:, 0].contiguous()
-    return view.to(teacher.device)

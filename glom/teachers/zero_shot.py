@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glom.datasets.class_files import read_class_names
+from glom.datasets.prompts import imagenet_templates
 from glom.errors import InputError, unknown
 
 IMAGENET_SIZE = 1000
@@ -23,13 +24,6 @@ def imagenet_classes() -> tuple[str, ...]:
     from open_clip import IMAGENET_CLASSNAMES
 
     return tuple(IMAGENET_CLASSNAMES)
-
-
-def imagenet_templates() -> tuple[str, ...]:
-    """OpenAI's 80 ImageNet prompts, as strings with one `{}`."""
-    from open_clip import OPENAI_IMAGENET_TEMPLATES
-
-    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
 
 def simple_templates() -> tuple[str, ...]:

@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from glom.datasets.base import ImageDataset
 from glom.datasets.class_files import read_class_names
 from glom.datasets.classes import WNID, imagenet_wnids
 from glom.errors import InputError
-
-if TYPE_CHECKING:
-    from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.zero_shot import imagenet_classes, select_rows
 
 
 def class_rows(dataset: ImageDataset, known: Sequence[str]) -> list[int]:
@@ -38,8 +36,6 @@ def class_rows(dataset: ImageDataset, known: Sequence[str]) -> list[int]:
     Raises:
         InputError: a class the classifier does not have, or cannot tell from another; labels beyond its rows.
     """
-    from glom.teachers.zero_shot import imagenet_classes, select_rows
-
     if dataset.classes is None:
         highest = max((sample.label for sample in dataset if sample.label is not None), default=0)
         if highest >= len(known):
