@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -92,7 +93,17 @@ def guard(app: typer.Typer, arguments: list[str]) -> int:
 def _note(text: str) -> None:
     """A notice on standard error; under torchrun the first process speaks for all."""
     if os.environ.get("RANK", "0") == "0":
-        say(f"note: {text}")
+        say(f"note: {as_options(text)}")
+
+
+def as_options(text: str) -> str:
+    """What the library calls by its parameter, by its option.
+
+    Example:
+        >>> as_options("use `cache_precision` fp16")
+        'use --cache-precision fp16'
+    """
+    return re.sub(r"`([a-z][a-z_]*)`", lambda found: "--" + found[1].replace("_", "-"), text)
 
 
 def _ended(app: typer.Typer, arguments: list[str], debug: bool) -> int:
@@ -150,7 +161,7 @@ def _report(error: Exception, debug: bool) -> None:
         import traceback
 
         traceback.print_exception(error)
-    text = " ".join(str(error).split())
+    text = as_options(" ".join(str(error).split()))
     if isinstance(error, OSError) and error.errno == 28:
         text = f"the disk is full ({error.filename or 'a file'} could not be written)"
     elif not isinstance(error, GlomError):

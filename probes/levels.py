@@ -20,7 +20,7 @@ from probes.partition import Partition, enlarge, partition
 def check_threshold(threshold: float) -> float:
     """The threshold itself, if it is a cosine in (-1, 1). Raises `InputError` for another."""
     if not -1 < threshold < 1:
-        raise InputError(f"--threshold is a cosine between -1 and 1, got {threshold:g}")
+        raise InputError(f"`threshold` is a cosine between -1 and 1, got {threshold:g}")
     return threshold
 
 

@@ -42,15 +42,15 @@ def parse_partition(text: str) -> Partition:
     """
     found = re.fullmatch(r"(kmeans|agglomerative|agglomerative-grid):(\d+|\d*\.\d+)(\+parts)?", text.strip())
     if not found:
-        raise InputError(f"--partition '{text}' is none of: {FORMS}")
+        raise InputError(f"`partition` '{text}' is none of: {FORMS}")
     method, number, parts = found[1], found[2], bool(found[3])
     if "." in number:
         threshold = float(number)
         if method == "kmeans" or not 0 < threshold < 2:
-            raise InputError(f"--partition '{text}': a cosine distance lies between 0 and 2, and is for agglomerative")
+            raise InputError(f"`partition` '{text}': a cosine distance lies between 0 and 2, and is for agglomerative")
         return Partition(method, None, threshold, parts)
     if not 1 <= int(number) <= 1000:
-        raise InputError(f"--partition '{text}': the number of islands must be 1 to 1000")
+        raise InputError(f"`partition` '{text}': the number of islands must be 1 to 1000")
     return Partition(method, int(number), None, parts)
 
 

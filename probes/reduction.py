@@ -259,7 +259,7 @@ def _umap(x: NDArray[np.float64], seed: int, neighbours: int) -> Array:
     try:
         from umap import UMAP
     except ImportError as error:
-        raise InputError("--reduce umap needs the package umap-learn: pip install 'glom-apm[umap]'") from error
+        raise InputError("`reduce` umap needs the package umap-learn: pip install 'glom-apm[umap]'") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a seed means one thread, which is wanted
         model = UMAP(n_components=3, n_neighbors=neighbours, random_state=seed, init="pca")

@@ -82,7 +82,7 @@ def test_a_second_process_is_told(tmp_path):
 
 def test_other_settings_are_refused_with_the_difference(tmp_path):
     open_run(tmp_path / "run").close()
-    with pytest.raises(InputError, match="already holds this run; add --resume"):
+    with pytest.raises(InputError, match="already holds this run; add `resume`"):
         open_run(tmp_path / "run")
     with pytest.raises(InputError, match=r"lr: 0\.001 -> 0\.1"):
         open_run(tmp_path / "run", resume=True, settings={**SETTINGS, "lr": 0.1})
@@ -92,7 +92,7 @@ def test_a_run_that_cannot_go_on_is_not_told_to(tmp_path):
     open_run(tmp_path / "run", resume=None).close()
     with pytest.raises(InputError, match="already holds this run; delete the folder") as raised:
         open_run(tmp_path / "run", resume=None)
-    assert "--resume" not in str(raised.value)
+    assert "`resume`" not in str(raised.value)
 
 
 OVERFIT = ["--teacher", "glom-tiny", "--apm", "apm-tiny"]

@@ -259,7 +259,7 @@ def shots() -> FewShot:
 @pytest.mark.parametrize("kind", [ViTProbe, FineTune, JointTrain])
 def test_heads_are_fitted_to_other_classes_and_only_what_learns_moves(kind, teacher, folder: Path):
     other = Task(teacher, ("red", "green", "blue"), torch.device("cpu"), mae=str(folder))
-    with pytest.raises(InputError, match=r"knows cat, dog, ship, not these .* --train DATA"):
+    with pytest.raises(InputError, match=r"knows cat, dog, ship, not these .* `train` DATA"):
         make_method(kind.name, other, False)
     method = make_method(kind.name, other, True)
     assert method.needs_shots
@@ -304,7 +304,7 @@ def test_a_transformers_folder_is_read_and_its_head_fitted(image_folder: Path, t
         images = torch.randn(1, 3, 32, 32)
         torch.testing.assert_close(encode(masked.mae, images), encode(mae, images))
     asked = Task(teacher, CLASSES, torch.device("cpu"), mae=str(tmp_path / "hf"))
-    with pytest.raises(InputError, match=r"no class head .* --train DATA"):
+    with pytest.raises(InputError, match=r"no class head .* `train` DATA"):
         make_method("ttt-mae", asked, False)
     method = make_method("ttt-mae", asked, True)
     assert method.settings.adapt == PRESETS["paper"]
@@ -504,7 +504,7 @@ def test_stages_come_in_order_and_folders_are_not_mixed(trained, pictures: Path,
         list(run_training(str(pictures), small_recipe(), tmp_path / "a", "probe", device="cpu"))
     with pytest.raises(InputError, match="run --stage probe first"):
         list(run_training(str(pictures), small_recipe(), tmp_path / "b", "adapt", device="cpu"))
-    with pytest.raises(InputError, match="add --resume"):
+    with pytest.raises(InputError, match="add `resume`"):
         list(run_training(str(pictures), small_recipe(), trained[0], device="cpu"))
     with pytest.raises(InputError, match="another run"):
         list(run_training(str(pictures), small_recipe(seed=1), trained[0], resume=True, device="cpu"))

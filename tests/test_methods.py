@@ -235,7 +235,7 @@ def test_every_method_says_where_it_is_from():
 def test_methods_refuse_what_they_cannot_use(task):
     with pytest.raises(InputError, match="did you mean"):
         make_method("zeroshot", task, False)
-    with pytest.raises(InputError, match="--train DATA"):
+    with pytest.raises(InputError, match="`train` DATA"):
         make_method("coop", task, False)
     other = load_teacher("timm:test_vit@random", "cpu")
     with pytest.raises(InputError, match="text encoder"):
@@ -260,7 +260,7 @@ def test_a_resumed_benchmark_is_the_whole_one(image_folder, tmp_path):
     for _, event in zip(range(18), events, strict=False):  # in the midst of a condition
         assert "table" not in event
     events.close()
-    with pytest.raises(InputError, match="--resume"):
+    with pytest.raises(InputError, match="`resume`"):
         list(run_benchmark(settings(image_folder), tmp_path / "cut", device="cpu"))
     again = last(run_benchmark(settings(image_folder), tmp_path / "cut", resume=True, device="cpu"))
     assert again["rows"] == whole["rows"]
@@ -304,7 +304,7 @@ def test_labelled_pictures_that_are_tested_are_refused(image_folder, tmp_path):
     asked = settings(image_folder, methods=("zero-shot", "coop"), train=str(image_folder), shots=2)
     with pytest.raises(InputError, match="also test pictures"):
         list(run_benchmark(asked, tmp_path / "run", device="cpu"))
-    with pytest.raises(InputError, match="fewer than --shots 50"):
+    with pytest.raises(InputError, match="fewer than `shots` 50"):
         list(run_benchmark(replace(asked, shots=50), tmp_path / "b", device="cpu"))
 
 

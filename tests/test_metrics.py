@@ -147,7 +147,7 @@ def test_components_and_enlarging():
 
 @pytest.mark.parametrize("text", ["kmeans", "kmeans:0.3", "kmeans:0", "agglomerative:2.5", "dbscan:3", "kmeans:6+x"])
 def test_partitions_that_are_none(text):
-    with pytest.raises(InputError, match="--partition"):
+    with pytest.raises(InputError, match="`partition`"):
         parse_partition(text)
 
 

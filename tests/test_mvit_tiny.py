@@ -158,7 +158,7 @@ def test_runs_that_do_not_belong_together(tmp_path):
     data = small_data(tmp_path)
     out = tmp_path / "out"
     list(run_training(str(data), replace(QUICK, epochs=1), out))
-    with pytest.raises(InputError, match="--resume"):
+    with pytest.raises(InputError, match="`resume`"):
         next(run_training(str(data), replace(QUICK, epochs=1), out))
     with pytest.raises(InputError, match="epochs: 1 -> 2"):
         next(run_training(str(data), QUICK, out, resume=True))

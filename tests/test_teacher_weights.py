@@ -240,7 +240,7 @@ def test_a_classifier_of_as_many_classes_as_folders_in_another_order(tmp_path, i
 def test_a_wrong_number_of_names_is_one_line(ten, tmp_path, image_folder):
     with pytest.raises(InputError, match=r"9 class names, but the classifier of .* has 10 rows"):
         _run(image_folder, ten[1], tmp_path, TEN[:9])
-    with pytest.raises(InputError, match=r"10 rows without names; give them .*--classes FILE"):
+    with pytest.raises(InputError, match=r"10 rows without names; give them .*`classes` FILE"):
         prepare(TTTRun(str(image_folder), ten[1], settings_for(ten[1]), device="cpu"))
     with pytest.raises(InputError, match="cat"):
         _run(image_folder, ten[1], tmp_path, ["kitty" if n == "cat" else n for n in TEN])

@@ -162,7 +162,7 @@ def test_layers_by_name_number_and_not_at_all():
         with pytest.raises(InputError, match="layers 0 to 5"):
             select_layers(backbone, bad)
     for bad in ("", "x", "1.5", "0;1"):
-        with pytest.raises(InputError, match=r"--layers takes"):
+        with pytest.raises(InputError, match=r"`layers` takes"):
             select_layers(backbone, bad)
 
 

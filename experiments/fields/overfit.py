@@ -250,7 +250,7 @@ def read_truth(path: str, image: Image.Image) -> list[Any]:
         return []
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"{path}: no such file; give an npz with `segmentations`, or a mask picture")
+        raise InputError(f"{path}: no such file; give an npz with an array segmentations, or a mask picture")
     maps = read_npz(file) if file.suffix == ".npz" else read_mask(file)[None]
     if maps.shape[1:] != (image.height, image.width):
         h, w = maps.shape[1:]

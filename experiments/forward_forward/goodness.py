@@ -96,7 +96,7 @@ def figure_path(folder: Path, image: Path, out: Path | None = None) -> Path:
         path, endings = out, figure_endings()
         if path.suffix.lower() not in endings:
             raise InputError(f"--out {out}: name a figure ({', '.join(endings)}) or a folder that is there")
-        check_target(path, "--out")
+        check_target(path, "`out`")
     for taken in (path, path.with_suffix(".json")):
         if taken.exists():
             raise InputError(f"{taken} is there already and is not overwritten; move it away or choose another --out")

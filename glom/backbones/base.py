@@ -94,7 +94,7 @@ class Backbone(ABC):
         if size < self.patch:
             raise InputError(f"{size} px is less than one patch of {self.name} ({self.patch} px)")
         if not self.video and frames != 1:
-            raise InputError(f"{self.name} reads one image, not a video; leave --frames out (got {frames})")
+            raise InputError(f"{self.name} reads one image, not a video; leave `frames` out (got {frames})")
 
     def size_note(self, frames: int, size: int, what: str) -> list[str]:
         """The sentence about an input that is not what the network was built for; none where it is."""

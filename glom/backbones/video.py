@@ -119,7 +119,7 @@ def select_layers(backbone: Backbone, layers: str | Sequence[int] = "all") -> li
         number = {"first": 0, "last": count - 1}.get(part)
         if number is None:
             if not re.fullmatch(r"-?\d{1,6}", part):
-                raise InputError(f"--layers takes all, first,last or numbers such as 0,3,7, got '{part}'; {valid}")
+                raise InputError(f"`layers` takes all, first,last or numbers such as 0,3,7, got '{part}'; {valid}")
             number = int(part)
         if not -count <= number < count:
             raise InputError(f"there is no layer {number}: {valid}")

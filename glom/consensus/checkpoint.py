@@ -45,7 +45,7 @@ def load_glom(folder: str | Path) -> tuple[Glom, dict[str, Any]]:
     """A trained GLOM, on the CPU and ready to look, and its facts.
 
     Args:
-        folder: what `apm glom train --out` wrote, or the `.safetensors` file itself.
+        folder: the run folder of a training, or the `.safetensors` file itself.
 
     Raises:
         InputError: nothing there, no GLOM, another format or version, damaged weights.
@@ -53,7 +53,7 @@ def load_glom(folder: str | Path) -> tuple[Glom, dict[str, Any]]:
     path = Path(folder)
     path = path / WEIGHTS if path.is_dir() else path
     if not path.is_file():
-        raise InputError(f"{folder} holds no trained GLOM (no {WEIGHTS}); give the --out of `apm glom train`")
+        raise InputError(f"{folder} holds no trained GLOM (no {WEIGHTS}); give the folder that `apm glom train` wrote")
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}

@@ -115,7 +115,7 @@ def parse_radius(text: str) -> tuple[int | None, ...]:
         try:
             found.append(int(word))
         except ValueError:
-            raise InputError(f"--radius '{text}': give numbers of cells or 'global', e.g. 2 or 1,2,4,global") from None
+            raise InputError(f"`radius` '{text}': give numbers of cells or 'global', e.g. 2 or 1,2,4,global") from None
     return tuple(found)
 
 
@@ -126,5 +126,5 @@ def parse_weights(text: str) -> tuple[float, float, float, float]:
     except ValueError:
         values = []
     if len(values) != len(PARTS):
-        raise InputError(f"--weights '{text}': give four numbers, for {', '.join(PARTS)}")
+        raise InputError(f"`weights` '{text}': give four numbers, for {', '.join(PARTS)}")
     return values[0], values[1], values[2], values[3]

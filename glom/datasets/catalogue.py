@@ -155,7 +155,7 @@ NAMED: dict[str, NamedSet] = {
                     ("digital", 7_600, "89157860d7b10d5797849337ca2e5c03"),
                 )
             )),
-            "or generate it from clean pictures: --corruption NAME:SEVERITY", tables=(2,),
+            "or generate it from clean pictures: `corruption` NAME:SEVERITY", tables=(2,),
         ),
         _torchvision(
             "imagenette", "10 easy classes of ImageNet", "13,394", IMAGENET_TERMS,

@@ -87,7 +87,7 @@ def resolve_source(spec: str) -> tuple[str, Path | None, str]:
     return (
         SAMPLE,
         None,
-        f"no FashionMNIST/raw in {data_root()}: using the small sample that ships (--source names another)",
+        f"no FashionMNIST/raw in {data_root()}: using the small sample that ships; another source can be named",
     )
 
 

@@ -22,7 +22,7 @@ def read_npz(path: Path) -> Maps:
         with np.load(path, allow_pickle=False) as archive:
             maps = archive["segmentations"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{where}: holds no readable array `segmentations` ({array_trouble(error)})") from error
+        raise InputError(f"{where}: holds no readable array segmentations ({array_trouble(error)})") from error
     whole = whole_array(maps)
     if maps.ndim != 3 or not maps.size or whole is None:
         raise InputError(f"{where}: segmentations must be (annotators, H, W) integers, got {maps.dtype} {maps.shape}")

@@ -151,7 +151,7 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
         InputError: no such folder, no such split, or nothing in either layout.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"--limit must be at least 1, got {limit}")
+        raise InputError(f"`limit` must be at least 1, got {limit}")
     word, _, source = str(folder).partition(":")
     if word == "composites":
         return _composites(source, "train" if split == "train" else "test", limit or 100, seed)

@@ -31,7 +31,7 @@ def error_rates(learner: Learner | Twin, images: Tensor, labels: Tensor, batch: 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read tensors and plain values, never code. Raises `InputError` where there is none, or a damaged one."""
     if not path.is_file():
-        raise InputError(f"{path} does not exist; train first: apm ff train --out {path.parent}")
+        raise InputError(f"{path} does not exist; `apm ff train` writes it")
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
@@ -49,7 +49,7 @@ def restore(folder: Path, device: torch.device) -> tuple[Learner, Twin | None, d
     """
     state = load_checkpoint(folder / CHECKPOINT)
     if state["network"] is None:
-        raise InputError(f"{folder} holds no complete epoch yet; go on with --resume")
+        raise InputError(f"{folder} holds no complete epoch yet; go on with `resume`")
     saved = state["settings"]
     settings = FFSettings(**{**saved, "widths": tuple(saved["widths"]), "read": tuple(saved["read"])})
     c, h, w = state["shape"]

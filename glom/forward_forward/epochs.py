@@ -64,7 +64,7 @@ def run_epoch(
                 learner.check(images[index])
         except Diverged as error:
             kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no epoch was complete"
-            advice = "" if isinstance(learner, Twin) else "; use a lower --lr"
+            advice = "" if isinstance(learner, Twin) else "; use a lower `lr`"
             raise RunError(
                 f"{error} at step {epoch * steps + number + 1} (epoch {epoch + 1}); {kept}{advice}"
             ) from error

@@ -175,5 +175,5 @@ def make_method(name: str, task: Task, shots: bool) -> Method:
         raise InputError(f"{name} needs a teacher with a text encoder; {task.teacher.name}: {task.teacher.no_text}")
     method.prepare(task)
     if method.needs_shots and not shots:
-        raise InputError(f"{name} {method.why_shots}: name them with --train DATA and --shots K")
+        raise InputError(f"{name} {method.why_shots}: name them with `train` DATA and `shots` K")
     return method

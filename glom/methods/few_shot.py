@@ -90,7 +90,7 @@ def few_shot(
     for label, name in enumerate(dataset.classes):
         own = groups[label]
         if len(own) < shots:
-            raise InputError(f"{dataset.name} has {len(own)} pictures of '{name}', fewer than --shots {shots}")
+            raise InputError(f"{dataset.name} has {len(own)} pictures of '{name}', fewer than `shots` {shots}")
         order = np.random.default_rng(sample_seed(task.seed, name, "few-shot")).permutation(len(own))
         chosen += [own[i] for i in order[:shots]]
     for sample in chosen:  # opened and let go: one that cannot be read is found now, not after hours
@@ -98,7 +98,7 @@ def few_shot(
     forbidden = {s.source.digest() for data in tested for s in data.samples}
     twice = [s.id for s in chosen if s.source.digest() in forbidden]
     if twice:
-        raise InputError(f"{len(twice)} labelled pictures are also test pictures ({twice[0]}); give another --train")
+        raise InputError(f"{len(twice)} labelled pictures are also test pictures ({twice[0]}); give another `train`")
     labels = torch.tensor([s.label for s in chosen], device=task.device)
     return Learning(dataset.name, tuple(dataset.classes), FewShot(None, labels, Pictures(chosen)))
 
@@ -110,5 +110,5 @@ def check_classes(learning: Learning, method: Method, data: str, transfer: bool)
     """
     if learning.classes == method.task.classes or (transfer and method.needs_text):
         return
-    hint = "; --transfer uses prompts learned on other classes" if method.needs_text else ""
+    hint = "; `transfer` uses prompts learned on other classes" if method.needs_text else ""
     raise InputError(f"{learning.name} and {data} do not have the same classes in the same order{hint}")

@@ -6,7 +6,7 @@
     TTT-MAE       ViT Probe, the encoder trained on the test picture's reconstruction before it answers
 
 They do not use the teacher. Their class heads know the classes they were trained on; for others, labelled pictures are
-needed (`--train`), and the heads are fitted to them.
+needed (`train`), and the heads are fitted to them.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ class RunFolder:
         kind: what ran, e.g. "ttt".
         settings: everything that decides the results; must match to resume.
         resume: go on with what is there, or start where there is nothing; without it a held folder is refused. None
-            for a command that cannot go on: the refusal then does not speak of --resume.
+            for a command that cannot go on: the refusal then does not speak of it.
         extra: what to record beside the settings (it need not match): command, machine, ...
         part: name of this process's results among several ("" for a single process).
 
@@ -178,7 +178,7 @@ class RunFolder:
     ) -> None:
         self.path = path
         if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file; --out needs a folder")
+            raise InputError(f"{path} is a file; `out` needs a folder")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -189,7 +189,7 @@ class RunFolder:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise InputError(f"another process is writing to {path}; wait for it or choose another --out") from error
+            raise InputError(f"another process is writing to {path}; wait for it or choose another `out`") from error
         except OSError as error:
             raise InputError(f"the folder {path} is not writable: {error.strerror}") from error
         try:
@@ -208,10 +208,10 @@ class RunFolder:
                 raise InputError(f"{manifest} was written by a newer version of the toolkit (format {old['format']})")
             if old.get("kind") != kind or old.get("settings") != settings:
                 changed = differences(old.get("settings", {}), settings) or [f"kind: {old.get('kind')} -> {kind}"]
-                raise InputError(f"{self.path} holds another run ({'; '.join(changed[:4])}); choose another --out")
+                raise InputError(f"{self.path} holds another run ({'; '.join(changed[:4])}); choose another `out`")
             if not resume and not part:
-                way = "delete the folder to start anew" if resume is None else "add --resume to go on"
-                raise InputError(f"{self.path} already holds this run; {way}, or choose another --out")
+                way = "delete the folder to start anew" if resume is None else "add `resume` to go on"
+                raise InputError(f"{self.path} already holds this run; {way}, or choose another `out`")
             moved = differences(old.get("versions", {}), versions())
             if moved:
                 self.warnings.append(f"package versions changed since this run began: {'; '.join(moved)}")
@@ -219,7 +219,7 @@ class RunFolder:
         else:
             others = [x.name for x in self.path.iterdir() if not x.name.startswith(".lock")]
             if others and not resume:
-                raise InputError(f"{self.path} is not empty ({others[0]}, ...) and holds no run; choose another --out")
+                raise InputError(f"{self.path} is not empty ({others[0]}, ...) and holds no run; choose another `out`")
             self.manifest = {"format": FORMAT, "kind": kind, "settings": settings}
         self.manifest.update(
             {
@@ -323,7 +323,7 @@ def make_parent(path: Path) -> None:
 def check_record(path: str | None) -> None:
     """Say before a run whether its record can be written; see `check_target`. None is no record."""
     if path is not None:
-        check_target(Path(path), "--record")
+        check_target(Path(path), "`record`")
 
 
 def check_target(path: Path, option: str) -> None:

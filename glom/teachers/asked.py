@@ -142,7 +142,7 @@ def choose_classes(
     if data:
         classes = open_dataset(data).classes
         if classes is None:
-            raise InputError(f"{data} has no class names; give them with --classes FILE")
+            raise InputError(f"{data} has no class names; give them with `classes` FILE")
         return classes, ""
     if teacher.classes is not None:
         return teacher.classes, f"{public_name(teacher.name)}'s own, as none were named"
@@ -150,7 +150,7 @@ def choose_classes(
         return SHIPPED_MODELS[teacher.name].classes(), f"those {teacher.name} was trained on, as none were named"
     if otherwise:
         return choose_classes(teacher, None, otherwise)[0], f"those of {otherwise}, as none were named"
-    raise InputError(f"{teacher.name} needs class names: --classes FILE, or --classes-of a data set")
+    raise InputError(f"{teacher.name} needs class names: `classes` FILE, or `classes_of` a data set")
 
 
 def strangers(known: Known | None, names: Sequence[str]) -> list[str]:

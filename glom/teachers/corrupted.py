@@ -18,7 +18,7 @@ PLACES = (CROP, FILE)
 def check_place(place: str) -> None:
     """Raise `InputError` for a place that is not one of `PLACES`."""
     if place not in PLACES:
-        raise unknown("place of corruptions", place, PLACES, "--corrupt crop or --corrupt file")
+        raise unknown("place of corruptions", place, PLACES, "`corrupt` is crop or file")
 
 
 def corrupted(

@@ -222,7 +222,7 @@ class FrozenTeacher(ABC):
         if self.unnamed_rows:
             raise InputError(
                 f"the classifier of {self.name} has {self.unnamed_rows} rows without names; "
-                "give them in the order of its rows with --classes FILE"
+                "give them in the order of its rows with `classes` FILE"
             )
         if self._classifier is None or self.classes is None:
             raise InputError(f"{self.name} has no zero-shot head: {self.no_text}, and no classifier with class names")

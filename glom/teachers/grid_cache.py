@@ -106,14 +106,14 @@ class GridCache:
         found = read_json(self.path / INDEX)
         if not isinstance(found, dict) or found.get("format", 0) > FORMAT:
             raise InputError(
-                f"{self.path} is a cache of a newer format ({found.get('format')}); choose another --cache"
+                f"{self.path} is a cache of a newer format ({found.get('format')}); choose another `cache`"
             )
         if found != self._wanted:
             old, new = _flat(found), _flat(self._wanted)
             changed = [_short(line) for line in differences(old, new)]
             raise InputError(
                 f"{self.path} is a cache of something else ({'; '.join(changed[:3])}); it is not used: choose another "
-                "--cache"
+                "`cache`"
             )
         for name, size in self._sizes().items():
             file = self.path / name
@@ -129,7 +129,7 @@ class GridCache:
             if needed + SPARE > free:
                 raise RunError(
                     f"the disk is too full for the grids: {needed / 2**30:.2f} GiB in {self.path}, {free / 2**30:.2f} "
-                    "GiB are free; use --cache on another disk, --cache-precision fp16, --limit, or --no-cache"
+                    "GiB are free; use `cache` on another disk, `cache_precision` fp16, `limit`, or `no_cache`"
                 )
             for name, size in self._sizes().items():
                 file = self.path / name

@@ -29,9 +29,9 @@ def grid_teacher(name: str, size: int = 0, device: str = "auto", precision: str 
     """
     teacher = load_teacher(name, device, precision)
     if not teacher.has_grid:
-        raise InputError(f"{name} has no feature grid to learn from; choose another --teacher")
+        raise InputError(f"{name} has no feature grid to learn from; choose another `teacher`")
     if size < 0:
-        raise InputError(f"--size must be at least 1 px, got {size}")
+        raise InputError(f"`size` must be at least 1 px, got {size}")
     return teacher.resized(size or teacher.image_size)
 
 

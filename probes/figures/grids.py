@@ -89,7 +89,7 @@ def matrix_figure(result: dict[str, Any], path: Path) -> Path:
     """R² from every layer (rows) to every later one (columns), a panel a student, at most two a row.
 
     Args:
-        result: `matrix.json` of `apm grid shortcut --matrix`.
+        result: what `matrix.json` of a shortcut run holds.
     """
     layers, students = result["layers"], result["students"]
     columns = min(2, len(students))
