@@ -35,6 +35,12 @@ from glom.apm import APMConfig, blank_apm, preset
 from glom.execution import StackedAPM
 from glom.execution.allocation import keep_freed_memory
 
+NOTES = {
+    "published": "full iterations in a process of their own, none sampled; 8 copies, chunks of 16, colours computed, "
+    "unfused Adam, teacher left out",
+    "per image": f"{ITERATIONS} x the measured published iteration, an extrapolation",
+}
+
 
 @dataclass(frozen=True)
 class ExecutionSettings:
@@ -113,15 +119,8 @@ def run_execution(settings: ExecutionSettings, tell: Tell = silent) -> dict[str,
         precision: [ITERATIONS * p / a for p in published for a in seconds_each]
         for precision, seconds_each in adaptation.pop("seconds_list").items()
     }
-    best_plain = seconds["plain, best"]
     found = {
-        "folded_over_published": ratios(published, slow["folded"]),
-        "folded_over_published_memory_kept": ratios(slow["published, memory kept"], slow["folded"]),
-        "folded_over_best_plain": ratios(best_plain, seconds["folded"]),
-        "bf16_over_best_plain": ratios(best_plain, seconds["folded, bf16"]),
-        "bf16_over_best_plain_bf16": ratios(seconds["plain, bf16"], seconds["folded, bf16"]),
-        "matmul_share": ratios(seconds["products fp32"], seconds["folded"]),
-        "matmul_share_bf16": ratios(seconds["products bf16"], seconds["folded, bf16"]),
+        **_compared(seconds, slow),
         "fast_over_published_per_image": per_image["fp32"],
         "fast_bf16_over_published_per_image": per_image["bf16"],
     }
@@ -140,29 +139,40 @@ def run_execution(settings: ExecutionSettings, tell: Tell = silent) -> dict[str,
         "max_output_difference": differences["float32"]["max_output_difference"],
         "max_gradient_difference": differences["float32"]["max_gradient_difference"],
         "spread": spreads,
-        "gflop_per_iteration": {
-            "plain": flops(products(config, config.cells**2, folded=False)) / 1e9,
-            "folded": flops(work) / 1e9,
-            "plain, the fold not trained": (
-                flops(products(config, config.cells**2, folded=False))
-                - 2 * config.cells**2 * 2 * config.cells**2 * config.channels * config.trunk[0]
-            )
-            / 1e9,
-        },
+        "gflop_per_iteration": _gflop(config),
         "rows": rows + small,
         "fastest_stack": fastest_stacks(rows + small),
         "differences": differences,
         "bf16": bf16,
         "adaptation": adaptation,
         "gpu": gpu_rows(config, settings) if torch.cuda.is_available() else None,
-        "notes": {
-            "published": "full iterations in a process of their own, none sampled; 8 copies, chunks of 16, colours "
-            "computed, unfused Adam, teacher left out",
-            "per image": f"{ITERATIONS} x the measured published iteration, an extrapolation",
-            "freed memory kept": kept,
-            "cores others had in the published rounds used": slow["others"],
-        },
+        "notes": {**NOTES, "freed memory kept": kept, "cores others had in the published rounds used": slow["others"]},
         "asked": asdict(settings),
+    }
+
+
+def _compared(seconds: dict[str, list[float]], slow: dict[str, Any]) -> dict[str, list[float]]:
+    """Ratios, round by round, of what was timed side by side."""
+    best_plain = seconds["plain, best"]
+    return {
+        "folded_over_published": ratios(slow["published"], slow["folded"]),
+        "folded_over_published_memory_kept": ratios(slow["published, memory kept"], slow["folded"]),
+        "folded_over_best_plain": ratios(best_plain, seconds["folded"]),
+        "bf16_over_best_plain": ratios(best_plain, seconds["folded, bf16"]),
+        "bf16_over_best_plain_bf16": ratios(seconds["plain, bf16"], seconds["folded, bf16"]),
+        "matmul_share": ratios(seconds["products fp32"], seconds["folded"]),
+        "matmul_share_bf16": ratios(seconds["products bf16"], seconds["folded, bf16"]),
+    }
+
+
+def _gflop(config: APMConfig) -> dict[str, float]:
+    """Operations of one iteration's matrix products, in 1e9."""
+    columns = config.cells**2
+    plain = flops(products(config, columns, folded=False))
+    return {
+        "plain": plain / 1e9,
+        "folded": flops(products(config, columns, folded=True)) / 1e9,
+        "plain, the fold not trained": (plain - 2 * columns * 2 * columns * config.channels * config.trunk[0]) / 1e9,
     }
 
 

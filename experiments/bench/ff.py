@@ -8,6 +8,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,30 +232,22 @@ def run_ff(settings: FFBench, tell: Tell = silent, mnist: Path | None = None) ->
     flat = images.flatten(1).float() / 255
     single, half = (StepProducts(sizes, settings.batch, d) for d in (torch.float32, torch.bfloat16))
     g = torch.Generator().manual_seed(1)
-    a, b = (torch.randn(settings.large, settings.large, generator=g) for _ in range(2))
-    out = torch.empty_like(a)
+    large_product = _large_product(settings.large, g)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for index in torch.randperm(len(flat), generator=g).split(settings.batch):
             yield flat[index], labels[index]
 
-    def repeat(products: StepProducts) -> Callable[[], None]:
-        def run() -> None:
-            for _ in range(settings.steps):
-                products()
-
-        return run
-
     with tempfile.TemporaryDirectory() as folder:
         loader = sample_loader(Path(folder), images, labels, settings.batch)
         work: dict[str, Callable[[], object]] = {
             "own fp32": OwnSteps(settings, images, labels, "fp32").every_row,
-            "products fp32": repeat(single),
-            "large product": lambda: torch.mm(a, b, out=out),
+            "products fp32": _repeated(single, settings.steps),
+            "large product": large_product,
             "own fp32, as trained": trained.as_trained,
             "the same, every row": trained.every_row,
             "own bf16": OwnSteps(settings, images, labels, "bf16").every_row,
-            "products bf16": repeat(half),
+            "products bf16": _repeated(half, settings.steps),
             "autograd, tensors": straight_loop(sizes, batches),
             "autograd, sample by sample": straight_loop(sizes, lambda: iter(loader)),
         }
@@ -291,3 +284,16 @@ def run_ff(settings: FFBench, tell: Tell = silent, mnist: Path | None = None) ->
         "seconds": {k: spread(v) for k, v in seconds.items()},
         "asked": asdict(settings),
     }
+
+
+def _large_product(side: int, generator: torch.Generator) -> Callable[[], object]:
+    a, b = (torch.randn(side, side, generator=generator) for _ in range(2))
+    return partial(torch.mm, a, b, out=torch.empty_like(a))
+
+
+def _repeated(products: StepProducts, times: int) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(times):
+            products()
+
+    return run

@@ -175,6 +175,10 @@ def computation() -> list[Claim]:
 
 def networks() -> list[Claim]:
     """What Hinton says of forward-forward (2022) and of GLOM's levels (2021)."""
+    return [*_forward_forward(), *_levels()]
+
+
+def _forward_forward() -> list[Claim]:
     return [
         Claim(
             FORWARD,
@@ -228,6 +232,11 @@ def networks() -> list[Claim]:
                 ),
             ),
         ),
+    ]
+
+
+def _levels() -> list[Claim]:
+    return [
         Claim(
             FORWARD,
             "In GLOM's hierarchy, higher levels have fewer, larger islands.",

@@ -110,6 +110,10 @@ def _outlined(file: str, what: str) -> Evidence:
 
 def machine() -> list[Claim]:
     """What the panels on the machine itself say."""
+    return [*_columns(), *_layers()]
+
+
+def _columns() -> list[Claim]:
     curve = "curves[order={0}]/accuracy/{1}"
     orders = ("random", "raster", "centre", "spread")
     return [
@@ -164,6 +168,11 @@ def machine() -> list[Claim]:
                 ),
             ),
         ),
+    ]
+
+
+def _layers() -> list[Claim]:
+    return [
         Claim(
             APM,
             "Layers can be skipped: a machine maps an early layer's grid straight to the last one's.",
@@ -207,6 +216,10 @@ def machine() -> list[Claim]:
 
 def fields() -> list[Claim]:
     """What the panels on percepts as fields say."""
+    return [*_one_picture(), *_between(), *_finer()]
+
+
+def _one_picture() -> list[Claim]:
     return [
         Claim(
             FIELD,
@@ -233,6 +246,11 @@ def fields() -> list[Claim]:
             "The same by a machine pre-trained on COCO, for pictures it has not seen.",
             untested="COCO and DINOv2's weights could not be had where the results were made",
         ),
+    ]
+
+
+def _between() -> list[Claim]:
+    return [
         Claim(
             FIELD,
             "Between two pictures' columns lies a continuous field of percepts.",
@@ -247,6 +265,11 @@ def fields() -> list[Claim]:
             ),
             NO_BASELINE,
         ),
+    ]
+
+
+def _finer() -> list[Claim]:
+    return [
         Claim(
             FIELD,
             "Asked on finer grids than the teacher's, it is nearer the teacher at that resolution than bilinear.",

@@ -100,14 +100,6 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
         sheets.append({"panels": panels, "caption": caption})
 
     seconds = time.perf_counter() - started
-    facts = [
-        ("asked", ready.asked(look=False).line),
-        ("command", command_line()),
-        ("settings", str(base.ttt)),
-        ("machine", ", ".join(f"{k} {v}" for k, v in machine().items())),
-        ("versions", ", ".join(f"{k} {v}" for k, v in versions().items())),
-        ("time", f"{seconds:.0f} s, the part done before an interruption not counted"),
-    ]
     page = Environment(loader=PackageLoader("experiments"), autoescape=select_autoescape()).get_template("demo.html.j2")
     html = page.render(
         source=SOURCE,
@@ -115,7 +107,19 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
         accuracy_figure=png_data(figures / "accuracy.png"),
         trace_figure=png_data(figures / "traces.png"),
         sheets=sheets,
-        facts=facts,
+        facts=_facts(ready.asked(look=False).line, str(base.ttt), seconds),
     )
     write_text(out / "report.html", html)
     yield {"stage": "report", "done": 1, "total": 1, "rows": rows, "seconds": seconds}
+
+
+def _facts(asked: str, settings: str, seconds: float) -> list[tuple[str, str]]:
+    """What stands at the end of the page."""
+    return [
+        ("asked", asked),
+        ("command", command_line()),
+        ("settings", settings),
+        ("machine", ", ".join(f"{k} {v}" for k, v in machine().items())),
+        ("versions", ", ".join(f"{k} {v}" for k, v in versions().items())),
+        ("time", f"{seconds:.0f} s, the part done before an interruption not counted"),
+    ]

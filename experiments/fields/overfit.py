@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -290,12 +291,7 @@ def run_overfit(settings: OverfitOne, out: Path, device: str = "auto") -> Iterat
     held = {**asdict(settings), "image": name, "truth": Path(settings.truth).name, "teacher": machine.teacher.name}
     held["contents"] = digest([settings.image, *([settings.truth] if settings.truth else [])])
     outlines = Outlines(truths) if truths else None
-
-    def judge(labels: Labels) -> dict[str, Any]:
-        if outlines is None:
-            return {}
-        return score(truths, enlarge(labels, image.height, image.width), outlines)
-
+    judge = partial(_judged, image, truths, outlines)
     with RunFolder(out, "grid-overfit", held, extra={"command": command_line()}) as folder:
         marks = set(every(settings.iterations, FRAMES))
         final: dict[str, Labels] = {}
@@ -323,23 +319,51 @@ def run_overfit(settings: OverfitOne, out: Path, device: str = "auto") -> Iterat
             look |= {"neighbour_agreement": neighbour_agreement(grid), **judge(labels)}
             look |= {f"same_as_{kind}": adjusted_rand(final[kind], labels) for kind in kinds}
         final["untrained"] = cuts[0]
-        final["position code"] = position_islands(run.apm, settings.grid, how, settings.seed)
-        pixels = area(image, settings.grid, settings.grid)
-        final["colour + position"] = partition(colour_position(pixels), how, settings.seed, cosine=False)
+        final |= _baselines(run.apm, image, settings.grid, how, settings.seed)
         result: dict[str, Any] = {"image": name, "condition": condition.name, "teacher": machine.teacher.name}
         result |= {"iterations": settings.iterations, "cosine": looks[-1]["cosine"], "looks": looks}
         result["islands"] = {
             key: {**judge(labels), "same_as_picture": adjusted_rand(final["picture"], labels)}
             for key, labels in final.items()
         }
-        from experiments.fields.overfit_figures import curve, film, sheet
-
-        looked = [*grids["picture"][: len(looks)], grids["shuffled"][-1], grids["noise"][-1]]
-        coloured = pca_rgb(*map(relief, looked))
-        curve(result, out / "curve.png")
-        sheet(image, coloured, final, result, truths[0] if truths else None, out / "sheet.png")
-        if settings.film:
-            film(image, coloured[: len(looks)], cuts, looks, out / "film.gif")
+        coloured = pca_rgb(*map(relief, [*grids["picture"], grids["shuffled"][-1], grids["noise"][-1]]))
+        _draw(image, coloured, cuts, final, result, truths, out, settings.film)
         write_json(out / "summary.json", result)
         folder.finish()
     yield {"summary": result}
+
+
+def _judged(image: Image.Image, truths: list[Labels], outlines: Outlines | None, labels: Labels) -> dict[str, Any]:
+    """Scores against people's outlines; nothing where there are none."""
+    return {} if outlines is None else score(truths, enlarge(labels, image.height, image.width), outlines)
+
+
+def _baselines(
+    apm: AsynchronousPerceptionMachine, image: Image.Image, side: int, how: Partition, seed: int
+) -> dict[str, Labels]:
+    """The islands of the positional code alone, and those of colour and position."""
+    pixels = colour_position(area(image, side, side))
+    return {
+        "position code": position_islands(apm, side, how, seed),
+        "colour + position": partition(pixels, how, seed, cosine=False),
+    }
+
+
+def _draw(
+    image: Image.Image,
+    coloured: list[Array],
+    cuts: list[Labels],
+    final: dict[str, Labels],
+    result: dict[str, Any],
+    truths: list[Labels],
+    out: Path,
+    moving: bool,
+) -> None:
+    """`curve.png`, `sheet.png` and, if asked, `film.gif`. `coloured`: every look, then the two controls."""
+    from experiments.fields.overfit_figures import curve, film, sheet
+
+    looks = result["looks"]
+    curve(result, out / "curve.png")
+    sheet(image, coloured, final, result, truths[0] if truths else None, out / "sheet.png")
+    if moving:
+        film(image, coloured[: len(looks)], cuts, looks, out / "film.gif")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from experiments.fields.overfit import Condition, Overfitter, check_grid, control, parse_condition, position_islands
 from experiments.fields.percepts import area
@@ -108,32 +109,11 @@ def run_study(
                 yield {"stage": "overfitting", "done": len(done) * share, "total": total, "message": message}
                 continue
             islands: dict[str, Any] = {}
-            how, side = parse_partition(settings.partition), settings.grid
-            step = 0
-            for condition in conditions:
-                for kind in INPUTS:
-                    shown = control(image, kind, settings.seed, item.id)
-                    run = machine.start(condition, shown, item.id)
-                    if condition == conditions[0] and kind == "picture":
-                        islands["untrained"] = partition(run.grid(side), how, settings.seed)
-                    for _ in run.steps():
-                        pass
-                    islands[f"{condition.name}/{kind}"] = partition(run.grid(side), how, settings.seed)
-                    record.setdefault("cosine", {})[f"{condition.name}/{kind}"] = round(run.cosine(), 6)
-                    step += 1
-                    yield {"stage": "overfitting", "done": len(done) * share + step, "total": total}
-            islands["position code"] = position_islands(run.apm, side, how, settings.seed)
-            islands["colour + position"] = partition(
-                colour_position(area(image, side, side)), how, settings.seed, cosine=False
-            )
-            truths = list(maps)
-            outlines = Outlines(truths)
-            record["scores"] = {
-                key: score(truths, enlarge(labels, *truths[0].shape), outlines, item.background)
-                for key, labels in islands.items()
-            }
-            record["islands"] = {key: labels.ravel().tolist() for key, labels in islands.items()}
-            record["truths"] = [enlarge(_small(t, side), side, side).ravel().tolist() for t in truths]
+            record["cosine"] = {}
+            for step, (name, cosine) in enumerate(_cut_all(machine, conditions, image, item.id, settings, islands)):
+                record["cosine"][name] = cosine
+                yield {"stage": "overfitting", "done": len(done) * share + step + 1, "total": total}
+            record |= _judged(islands, list(maps), item.background, settings.grid)
             folder.append({**record, "status": "ok"}, time.perf_counter() - begun)
             done.add(item.id)
         result = summarise(folder.records(), conditions)
@@ -142,6 +122,46 @@ def run_study(
         draw(result, out / "study.png")
         folder.finish()
     yield {"summary": result}
+
+
+def _cut_all(
+    machine: Overfitter,
+    conditions: Sequence[Condition],
+    image: Image.Image,
+    item: str,
+    settings: StudySettings,
+    islands: dict[str, Any],
+) -> Iterator[tuple[str, float]]:
+    """Overfit a picture and its controls every way, cut what they became and the baselines into `islands`.
+
+    Yields:
+        `CONDITION/INPUT` and the cosine to the teacher, after each.
+    """
+    how, side = parse_partition(settings.partition), settings.grid
+    for condition in conditions:
+        for kind in INPUTS:
+            run = machine.start(condition, control(image, kind, settings.seed, item), item)
+            if condition == conditions[0] and kind == "picture":
+                islands["untrained"] = partition(run.grid(side), how, settings.seed)
+            for _ in run.steps():
+                pass
+            islands[f"{condition.name}/{kind}"] = partition(run.grid(side), how, settings.seed)
+            yield f"{condition.name}/{kind}", round(run.cosine(), 6)
+    islands["position code"] = position_islands(run.apm, side, how, settings.seed)
+    islands["colour + position"] = partition(colour_position(area(image, side, side)), how, settings.seed, cosine=False)
+
+
+def _judged(islands: dict[str, Any], truths: list[Any], background: Any, side: int) -> dict[str, Any]:
+    """Scores of every partition against people's outlines, and what a later comparison across pictures needs."""
+    outlines = Outlines(truths)
+    return {
+        "scores": {
+            key: score(truths, enlarge(labels, *truths[0].shape), outlines, background)
+            for key, labels in islands.items()
+        },
+        "islands": {key: labels.ravel().tolist() for key, labels in islands.items()},
+        "truths": [enlarge(_small(t, side), side, side).ravel().tolist() for t in truths],
+    }
 
 
 def _small(labels: Any, side: int) -> Any:

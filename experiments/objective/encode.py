@@ -199,7 +199,7 @@ class Block:
         if kind == "bn":
             prior, _, mirrored = rest.partition("-")
             pictures = [ImageOps.mirror(image) for image in images] if mirrored else images
-            with mixed_statistics(teacher._model, float(prior)):
+            with mixed_statistics(teacher.model, float(prior)):
                 return self._tokens(pictures)
         count = getattr(self._settings, kind)
         seeds = [sample_seed(self._settings.seed, case.id, kind) for case in self.cases]

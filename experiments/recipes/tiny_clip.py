@@ -79,17 +79,9 @@ def train(
     Yields:
         `{"epoch", "loss", "train_accuracy", "seconds"}` after every epoch.
     """
-    from open_clip import CLIP, SimpleTokenizer
-
-    import glom.teachers.tiny  # noqa: F401  (registers the trunk with timm)
-
-    cfg = config["model_cfg"]
-    with fixed_seed(settings.seed):
-        model = CLIP(embed_dim=cfg["embed_dim"], vision_cfg=cfg["vision_cfg"], text_cfg=cfg["text_cfg"])
-    tokenizer = SimpleTokenizer(context_length=cfg["text_cfg"]["context_length"])
+    model, tokenizer = _untrained(config["model_cfg"], settings.seed)
     mean = torch.tensor(config["preprocess_cfg"]["mean"]).view(3, 1, 1)
     std = torch.tensor(config["preprocess_cfg"]["std"]).view(3, 1, 1)
-    model.visual.to(memory_format=torch.channels_last)
 
     steps_per_epoch = len(images) // settings.batch_size
     total, warmup = settings.epochs * steps_per_epoch, 2 * steps_per_epoch
@@ -102,19 +94,10 @@ def train(
         return min((step + 1) / warmup, max(total - step, 0) / max(total - warmup, 1))
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    first = 0
     checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        if saved["settings"] != asdict(settings):
-            changed = "; ".join(differences(saved["settings"], asdict(settings)))
-            raise InputError(f"{checkpoint} was made with other settings ({changed}); choose another --out")
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scheduler.load_state_dict(saved["scheduler"])
-        first = saved["epoch"]
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 
-    for epoch in range(first, settings.epochs):
+    for epoch in range(_restored(checkpoint, settings, parts), settings.epochs):
         started = time.perf_counter()
         model.train()
         generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
@@ -140,14 +123,8 @@ def train(
             losses.append(loss.item())
             correct += int((logits.argmax(1) == labels[index]).sum())
         out.mkdir(parents=True, exist_ok=True)
-        state = {
-            "settings": asdict(settings),
-            "epoch": epoch + 1,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
-        }
-        save_state(checkpoint, state)
+        states = {name: part.state_dict() for name, part in parts.items()}
+        save_state(checkpoint, {"settings": asdict(settings), "epoch": epoch + 1, **states})
         yield {
             "epoch": epoch + 1,
             "loss": sum(losses) / len(losses),
@@ -157,6 +134,31 @@ def train(
 
     weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items() if k != "attn_mask"}
     save_tensors(out / "open_clip_model.safetensors", weights, {"settings": json.dumps(asdict(settings))})
+
+
+def _untrained(shape: dict[str, Any], seed: int) -> tuple[Any, Any]:
+    """A CLIP of open_clip's `model_cfg` with random weights, and its tokenizer."""
+    from open_clip import CLIP, SimpleTokenizer
+
+    import glom.teachers.tiny  # noqa: F401  (registers the trunk with timm)
+
+    with fixed_seed(seed):
+        model = CLIP(embed_dim=shape["embed_dim"], vision_cfg=shape["vision_cfg"], text_cfg=shape["text_cfg"])
+    model.visual.to(memory_format=torch.channels_last)
+    return model, SimpleTokenizer(context_length=shape["text_cfg"]["context_length"])
+
+
+def _restored(checkpoint: Path, settings: TinyClipSettings, parts: dict[str, Any]) -> int:
+    """Put what a checkpoint holds into the parts; the epochs it has done, 0 where there is none."""
+    if not checkpoint.exists():
+        return 0
+    saved = torch.load(checkpoint, weights_only=True)
+    if saved["settings"] != asdict(settings):
+        changed = "; ".join(differences(saved["settings"], asdict(settings)))
+        raise InputError(f"{checkpoint} was made with other settings ({changed}); choose another --out")
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return int(saved["epoch"])
 
 
 def read_images(data: str, limit: int | None = None, download: bool = False) -> tuple[Tensor, Tensor]:

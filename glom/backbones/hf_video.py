@@ -22,7 +22,7 @@ from glom.backbones.base import Backbone, resize_positions, tokens_to_grid
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
 from glom.runs.seeds import fixed_seed
-from glom.teachers.hf import _silent
+from glom.teachers.hf import silent
 from glom.teachers.hub import hub_access, local_access, local_path, looks_like_path
 from glom.weights import check_finite
 
@@ -117,7 +117,7 @@ def load_hf_video(name: str, rest: str, device: torch.device) -> Backbone:
     kind = _config(rest).model_type
     path = local_path(rest)
     access = local_access if path.is_dir() else hub_access
-    with access(name, "give a local folder instead: hf:FOLDER"), _silent(), fixed_seed():
+    with access(name, "give a local folder instead: hf:FOLDER"), silent(), fixed_seed():
         model, report = MODELS[kind][1].from_pretrained(
             str(path) if path.is_dir() else rest, use_safetensors=True, output_loading_info=True
         )

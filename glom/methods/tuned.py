@@ -191,7 +191,7 @@ class MEMO(Method):
         super().prepare(task)
         self.settings: MEMOSettings = self._given or memo_preset(task)
         self.head = task.head()
-        model = task.teacher._model
+        model = task.teacher.model
         image_side = [p for name, p in model.named_parameters() if name.startswith(("visual.", "vision_model."))]
         self.weights = image_side or list(model.parameters())  # a classifier is image tower and nothing else
         self.first = [p.detach().clone() for p in self.weights]
@@ -200,7 +200,7 @@ class MEMO(Method):
         """(V, 3, S, S) on the device, drawn anew for every step."""
         s, teacher = self.settings, self.task.teacher
         drawn = [augmix(image, teacher.preprocess, s.crop, teacher.image_size, random) for _ in range(s.views)]
-        return torch.stack(drawn).to(self.task.device, teacher._dtype)
+        return torch.stack(drawn).to(self.task.device)
 
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         s, teacher, random = self.settings, self.task.teacher, np.random.default_rng(seed)
@@ -211,10 +211,10 @@ class MEMO(Method):
                 p.requires_grad_(True)
             for _ in range(s.steps):
                 optimiser.zero_grad(set_to_none=True)
-                marginal_entropy(self.head(teacher._token(self.views(image, random)))).backward()
+                marginal_entropy(self.head(teacher.token_with_grad(self.views(image, random)))).backward()
                 optimiser.step()
             with torch.no_grad():
-                return self.head(teacher._token(self.task.read([image]).to(teacher._dtype)))[0]
+                return self.head(teacher.token_with_grad(self.task.read([image])))[0]
         finally:
             with torch.no_grad():
                 for p, before in zip(self.weights, self.first, strict=True):

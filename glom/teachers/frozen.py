@@ -161,6 +161,14 @@ class FrozenTeacher(ABC):
             tokens = self._token(self._checked(images)).float()
         return tokens.clone()  # an ordinary tensor: one made in inference mode could not stand in a loss
 
+    def token_with_grad(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, F) in the encoder's precision, inside the autograd graph: for methods that train it."""
+        return self._token(self._checked(images))
+
+    def texts_with_grad(self, sentences: Sequence[str]) -> Tensor:
+        """N sentences -> (N, F) in the encoder's precision, inside the autograd graph. Only where `has_text`."""
+        return self._texts(list(sentences))
+
     def grid(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, h, w, F_grid) float32. Raises `InputError` without a grid, or for another shape."""
         if not self.has_grid:

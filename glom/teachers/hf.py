@@ -169,7 +169,7 @@ def load_hf(name: str, model: str, weights: str | None, runtime: Runtime) -> Tra
     access = local_access if local else hub_access
     if local and not (folder / "config.json").is_file():
         raise InputError(f"no config.json in {folder}; {hint}")
-    with access(name, hint), _silent(), fixed_seed():
+    with access(name, hint), silent(), fixed_seed():
         config = AutoConfig.from_pretrained(where, **options)
         headed = is_classifier(config)
         if config.model_type not in FAMILIES and not headed:
@@ -334,7 +334,7 @@ def _tokenizer(where: str, options: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """No progress bar for weights that are already here."""
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()

@@ -53,7 +53,7 @@ class PromptedText:
         check_classes(classes)
         if not teacher.has_text:
             raise InputError(f"{teacher.name} has no text encoder, which prompts are for: {teacher.no_text}")
-        tables = [m for name, m in teacher._model.named_modules() if name.endswith("token_embedding")]
+        tables = [m for name, m in teacher.model.named_modules() if name.endswith("token_embedding")]
         if len(tables) != 1 or not isinstance(tables[0], nn.Embedding):
             raise InputError(f"{teacher.name}: its text encoder has no table of word embeddings that can be replaced")
         self._teacher, self._table = teacher, tables[0]
@@ -94,7 +94,7 @@ class PromptedText:
         B, C = (len(context), len(self.sentences)) if own else (1, len(self.sentences))
         rows = context[:, None].expand(B, C, *context.shape[1:]).flatten(0, 1) if own else context.expand(C, -1, -1)
         with self._replaced(rows):
-            features = self._teacher._texts(self.sentences * B).float()
+            features = self._teacher.texts_with_grad(self.sentences * B).float()
         return features.unflatten(0, (B, C)) if own else features
 
     @contextmanager
@@ -136,7 +136,7 @@ class PromptedText:
         handle = self._table.register_forward_pre_hook(stop)
         try:
             with torch.no_grad(), suppress(_SeenError):
-                self._teacher._texts(sentences)
+                self._teacher.texts_with_grad(sentences)
         finally:
             handle.remove()
         return seen[0]
