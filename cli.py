@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from commands.common import guard
+ROOMS = ("commands", "experiments", "probes", "glom")
 
 # name: (where it is, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -108,6 +110,17 @@ def root(
     """GLOM-style machine perception: fold, unfold and adapt at test time, honestly."""
 
 
+def ours_first() -> None:
+    """See that rooms are imported from beside this file, whatever is called `experiments` or `probes` where one stands.
+
+    `python -m cli`, and a PYTHONPATH with an empty entry, look in the current directory first.
+    """
+    here = Path(__file__).resolve().parent
+    found = (find_spec(name) for name in ROOMS)
+    if any(spec is None or not spec.origin or Path(spec.origin).resolve().parent.parent != here for spec in found):
+        sys.path.insert(0, str(here))
+
+
 def in_utf8() -> None:
     """Where a locale has file names in another encoding (`LC_ALL=C`), start again in Python's UTF-8 mode.
 
@@ -121,6 +134,9 @@ def in_utf8() -> None:
 def main() -> None:
     """Entry point of `apm`; never returns."""
     in_utf8()
+    ours_first()
+    from commands.common import guard
+
     # Threads that wait by spinning take the processor from whoever else uses it: two programs side by side then take
     # thirty times as long. Threads that sleep at once cost a fifth where products are short. A few microseconds of
     # spinning, then sleep, has neither fault. Only read when the first library loads.

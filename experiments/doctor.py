@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -34,14 +35,7 @@ def _software() -> list[Check]:
     python = f"{found.pop('python')} ({sys.prefix})"
     checks = [Check("python", python, sys.version_info >= (3, 11), "")]
     checks.append(Check("packages", ", ".join(f"{k} {v}" for k, v in found.items()), True))
-    import glom
-
-    where = Path(glom.__file__ or "").parent
-    ours = (where / "apm.py").exists()
-    hint = (
-        "" if ours else "another package named glom (PyPI's nested-data tool) is in the way: use a virtual environment"
-    )
-    checks.append(Check("import glom", str(where) if ours else f"not this project's: {where}", ours, hint))
+    checks += [imported(name, Path.cwd()) for name in ("glom", "probes", "experiments", "commands")]
     try:
         with warnings.catch_warnings():  # it scripts functions on import, which PyTorch frowns on
             warnings.simplefilter("ignore")
@@ -50,6 +44,23 @@ def _software() -> list[Check]:
     except Exception as error:
         checks.append(Check("pytorchvideo", f"does not import: {error}", False, "pip install pytorchvideo"))
     return checks
+
+
+def imported(name: str, folder: Path) -> Check:
+    """Where a package of this project is imported from, and whether one in `folder` would hide it there."""
+    root = Path(__file__).resolve().parents[1]
+    spec = find_spec(name)
+    places = [Path(place).resolve() for place in (spec.submodule_search_locations or ())] if spec else []
+    where = next(iter(places), None)
+    if where != root / name:
+        other = "another package named glom (PyPI's nested-data tool)" if name == "glom" else f"another {name}"
+        hint = f"{other} is in the way: use a virtual environment, or start elsewhere"
+        return Check(f"import {name}", f"not this project's: {where}", False, hint)
+    own = next((path for path in (folder / name, folder / f"{name}.py") if path.exists()), None)
+    if own is not None and folder.resolve() != root:
+        hint = f"Python and notebooks started in {folder} would import that one: rename it, or start elsewhere"
+        return Check(f"import {name}", f"{where}; but {own} has the same name", False, hint)
+    return Check(f"import {name}", str(where), True)
 
 
 def _hardware() -> list[Check]:

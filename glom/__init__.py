@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glom.lazy import lazily
+from glom.lazy import lazily, warn_of_another
 
 if TYPE_CHECKING:
     from glom.adaptation.answer import Answer, adapt, adapt_many
@@ -114,3 +114,4 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazily(__name__, _PLACES)
+warn_of_another("probes", __file__)

@@ -107,7 +107,11 @@ PRESETS: dict[str, APMConfig] = {
 
 
 def preset(name: str, **changes: object) -> APMConfig:
-    """The named configuration, with settings replaced: `preset("apm-ttt", features=512)`."""
+    """The named configuration, with settings replaced: `preset("apm-ttt", features=512)`.
+
+    Raises:
+        InputError: no such preset, or settings that do not go together.
+    """
     if name not in PRESETS:
         raise unknown("APM preset", name, PRESETS)
     return replace(PRESETS[name], **changes)  # type: ignore[arg-type]

@@ -1,10 +1,13 @@
-"""Names of a package that are imported when they are first asked for (PEP 562)."""
+"""Names of a package that are imported when they are first asked for (PEP 562); what would be imported instead."""
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 
@@ -25,3 +28,22 @@ def lazily(package: str, places: Mapping[str, str]) -> tuple[Callable[[str], Any
         return value
 
     return get, lambda: sorted([*vars(sys.modules[package]), *places])
+
+
+def warn_of_another(package: str, beside: str) -> None:
+    """Warn where `import PACKAGE` would give another than the one that was installed beside ours.
+
+    A folder in the directory where Python or a notebook was started comes before everything that is installed.
+
+    Args:
+        package: its name.
+        beside: the `__file__` of a package of ours.
+    """
+    spec = find_spec(package)
+    places = [Path(place) for place in (spec.submodule_search_locations or [spec.origin or ""])] if spec else []
+    ours = Path(beside).parent.parent / package
+    if places and ours.is_dir() and not any(place.resolve() == ours.resolve() for place in places):
+        warnings.warn(
+            f"`import {package}` gives {places[0]}, which hides glom-apm's: rename it, or start elsewhere",
+            stacklevel=3,
+        )

@@ -260,7 +260,7 @@ def test_a_resumed_benchmark_is_the_whole_one(image_folder, tmp_path):
     for _, event in zip(range(18), events, strict=False):  # in the midst of a condition
         assert "table" not in event
     events.close()
-    with pytest.raises(InputError, match="`resume`"):
+    with pytest.raises(InputError, match="--resume"):
         list(run_benchmark(settings(image_folder), tmp_path / "cut", device="cpu"))
     again = last(run_benchmark(settings(image_folder), tmp_path / "cut", resume=True, device="cpu"))
     assert again["rows"] == whole["rows"]
@@ -329,7 +329,7 @@ def test_wrong_requests_are_refused_before_the_first_answer(image_folder, labell
     train = {"train": str(labelled), "shots": 2}
     both = (str(image_folder), str(other))
     for changes, said in (
-        ({"methods": ("zero-shot", "coop")}, "--train DATA"),
+        ({"methods": ("zero-shot", "coop")}, "`train` DATA"),
         ({"methods": ("zero-shot", "coop"), **train, "train": str(image_folder)}, "also test pictures"),
         ({"methods": ("zero-shot", "coop"), **train, "data": both}, "same classes in the same order"),
         ({"methods": ("zero-shot", "coop"), **train, "train": str(broken)}, "not an image"),

@@ -98,7 +98,7 @@ def test_training_folder_is_open_clips(tmp_path):
     teacher = load_teacher(f"open_clip:{tmp_path / 'out'}", "cpu")
     head = teacher.zero_shot_head(CLASSES)
     assert head(teacher.token(torch.rand(2, 3, 32, 32))).shape == (2, 10)
-    with pytest.raises(InputError, match="`resume`"):
+    with pytest.raises(InputError, match="--resume"):
         next(run_training(str(tmp_path / "data"), settings, tmp_path / "out"))
     with pytest.raises(InputError, match="at least 64"):
         next(run_training(str(tmp_path / "data"), replace(settings, batch_size=64), tmp_path / "more"))

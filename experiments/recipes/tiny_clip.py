@@ -28,10 +28,11 @@ from glom.runs.artifacts import differences, write_json
 from glom.runs.saving import save_state, save_tensors
 from glom.runs.seeds import fixed_seed
 from glom.teachers.known import CIFAR10
+from glom.teachers.registry import GLOM_TINY
 from glom.teachers.tiny import TRAIN_TEMPLATES
 from glom.training.optimisation import parameter_groups
 
-CONFIG = Path(__file__).parents[1] / "glom" / "teachers" / "weights" / "glom-tiny" / "open_clip_config.json"
+CONFIG = GLOM_TINY / "open_clip_config.json"
 CLASSES, SYNONYMS = tuple(CIFAR10), CIFAR10
 
 

@@ -93,6 +93,9 @@ def adapt(
 ) -> Answer:
     """`adapt_many` of one picture.
 
+    Raises:
+        InputError: as `adapt_many`.
+
     Example:
         >>> adapt(Image.new("RGB", (32, 32), "navy"), "glom-tiny", classes=["ship", "cat"]).agrees
         True

@@ -125,6 +125,9 @@ def ttt_preset(name: str, **changes: Any) -> TTTSettings:
 
     For the wide published trunks `fast` takes 40 steps at 4e-4, since 1e-3 overshoots there, and multiplies in bf16
     where the machine does so in hardware: its cosines stay above 0.999.
+
+    Raises:
+        InputError: no such preset, or a setting that cannot be.
     """
     if name not in PRESETS:
         raise unknown("TTT preset", name, PRESETS)
@@ -144,6 +147,9 @@ def settings_for(teacher: str, preset: str = "fast", queries: int | None = None,
 
     `published` is always the published APM. The others take the small ones for the small teachers that ship.
     `queries` 0 means the whole grid at every step.
+
+    Raises:
+        InputError: no such preset, or a setting that cannot be.
     """
     if preset != "published" and changes.get("apm") is None:
         changes["apm"] = {"glom-tiny": "apm-tiny", "efficientnet-lite0": "apm-small"}.get(teacher, "apm-ttt")
