@@ -29,9 +29,7 @@ class ClassifierTeacher(FrozenTeacher):
     DINOv2's classifier reads the class token and the mean of the patches side by side: its F is twice the grid's width.
     """
 
-    def __init__(
-        self, name: str, model: Any, transform: Callable[[Image.Image], Tensor], runtime: Runtime
-    ) -> None:
+    def __init__(self, name: str, model: Any, transform: Callable[[Image.Image], Tensor], runtime: Runtime) -> None:
         self.config: Any = model.config
         self._vision: Any = getattr(self.config, "vision_config", self.config)
         self._interpolates = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
