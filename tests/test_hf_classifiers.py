@@ -103,7 +103,7 @@ def test_dinov2s_head_reads_the_class_token_and_the_mean_of_the_patches(tmp_path
 def test_rows_that_nobody_named_are_named_by_hand(tmp_path, names):
     teacher = load_teacher(saved(tmp_path, names=names), "cpu")
     assert teacher.classes is None and teacher.unnamed_rows == 3
-    with pytest.raises(InputError, match=r"3 rows without names.*--classes"):
+    with pytest.raises(InputError, match="3 rows without names"):
         teacher.zero_shot_head(NAMES)
     teacher.name_classes(NAMES)
     assert teacher.zero_shot_head(["dog"]).weights.shape == (1, 16)
