@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Annotated, Any
 
 import typer
@@ -67,19 +70,15 @@ class Root(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The first page, drawn by hand: Typer's own loads a Markdown parser, which costs as much as all else."""
-        from rich.console import Console
-        from rich.table import Table
-
-        console = Console(highlight=False)
-        console.print(f"[bold]Usage:[/] {ctx.command_path} COMMAND [OPTIONS] ...\n\n{self.help}\n")
-        grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
-        grid.add_column(style="cyan", no_wrap=True)
-        grid.add_column()
+        """The first page, drawn by hand: rich, and the Markdown parser of Typer's own, cost as much as all else."""
+        echo = partial(typer.echo, color=False if os.environ.get("NO_COLOR") else None)  # None: as the terminal is
+        wide, column = get_terminal_size().columns, max(map(len, COMMANDS)) + 4
+        usage = f"{typer.style('Usage:', bold=True)} {ctx.command_path} COMMAND [OPTIONS] ..."
+        echo(f"{usage}\n\n{fill(self.help or '', wide)}\n")
         for name, (_, what) in COMMANDS.items():
-            grid.add_row(name, what)
-        console.print(grid)
-        console.print("\nCOMMAND --help says more. --version; --debug, after any command, shows tracebacks.")
+            told = fill(what, max(wide - column, 20)).replace("\n", "\n" + " " * column)
+            echo(f"  {typer.style(name, fg='cyan')}{' ' * (column - 2 - len(name))}{told}")
+        echo(f"\n{fill('COMMAND --help says more. --version; --debug, after any command, shows tracebacks.', wide)}")
 
 
 app = typer.Typer(

@@ -108,3 +108,15 @@ def test_checking_a_name_opens_nothing(tmp_path, monkeypatch):
     (tmp_path / "list.csv").write_text("not read")
     for spec in ("cifar10", "list.csv", "cifar10-sample", "./cifar10"):
         check_spec(spec)
+
+
+def test_the_first_page_loads_no_drawing():
+    code = (
+        "import sys; from cli import app; app(['--help'], standalone_mode=False); print('rich.console' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={"PATH": "", "COLUMNS": "60"}
+    )
+    assert done.returncode == 0, done.stderr
+    *page, loaded = done.stdout.splitlines()
+    assert loaded == "False" and max(map(len, page)) <= 60 and sum(line.startswith("  demo ") for line in page) == 1
