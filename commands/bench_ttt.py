@@ -45,7 +45,6 @@ def ttt(
     from experiments.adaptation.conditions import record, run_conditions
     from experiments.adaptation.run import TTTRun
     from glom.adaptation.settings import settings_for
-    from glom.datasets.remarks import remark
 
     for_adaptation()
     how = settings_for(teacher, preset, stop=stop)
@@ -63,6 +62,4 @@ def ttt(
         emit_json({"rows": rows})
         return
     conditions_table(rows)
-    if remark(data):
-        say(remark(data))
     say(f"runs in {out}" + (f"; table recorded in {save}" if save else ""))

@@ -94,8 +94,6 @@ def score(
             }
         )
         return
-    if remark(data):
-        say(remark(data))
     if rows and rows[0]["scale"]:
         say(corruption_words({**rows[0], "corrupt": corrupt}, corruption or ""))
     shown = []

@@ -31,6 +31,7 @@ from glom.hub import Pretrained
 from glom.notebook import Showing, side_by_side
 from glom.official import read_official
 from glom.pictures import Picture, as_image
+from glom.runs.seeds import fixed_seed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,7 +163,8 @@ class Machine(AsynchronousPerceptionMachine, Pretrained):
     @classmethod
     def read_file(cls, file: Path, device: torch.device) -> Self:
         apm, meta = load_apm(file)
-        machine = cls(apm.config, meta)
+        with fixed_seed():
+            machine = cls(apm.config, meta)
         machine.load_state_dict(apm.state_dict())
         return machine.eval().requires_grad_(False).to(device)
 
@@ -209,7 +211,8 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Machine:
     kind, colon, file = str(name).partition(":")
     if colon and kind == "official":
         apm, about = read_official(file)
-        machine = Machine(apm.config, about)
+        with fixed_seed():
+            machine = Machine(apm.config, about)
         machine.load_state_dict(apm.state_dict())
         return machine.eval().requires_grad_(False).to(device)
     return Machine.from_pretrained(name, device=device)

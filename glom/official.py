@@ -25,7 +25,7 @@ from typing import Any
 
 from torch import Tensor
 
-from glom.apm import APMConfig, AsynchronousPerceptionMachine
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, blank_apm
 from glom.errors import InputError
 from glom.weights import check_finite, load_state_dict
 
@@ -59,7 +59,7 @@ def read_official(path: str | Path) -> tuple[AsynchronousPerceptionMachine, dict
     check_finite(state, path)
     trunk = sorted({int(found[1]) for name in state if (found := re.fullmatch(r"fc(\d+)\.weight", name))})
     config = _config(state, trunk, Path(path))
-    apm = AsynchronousPerceptionMachine(config)
+    apm = blank_apm(config)
     renamed = {_renamed(name, trunk): tensor.float() for name, tensor in state.items() if not name.startswith("norm.")}
     own = apm.state_dict()
     strange = sorted(set(renamed) ^ set(own))

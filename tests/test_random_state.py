@@ -62,7 +62,32 @@ def machines(tmp_path: Path) -> Iterator[object]:
     yield new_glom(GlomConfig(), 0)
 
 
-@pytest.mark.parametrize("entry", [fold, ttt, decode, interpolate, machines])
+def front_door(tmp_path: Path) -> Iterator[object]:
+    import glom
+
+    yield glom.load("apm-cifar10")
+    yield glom.adapt(str(tmp_path / "a.png"), "glom-tiny", classes=["cat", "dog"])
+
+
+def learned_prompts(tmp_path: Path) -> Iterator[object]:
+    from glom.methods import Task, make_method
+    from glom.teachers.registry import load_teacher
+
+    task = Task(load_teacher("glom-tiny", "cpu"), ("cat", "dog"), torch.device("cpu"))
+    for name in ("coop", "cocoop", "tpt", "memo"):
+        yield make_method(name, task, True)
+
+
+def variants(tmp_path: Path) -> Iterator[object]:
+    from experiments.folding.run import machine_for
+    from experiments.folding.settings import FoldingSettings, settings_of
+    from glom.apm import preset
+
+    for setting in settings_of(FoldingSettings()):
+        yield machine_for(setting, preset("apm-tiny"), torch.zeros(128))
+
+
+@pytest.mark.parametrize("entry", [fold, ttt, decode, interpolate, machines, front_door, learned_prompts, variants])
 def test_an_entry_leaves_the_generators_as_they_were(entry: Callable[[Path], Iterator[object]], tmp_path):
     for number, name in enumerate("ab"):
         make_image(number).save(tmp_path / f"{name}.png")

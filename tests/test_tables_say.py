@@ -13,8 +13,11 @@ from commands.common import guard
 from experiments.adaptation.run import summary
 from experiments.comparison.table import action, cannot_act, make_table
 from experiments.reproduce.write import average_rows, notes
+from glom.datasets.registry import open_dataset
 from glom.datasets.remarks import remark
+from glom.runs.notices import heard, listening
 from glom.runs.statistics import FEWEST, bootstrap_ci, interval
+from tests.conftest import make_image
 
 
 def write_lines(place: Path, settings: dict[str, Any], kind: str, records: list[dict[str, Any]]) -> None:
@@ -103,3 +106,14 @@ def test_the_imagenet_sample_is_said_to_be_no_test_set_wherever_it_lies() -> Non
         assert "75.1 %" in remark(spec)
         assert "88.8 %" in remark(spec)
     assert remark("/some/where/imagenet") == remark("cifar10:/data") == ""
+
+
+def test_whoever_opens_it_is_told_and_a_run_keeps_it(tmp_path) -> None:
+    folder = tmp_path / "imagenet-sample" / "n01440764"
+    folder.mkdir(parents=True)
+    make_image(0).save(folder / "a.png")
+    told: list[str] = []
+    with listening(told.append):
+        open_dataset(str(tmp_path / "imagenet-sample"))
+        assert [text for text in heard() if "not a test set" in text] == [text for text in told if "75.1 %" in text]
+    assert len([text for text in told if "not a test set" in text]) == 1

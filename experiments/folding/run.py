@@ -27,7 +27,7 @@ from glom.datasets.pictures import open_pictures
 from glom.devices import now, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.runs.artifacts import RunFolder, command_line, write_json
-from glom.runs.seeds import sample_seed
+from glom.runs.seeds import fixed_seed, sample_seed
 from glom.teachers.asked import Asked, strangers
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.grids import grid_teacher
@@ -42,7 +42,8 @@ def machine_for(setting: Setting, base: APMConfig, token: torch.Tensor) -> Varia
     """The machine a setting asks for, its parameters not drawn yet."""
     own = {k: v for k, v in setting.changes.items() if k not in (*VARIANT, *OVERFIT)}
     variant = {k: v for k, v in setting.changes.items() if k in VARIANT}
-    return VariantAPM(replace(base, **own), **variant, token=token)
+    with fixed_seed():
+        return VariantAPM(replace(base, **own), **variant, token=token)
 
 
 def overfit_for(setting: Setting, settings: FoldingSettings) -> OverfitSettings:

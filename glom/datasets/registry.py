@@ -17,6 +17,7 @@ from glom.datasets.manifest import manifest_dataset
 from glom.datasets.prepare import fetch, human_size
 from glom.datasets.prompts import TEMPLATES
 from glom.datasets.reading import one_line
+from glom.datasets.remarks import remark
 from glom.datasets.samples_build import read_sample
 from glom.errors import InputError, unknown
 from glom.runs.notices import notice
@@ -131,8 +132,10 @@ def open_dataset(
     if classes_file is not None:
         dataset = rename_classes(dataset, Path(classes_file))
     dataset = replace(dataset, notes=(*dataset.notes, *_general(dataset)))
-    for remark in dataset.remarks:
-        notice(f"{dataset.name}: {remark}")
+    for text in dataset.remarks:
+        notice(f"{dataset.name}: {text}")
+    if remark(spec):
+        notice(remark(spec))
     return dataset
 
 

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import InterpolationMode
 
 from glom.methods.base import FewShot, Method, Task, register
 from glom.methods.views import augmented
-from glom.runs.seeds import sample_seed
+from glom.runs.seeds import fixed_seed, sample_seed
 from glom.teachers.prompts import PromptedText
 
 READ = 64  # pictures read at once
@@ -169,9 +169,10 @@ class CoCoOp(Learned):
         super().prepare(task)
         width = task.teacher.width
         generator = torch.Generator().manual_seed(sample_seed(task.seed, "", "meta-net"))
-        self.meta = nn.Sequential(
-            nn.Linear(width, max(1, width // 16)), nn.ReLU(), nn.Linear(max(1, width // 16), self.prompt.width)
-        )
+        with fixed_seed():  # drawn again below, from the run's seed
+            self.meta = nn.Sequential(
+                nn.Linear(width, max(1, width // 16)), nn.ReLU(), nn.Linear(max(1, width // 16), self.prompt.width)
+            )
         for p in self.meta.parameters():
             bound = 1 / math.sqrt(p.shape[-1] if p.ndim > 1 else width)
             p.data.uniform_(-bound, bound, generator=generator)
