@@ -1,4 +1,4 @@
-"""What the objective study tries, each fixed in advance: plain read-outs, and ways of overfitting an APM.
+"""What the objective study tries, each written down before it ran: plain read-outs, and ways of overfitting an APM.
 
 Every candidate answers for single pictures, without labels and without memory. One that overfits names the plain ones
 that use the same information (its controls): a gain is due to overfitting only as far as it is a gain over them, too.
