@@ -56,7 +56,7 @@ def process(tmp_path, *arguments: object, ranks: int = 0, start: bool = False):
     command = [sys.executable, "cli.py"]
     if ranks:
         every = tmp_path / "every.py"
-        every.write_text("from cli import main\nfrom experiments import grid_train\ngrid_train.RECORD = 1\nmain()\n")
+        every.write_text("from cli import main\nfrom experiments.pretraining import train\ntrain.RECORD = 1\nmain()\n")
         command = [
             sys.executable,
             "-m",
