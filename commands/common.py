@@ -328,7 +328,7 @@ def _drawn(events: Iterable[dict[str, Any]], quiet: bool, fields: Sequence[str])
         blank: dict[str, Any] = dict.fromkeys(fields, "")
         for event in events:
             if event.get("message"):
-                bar.console.print(event["message"], markup=False, soft_wrap=True)
+                bar.console.print(as_options(event["message"]), markup=False, soft_wrap=True)
             stage = event.get("stage")
             if stage is not None:
                 if stage not in tasks:
