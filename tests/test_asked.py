@@ -14,6 +14,7 @@ from glom.errors import InputError
 from glom.teachers.asked import Asked, asked_about, asked_of, choose_classes
 from glom.teachers.known import SHIPPED_MODELS
 from glom.teachers.registry import SHIPPED
+from tests.conftest import make_image
 
 TINY = SHIPPED_MODELS["glom-tiny"]
 
@@ -168,3 +169,13 @@ def test_a_trace_says_which_classes_and_how_sure(call, tmp_path):
     assert sure in " ".join(text.split())
     assert all(0.1 <= step["probability"] <= 1 for step in found["trace"])
     assert found["apm_probability"] == found["trace"][-1]["probability"]
+
+
+def test_imagenets_classes_are_known_by_wnid_however_their_names_are_spelled(tmp_path):
+    for wnid in ("n01440764", "n02099712"):
+        (tmp_path / wnid).mkdir()
+        make_image(0, (64, 64)).save(tmp_path / wnid / "0.png")
+    names = [f"{i}\t{wnid}\tspelled otherwise {i}" for i, wnid in enumerate(("n01440764", "n02099712"))]
+    (tmp_path / "classes.tsv").write_text("\n".join(names) + "\n")
+    asked = asked_of(open_dataset(str(tmp_path)), None, "efficientnet-lite0", look=False)
+    assert asked.warnings == ()

@@ -10,6 +10,7 @@ import pytest
 from glom.datasets import ImageDataset, open_dataset
 from glom.datasets.class_files import read_class_file, read_class_names
 from glom.errors import InputError
+from tests.conftest import make_image
 from tests.helpers_images import class_folders, photo
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck", "sofa", "teapot")
@@ -140,3 +141,17 @@ def test_an_index_out_of_order_reaches_folders_tables_and_flat_pictures(tmp_path
             str(write(root / "m.csv", "path,label\n0/0.png,1\n1/0.png,3\n")),
             classes_file=write(tmp_path / "n.txt", "cat\ndog\nox"),
         )
+
+
+def test_a_classifiers_whole_list_serves_folders_of_some_of_its_classes(tmp_path):
+    for name in ("ship", "cat"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        make_image().save(tmp_path / "d" / name / "0.png")
+    (tmp_path / "names.txt").write_text("dog\nship\ncat\nfrog\n")
+    found = open_dataset(str(tmp_path / "d"), classes_file=tmp_path / "names.txt")
+    assert found.classes == ("dog", "ship", "cat", "frog")
+    assert {s.id.split("/")[0]: s.label for s in found.samples} == {"cat": 2, "ship": 1}
+    assert any("2 of the 4 names" in note for note in found.notes)
+    (tmp_path / "names.txt").write_text("dog\nship\ncat\nship\n")
+    with pytest.raises(InputError, match="4 names, but d has 2 classes"):
+        open_dataset(str(tmp_path / "d"), classes_file=tmp_path / "names.txt")

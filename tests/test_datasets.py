@@ -453,7 +453,7 @@ def test_a_class_file_of_pairs_gives_any_name(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("cat\n", "1 names, but d has 2 classes"),
-        ("cat\ndog\nox\n", "3 names, but d has 2 classes"),
+        ("cat\ncow\nox\n", "3 names, but d has 2 classes"),
         ("cat\ndgo\n", "'dgo' is no class of d (1 of 2 names are not); did you mean dog?"),
         ("xxxx\nyyyy\n", "'xxxx' is no class of d (2 of 2 names are not); valid: cat, dog"),
         ("cat\ncat\n", "'cat' is listed twice"),

@@ -107,6 +107,9 @@ def rename_classes(dataset: ImageDataset, path: Path) -> ImageDataset:
       `class_10`.
     * Lines `FOLDER<TAB>name` give any class any name.
 
+    * A list with more names than class folders is taken whole where every folder is among them: its other classes have
+      no pictures, and this is said.
+
     A file may name all classes, or just those that have images: the labels then count within the file. Which order was
     taken is said in `notes` where there are two.
 
@@ -124,11 +127,18 @@ def rename_classes(dataset: ImageDataset, path: Path) -> ImageDataset:
             position, note = _by_number(where, dataset.name, file, numbers)
             note = note or ("" if file.indices else "folder N takes the Nth name, counted from 0")
             return _placed(dataset, file, position, note)
+    called = {label: {_plain(key), _plain((dataset.classes or keys)[label])} for label, key in enumerate(keys)}
+    if len(file.names) > len(keys):  # a classifier's whole list, and folders of some of its classes
+        for given in filter(None, (file.keys, file.names)):
+            found = _positions(called, given, some=True)
+            if found is not None:
+                note = f"{len(keys)} of the {len(file.names)} names of {where} have pictures"
+                return _placed(dataset, file, found, note)
     if len(file.names) not in (len(keys), len(used)):
         with_images = f" ({len(used)} of them with images)" if len(used) != len(keys) else ""
         raise InputError(f"{where}: {len(file.names)} names, but {dataset.name} has {len(keys)} classes{with_images}")
     labels = list(range(len(keys))) if len(file.names) == len(keys) else used
-    called = {label: {_plain(keys[label]), _plain((dataset.classes or keys)[label])} for label in labels}
+    called = {label: called[label] for label in labels}
     for given in filter(None, (file.keys, file.names)):
         found = _positions(called, given)
         if found is not None:
@@ -182,8 +192,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
-def _positions(called: dict[int, set[str]], given: Sequence[str]) -> dict[int, int] | None:
-    """label -> line whose name it has, or None unless every label has just one line of its own."""
+def _positions(called: dict[int, set[str]], given: Sequence[str], some: bool = False) -> dict[int, int] | None:
+    """label -> line whose name it has, or None unless every label has just one line of its own.
+
+    Lines are as many as labels, or, where these are but `some` of the classes, more, all different.
+    """
     lines = {_plain(name): line for line, name in enumerate(given)}
     found: dict[int, int] = {}
     for label, names in called.items():
@@ -191,7 +204,8 @@ def _positions(called: dict[int, set[str]], given: Sequence[str]) -> dict[int, i
         if len(hits) != 1:
             return None
         found[label] = hits.pop()
-    return found if len(set(found.values())) == len(called) == len(given) else None
+    enough = len(lines) == len(given) if some else len(called) == len(given)
+    return found if len(set(found.values())) == len(called) and enough else None
 
 
 def _mismatch(where: str, dataset: ImageDataset, labels: list[int], given: list[str]) -> InputError:

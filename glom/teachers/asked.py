@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from glom.datasets.base import ImageDataset
+from glom.datasets.classes import imagenet_wnids
 from glom.datasets.registry import open_dataset
 from glom.errors import GlomError, InputError
 from glom.runs.artifacts import public_name
@@ -95,7 +96,8 @@ def asked_of(dataset: ImageDataset, classes: Sequence[str] | None, model: str, l
     names = tuple(classes or dataset.classes or ())
     chosen = f"{model}'s own" if names and dataset.classes is None and classes is not None else ""
     known = SHIPPED_MODELS.get(model)
-    warnings = strangers(known, names)
+    by_wnid = known is not None and known.source == "ImageNet" and set(dataset.keys or ("",)) <= set(imagenet_wnids())
+    warnings = [] if by_wnid else strangers(known, names)  # names of ImageNet's classes are spelled in several ways
     warnings += unlike(known, _some(dataset)) if known is not None and look else []
     told = tuple(f"{dataset.name}: {warning}" for warning in warnings)
     return Asked(dataset.name, len(dataset), names, model, chosen, told)
