@@ -48,8 +48,9 @@ def list_datasets(as_json: Json = False) -> None:
         get = "ships" if row.offline else row.download or "ask"
         shown.append((row.name, row.what, row.size, get, ", ".join(map(str, row.tables))))
     table(["name", "what", "images", "get", "table"], shown, right=(3, 4))
-    print("\ncorruptions, for any pictures: --corruption NAME:SEVERITY, 1 to 5, with the strengths published for")
-    print("their size (cifar10-c, tiny-imagenet-c or imagenet-c); NAME:SEVERITY@SCALE names one")
+    print("\ncorruptions, for any pictures: --corruption NAME:SEVERITY, 1 to 5, with the")
+    print("strengths published for their size (cifar10-c, tiny-imagenet-c or imagenet-c);")
+    print("NAME:SEVERITY@SCALE names one")
     console().print(", ".join(CORRUPTIONS))
     say("\nget: what `apm datasets prepare NAME` downloads, or whether somebody has to be asked; table: the poster's.")
     say("Also: an image folder, a CSV or TSV manifest, NAME:FOLDER for a named set kept elsewhere.")
