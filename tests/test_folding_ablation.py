@@ -161,7 +161,8 @@ def test_a_product_keeps_its_digits_in_80_columns(call, tmp_path, monkeypatch):
     options = ["--axis", "fold,patch,readout", "--product", "--limit", 1, "--seeds", 1, "--iterations", 1, "--quiet"]
     code, text, error = call("folding", *options, "--out", tmp_path / "run")
     assert code == 0, error
-    assert max(map(len, text.splitlines())) <= 80 and max(map(len, error.splitlines()[:3])) <= 80
+    words = [line for line in error.splitlines()[:4] if not line.startswith("note: ")]  # notes are never broken
+    assert max(map(len, text.splitlines())) <= 80 and max(map(len, words)) <= 80
     result = json.loads((tmp_path / "run" / "summary.json").read_text())
     for row in result["rows"]:
         assert f" {row['measures']['psnr']['mean']:.1f} " in text
@@ -216,5 +217,5 @@ def test_asynchrony_ends_at_the_whole_readout(call, tmp_path):
 def test_wrong_requests(call, tmp_path, arguments, says):
     code, out, error = call(*arguments, "--out", tmp_path / "run", "--quiet")
     assert (code, out) == (2, ""), error
-    assert says in error and error.count("\n") == 1
+    assert says in error and error.count("error: ") == 1
     assert not (tmp_path / "run" / "results.jsonl").exists()

@@ -120,7 +120,7 @@ def test_a_disk_that_fills_loses_nothing(tmp_path, monkeypatch):
 
 def test_no_room_is_said_before_anything_is_written(tmp_path):
     huge = {"grid": Field((1 << 20, 1 << 20, 64))}
-    with pytest.raises(RunError, match=r"too full for the grids.*--no-cache"):
+    with pytest.raises(RunError, match=r"too full for the grids.*`no_cache`"):
         GridCache(tmp_path, WHO, huge, 1000)
     assert not list(tmp_path.glob("*/*.bin"))
 
