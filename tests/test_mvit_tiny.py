@@ -15,12 +15,13 @@ from torchvision.models.video.mvit import MViT, Pool
 
 from commands.common import guard
 from commands.train import app
-from experiments.recipes.mvit_tiny import MViTTinySettings, Pictures, Trainer, parameter_groups, run_training
+from experiments.recipes.mvit_tiny import MViTTinySettings, Pictures, Trainer, run_training
 from experiments.recipes.mvit_tiny_ship import boring, open_split, read_pictures
 from glom.backbones.mvit_shipped import CARD, CONFIG, SHIPPED, WEIGHTS, TinyBackbone, TinyConfig
 from glom.backbones.mvit_tiny import TINY, Block, PlanePool, build_mvit, parameters
 from glom.backbones.video import clip_for, default_backbone, feature_grids, load_backbone, untrained
 from glom.errors import InputError
+from glom.training.optimisation import parameter_groups
 from tests.conftest import make_image
 from tests.helpers_images import class_folders
 
@@ -184,7 +185,7 @@ def test_the_recipe_learns_what_can_be_learnt(tmp_path):
 
 def test_what_is_decayed():
     net = build_mvit(32, 2, 5, SMALL)
-    decayed, kept = (g["params"] for g in parameter_groups(net, 0.1))
+    decayed, kept = (g["params"] for g in parameter_groups(net.named_parameters(), 0.1, ("rel_pos",)))
     assert len(decayed) + len(kept) == len(list(net.parameters()))
     assert any(p is net.blocks[0].attn.rel_pos_h for p in kept) and any(p is net.head[1].weight for p in decayed)
 
