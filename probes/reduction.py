@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,19 @@ def _cached(points: Array, options: tuple[object, ...], cache_dir: Path | None) 
     return result
 
 
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Numba, by which UMAP runs, sets the number of threads of the OpenMP that torch uses too: it is put back."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_own_threads()
 def _umap(x: NDArray[np.float64], seed: int, neighbours: int) -> Array:
     import warnings
 

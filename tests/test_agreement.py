@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from glom.colours import pca_rgb
 from glom.errors import InputError
@@ -28,8 +29,9 @@ def blobs(side: int = 20, width: int = 16, seed: int = 0) -> np.ndarray:
 def test_every_reduction_keeps_to_the_cube_and_to_its_seed(method):
     if method == "umap":
         pytest.importorskip("umap")
-    grid = blobs(12)
+    grid, threads = blobs(12), torch.get_num_threads()
     [rgb] = reduction.reduce_rgb([grid], method, seed=1)
+    assert torch.get_num_threads() == threads  # umap's numba shares torch's OpenMP
     assert rgb.shape == (12, 12, 3) and rgb.dtype == np.float32
     assert np.isfinite(rgb).all() and rgb.min() >= 0 and rgb.max() <= 1
     assert np.array_equal(rgb, reduction.reduce_rgb([grid], method, seed=1)[0])
