@@ -321,9 +321,10 @@ def test_prompts_learned_here_are_evidence_for_those_of_table_1(tmp_path):
 
     found = verdict()
     assert (found.verdict, found.file) == (HOME, "few-shot-glom-tiny.json")
-    assert "+20.3" in found.figures and "on CIFAR-10, which it was trained on, +0.0" in found.figures
     record = json.loads((tmp_path / "few-shot-glom-tiny.json").read_text())
-    next(r for r in record["rows"] if r["method"] == "coop")["difference_ci95"] = [-1.0, 1.0]
+    coop = next(r for r in record["rows"] if r["method"] == "coop")
+    assert f"{coop['difference']:+.1f}" in found.figures and "on CIFAR-10, which it was trained on, " in found.figures
+    coop["difference_ci95"] = [-1.0, 1.0]
     (tmp_path / "few-shot-glom-tiny.json").write_text(json.dumps(record))
     assert verdict().verdict == NOT
 
