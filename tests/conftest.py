@@ -77,6 +77,12 @@ def start(command: list[str], **env: str) -> subprocess.Popen[str]:
     )
 
 
+def one_error(text: str) -> bool:
+    """Whether standard error holds one error, one line long, and else only notes."""
+    lines = text.splitlines()
+    return text.count("error: ") == 1 and all(line.startswith(("note: ", "error: ")) for line in lines)
+
+
 def make_image(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
     """A smooth random RGB picture, (width, height)."""
     rng = np.random.default_rng(seed)
