@@ -1,0 +1,33 @@
+"""What a run says of itself while it goes on: the one kind of event that every study and every training yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Generic[R_co]):
+    """How far a stage is, something to be said, or what was found.
+
+    Attributes:
+        stage: what is being done, as "training"; "" for an event that only says something or only brings the result.
+        done, total: how much of the stage is done, in its own units, and how much there is; a total of 0 is not known.
+        message: a line for a person, without an end of line.
+        values: figures as they stand now, by name: {"loss": 0.31}. Words as they are to be shown.
+        result: what the run found, on the last event alone; None before.
+
+    Example:
+        >>> Event("training", 3, 10, values={"loss": 0.5}).done
+        3
+    """
+
+    stage: str = ""
+    done: float = 0
+    total: float = 0
+    message: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    result: R_co | None = None
