@@ -13,7 +13,7 @@ from experiments.claims.page_tables import TABLES
 from experiments.claims.run import Results
 from experiments.records import ROOT
 from glom.errors import InputError
-from tests.test_claims import call  # noqa: F401 - the program in this process
+from tests.experiments.claims.test_claims import call  # noqa: F401 - the program in this process
 
 BOUND = (
     "APM 44.5: +14.9 [+11.9, 17.9]<!-- = x.json rows[name=a b]/top1 d/0 d/1 d/2 --> over it, "

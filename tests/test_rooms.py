@@ -14,6 +14,7 @@ from cli import app
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(p.parent for p in (ROOT / "experiments").glob("*/__init__.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]
+HOUSE = {"test_rooms.py", "test_house.py", "test_docs.py", "test_readme.py"}  # of the whole, not of one room
 RECORD = re.compile(r"`([a-z0-9*-]+\.json)`")
 GROUPS = ("ablate", "bench", "datasets", "ff", "glom", "grid", "islands", "methods", "teachers", "train", "ttt")
 NAMED = re.compile(r"`((?:glom|probes|experiments|commands|tests|benchmarks)(?:[./](?!safetensors)\w+)+?(?:\.py)?)`")
@@ -72,3 +73,10 @@ def test_modules_named_in_pages_and_docstrings_are_there():
             if not there(name):
                 gone.append(f"{page.relative_to(ROOT)}: {name}")
     assert not gone, "\n".join(gone)
+
+
+def test_tests_stand_in_the_folders_of_what_they_test() -> None:
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        room = path.parent.relative_to(ROOT / "tests")
+        assert (ROOT / room).is_dir(), f"{path.name} stands in tests/{room}, and there is no {room}"
+        assert room.parts or path.name in HOUSE, f"{path.name}: which room does it test?"
