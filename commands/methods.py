@@ -27,9 +27,8 @@ def list_methods(as_json: Json = False) -> None:
     rows: list[dict[str, Any]] = []
     for name, entry in LISTED.items():
         needs = [what for what, wanted in (("text", entry.needs_text), ("labels", entry.needs_shots)) if wanted]
-        rows.append(
-            {"name": name, "what": entry.what, "needs": needs, "stream": entry.stateful, "source": entry.source}
-        )
+        row = {"name": name, "what": entry.what, "needs": needs, "stream": entry.stateful}
+        rows.append({**row, "source": entry.source, "constants": entry.constants})
     if as_json:
         emit_json({"methods": rows})
         return

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FIXED, PER_SET = "published and fixed", "published per data set"
+TEST_LABELS, HERE = "searched on test labels by its authors", "chosen here on other pictures"
+CONSTANTS = {"f": FIXED, "d": PER_SET, "t": TEST_LABELS, "h": HERE}
+"""Where a method's constants come from, by the letter that stands for it in a table (docs/methods.md)."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -13,6 +18,8 @@ class Entry:
         what: in a few words. source: where its settings are from, the publication first.
         needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures.
         stateful: whether earlier test pictures change later answers.
+        constants: where its constants come from, one of `CONSTANTS`; a method whose preset or teacher decides says so
+            itself once it has its task (`Method.constants`).
     """
 
     what: str
@@ -20,6 +27,11 @@ class Entry:
     needs_text: bool = False
     needs_shots: bool = False
     stateful: bool = False
+    constants: str = FIXED
+
+    def __post_init__(self) -> None:
+        if self.constants not in CONSTANTS.values():
+            raise ValueError(f"constants come from none of {', '.join(CONSTANTS.values())}: {self.constants}")
 
 
 LISTED: dict[str, Entry] = {
@@ -48,6 +60,7 @@ LISTED: dict[str, Entry] = {
         "Karmanov et al. 2024 (CVPR), section 3 and the released settings for ImageNet",
         needs_text=True,
         stateful=True,
+        constants=PER_SET,
     ),
     "fine-tune": Entry(
         "a masked autoencoder's encoder and head trained end to end; no adaptation",
@@ -81,6 +94,7 @@ LISTED: dict[str, Entry] = {
     "apm-trained": Entry(
         "an APM trained on the teacher's grids, a few steps of token and grid",
         "this project, docs/objective.md: five steps of Adam at 0.0001, chosen among 2, 5 and 20",
+        constants=HERE,
     ),
     "tpt": Entry(
         "a prompt tuned on 64 views of the test picture",
@@ -94,6 +108,7 @@ LISTED: dict[str, Entry] = {
     "memo": Entry(
         "marginal entropy over AugMix views, adapting the image tower",
         "Zhang, Levine & Finn 2022 (NeurIPS): its release's setting for CIFAR-10, or for ImageNet, by picture size",
+        constants=PER_SET,
     ),
     "zero": Entry(
         "a vote of the surest 30 % of 64 views",

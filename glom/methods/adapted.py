@@ -13,6 +13,7 @@ from glom.adaptation.ttt import BLOCK, Case, adapt_group, stack_size
 from glom.columns import picture
 from glom.errors import RunError
 from glom.methods.base import Method, Task, register
+from glom.methods_list import HERE
 from glom.teachers.views import seen
 
 
@@ -28,6 +29,7 @@ class Adapted(Method):
     def prepare(self, task: Task) -> None:
         super().prepare(task)
         self.settings = settings_for(task.teacher.name, task.preset, objective=self.objective)
+        self.constants = self.constants if task.preset == "published" else HERE
         self.together = min(BLOCK, stack_size(self.settings, task.device))
         require(get_objective(self.objective), task.teacher.has_grid, task.teacher.name)
         self.head = task.head()

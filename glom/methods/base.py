@@ -104,6 +104,7 @@ class Method(ABC):
             in the order of `order`.
         together: pictures that `predict_many` is best given at once.
         settings: what decides its answers, as recorded.
+        constants: where they come from, one of `glom.methods_list.CONSTANTS`; `prepare` may find out.
     """
 
     name: ClassVar[str] = ""
@@ -115,6 +116,7 @@ class Method(ABC):
     stateful: ClassVar[bool] = False
     together: int = 1
     settings: Any = None
+    constants: str = ""
 
     def prepare(self, task: Task) -> None:
         """Take the task; everything that is the same for all pictures is made here."""
@@ -137,6 +139,17 @@ class Method(ABC):
         del seed
         return list(range(len(ids)))
 
+    def stream_state(self) -> dict[str, Tensor] | None:
+        """What the pictures so far left in an online method, all of it, so that a stopped stream goes on exactly.
+
+        None: it cannot be told, and a stream that was stopped is seen again from its start.
+        """
+        return None
+
+    def load_stream_state(self, state: dict[str, Tensor]) -> None:
+        """Take what `stream_state` gave, on a method that is `prepare`d and has seen nothing."""
+        raise NotImplementedError(f"{self.name} has no state of a stream")
+
     def learner(self) -> Method:
         """The method whose `fit` this one takes: itself, or the one it starts from."""
         return self
@@ -157,7 +170,7 @@ def register(make: type[Method]) -> type[Method]:
     """Put a class into the table under its name, with what the list of methods says of it."""
     listed = LISTED[make.name]
     make.what, make.source, make.stateful = listed.what, listed.source, listed.stateful
-    make.needs_text, make.needs_shots = listed.needs_text, listed.needs_shots
+    make.needs_text, make.needs_shots, make.constants = listed.needs_text, listed.needs_shots, listed.constants
     METHODS[make.name] = make
     return make
 

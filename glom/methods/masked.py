@@ -27,6 +27,7 @@ from glom.masked.adapt import PRESETS, Adapter, AdaptSettings
 from glom.masked.network import encode, reconstruction, side_of
 from glom.masked.parts import PARTS, load_masked, load_part, part_of
 from glom.methods.base import FewShot, Method, Task, register
+from glom.methods_list import HERE
 from glom.runs.seeds import sample_seed
 
 
@@ -74,6 +75,8 @@ class MaskedMethod(Method):
             self.load(dict(self.masked.parts[self.part]))
         fit = self.fit_settings if self.needs_shots else None
         self.settings = MaskedSettings(self.masked.fingerprint(self.part), fit, self.adapt_settings())
+        if self.settings.adapt not in (None, PRESETS["paper"]) or not self.needs_shots:
+            self.constants = HERE  # the network came with its head, and with steps that suit it
 
     def adapt_settings(self) -> AdaptSettings | None:
         """How the network is adapted to each picture; None where it is not."""

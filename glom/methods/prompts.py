@@ -14,6 +14,7 @@ from torchvision.transforms.functional import InterpolationMode
 
 from glom.methods.base import FewShot, Method, Task, register
 from glom.methods.views import augmented
+from glom.methods_list import HERE
 from glom.runs.seeds import fixed_seed, sample_seed
 from glom.teachers.prompts import PromptedText
 
@@ -90,6 +91,7 @@ class Learned(Method):
     def prepare(self, task: Task) -> None:
         super().prepare(task)
         self.settings = self._given or prompt_preset(self.name, task.teacher.name, task.preset)
+        self.constants = self.constants if self.settings == PRESETS[self.name]["published"] else HERE
         generator = torch.Generator().manual_seed(sample_seed(task.seed, "", self.name))
         self.prompt = PromptedText(task.teacher, task.classes, self.settings.words, generator)
         self.context = self.prompt.initial.clone().requires_grad_()

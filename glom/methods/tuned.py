@@ -89,6 +89,7 @@ class _TunedFrom(TPT):
     def prepare(self, task: Task) -> None:
         super().prepare(task)
         self.first.prepare(task)
+        self.constants = self.first.constants
         self.prompt = self.first.prompt
         tpt = {f.name: getattr(self.settings, f.name) for f in fields(TPTSettings)}
         self.settings = TunedFromSettings(**tpt | {"words": self.first.settings.words, "context": self.first.settings})

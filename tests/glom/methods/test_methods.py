@@ -25,6 +25,7 @@ from glom.methods.prompts import PRESETS, CoCoOp, CoOp, PromptSettings
 from glom.methods.tuned import MEMO, TPT, MEMOSettings, TPTSettings
 from glom.methods.views import augmented, confident, entropy, marginal_entropy
 from glom.methods.zero_shot import ZeroShot
+from glom.methods_list import CONSTANTS, FIXED, HERE, PER_SET, Entry
 from glom.runs.artifacts import read_lines, read_results
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image
@@ -230,6 +231,22 @@ def test_every_method_says_where_it_is_from():
         method = make()
         assert method.what
         assert method.source
+        assert method.constants in CONSTANTS.values()
+    with pytest.raises(ValueError, match="none of published and fixed, published per data set"):
+        Entry("guessing", "nobody", constants="a hunch")
+
+
+def test_where_constants_come_from_follows_teacher_and_preset(task):
+    for name, preset, expected in (
+        ("tda", "fast", PER_SET),
+        ("apm", "published", FIXED),
+        ("apm", "fast", HERE),
+        ("coop", "published", FIXED),
+        ("coop", "fast", HERE),  # glom-tiny's own
+        ("tpt+coop", "fast", HERE),
+        ("apm-trained", "fast", HERE),
+    ):
+        assert make_method(name, replace(task, preset=preset), True).constants == expected, (name, preset)
 
 
 def test_methods_refuse_what_they_cannot_use(task):
