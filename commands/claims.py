@@ -25,7 +25,7 @@ def claims(
     as_json: Json = False,
 ) -> None:
     """Judge the poster's claims; prints them, and with --out writes docs/claims.md."""
-    from experiments.claims.list import all_claims
+    from experiments.claims.read import read_claims
     from experiments.claims.run import Results, counts, judge_all
     from experiments.claims.write import as_markdown
     from experiments.records import records_folder
@@ -35,7 +35,7 @@ def claims(
     held = Results(records_folder(results))
     for place in reproduced or []:
         held.add_reproduced(Path(place))
-    judged = judge_all(all_claims(), held)
+    judged = judge_all(read_claims(), held)
     page = as_markdown(judged)
     if check:
         target = Path(out or "docs/claims.md")

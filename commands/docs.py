@@ -25,9 +25,9 @@ def docs(
     as_json: Json = False,
 ) -> None:
     """Figures of README and docs, bound to recorded results."""
-    from experiments.claims.list import all_claims
     from experiments.claims.page_figures import pages, rewrite
     from experiments.claims.page_tables import TABLES
+    from experiments.claims.read import read_claims
     from experiments.claims.run import Results, judge_all
     from experiments.claims.write import as_markdown
     from experiments.records import ROOT
@@ -52,7 +52,7 @@ def docs(
         faults += [f"{name}: no record is named for {what}" for what in page.unbound]
         rows.append({"page": name, "bound": page.bound, "stale": len(page.stale), "unbound": len(page.unbound)})
     claims = place / "docs" / "claims.md"
-    said = as_markdown(judge_all(all_claims(), results))
+    said = as_markdown(judge_all(read_claims(), results))
     if write:
         write_text(claims, said)
     elif not claims.is_file() or claims.read_text(encoding="utf-8") != said:

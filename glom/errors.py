@@ -53,11 +53,11 @@ def demand_some(records: Iterable[Mapping[str, Any]], what: str) -> None:
     raise InputError(f"none of the {len(kept)} {what} could be read{why}")
 
 
-def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:
-    """Up to `count` valid names closest to `name`, best first; fewer or none where nothing is close."""
+def nearest(name: str, valid: Iterable[str], count: int = 3, cutoff: float = 0.4) -> list[str]:
+    """Up to `count` valid names closest to `name`, best first; fewer or none where nothing is so close (0 to 1)."""
     names = list(valid)
     lowered = {n.lower(): n for n in names}
-    close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.4)
+    close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=cutoff)
     return [lowered[n] for n in close]
 
 

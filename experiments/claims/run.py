@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from experiments.published import TABLES, published_table
-from glom.errors import InputError
+from glom.errors import InputError, nearest
 from glom.runs.artifacts import read_json
 
 REPRODUCED, HOME, NOT, UNTESTED = (
@@ -181,6 +181,11 @@ class Results:
                 self._held[name] = read_json(path) if path.is_file() else None
         return self._held[name]
 
+    def missing(self, name: str) -> str:
+        """What is said of a file that is not there: with the nearest of those that are, where one is near."""
+        close = nearest(name, (path.name for path in self.folder.glob("*.json")), cutoff=0.85)
+        return f"no {name} among the results" + (f"; did you mean {' or '.join(close)}?" if close else "")
+
 
 def reproduced(name: str, scale: str) -> str:
     """The record's name of a reproduced table.
@@ -246,8 +251,11 @@ def judge(claim: Claim, results: Results) -> Judged:
             said = f"{evidence.file} {evidence.lacking}"
             lacking = lacking or Judged(claim, UNTESTED, said, "", command, file=evidence.file)
             continue
-        figures = evidence.says.format(**values)
-        verdict, why = evidence.verdict(values)
+        try:
+            figures = evidence.says.format(**values)
+            verdict, why = evidence.verdict(values)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{evidence.file} cannot decide the claim '{claim.claim}': {error}") from error
         if verdict == UNTESTED:
             reason = why or claim.untested
             figures = f"{figures}; {reason}" if reason else figures
@@ -258,9 +266,9 @@ def judge(claim: Claim, results: Results) -> Judged:
     found = shown or lacking
     if found is not None:
         return found
-    wanted = [e for e in claim.evidence if not e.file.startswith(PRINTED)]
-    reason = claim.untested or f"no {wanted[-1].file} among the results"
-    return Judged(claim, UNTESTED, reason, "", wanted[-1].command if wanted else "")
+    wanted = claim.evidence[-1] if claim.evidence else None
+    reason = claim.untested or (results.missing(wanted.file) if wanted else "it names no evidence")
+    return Judged(claim, UNTESTED, reason, "", wanted.command if wanted else "")
 
 
 def _value(path: str, data: Any, results: Results) -> Any:
@@ -269,7 +277,7 @@ def _value(path: str, data: Any, results: Results) -> Any:
         return look_up(data, path)
     found = results.get(other)
     if found is None:
-        raise KeyError(other)
+        raise InputError(results.missing(other))
     return look_up(found, inner)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.claims.rules import RULES
+from experiments.claims.rules import IN_WORDS
 from experiments.claims.run import HINTON, HOME, NOT, OURS, POSTER, PRINTED, REPRODUCED, UNTESTED, Judged, counts
 
 HEAD = """# The poster's claims
@@ -32,7 +32,7 @@ PARTS = {
 def as_markdown(judged: Sequence[Judged]) -> str:
     """The page: verdicts counted by whose the claims are, the rules, then a table a panel or table of the poster."""
     parts = [HEAD + _counts(judged), "## The rules\n"]
-    parts += [RULES, ""]
+    parts += [IN_WORDS, ""]
     for source, title in PARTS.items():
         own = [j for j in judged if j.claim.source == source]
         if own:

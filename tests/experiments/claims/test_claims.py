@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims.list import all_claims
+from experiments.claims.read import read_claims
+from experiments.claims.rules import COUNT, RULES
 from experiments.claims.run import (
     HINTON,
     HOME,
@@ -27,7 +28,6 @@ from experiments.claims.run import (
     look_up,
     printed_arithmetic,
 )
-from experiments.claims.tables import gain_checks
 from experiments.claims.write import as_markdown
 from glom.errors import InputError
 
@@ -117,11 +117,129 @@ def test_printed_averages_are_recomputed_from_their_rows():
     assert 0.15 < printed_arithmetic(3)["largest_off"] < 0.25
 
 
+# -- claims are data ---------------------------------------------------------------------------------------------------
+
+BLOCK = """
+[template.gain]
+checks = [["ahead", "{gain,low}"]]
+[template.gain.values]
+"{gain,low}" = "rows[name=$who]/{gain,ci95/0}"
+
+[[claim]]
+place = "panel"
+claim = "$who gains."
+each = [{ who = "a" }, { who = "b", source = "this project" }]
+[[claim.evidence]]
+like = "gain"
+file = "x.json"
+says = "gain {gain:+.1f} from {low:.0f} to {high:.0f}"
+values = { high = "rows[name=$who]/ci95/1" }
+"""
+
+
+def test_a_block_is_a_claim_for_every_entry(tmp_path):
+    (tmp_path / "own.toml").write_text(BLOCK)
+    found = judge_all(read_claims(tmp_path / "own.toml"), write(tmp_path, 0.5))
+    assert [(j.claim.claim, j.claim.source, j.verdict) for j in found] == [
+        ("a gains.", POSTER, HOME),
+        ("b gains.", OURS, HOME),
+    ]
+    assert (found[0].figures, found[0].checks) == ("gain +1.0 from 0 to 2", "gain > 0; low > 0")
+
+
+def test_what_a_block_says_of_a_printed_row_is_the_printed_rows_own(tmp_path):
+    (tmp_path / "own.toml").write_text(
+        '[[claim]]\nplace = "Table $table"\nclaim = "$method: $said, $claimed."\ntable = 2\nmethod = "APM"\n'
+        'over = "OpenCLIP ViT-L/14"\n'
+    )
+    [found] = read_claims(tmp_path / "own.toml")
+    said = "APM: average 49.7 (printed 50.3), +5.5 over OpenCLIP ViT-L/14, +5.5."
+    assert (found.place, found.claim) == ("Table 2", said)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[[claim]]", "[[claims]]\n[[claim]]", "unknown section 'claims'; did you mean claim"),
+        ('place = "panel"', 'plaice = "panel"', "unknown key 'plaice'; did you mean place"),
+        ('place = "panel"', "", "a claim needs 'place'"),
+        ('{ who = "b", source = "this project" }', '"b"', "'each' is a list of tables"),
+        ("[[claim.evidence]]", "[claim.evidence]", "'evidence' is a list of tables"),
+        ('file = "x.json"', "", "evidence needs 'file'"),
+        ('like = "gain"', 'like = "gains"', "unknown template 'gains'; did you mean gain?"),
+        ("[template.gain]", '[template.gain]\nlike = "gain"', "the template 'gain' is like itself"),
+        ('"ahead"', '"ahed"', "unknown rule 'ahed'; did you mean ahead"),
+        ('["ahead", "{gain,low}"]', '"ahead gain"', "a check is a list"),
+        ('"ahead", "{gain,low}"', '"flat", "gain"', "the rule 'flat' takes end, start, not ['gain']"),
+        ('"ahead", "{gain,low}"', '"gains", "low", "high", "much"', "the rule 'gains' takes low, high, claimed"),
+        ('"{gain,low}"]', '"{gain,lo}"]', "unknown value 'lo'; did you mean low"),
+        ("{high:.0f}", "{hihg:.0f}", "unknown value 'hihg'; did you mean high"),
+        ("{high:.0f}", "{high:.0f", "'says' is no format"),
+        ("name=$who]/{", "name=$hwo]/{", "unknown $word 'hwo'; did you mean who"),
+        ("{gain,ci95/0}", "{gain,ci95/0,n}", "braces of one line name as many each, not 2, 3"),
+        ('file = "x.json"', "file = 3", "'file' is text, not 3"),
+        ('file = "x.json"', 'file = "x.json"\npublished = "yes"', "'published' is true or false, not 'yes'"),
+        (
+            'source = "this project"',
+            'source = "this projet"',
+            "unknown source 'this projet'; did you mean this project",
+        ),
+        (
+            '{ who = "a" }',
+            '{ who = "a", table = 2, method = "AMP" }',
+            "unknown method of table 2 'AMP'; did you mean APM",
+        ),
+        ('{ who = "a" }', '{ who = "a", table = 7, method = "APM" }', "there is no published table 7"),
+    ],
+)
+def test_a_bad_block_is_said_in_one_line_with_the_nearest_names(tmp_path, old, new, said):
+    assert old in BLOCK
+    (tmp_path / "own.toml").write_text(BLOCK.replace(old, new))
+    with pytest.raises(InputError) as caught:
+        read_claims(tmp_path / "own.toml")
+    assert said in str(caught.value) and "own.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_of_claims_that_is_not_there_or_no_toml_is_said(tmp_path):
+    for text in ("[[claim", None):
+        if text:
+            (tmp_path / "own.toml").write_text(text)
+        with pytest.raises(InputError, match=r"own.toml cannot be read as TOML"):
+            read_claims(tmp_path / "own.toml")
+        (tmp_path / "own.toml").unlink(missing_ok=True)
+
+
+def test_a_record_misspelt_is_said_with_the_nearest(tmp_path):
+    results = write(tmp_path, 0.5)
+    (tmp_path / "own.toml").write_text(BLOCK.replace("x.json", "islands-aple.json"))
+    (tmp_path / "islands-apple.json").write_text("{}")
+    found = judge_all(read_claims(tmp_path / "own.toml"), results)[0]
+    assert (found.verdict, found.figures) == (
+        UNTESTED,
+        "no islands-aple.json among the results; did you mean islands-apple.json?",
+    )
+    (tmp_path / "own.toml").write_text(BLOCK.replace('"rows[name=$who]/ci95/1"', '"islands-aple.json#n"'))
+    with pytest.raises(InputError, match=r"no islands-aple.json among .* did you mean islands-apple.json"):
+        judge_all(read_claims(tmp_path / "own.toml"), results)
+
+
+def test_a_value_that_cannot_be_compared_is_said(tmp_path):
+    results = write(tmp_path, 0.5)
+    (tmp_path / "own.toml").write_text(BLOCK.replace("/{gain,ci95/0}", "/{name,ci95}"))
+    with pytest.raises(InputError, match=r"x.json cannot decide the claim 'a gains.'"):
+        judge_all(read_claims(tmp_path / "own.toml"), results)
+
+
+def test_what_the_text_of_the_claims_repeats_is_what_the_rules_say():
+    for rule in (e.rule for c in read_claims() for e in c.evidence if e.rule):
+        assert rule.endswith(f"within {100 * COUNT:g} %")
+
+
 # -- the poster's claims -----------------------------------------------------------------------------------------------
 
 
 def test_every_row_of_every_table_is_a_claim():
-    claims = all_claims()
+    claims = read_claims()
     for number, rows in ((1, 12), (2, 6), (3, 6)):
         names = [c.claim for c in claims if c.place == f"Table {number}" and ": average" in c.claim]
         assert len(names) == rows
@@ -136,7 +254,7 @@ def test_every_row_of_every_table_is_a_claim():
 
 
 def test_the_rules_are_applied_to_all_alike():
-    claims = all_claims()
+    claims = read_claims()
     assert {c.source for c in claims} == {POSTER, HINTON, OURS}
     assert all(c.source == HINTON for c in claims if "Hinton" in c.claim or "GLOM" in c.place)
     for evidence in (e for c in claims for e in c.evidence):
@@ -150,7 +268,7 @@ def test_the_rules_are_applied_to_all_alike():
 
 def evidence(start: str) -> Evidence:
     """What decides the claim that starts like this."""
-    [found] = [c for c in all_claims() if c.claim.startswith(start)]
+    [found] = [c for c in read_claims() if c.claim.startswith(start)]
     return found.evidence[0]
 
 
@@ -197,7 +315,7 @@ def test_tokens_class_is_said_beside_the_other_read_outs():
 def test_a_number_in_a_record_turns_its_verdict(tmp_path):
     for name in ("emerge-weave.json", "emerge-weave-mean.json", "emerge-weave-class.json"):
         shutil.copy(RECORDS / name, tmp_path / name)
-    first = all_claims()[0]
+    first = read_claims()[0]
     assert judge(first, Results(tmp_path)).verdict == HOME
     record = json.loads((tmp_path / name).read_text())
     record["verdict"]["minus_pixels"] = [0.02, -0.01, 0.05]
@@ -222,7 +340,7 @@ def judged_rows(tmp_path: Path, *contents: dict) -> dict[str, Judged]:
         folder.mkdir(exist_ok=True)
         (folder / "table.json").write_text(json.dumps(content))
         results.add_reproduced(folder)
-    return {c.claim.partition(":")[0]: judge(c, results) for c in all_claims() if c.place == "Table 2"}
+    return {c.claim.partition(":")[0]: judge(c, results) for c in read_claims() if c.place == "Table 2"}
 
 
 def apm_row(tmp_path: Path, *contents: dict) -> tuple[str, str]:
@@ -258,8 +376,8 @@ def test_an_interval_that_holds_nothing_and_the_published_gain_decides_nothing(t
 
 def test_a_claimed_loss_is_judged_as_its_mirror():
     def verdict(low: float, high: float) -> str:
-        shows, against = gain_checks(-2.0, "low", "high")
-        evidence = Evidence("x.json", {}, (shows,), "", against=against)
+        shows, against = (RULES[name]("low", "high", -2.0) for name in ("gains", "misses"))
+        evidence = Evidence("x.json", {}, shows, "", against=against)
         return evidence.verdict({"low": low, "high": high})[0]
 
     assert verdict(-3.0, -0.5) == HOME
@@ -316,7 +434,7 @@ def test_prompts_learned_here_are_evidence_for_those_of_table_1(tmp_path):
         shutil.copy(RECORDS / name, tmp_path / name)
 
     def verdict() -> Judged:
-        claims = [c for c in all_claims() if c.place == "Table 1" and c.claim.startswith("CoOp: average")]
+        claims = [c for c in read_claims() if c.place == "Table 1" and c.claim.startswith("CoOp: average")]
         return judge(claims[0], Results(tmp_path))
 
     found = verdict()
@@ -343,7 +461,7 @@ def test_the_command_line(call, tmp_path):
     code, text, _ = call("claims", "--results", RECORDS, "--json", "--out", tmp_path / "c.md")
     assert code == 0
     result = json.loads(text)
-    judged = judge_all(all_claims(), Results(RECORDS))
+    judged = judge_all(read_claims(), Results(RECORDS))
     assert [c["verdict"] for c in result["claims"]] == [j.verdict for j in judged]
     assert sum(sum(found.values()) for found in result["counts"].values()) == len(judged)
     assert (tmp_path / "c.md").read_text() == as_markdown(judged)
