@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from commands.common import (
-    Classes,
-    Corrupt,
-    Device,
     Json,
     Out,
     Quiet,
     Resume,
-    Seed,
-    Verbose,
     bounds,
     corruption_words,
     emit_json,
@@ -28,86 +23,17 @@ from commands.common import (
     started,
     table,
 )
-from commands.paths import data_set, one_picture
-
-if TYPE_CHECKING:
-    from experiments.adaptation.run import TTTRun
+from commands.options import options
+from experiments.adaptation.settings import TraceSettings, TTTRun
 
 app = typer.Typer(
     help="Test-time training: distil once, overfit, classify, reset.", no_args_is_help=True, add_completion=False
 )
 
-Teacher = Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")]
-Templates = Annotated[
-    str, typer.Option("--templates", help="simple (7), imagenet (80), photo (1), or a file.", metavar="NAME|FILE")
-]
-CorruptionOption = Annotated[
-    str | None,
-    typer.Option(
-        "--corruption", help="Such as fog:3; strengths by size, or fog:3@imagenet-c.", metavar="NAME:SEVERITY[@SCALE]"
-    ),
-]
-Iterations = Annotated[int | None, typer.Option("--iterations", help="Optimiser steps a sample.", metavar="K")]
-Preset = Annotated[str, typer.Option("--preset", help="published, fast, or exact.")]
-Objective = Annotated[str | None, typer.Option("--objective", help="token-mse, token-cosine, token+grid, ...")]
-Apm = Annotated[str | None, typer.Option("--apm", help="apm-ttt, apm-full, apm-small, apm-tiny.", metavar="PRESET")]
-Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
-Schedule = Annotated[str | None, typer.Option("--schedule", help="step, cosine, linear or constant.")]
-Optimiser = Annotated[str | None, typer.Option("--optimiser", help="adam, adamw or sgd.")]
-Init = Annotated[str | None, typer.Option("--init", help="published (normal(0, 0.01)), default, or solve.")]
-Queries = Annotated[int | None, typer.Option("--queries", help="Location queries drawn a step; 0 for all.")]
-Stop = Annotated[str | None, typer.Option("--stop", help="none, or cosine:X to stop early.")]
-Precision = Annotated[str | None, typer.Option("--precision", help="fp32, or bf16 matrix products.")]
-Stack = Annotated[int | None, typer.Option("--stack", help="Samples adapted together; 0 to choose.", metavar="S")]
-Execution = Annotated[str | None, typer.Option("--execution", help="auto, plain, folded, streamed.")]
-
-
-def request_from(
-    data: str, teacher: str, preset: str, changes: dict[str, Any], queries: int | None, **rest: Any
-) -> TTTRun:
-    """The run the options ask for."""
-    from experiments.adaptation.run import TTTRun
-    from glom.adaptation.settings import settings_for
-
-    return TTTRun(data, teacher, settings_for(teacher, preset, queries, **changes), **rest)
-
 
 @app.command("run")
-def run(
-    data: Annotated[
-        str, typer.Argument(help="Image folder, CSV/TSV manifest, or a name from `apm datasets`.", callback=data_set)
-    ],
-    out: Out,
-    teacher: Teacher = "glom-tiny",
-    classes: Classes = None,
-    templates: Templates = "simple",
-    corruption: CorruptionOption = None,
-    corrupt: Corrupt = "crop",
-    split: Annotated[str, typer.Option("--split", help="Split of the data set.")] = "test",
-    limit: Annotated[int | None, typer.Option("--limit", help="At most N samples, spread over classes.")] = None,
-    preset: Preset = "fast",
-    iterations: Iterations = None,
-    apm: Apm = None,
-    objective: Objective = None,
-    lr: Lr = None,
-    schedule: Schedule = None,
-    optimiser: Optimiser = None,
-    init: Init = None,
-    queries: Queries = None,
-    stop: Stop = None,
-    precision: Precision = None,
-    stack: Stack = None,
-    execution: Execution = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    shard: Annotated[str, typer.Option("--shard", help="Under torchrun: share out samples or columns.")] = "samples",
-    shuffle: Annotated[bool, typer.Option("--shuffle", help="Visit samples in another order.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable picture.")] = False,
-    resume: Resume = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+@options(TTTRun)
+def run(settings: TTTRun, out: Out, resume: Resume = False, as_json: Json = False, quiet: Quiet = False) -> None:
     """Adapt to every sample, and set the APM's accuracy beside the teacher's on the same samples."""
     from experiments.adaptation.run import demand_results, summary
     from experiments.adaptation.run import run as run_experiment
@@ -115,38 +41,6 @@ def run(
     from glom.runs.artifacts import command_line
 
     for_adaptation()
-    request = request_from(
-        data,
-        teacher,
-        preset,
-        {
-            "iterations": iterations,
-            "apm": apm,
-            "objective": objective,
-            "lr": lr,
-            "schedule": schedule,
-            "optimiser": optimiser,
-            "initialisation": init,
-            "stop": stop,
-            "precision": precision,
-            "stack": stack,
-            "execution": execution,
-        },
-        queries,
-        split=split,
-        classes=classes,
-        templates=templates,
-        corruption=corruption,
-        corrupt=corrupt,
-        limit=limit,
-        seed=seed,
-        device=device,
-        strict=strict,
-        shuffle=shuffle,
-        shard=shard,
-    )
-    if verbose:
-        say(f"settings: {request.ttt}")
     folder = Path(out)
     first = ranks()[0] == 0
     quiet = quiet or not first
@@ -156,7 +50,7 @@ def run(
             report_table(summary(folder), folder)
 
     with resumable(before=so_far):
-        follow(run_experiment(request, folder, resume, command_line()), quiet)
+        follow(run_experiment(settings, folder, resume, command_line()), quiet)
     if not first:
         return
     result = summary(folder)
@@ -234,54 +128,12 @@ def report(
 
 
 @app.command("trace")
-def trace(
-    image: Annotated[str, typer.Argument(help="A picture.", callback=one_picture)],
-    out: Out,
-    teacher: Teacher = "glom-tiny",
-    classes: Classes = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--classes-of", help="Take the class names of this data set.", metavar="DATA", callback=data_set),
-    ] = None,
-    templates: Templates = "simple",
-    corruption: CorruptionOption = None,
-    corrupt: Corrupt = "crop",
-    preset: Preset = "fast",
-    iterations: Iterations = None,
-    apm: Apm = None,
-    objective: Objective = None,
-    lr: Lr = None,
-    init: Init = None,
-    queries: Queries = None,
-    precision: Precision = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
+@options(TraceSettings)
+def trace(settings: TraceSettings, out: Out, as_json: Json = False) -> None:
     """The prediction, loss and agreement at each iteration, as a table and a figure."""
-    from experiments.adaptation.trace import TraceRequest, run_trace
+    from experiments.adaptation.trace import run_trace
 
-    request = request_from(
-        image,
-        teacher,
-        preset,
-        {
-            "iterations": iterations,
-            "apm": apm,
-            "objective": objective,
-            "lr": lr,
-            "initialisation": init,
-            "precision": precision,
-        },
-        queries,
-        classes=classes,
-        templates=templates,
-        corruption=corruption,
-        corrupt=corrupt,
-        seed=seed,
-        device=device,
-    )
-    result = run_trace(TraceRequest(request, classes_of=data), Path(out))
+    result = run_trace(settings, Path(out))
     if as_json:
         emit_json(result)
         return
@@ -295,6 +147,7 @@ def trace(
         said = result["names"][str(step["class"])], f"{100 * step['probability']:.0f} %"
         rows.append((step["iteration"], loss, f"{step['cosine']:.4f}", *said, same))
     sure = f"{100 * result['teacher_probability']:.0f} %"
-    title = f"{Path(image).name}: the teacher says {result['teacher_name']}, {sure} among {result['classes']:,} classes"
+    name = Path(settings.image).name
+    title = f"{name}: the teacher says {result['teacher_name']}, {sure} among {result['classes']:,} classes"
     table(["iteration", "loss", "cosine", "prediction", "", "agrees"], rows, title=title, right=(0, 1, 2, 4))
     say(f"every iteration: {out}/trace.csv; figure: {out}/trace.png")

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.adaptation.run import Prepared, TTTRun, load_cases, prepare
+from experiments.adaptation.run import Prepared, load_cases, prepare
+from experiments.adaptation.settings import TTTRun
 from glom.adaptation.settings import settings_for
 from glom.adaptation.ttt import Case, adapt
 from glom.apm import AsynchronousPerceptionMachine
@@ -59,9 +60,9 @@ def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto"
             picture that can be read.
     """
     request = TTTRun(
-        settings.data,
-        settings.teacher,
-        settings_for(settings.teacher, iterations=settings.iterations, objective=settings.objective),
+        data=settings.data,
+        teacher=settings.teacher,
+        ttt=settings_for(settings.teacher, iterations=settings.iterations, objective=settings.objective),
         limit=settings.limit,
         seed=settings.seed,
         device=device,

@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.adaptation.run import TTTRun, run, summary
+from experiments.adaptation.run import run, summary
+from experiments.adaptation.settings import TTTRun
 from glom.adaptation.settings import settings_dict
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.remarks import remark

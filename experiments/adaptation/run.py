@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.adaptation.settings import TTTRun
 from glom.adaptation.objectives import get_objective, require
-from glom.adaptation.settings import TTTSettings, settings_dict
+from glom.adaptation.settings import settings_dict
 from glom.adaptation.ttt import BLOCK, Case, adapt_group, stack_size
 from glom.columns import picture
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import ranks, resolve_device
-from glom.errors import GlomError, InputError, demand_some, lost, unknown
+from glom.errors import GlomError, InputError, demand_some, lost
 from glom.execution import init_group
 from glom.runs.artifacts import RunFolder, read_json, read_results, read_timing
 from glom.runs.seeds import sample_seed
@@ -32,57 +33,12 @@ from glom.runs.statistics import interval, mcnemar_exact
 from glom.teachers.align import aligned_head, name_rows
 from glom.teachers.asked import Asked, asked_of
 from glom.teachers.base import Teacher, ZeroShotHead
-from glom.teachers.corrupted import CROP, check_place, corrupted, described
+from glom.teachers.corrupted import corrupted, described
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.teachers.zero_shot import choose_templates, read_class_file
 
-SHARDS = ("samples", "columns")
-
 Block = Sequence[tuple[int, Sample]]
-
-
-@dataclass(frozen=True)
-class TTTRun:
-    """One run's request.
-
-    Attributes:
-        data: a folder, a manifest, or a registered name (see `apm datasets`).
-        teacher: see `apm teachers`.
-        ttt: how each sample is adapted.
-        split: of the data set.
-        classes: a file of class names, or None for the data set's own.
-        templates: "simple", "imagenet", "photo", or a file; ignored by classifiers.
-        corruption: "name:severity", "name:severity@scale" or None.
-        corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
-        limit: samples at most, spread evenly over the classes.
-        seed: of the run; every sample's follows from it.
-        device, teacher_precision: where and how the teacher and the APM run.
-        strict: stop at the first unreadable picture rather than record it.
-        shuffle: visit the samples in another order (results stay the same, sample by sample).
-        shard: under torchrun, what the ranks share out: "samples", or the "columns" of each sample.
-    """
-
-    data: str
-    teacher: str
-    ttt: TTTSettings
-    split: str = "test"
-    classes: str | None = None
-    templates: str = "simple"
-    corruption: str | None = None
-    corrupt: str = CROP
-    limit: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    teacher_precision: str = "fp32"
-    strict: bool = False
-    shuffle: bool = False
-    shard: str = "samples"
-
-    def __post_init__(self) -> None:
-        if self.shard not in SHARDS:
-            raise unknown("sharding", self.shard, SHARDS)
-        check_place(self.corrupt)
 
 
 @dataclass(frozen=True)
@@ -126,9 +82,7 @@ def prepare(request: TTTRun) -> Prepared:
             raise
         # A file that names a classifier's rows may name more classes than the data set has.
         dataset = open_dataset(request.data, split=request.split)
-    if request.limit is not None:
-        if request.limit < 1:
-            raise InputError(f"--limit must be at least 1, got {request.limit}")
+    if request.limit:
         dataset = dataset.limit(request.limit)
     teacher = teacher or _load_named(request, file)
     require(get_objective(request.ttt.objective), teacher.has_grid, teacher.name)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.adaptation.run import TTTRun, load_cases, prepare
+from experiments.adaptation.run import load_cases, prepare
+from experiments.adaptation.settings import TTTRun
 from glom.adaptation.settings import settings_for
 from glom.adaptation.ttt import adapt_group, stack_size
 
@@ -45,7 +46,9 @@ def run_steps(settings: StepsSettings) -> Iterator[dict[str, Any]]:
     The closed form (`exact`) comes last: what is left for steps to do.
     """
     base = settings_for(settings.teacher, "fast", apm=settings.apm)
-    request = TTTRun(settings.data, settings.teacher, base, limit=settings.limit, seed=settings.seed, device="cpu")
+    request = TTTRun(
+        data=settings.data, teacher=settings.teacher, ttt=base, limit=settings.limit, seed=settings.seed, device="cpu"
+    )
     ready = prepare(request)
     cases = load_cases(request, ready)
     trials = [

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.adaptation.run import TTTRun
+from experiments.adaptation.settings import Adapting, TraceSettings
 from glom.adaptation.objectives import get_objective, require
 from glom.adaptation.ttt import Case, adapt
 from glom.columns import picture
@@ -29,15 +29,7 @@ from probes.figures.base import trace_figure
 WHO = (("teacher", "teacher"), ("APM", "apm"))
 
 
-@dataclass(frozen=True)
-class TraceRequest:
-    """`run.data` is the picture; class names come from its `classes` file, `classes_of`, or the teacher."""
-
-    run: TTTRun
-    classes_of: str | None = None
-
-
-def trace_case(case: Case, teacher_head: ZeroShotHead, request: TTTRun, device: torch.device) -> dict[str, Any]:
+def trace_case(case: Case, teacher_head: ZeroShotHead, request: Adapting, device: torch.device) -> dict[str, Any]:
     """Adapt one case with its trace kept; raises `RunError` if it fails."""
     from glom.errors import RunError
 
@@ -68,31 +60,31 @@ def titled(name: str, result: dict[str, Any]) -> str:
     return "\n".join([name, *lines]) + f", of {result['classes']:,} classes"
 
 
-def run_trace(request: TraceRequest, out: Path) -> dict[str, Any]:
+def run_trace(request: TraceSettings, out: Path) -> dict[str, Any]:
     """Read the picture, adapt, write `trace.csv`, `trace.json` and `trace.png`; returns what `trace.json` holds."""
-    original = image = read_image(request.run.data)
-    device = resolve_device(request.run.device)
-    teacher = load_teacher(request.run.teacher, str(device), request.run.teacher_precision)
-    require(get_objective(request.run.ttt.objective), teacher.has_grid, teacher.name)
-    name = Path(request.run.data).name
-    kind = parse_corruption(request.run.corruption) if request.run.corruption else None
+    original = image = read_image(request.image)
+    device = resolve_device(request.device)
+    teacher = load_teacher(request.teacher, str(device), request.teacher_precision)
+    require(get_objective(request.ttt.objective), teacher.has_grid, teacher.name)
+    name = Path(request.image).name
+    kind = parse_corruption(request.corruption) if request.corruption else None
     if kind is not None:
-        image = corrupted(teacher, image, kind, sample_seed(request.run.seed, name, "corruption"), request.run.corrupt)
-    classes, chosen = choose_classes(teacher, request.run.classes, request.classes_of)
-    if teacher.unnamed_rows and request.run.classes:
+        image = corrupted(teacher, image, kind, sample_seed(request.seed, name, "corruption"), request.corrupt)
+    classes, chosen = choose_classes(teacher, request.classes, request.classes_of)
+    if teacher.unnamed_rows and request.classes:
         teacher.name_classes(classes)
-    head = teacher.zero_shot_head(classes, choose_templates(request.run.templates))
+    head = teacher.zero_shot_head(classes, choose_templates(request.templates))
     asked = asked_about([(name, original)], head.classes, teacher.name, chosen=chosen).say()
     images = teacher.preprocess(image)[None].to(device)
     grid = None
-    if "grid" in get_objective(request.run.ttt.objective).needs:
+    if "grid" in get_objective(request.ttt.objective).needs:
         grid, image = teacher.grid(images)[0], seen(teacher, image)  # the grid lies over the teacher's crop
-    size = request.run.ttt.config(teacher.width).image_size
+    size = request.ttt.config(teacher.width).image_size
     case = Case(name, None, picture(image, size), teacher.token(images)[0].clone(), grid)
-    settings = {"image": name, "teacher": teacher.name, "fingerprint": teacher.fingerprint, **asdict(request.run.ttt)}
-    settings |= described(kind, request.run.corrupt)
+    settings = {"image": name, "teacher": teacher.name, "fingerprint": teacher.fingerprint, **asdict(request.ttt)}
+    settings |= described(kind, request.corrupt)
     with RunFolder(out, "trace", settings, extra={"command": command_line(), "asked": asked.record()}) as folder:
-        result = trace_case(case, head, request.run, device) | asked.kept()
+        result = trace_case(case, head, request, device) | asked.kept()
         result["versions"] = versions()
         write_json(out / "trace.json", result)
         with (out / "trace.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:

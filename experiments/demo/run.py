@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from experiments.adaptation.conditions import run_conditions
-from experiments.adaptation.run import TTTRun, prepare
+from experiments.adaptation.run import prepare
+from experiments.adaptation.settings import TTTRun
 from experiments.adaptation.trace import titled, trace_case
 from experiments.fields.fold import FoldRequest, fold_image
 from glom.adaptation.overfit import OverfitSettings
@@ -57,9 +58,8 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
     """
     started = time.perf_counter()
     base = TTTRun(
-        "cifar10-sample",
-        "glom-tiny",
-        settings_for("glom-tiny", "fast", iterations=settings.iterations),
+        data="cifar10-sample",
+        ttt=settings_for("glom-tiny", "fast", iterations=settings.iterations),
         limit=settings.limit,
         seed=settings.seed,
         device=settings.device,

@@ -4,77 +4,63 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from glom import execution
-from glom.adaptation.objectives import get_objective
-from glom.apm import INITIALISATIONS, APMConfig, preset
-from glom.devices import native_bf16
 from glom.errors import InputError, unknown
+from glom.settings import Settings, setting
 
-OPTIMISERS = ("adam", "adamw", "sgd")
+if TYPE_CHECKING:
+    from glom.apm import APMConfig
+
 SCHEDULES = ("step", "cosine", "linear", "constant")
-PRECISIONS = ("fp32", "bf16")
+OF_PRESET = "the preset's"
 
 
-@dataclass(frozen=True)
-class TTTSettings:
-    """How one sample is adapted.
+@dataclass(frozen=True, kw_only=True)
+class TTTSettings(Settings):
+    """How one sample is adapted. The optimiser "sgd" has momentum 0.9.
 
-    Attributes:
-        apm: name of the APM's preset.
-        iterations: K, optimiser steps.
-        objective: one of `glom.adaptation.objectives.OBJECTIVES`.
-        optimiser: "adam", "adamw" or "sgd" (momentum 0.9).
-        lr: the rate at the first step.
-        schedule: "step" multiplies by `decay` every `decay_every` steps; "cosine" and "linear" fall to zero at K.
-        decay, decay_every: of the step schedule.
-        initialisation: "published", normal(0, 0.01) everywhere; "default", by fan-in; or "solve", by fan-in with the
-            last bias solved for, so that the token is the teacher's before the first step: distilling one token is a
-            linear problem once the trunk is fixed, and this exact answer is the baseline for what steps add.
-        queries: location queries drawn for each step (a Latin hypercube sample), or None for the whole grid. The
-            read-out that is classified always asks the whole grid.
-        stop: "none", or "cosine:X" to stop once the token's cosine with the teacher's reaches X.
-        precision: "fp32", or "bf16" for bf16 matrix products (autocast) around fp32 parameters.
-        stack: samples adapted together with stacked weights; 0 for what suits the APM and the device. Equal to one by
-            one up to rounding.
-        execution: how the APM is run; never changes a result beyond rounding.
+    `initialisation`: "published", normal(0, 0.01) everywhere; "default", by fan-in; or "solve", by fan-in with the last
+    bias solved for, so that the token is the teacher's before the first step: distilling one token is a linear problem
+    once the trunk is fixed, and this exact answer is the baseline for what steps add. `queries` are drawn for each step
+    (a Latin hypercube sample); the read-out that is classified always asks the whole grid. Samples that are stacked
+    equal those adapted one by one, up to rounding, and `execution` changes no result beyond that either.
     """
 
-    apm: str = "apm-ttt"
-    iterations: int = 1200
-    objective: str = "token-mse"
-    optimiser: str = "adam"
-    lr: float = 1e-4
-    schedule: str = "step"
-    decay: float = 0.1
-    decay_every: int = 200
-    initialisation: str = "published"
-    queries: int | None = None
-    stop: str = "none"
-    precision: str = "fp32"
-    stack: int = 0
-    execution: str = "auto"
+    apm: str = setting("apm-ttt", "The machine's preset: apm-ttt, apm-full, apm-small, apm-tiny.", shown=OF_PRESET)
+    iterations: int = setting(1200, "Optimiser steps a sample.", least=1, metavar="K", shown=OF_PRESET)
+    objective: str = setting("token-mse", "token-mse, token-cosine, token+grid, ...")
+    optimiser: str = setting("adam", choices=("adam", "adamw", "sgd"))
+    lr: float = setting(1e-4, "Learning rate at the first step.", above=0, shown=OF_PRESET)
+    schedule: str = setting(
+        "step", "step (times `decay`), cosine, linear or constant.", choices=SCHEDULES, shown=OF_PRESET
+    )
+    decay: float = setting(0.1, "What the step schedule multiplies the rate by.")
+    decay_every: int = setting(200, "Steps between two decays.", least=1)
+    initialisation: str = setting(
+        "published", "published (normal(0, 0.01)), default, or solve.", key="init", shown=OF_PRESET
+    )
+    queries: int | None = setting(None, "Location queries drawn a step; 0 for all.", shown=OF_PRESET)
+    stop: str = setting("none", "none, or cosine:X to stop once the token is that near the teacher's.")
+    precision: str = setting("fp32", "fp32, or bf16 matrix products.", choices=("fp32", "bf16"), shown=OF_PRESET)
+    stack: int = setting(0, "Samples adapted together; 0 to choose.", least=0, metavar="S")
+    execution: str = setting("auto", "auto, plain, folded, streamed.")
 
     def __post_init__(self) -> None:
+        from glom.adaptation.objectives import get_objective
+        from glom.apm import INITIALISATIONS
+        from glom.execution import EXECUTIONS
+
+        super().__post_init__()
         get_objective(self.objective)
         for kind, value, valid in (
-            ("optimiser", self.optimiser, OPTIMISERS),
-            ("schedule", self.schedule, SCHEDULES),
             ("initialisation", self.initialisation, (*INITIALISATIONS, "solve")),
-            ("precision", self.precision, PRECISIONS),
-            ("execution", self.execution, execution.EXECUTIONS),
+            ("execution", self.execution, EXECUTIONS),
         ):
             if value not in valid:
                 raise unknown(kind, value, valid)
-        if self.iterations < 1:
-            raise InputError(f"iterations must be at least 1, got {self.iterations}")
         if self.queries is not None and self.queries < 1:
-            raise InputError(f"queries must be at least 1, got {self.queries}")
-        if self.stack < 0:
-            raise InputError(f"samples at once must be at least 1, or 0 to choose, got {self.stack}")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise InputError(f"the learning rate must be a positive number, got {self.lr}")
+            raise InputError(f"`queries` must be at least 1, or 0 for all, got {self.queries}")
         self.stop_at  # noqa: B018  (validates)
 
     @property
@@ -102,6 +88,9 @@ class TTTSettings:
 
     def config(self, teacher_width: int) -> APMConfig:
         """The APM's configuration for a teacher of that width; heads shrink to divide it."""
+        from glom.adaptation.objectives import get_objective
+        from glom.apm import preset
+
         base = preset(self.apm)
         heads = next(h for h in range(base.heads, 0, -1) if teacher_width % h == 0)
         config = replace(base, features=teacher_width, heads=heads)
@@ -110,13 +99,13 @@ class TTTSettings:
         return config
 
 
-PRESETS: dict[str, TTTSettings] = {
+PRESETS: dict[str, dict[str, Any]] = {
     # Adam at 1e-4, a tenth every 200 steps, 1,200 steps, normal(0, 0.01): the released test-time code.
-    "published": TTTSettings(),
+    "published": {},
     # Reaches cosine 0.999 and the same class in a small part of the time; see docs/ttt.md for how it was chosen.
-    "fast": TTTSettings(iterations=60, lr=1e-3, schedule="cosine", initialisation="default", queries=32),
+    "fast": {"iterations": 60, "lr": 1e-3, "schedule": "cosine", "initialisation": "default", "queries": 32},
     # The closed form, and one step that finds nothing left to do.
-    "exact": TTTSettings(iterations=1, lr=1e-6, schedule="constant", initialisation="solve"),
+    "exact": {"iterations": 1, "lr": 1e-6, "schedule": "constant", "initialisation": "solve"},
 }
 
 
@@ -129,9 +118,12 @@ def ttt_preset(name: str, **changes: Any) -> TTTSettings:
     Raises:
         InputError: no such preset, or a setting that cannot be.
     """
+    from glom.apm import preset
+    from glom.devices import native_bf16
+
     if name not in PRESETS:
         raise unknown("TTT preset", name, PRESETS)
-    settings = replace(PRESETS[name], **{k: v for k, v in changes.items() if v is not None})
+    settings = TTTSettings(**{**PRESETS[name], **{k: v for k, v in changes.items() if v is not None}})
     if name == "fast" and max(preset(settings.apm).trunk) > 2048:
         if changes.get("lr") is None:
             settings = replace(settings, lr=4e-4)

@@ -13,7 +13,7 @@ from commands.bench import app as bench_commands
 from glom.adaptation import ttt
 from glom.adaptation.objectives import OBJECTIVES, Targets, get_objective
 from glom.adaptation.overfit import OverfitSettings, jittered_queries, overfit
-from glom.adaptation.settings import PRESETS, TTTSettings, ttt_preset
+from glom.adaptation.settings import TTTSettings, ttt_preset
 from glom.adaptation.ttt import Case, adapt, adapt_all, adapt_group, stack_size
 from glom.apm import PRESETS as APM_PRESETS
 from glom.apm import APMConfig, preset
@@ -51,9 +51,7 @@ def test_the_published_setting_reaches_the_teachers_token_by_iteration_260(monke
     """At a quarter of the published widths (4096, 2048, 1024), sixteen locations and a random token: a few seconds."""
     small = APMConfig(features=64, image_size=64, patch=8, cells=4, trunk=(1024, 512, 256))
     monkeypatch.setitem(APM_PRESETS, "quarter", small)
-    result = adapt(
-        make_case(width=64, size=64), replace(PRESETS["published"], apm="quarter", iterations=260), make_head(64)
-    )
+    result = adapt(make_case(width=64, size=64), ttt_preset("published", apm="quarter", iterations=260), make_head(64))
     assert result.cosine > 0.9999
 
 
@@ -176,7 +174,7 @@ def test_execution_changes_no_prediction(execution):
 
 
 def test_published_preset_is_the_released_codes():
-    p = PRESETS["published"]
+    p = ttt_preset("published")
     assert (p.optimiser, p.lr, p.schedule, p.decay, p.decay_every) == ("adam", 1e-4, "step", 0.1, 200)
     assert (p.iterations, p.initialisation, p.queries, p.apm, p.objective) == (
         1200,
@@ -191,7 +189,7 @@ def test_published_preset_is_the_released_codes():
 
 @pytest.mark.parametrize("native", [True, False])
 def test_fast_suits_the_trunk_and_the_machine(monkeypatch, native):
-    monkeypatch.setattr("glom.adaptation.settings.native_bf16", lambda: native)
+    monkeypatch.setattr("glom.devices.native_bf16", lambda: native)
     wide, narrow = ttt_preset("fast", apm="apm-ttt"), ttt_preset("fast", apm="apm-tiny")
     assert (wide.lr, wide.iterations, wide.precision) == (4e-4, 40, "bf16" if native else "fp32")
     assert (narrow.lr, narrow.precision) == (1e-3, "fp32")
@@ -214,7 +212,7 @@ def test_schedules_end_where_they_should():
         ({"schedule": "cosin"}, "did you mean cosine"),
         ({"execution": "foldde"}, "did you mean folded"),
         ({"iterations": 0}, "at least 1"),
-        ({"lr": -1.0}, "positive"),
+        ({"lr": -1.0}, "above 0"),
         ({"stop": "cosine:2"}, "0 < X <= 1"),
         ({"queries": 0}, "at least 1"),
     ],

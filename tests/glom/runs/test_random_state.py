@@ -29,11 +29,12 @@ def fold(tmp_path: Path) -> Iterator[object]:
 
 
 def ttt(tmp_path: Path) -> Iterator[object]:
-    from experiments.adaptation.run import TTTRun, run
+    from experiments.adaptation.run import run
+    from experiments.adaptation.settings import TTTRun
     from glom.adaptation.settings import settings_for
 
     settings = settings_for("glom-tiny", iterations=1, queries=4)
-    return run(TTTRun("cifar10-sample", "glom-tiny", settings, limit=2, corruption="fog:3"), tmp_path / "run")
+    return run(TTTRun(data="cifar10-sample", ttt=settings, limit=2, corruption="fog:3"), tmp_path / "run")
 
 
 def decode(tmp_path: Path) -> Iterator[object]:

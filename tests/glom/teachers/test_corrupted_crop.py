@@ -84,11 +84,11 @@ def test_a_photograph_for_a_small_teacher_has_the_small_strengths() -> None:
 
 
 def test_unknown_place() -> None:
-    from experiments.adaptation.run import TTTRun
+    from experiments.adaptation.settings import TTTRun
     from glom.adaptation.settings import settings_for
 
     with pytest.raises(InputError, match="did you mean crop"):
-        TTTRun("cifar10-sample", "glom-tiny", settings_for("glom-tiny"), corrupt="crops")
+        TTTRun(data="cifar10-sample", ttt=settings_for("glom-tiny"), corrupt="crops")
 
 
 def run(out: Path, *more: str) -> int:

@@ -11,7 +11,8 @@ from open_clip.pretrained import _PRETRAINED
 from safetensors.torch import save_file
 
 from commands.common import guard
-from experiments.adaptation.run import TTTRun, prepare
+from experiments.adaptation.run import prepare
+from experiments.adaptation.settings import TTTRun
 from glom.adaptation.settings import settings_for
 from glom.errors import InputError
 from glom.runs.artifacts import read_json
@@ -213,7 +214,7 @@ def ten(tmp_path):
 
 def _run(data, teacher, tmp_path, names):
     (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
-    return prepare(TTTRun(str(data), teacher, settings_for(teacher), classes=str(tmp_path / "names.txt"), device="cpu"))
+    return prepare(TTTRun(data=str(data), teacher=teacher, ttt=settings_for(teacher), classes=f"{tmp_path}/names.txt"))
 
 
 def test_a_classifiers_rows_take_the_names_of_a_file(ten, tmp_path, image_folder):
@@ -242,7 +243,7 @@ def test_a_wrong_number_of_names_is_one_line(ten, tmp_path, image_folder):
     with pytest.raises(InputError, match=r"9 class names, but the classifier of .* has 10 rows"):
         _run(image_folder, ten[1], tmp_path, TEN[:9])
     with pytest.raises(InputError, match=r"10 rows without names; give them .*`classes` FILE"):
-        prepare(TTTRun(str(image_folder), ten[1], settings_for(ten[1]), device="cpu"))
+        prepare(TTTRun(data=str(image_folder), teacher=ten[1], ttt=settings_for(ten[1])))
     with pytest.raises(InputError, match="cat"):
         _run(image_folder, ten[1], tmp_path, ["kitty" if n == "cat" else n for n in TEN])
     # Names that are known are not replaced.

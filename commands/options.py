@@ -1,0 +1,150 @@
+"""A command's options from a settings class: written once, on the settings' fields.
+
+    @app.command("train")
+    @options(TrainSettings)
+    def train(settings: TrainSettings, out: Out, resume: Resume = False) -> None: ...
+
+The command gets an option (or an argument) for every setting, `--config FILE` and `--set KEY=VALUE`, and is called with
+the settings that follow: what is typed counts more than `--set`, that more than a file, that more than the preset.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands import paths
+from glom.settings import Key, Settings, keys_of, read_files, read_pairs, to_toml
+
+KINDS: dict[str, Callable[[Any], Any]] = {
+    "data": paths.data_set,
+    "data sets": paths.data_sets,
+    "data or composites": paths.data_set_or_composites,
+    "picture": paths.one_picture,
+    "outlines": paths.outlines,
+    "classes": paths.class_list,
+}
+Config = Annotated[
+    list[Path] | None,
+    typer.Option("--config", help="Settings file; a run's is DIR/settings.toml. May be repeated.", metavar="FILE"),
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="One setting; may be repeated.", metavar="KEY=VALUE")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say every setting before the run.")]
+
+
+def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a settings class for its parameter `settings`.
+
+    A parameter `given` of the command receives what was given, by key, whatever gave it.
+
+    Args:
+        leave: settings that the command decides itself: they have no option.
+    """
+    keys = {_name(key): key for key in keys_of(cls) if key.name not in leave}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+
+        @wraps(command)
+        def called(**values: Any) -> None:
+            config, pairs, verbose = (values.pop(name, None) for name in ("config", "set", "verbose"))
+            typed = {key.name: values.pop(name) for name, key in keys.items()}
+            if cls.PRESETS:
+                typed["preset"] = values.pop("preset")
+            given = read_files(cls, config or []) | read_pairs(cls, pairs or [])
+            given |= {name: _value(cls, name, value) for name, value in typed.items() if value is not None}
+            settings = cls.of(**given)
+            if verbose:
+                from commands.common import say
+
+                say(to_toml(settings).rstrip())
+            if "given" in own:
+                values["given"] = given
+            command(settings=settings, **values)
+
+        made = [_parameter(name, key) for name, key in keys.items()]
+        if cls.PRESETS:
+            text = f"{', '.join(cls.PRESETS)}. Default: {cls.PRESET}."
+            made.append(_option("preset", str, typer.Option("--preset", help=text)))
+        for name, hint in (("config", Config), ("set", Set)):
+            made.append(_option(name, hint))
+        if "verbose" not in own:
+            made.append(inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose))
+        rest = [
+            p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for n, p in own.items() if n not in ("settings", "given")
+        ]
+        first = [p for p in rest if p.default is inspect.Parameter.empty]
+        others = [p for p in rest if p.default is not inspect.Parameter.empty]
+        parameters = [*first, *made, *others]
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {p.name: p.annotation for p in parameters}
+        del called.__wrapped__  # type: ignore[attr-defined]
+        return called
+
+    return decorate
+
+
+def _name(key: Key) -> str:
+    return f"{key.name}_" if key.name in ("from", "set", "config") else key.name
+
+
+def _value(cls: type[Settings], name: str, value: Any) -> Any:
+    for key in keys_of(cls):
+        if key.name == name:
+            return key.read(value) if isinstance(value, str) else value
+    return value
+
+
+def _parameter(name: str, key: Key) -> inspect.Parameter:
+    about, kind = key.about, key.type
+    hint = kind if kind in (int, float, bool) else str
+    check = _checked(about["kind"])
+    metavar = about["metavar"] or None
+    if about["argument"]:
+        word = metavar or key.name.upper()
+        argument = typer.Argument(help=_told(key), callback=check, metavar=word, show_default=False)
+        return _option(name, hint, argument)
+    word = key.name.replace("_", "-")
+    names = [f"--no-{word}" if kind is bool and key.default is True else f"--{word}"]
+    if about["letter"]:
+        names.append(f"-{about['letter']}")
+    if kind is bool and key.default is True:
+        check = _opposite
+    option = typer.Option(*names, help=_told(key), callback=check, metavar=metavar, show_default=False)
+    return _option(name, hint, option)
+
+
+def _option(name: str, hint: Any, option: Any = None) -> inspect.Parameter:
+    annotation = hint if option is None else Annotated[hint | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _told(key: Key) -> str:
+    """The help of a setting, its choices where it has none, and its default."""
+    choices, default = key.about["choices"], key.default
+    told = key.about["help"] or (f"{', '.join(choices[:-1])} or {choices[-1]}." if choices else "")
+    shown = key.about["shown"]
+    if not shown and default not in (MISSING, None, "", ()) and not isinstance(default, bool):
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return f"{told} Default: {shown}.".strip() if shown else told
+
+
+def _opposite(value: bool | None) -> bool | None:
+    return False if value else None
+
+
+def _checked(kind: str) -> Callable[[Any], Any] | None:
+    if not kind:
+        return None
+
+    def check(value: str | None) -> str | None:
+        return value if value is None else typing.cast(str, KINDS[kind](value))
+
+    return check

@@ -1,0 +1,388 @@
+"""Settings: each written once, on its field, with its type, default, help and bounds.
+
+A settings class is a frozen dataclass whose fields are made by `setting`. From them come the Python signature (keywords
+only), the options of a command (`commands.options`), the keys of a settings file and of `key=value`, and the checks.
+
+    @dataclass(frozen=True, kw_only=True)
+    class TrainSettings(Settings):
+        epochs: int = setting(12, "Passes over the training pictures.", least=1)
+        schedule: str = setting("cosine", "How the rate falls.", choices=("cosine", "step"))
+
+A field whose type is itself a settings class is flattened: its keys stand beside the others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from glom.errors import InputError, unknown
+from glom.runs.files import write_whole
+
+FILE = "settings.toml"
+S = TypeVar("S", bound="Settings")
+_FOUND: dict[type[Any], tuple[Key, ...]] = {}
+
+
+def setting(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    choices: Sequence[str] = (),
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    key: str = "",
+    letter: str = "",
+    metavar: str = "",
+    shown: str = "",
+    kind: str = "",
+    argument: bool = False,
+) -> Any:
+    """A field of a settings class.
+
+    Args:
+        default: its value where none is given; left out, a value has to be given.
+        help: what it is, in a line.
+        choices: its only values; for a tuple, those of its parts.
+        least, most, above: bounds of a number, the last one excluded.
+        key: its name for those who give it, where the field's own cannot be (`from`).
+        letter: its short option. metavar: what stands for its value in a help page.
+        shown: what a help page says of the default, where that is not the value ("the preset's").
+        kind: what the text names, so that a missing file is said early; see `commands.options.KINDS`.
+        argument: given by place rather than by name.
+    """
+    about = {
+        "help": help, "choices": tuple(choices), "least": least, "most": most, "above": above, "key": key,
+        "letter": letter, "metavar": metavar, "shown": shown, "kind": kind, "argument": argument,
+    }  # fmt: skip
+    return field(default=default, metadata=about)
+
+
+def part(default: Any = MISSING, keys: Sequence[str] = ()) -> Any:
+    """A field that is a settings class of its own, whose `keys` (all, where none are named) stand beside the others."""
+    return field(default=default, metadata={"keys": tuple(keys)})
+
+
+def seed() -> Any:
+    """The seed of a run, which everything random in it follows from."""
+    return setting(0, "Seed of the run.", metavar="S")
+
+
+def device() -> Any:
+    """Where a run computes."""
+    return setting("auto", "auto, cpu, cuda, cuda:N or mps.", metavar="D")
+
+
+def limit(what: str = "Pictures", default: int = 0) -> Any:
+    """How many are taken at most; it means the same everywhere."""
+    return setting(default, f"{what} at most; 0: all.", least=0, metavar="N")
+
+
+def teacher(default: str = "glom-tiny") -> Any:
+    """The frozen encoder, by name."""
+    return setting(default, "See `apm teachers`.", letter="t", metavar="T")
+
+
+def data(default: Any = MISSING) -> Any:
+    """A data set as an argument."""
+    return setting(default, "A folder, a manifest or a name: see `apm datasets`.", kind="data", argument=True)
+
+
+def classes() -> Any:
+    """A file of class names."""
+    told = "File of class names, one a line, alone or beside an index, wnid or folder."
+    return setting(None, told, kind="classes", metavar="FILE")
+
+
+def corrupt() -> Any:
+    """Where corruptions act; see `glom.teachers.corrupted`."""
+    told = "Where corruptions act: crop, what the teacher sees (as ImageNet-C), or file."
+    return setting("crop", told, choices=("crop", "file"), metavar="WHERE")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One setting, as somebody gives it.
+
+    Attributes:
+        name: of the setting. path: of the field, through parts. type: without None. optional: whether None is a value.
+        default: or `dataclasses.MISSING`. about: what `setting` was told.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    type: Any
+    optional: bool
+    default: Any
+    about: Mapping[str, Any]
+
+    def read(self, text: str) -> Any:
+        """The value that a text stands for; `none` for None. Raises `InputError` where it stands for none."""
+        if self.optional and text == "none":
+            return None
+        try:
+            return _parsed(text, self.type)
+        except ValueError as error:
+            raise InputError(f"`{self.name}` takes {_words(self.type)}, got '{text}'") from error
+
+    def take(self, value: Any, where: str) -> Any:
+        """A value of a settings file. Raises `InputError` where it is of another type."""
+        if self.optional and value == "none":
+            return None
+        try:
+            return _taken(value, self.type)
+        except TypeError as error:
+            raise InputError(f"{where}: {self.name} is {_words(self.type)}, got {json.dumps(value)}") from error
+
+    def check(self, value: Any) -> None:
+        """Raise `InputError` for a value outside the setting's choices or bounds; None is always inside."""
+        parts = value if isinstance(value, tuple) else () if value is None else (value,)
+        about = self.about
+        for one in parts:
+            if about.get("choices") and one not in about["choices"]:
+                raise unknown(self.name.replace("_", " "), str(one), about["choices"])
+            if isinstance(one, float) and not math.isfinite(one):
+                raise InputError(f"`{self.name}` must be finite, got {one}")
+            for word, limit, wrong in (
+                ("at least", about.get("least"), lambda a, b: a < b),
+                ("at most", about.get("most"), lambda a, b: a > b),
+                ("above", about.get("above"), lambda a, b: a <= b),
+            ):
+                if limit is not None and wrong(one, limit):
+                    raise InputError(f"`{self.name}` must be {word} {limit}, got {one}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The base of every settings class: checks of all fields, presets, and the way to and from a file.
+
+    Attributes:
+        PRESETS: values by a preset's name, of which one is the start wherever a value is not given. PRESET: the one
+            that is taken unless another is named.
+    """
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    PRESET: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for key in keys_of(type(self)):
+            if len(key.path) == 1:
+                key.check(getattr(self, key.path[0]))
+
+    @classmethod
+    def of(cls, preset: str = "", **given: Any) -> Self:
+        """Settings from a preset and what is given, by key.
+
+        Raises:
+            InputError: an unknown preset or key, a value that cannot be, or none where there has to be one.
+        """
+        start: Mapping[str, Any] = {}
+        if cls.PRESETS:
+            preset = preset or cls.PRESET
+            if preset not in cls.PRESETS:
+                raise unknown("preset", preset, cls.PRESETS)
+            start = cls.PRESETS[preset]
+        return build(cls, {**start, **given})
+
+
+def keys_of(cls: type[Settings]) -> tuple[Key, ...]:
+    """Every setting of a class, those of its parts among them, in their order."""
+    if cls not in _FOUND:
+        _FOUND[cls] = tuple(_keys(cls, ()))
+    return _FOUND[cls]
+
+
+def _keys(cls: type[Any], above: tuple[str, ...]) -> Iterator[Key]:
+    hints = typing.get_type_hints(cls)
+    for one in fields(cls):
+        kind, optional = _bare(hints[one.name])
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            wanted = one.metadata.get("keys") or ()
+            for key in _keys(kind, (*above, one.name)):
+                if not wanted or key.name in wanted:
+                    yield key
+        elif "help" in one.metadata:
+            name = one.metadata["key"] or one.name
+            yield Key(name, (*above, one.name), kind, optional, _default(one), one.metadata)
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
+
+
+def build(cls: type[S], given: Mapping[str, Any]) -> S:
+    """Settings of a class from values by key, or by field; what is not given is the default.
+
+    Raises:
+        InputError: an unknown key, a value that cannot be, or none where there has to be one.
+    """
+    found = {key.name: key for key in keys_of(cls)}
+    own = {one.name for one in fields(cls)}
+    parts: dict[str, dict[str, Any]] = {}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in found and len(found[name].path) > 1:
+            parts.setdefault(found[name].path[0], {})[name] = value
+        elif name in found:
+            values[found[name].path[0]] = value
+        elif name in own:
+            values[name] = value
+        else:
+            raise unknown("setting", name, found)
+    hints = typing.get_type_hints(cls)
+    for name, inside in parts.items():
+        start = values.get(name, cls.__dataclass_fields__[name].default)  # type: ignore[attr-defined]
+        values[name] = _changed(_bare(hints[name])[0] if start is MISSING else start, inside)
+    for one in fields(cls):
+        if one.init and one.default is MISSING and one.default_factory is MISSING and one.name not in values:
+            raise InputError(f"`{one.metadata.get('key') or one.name}` has to be given")
+    return cls(**values)
+
+
+def _changed(start: Any, given: Mapping[str, Any]) -> Any:
+    from dataclasses import replace
+
+    if isinstance(start, type):
+        return build(start, given)
+    found = {key.name: key.path[0] for key in keys_of(type(start))}
+    return replace(start, **{found[name]: value for name, value in given.items()})
+
+
+def values_of(settings: Settings) -> dict[str, Any]:
+    """Every setting's value by its key, those of parts among them."""
+    found = {}
+    for key in keys_of(type(settings)):
+        value: Any = settings
+        for name in key.path:
+            value = getattr(value, name)
+        found[key.name] = value
+    return found
+
+
+def to_toml(settings: Settings) -> str:
+    """A settings file that gives these settings again, each with its help."""
+    values = values_of(settings)
+    lines = []
+    for key in keys_of(type(settings)):
+        said = f"  # {key.about['help']}" if key.about["help"] else ""
+        lines.append(f"{key.name} = {_toml(values[key.name])}{said}")
+    return "\n".join(lines) + "\n"
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Put `settings.toml` into a run folder: `config` takes it, and the run is repeated."""
+    write_whole(folder / FILE, to_toml(settings).encode())
+
+
+def read_files(cls: type[Settings], files: Sequence[Path]) -> dict[str, Any]:
+    """What settings files say, by key; `preset` too, where the class has some.
+
+    Raises:
+        InputError: a file that cannot be read, an unknown key, a value of a wrong type, or two files that disagree.
+    """
+    found = {key.name: key for key in keys_of(cls)}
+    known = [*found, *(["preset"] if cls.PRESETS else [])]
+    values: dict[str, Any] = {}
+    said: dict[str, Path] = {}
+    for path in files:
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"the settings file {path} cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not a settings file in TOML: {error}") from error
+        for name, value in content.items():
+            if name not in known:
+                raise unknown("setting", name, known, str(path))
+            taken = found[name].take(value, str(path)) if name in found else value
+            if name in values and values[name] != taken:
+                first = said[name]
+                raise InputError(f"{first} and {path} disagree on {name}: {values[name]} and {taken}; name one of them")
+            values[name], said[name] = taken, path
+    return values
+
+
+def read_pairs(cls: type[Settings], pairs: Sequence[str]) -> dict[str, Any]:
+    """What `key=value` texts say, the later ones first heard last.
+
+    Raises:
+        InputError: a text without a value, an unknown key, or a value that cannot be read.
+    """
+    found = {key.name: key for key in keys_of(cls)}
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not text.strip():
+            raise InputError(f"'{pair}' sets nothing; write key=value")
+        if name not in found and not (name == "preset" and cls.PRESETS):
+            raise unknown("setting", name, found)
+        values[name] = found[name].read(text.strip()) if name in found else text.strip()
+    return values
+
+
+def _bare(hint: Any) -> tuple[Any, bool]:
+    """A type without None, and whether None was among it."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kinds = [k for k in typing.get_args(hint) if k is not type(None)]
+        return kinds[0], len(kinds) < len(typing.get_args(hint))
+    return hint, False
+
+
+def _parsed(text: str, kind: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        inside = typing.get_args(kind)
+        if len(inside) == 2 and inside[1] is not Ellipsis and "x" in text and "," not in text:
+            text = text.replace("x", ",")
+        parts = [p.strip() for p in text.split(",") if p.strip()]
+        if inside[-1] is not Ellipsis and len(parts) != len(inside):
+            raise ValueError(text)
+        return tuple(_parsed(p, inside[0]) for p in parts)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    return kind(text)
+
+
+def _taken(value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        inside = typing.get_args(kind)
+        if not isinstance(value, list) or (inside[-1] is not Ellipsis and len(value) != len(inside)):
+            raise TypeError
+        return tuple(_taken(v, inside[0]) for v in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def _words(kind: Any) -> str:
+    if typing.get_origin(kind) is tuple:
+        inside = typing.get_args(kind)
+        many = "" if inside[-1] is Ellipsis else f"{len(inside)} "
+        return f"{many}{ {int: 'whole numbers', float: 'numbers', str: 'names'}[inside[0]] } with commas between"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return '"none"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return json.dumps(str(value), ensure_ascii=False) if isinstance(value, str | Path) else str(value)
