@@ -9,7 +9,6 @@ import typer
 
 from commands.common import (
     Device,
-    Interrupted,
     Json,
     Out,
     Quiet,
@@ -18,10 +17,8 @@ from commands.common import (
     Seed,
     emit_json,
     follow,
-    progress,
     resumable,
     say,
-    started,
     table,
 )
 
@@ -50,16 +47,11 @@ def glom_tiny(
     settings = TinyClipSettings(seed=seed)
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
-    last: dict[str, float] = {}
-    events = run_training(data, settings, Path(out), resume, limit, download)
-    with progress(quiet, "note") as bar:
-        task = bar.add_task("training", total=settings.epochs, note="reading the images")
-        for event in events:
-            last = event
-            note = f"loss {event['loss']:.3f}  train {event['train_accuracy']:.1f} %"
-            bar.update(task, completed=event["epoch"], note=note)
+    with resumable("every finished epoch is kept"):
+        events = run_training(data, settings, Path(out), resume, limit, download)
+        result = follow(events, quiet, "loss", "accuracy")["result"]
     if as_json:
-        emit_json(last)
+        emit_json(result)
     say(f"weights: {out}/open_clip_model.safetensors; a folder open_clip loads as local-dir:{out}")
 
 
@@ -81,26 +73,13 @@ def mvit_v2_tiny(
     from dataclasses import replace
 
     from experiments.recipes.mvit_tiny import MViTTinySettings, run_training
-    from glom.runs.artifacts import command_line
 
     settings = MViTTinySettings(seed=seed, limit=limit)
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
-    again = command_line() if resume else f"{command_line()} --resume"
-    last: dict[str, Any] = {}
-    events = started(run_training(data, settings, Path(out), resume, download))
-    try:
-        with progress(quiet, "note") as bar:
-            task = bar.add_task("training", total=None, note="")
-            for last in events:
-                if "message" in last:
-                    bar.update(task, note=last["message"])
-                elif "step" in last:
-                    note = f"epoch {last['epoch']}  loss {last['loss']:.3f}  train {last['accuracy']:.1f} %"
-                    bar.update(task, completed=last["step"], total=last["steps"], note=note)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(f"interrupted; every finished epoch is kept. To go on:\n  {again}") from stop
-    result = last["result"]
+    with resumable("every finished epoch is kept"):
+        events = run_training(data, settings, Path(out), resume, download)
+        result = follow(events, quiet, "loss", "accuracy")["result"]
     if as_json:
         emit_json(result)
         return

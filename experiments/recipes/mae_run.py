@@ -12,7 +12,7 @@ import torch
 from experiments.recipes.mae_choose import answer_adapted, choose, tested
 from experiments.recipes.mae_settings import PART_OF, MAETinySettings, stages_of
 from experiments.recipes.mae_ship import Splits, measure, read_splits, write_card
-from experiments.recipes.mae_train import Stage, Trainer
+from experiments.recipes.mae_train import Stage, train
 from experiments.recipes.mvit_tiny import MEAN, STD
 from glom.devices import resolve_device
 from glom.errors import InputError
@@ -86,10 +86,8 @@ def _run_stage(
         if name in ("fine-tune", "joint"):
             load_part(model, masked.parts["vit-probe"], "vit-probe", out)
         recipe = settings.recipe(name)
-        trainer = Trainer(
-            Stage(name, model, recipe, masked.view, device, settings.seed, settings.bf16), splits.train, out
-        )
-        yield from trainer.run(folder)
+        stage = Stage(name, model, recipe, masked.view, device, settings.seed, settings.bf16)
+        yield from train(stage, splits.train, folder)
         lines = [r for r in read_results(out) if r.get("stage") == name]
         result = {k: v for k, v in lines[-1].items() if k in ("loss", "accuracy")}
         if name == "pretrain":

@@ -6,32 +6,27 @@ islands are in the features came with the classification.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.recipes.mvit_tiny_ship import Pictures, boring, open_split, read_pictures, ship
 from glom.backbones.mvit_shipped import TinyConfig
 from glom.backbones.mvit_tiny import build_mvit
 from glom.datasets.augment import augment
-from glom.errors import InputError, RunError
+from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, public_command, read_timing
-from glom.runs.saving import save_state
 from glom.runs.seeds import fixed_seed
-from glom.teachers.hub import first_line
+from glom.training.epochs import Epochs
+from glom.training.loop import STATE, Training
 from glom.training.optimisation import parameter_groups
 
-CHECKPOINT = "checkpoint.pt"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)  # of CIFAR-10's training pictures
-REPORT_EVERY = 20  # steps between two events of progress
 
 
 @dataclass(frozen=True)
@@ -72,10 +67,10 @@ def run_training(
 ) -> Iterator[dict[str, Any]]:
     """Train, measure on the test split, write the weights, their configuration and the model card into `out`.
 
-    Resumed after any epoch it gives the same weights to the bit.
+    Resumed anywhere it gives the same weights to the bit.
 
     Yields:
-        `{"message"}` while data are read; `{"step", "steps", "epoch", "loss", "accuracy"}` in between, and last
+        `{"message"}` while data are read; `{"stage", "done", "total", "loss", "accuracy"}` in between, and last
         `{"result": {"test_accuracy", "ci95", "n", ...}}`. Loss and accuracy are the running epoch's, on augmented
         training pictures.
 
@@ -89,13 +84,11 @@ def run_training(
         splits = [open_split(data, split, settings.limit, download) for split in ("train", "test")]
         if splits[0].classes != splits[1].classes:
             raise InputError(f"{data}: the classes of its train and test splits differ")
-        if len(splits[0]) < settings.batch_size:
-            raise InputError(f"the recipe needs at least {settings.batch_size} training pictures, got {len(splits[0])}")
         yield {"message": "reading the pictures"}
         config = TinyConfig(classes=splits[0].classes or (), mean=MEAN, std=STD)
         train_set, test_set = (read_pictures(split, config.size) for split in splits)
-        trainer = Trainer(train_set, config, settings, out)
-        yield from trainer.run(folder)
+        trainer = Trainer(train_set, config, settings, folder)
+        yield from trainer.run()
         facts = {"command": extra["command"], "train_pictures": len(train_set.images)}
         facts["seconds"] = round(sum(read_timing(out).values()), 1)
         result = ship(trainer.net, config, asdict(settings), facts, test_set, out)
@@ -113,98 +106,55 @@ def check(settings: MViTTinySettings) -> None:
 
 
 class Trainer:
-    """The network, its optimiser, and how one epoch goes; `checkpoint.pt` in `out` after every one."""
+    """The network, and how one step goes."""
 
-    def __init__(self, data: Pictures, config: TinyConfig, settings: MViTTinySettings, out: Path) -> None:
-        self.data, self.config, self.settings, self.out = data, config, settings, out
+    def __init__(self, data: Pictures, config: TinyConfig, settings: MViTTinySettings, folder: RunFolder) -> None:
+        self.data, self.config, self.settings, self.folder = data, config, settings, folder
         with fixed_seed(settings.seed):
             self.net = build_mvit(**config.recipe())
-        self.steps = len(data.images) // settings.batch_size
-        total = settings.epochs * self.steps
+        s = settings
+        self.epochs = Epochs(len(data.images), s.batch_size, lambda epoch: s.seed * 100_003 + epoch)
+        steps, total = self.epochs.steps, s.epochs * self.epochs.steps
         # A training too short for both spends a quarter and a half of its steps on them.
-        up, down = min(settings.warmup * self.steps, total // 4), min(settings.decay * self.steps, total // 2)
-        self.decay_from = settings.epochs - down // self.steps
-        groups = parameter_groups(self.net.named_parameters(), settings.weight_decay, ("rel_pos",))
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: min(1.0, (step + 1) / max(up, 1), (total - step) / max(down, 1))
-        )
+        up, down = min(s.warmup * steps, total // 4), min(s.decay * steps, total // 2)
+        self.decay_from = s.epochs - down // steps
         self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean, config.std))
-        self.fingerprint = data.fingerprint()
+        groups = parameter_groups(self.net.named_parameters(), s.weight_decay, ("rel_pos",))
+        self.training = Training(
+            self.net.train(),
+            torch.optim.AdamW(groups, lr=s.lr, fused=True),
+            lambda step: s.lr * min(1.0, (step + 1) / max(up, 1), (total - step) / max(down, 1)),
+            total,
+            folder.path / STATE,
+            match={"pictures": data.fingerprint()},
+            beside={"epochs": self.epochs},
+        )
 
-    def run(self, folder: RunFolder) -> Iterator[dict[str, Any]]:
-        """All epochs from the last checkpoint on; a line of results for each."""
-        kept = {r["index"] for r in folder.records()}
-        for epoch in range(self.restore(), self.settings.epochs):
-            begun = perf_counter()
-            event: dict[str, Any] = {}
-            for event in self.epoch(epoch):
-                yield event
-            if epoch not in kept:  # a kill before the checkpoint leaves a line that is right already
-                record = {"id": f"epoch {epoch + 1}", "index": epoch, "loss": event["loss"]}
-                folder.append(record | {"train_accuracy": event["accuracy"]}, perf_counter() - begun)
-            self.save(epoch + 1)
+    def run(self) -> Iterator[dict[str, Any]]:
+        """All epochs from the last state on; a line of results for each."""
 
-    def epoch(self, epoch: int) -> Iterator[dict[str, Any]]:
-        """One pass over the pictures; its random numbers depend on the seed and the epoch alone."""
-        s = self.settings
-        generator = torch.Generator().manual_seed(s.seed * 100_003 + epoch)
-        order = torch.randperm(len(self.data.images), generator=generator)
-        self.net.train()
-        sizes = s.sizes if epoch >= self.decay_from else s.small
-        losses, right = 0.0, 0
-        for step in range(self.steps):
-            index = order[step * s.batch_size : (step + 1) * s.batch_size]
-            labels = self.data.labels[index]
-            with torch.autocast("cpu", torch.bfloat16, enabled=s.bf16):
-                scores = self.net(self.batch(index, generator, sizes)).float()
-            loss = F.cross_entropy(scores, labels, label_smoothing=s.label_smoothing)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-            self.optimizer.step()
-            self.schedule.step()
-            losses, right = losses + loss.item(), right + int((scores.argmax(1) == labels).sum())
-            if not np.isfinite(losses):
-                raise RunError(f"the loss is not finite at step {step + 1} of epoch {epoch + 1}; lower the rate")
-            if (step + 1) % REPORT_EVERY == 0 or step + 1 == self.steps:
-                yield {
-                    "step": epoch * self.steps + step + 1,
-                    "steps": s.epochs * self.steps,
-                    "epoch": epoch + 1,
-                    "loss": losses / (step + 1),
-                    "accuracy": 100 * right / ((step + 1) * s.batch_size),
-                }
+        def record(epoch: int, means: dict[str, float]) -> dict[str, Any]:
+            line = {"id": f"epoch {epoch}", "index": epoch - 1, "loss": means["loss"]}
+            return {**line, "train_accuracy": means["accuracy"]}
 
-    def batch(self, index: Tensor, generator: torch.Generator, sizes: Sequence[int]) -> Tensor:
+        self.training.restore()
+        return self.epochs.run(self.training, self.loss, self.folder, record)
+
+    def loss(self, step: int) -> Tensor:
+        """(2,): the loss of a step's batch, and how many of its pictures were classified rightly."""
+        s, index = self.settings, self.epochs.pictures(step)
+        labels = self.data.labels[index]
+        with torch.autocast("cpu", torch.bfloat16, enabled=s.bf16):
+            scores = self.net(self.batch(index, s.sizes if self.epochs.epoch >= self.decay_from else s.small)).float()
+        loss = F.cross_entropy(scores, labels, label_smoothing=s.label_smoothing)
+        return torch.stack([loss, (scores.argmax(1) == labels).sum()])
+
+    def batch(self, index: Tensor, sizes: Sequence[int]) -> Tensor:
         """Pictures normalised, augmented, brought to one of `sizes`, repeated in time: (B, 3, T, S, S)."""
-        s = self.settings
+        s, generator = self.settings, self.epochs.generator
         x = (self.data.images[index].float() / 255 - self.mean) / self.std
         x = augment(x, generator, s.translate, s.cutout)
         side = sizes[int(torch.randint(len(sizes), (1,), generator=generator))]
         if side != x.shape[-1]:
             x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
         return boring(x, self.config.frames)
-
-    def restore(self) -> int:
-        """Take the checkpoint up where there is one; the number of epochs done."""
-        path = self.out / CHECKPOINT
-        if not path.exists():
-            return 0
-        try:
-            saved = torch.load(path, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            raise InputError(f"{path} is damaged ({first_line(error)}); choose another --out") from error
-        if saved["data"] != self.fingerprint:
-            raise InputError(f"{path} was trained on other pictures; choose another --out")
-        self.net.load_state_dict(saved["net"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.schedule.load_state_dict(saved["schedule"])
-        return int(saved["epochs"])
-
-    def save(self, epochs: int) -> None:
-        """Replace the checkpoint, never leaving half of one."""
-        path = self.out / CHECKPOINT
-        state = {"epochs": epochs, "data": self.fingerprint, "net": self.net.state_dict()}
-        state |= {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        save_state(path, state)

@@ -21,6 +21,8 @@ from glom.backbones.mvit_shipped import CARD, CONFIG, SHIPPED, WEIGHTS, TinyBack
 from glom.backbones.mvit_tiny import TINY, Block, PlanePool, build_mvit, parameters
 from glom.backbones.video import clip_for, default_backbone, feature_grids, load_backbone, untrained
 from glom.errors import InputError
+from glom.runs.artifacts import RunFolder
+from glom.training.loop import STATE
 from glom.training.optimisation import parameter_groups
 from tests.conftest import make_image
 from tests.helpers_images import class_folders
@@ -144,12 +146,12 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
     assert set(last["result"]) >= {"test_accuracy", "ci95", "n", "command", "seconds"}
     steps = run_training(data, QUICK, tmp_path / "parts")
     for event in steps:
-        if event.get("epoch") == 2:  # in the second epoch: the first one's checkpoint is there
+        if event.get("done") == 2:  # after the first epoch
             break
     steps.close()
     torch.rand(3)
     again = list(run_training(data, QUICK, tmp_path / "parts", resume=True))
-    assert {e["epoch"] for e in again if "epoch" in e} == {2}
+    assert [e["done"] for e in again if "done" in e] == [4]
     whole, parts = (load_file(tmp_path / n / WEIGHTS) for n in ("whole", "parts"))
     assert all(torch.equal(whole[k], parts[k]) for k in whole | parts)
     assert (tmp_path / "whole" / "results.jsonl").read_text() == (tmp_path / "parts" / "results.jsonl").read_text()
@@ -164,9 +166,9 @@ def test_runs_that_do_not_belong_together(tmp_path):
     with pytest.raises(InputError, match="epochs: 1 -> 2"):
         next(run_training(str(data), QUICK, out, resume=True))
     make_image(9).save(data / "train" / "cat" / "new.png")
-    with pytest.raises(InputError, match="trained on other pictures"):
+    with pytest.raises(InputError, match="trained with other pictures"):
         list(run_training(str(data), replace(QUICK, epochs=1), out, resume=True))
-    (out / "checkpoint.pt").write_bytes(b"nothing")
+    (out / STATE).write_bytes(b"nothing")
     with pytest.raises(InputError, match="damaged"):
         list(run_training(str(data), replace(QUICK, epochs=1), out, resume=True))
 
@@ -178,9 +180,11 @@ def test_the_recipe_learns_what_can_be_learnt(tmp_path):
     images = torch.where(dark[:, None, None, None], pictures.images // 4, 192 + pictures.images // 4)
     config = TinyConfig(pictures.classes, blocks=SMALL)
     settings = replace(QUICK, epochs=6, batch_size=16, cutout=0)
-    trainer = Trainer(Pictures(images, pictures.labels, pictures.classes), config, settings, tmp_path)
-    accuracies = [event["accuracy"] for epoch in range(6) for event in trainer.epoch(epoch)]
-    assert accuracies[-1] == 100
+    data = Pictures(images, pictures.labels, pictures.classes)
+    with RunFolder(tmp_path, "test", {}) as folder:
+        events = list(Trainer(data, config, settings, folder).run())
+    assert [event["done"] for event in events] == list(range(4, 25, 4))
+    assert events[-1]["accuracy"] == 100 and events[-1]["loss"] < events[0]["loss"]
 
 
 def test_what_is_decayed():

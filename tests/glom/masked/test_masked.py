@@ -38,6 +38,7 @@ from glom.methods import FewShot, Task, make_method
 from glom.methods.masked import TTTMAE, FineTune, FitSettings, JointTrain, ViTProbe
 from glom.runs.artifacts import read_json, read_results, write_json
 from glom.teachers.registry import load_teacher
+from glom.training import epochs
 from tests.conftest import make_image
 
 CLASSES = ("cat", "dog", "ship")
@@ -448,17 +449,21 @@ def test_the_recipe_makes_what_the_methods_read(trained, pictures: Path, teacher
     assert not any(k.startswith("mae.") for k in masked.parts["vit-probe"])
 
 
-def test_a_stage_resumed_in_its_midst_ends_at_the_same_weights(trained, pictures: Path, tmp_path: Path):
+def test_a_stage_resumed_in_its_midst_ends_at_the_same_weights(trained, pictures: Path, tmp_path: Path, monkeypatch):
+    """Four steps an epoch, a state after the third of each: the kill comes after the seventh step."""
     whole, _ = trained
     for name in ("mae.safetensors", "vit-probe.safetensors", "config.json", "manifest.json"):
         (tmp_path / name).write_bytes((whole / name).read_bytes())
     done = read_json(whole / "accuracy.json")
     write_json(tmp_path / "accuracy.json", {name: done[name] for name in ("pretrain", "probe")})
+    monkeypatch.setattr(epochs, "KEEP", 3)
+    monkeypatch.setattr(epochs, "TELL", 1)
     events = run_training(str(pictures), small_recipe(), tmp_path, "joint", resume=True, device="cpu")
     for event in events:
-        if event.get("done") == 8:  # the last step of the second epoch, which is not kept yet
+        if event.get("done") == 7:
             break
     events.close()
+    assert torch.load(tmp_path / "state-joint.pt", weights_only=True)["step"] == 7
     assert not (tmp_path / "joint-train.safetensors").exists()
     list(run_training(str(pictures), small_recipe(), tmp_path, "joint", resume=True, device="cpu"))
     assert (tmp_path / "joint-train.safetensors").read_bytes() == (whole / "joint-train.safetensors").read_bytes()

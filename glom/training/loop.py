@@ -1,0 +1,194 @@
+"""The one loop of every network that learns by gradients, and the file from which a killed one goes on.
+
+    training = Training(net, optimiser, rate, total=1000, path=out / STATE)
+    training.restore()
+    for values in training.run(loss, lambda done: done % 100 == 0):
+        print(training.done, values)
+
+What a step draws has to follow from its number (or lie in `beside`): then weights, the optimiser's moments and the
+number of steps done are the whole state, and a training that was killed ends, to the bit, where one that was not ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from glom.errors import InputError, RunError
+from glom.runs.saving import save_state
+from glom.training.ranks import Ranks
+from glom.weights import check_state
+
+STATE = "state.pt"
+FORMAT = 1
+EARLIER = ("checkpoint", "training")  # what the file was called when every study had a format of its own
+
+Loss = Callable[[int], Tensor | Iterable[Tensor]]
+
+
+class Stateful(Protocol):
+    """What a state can hold beside the network: tensors and plain values out, and in again."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Diverged(ArithmeticError):
+    """What is no sensible number any more, in words: "the weights of level 2"."""
+
+
+@dataclass
+class Training:
+    """A network, its optimiser, the steps that are done, and the file that keeps them.
+
+    Attributes:
+        model: trained in place, where it is. Every rank begins with equal weights.
+        optimiser: of its parameters.
+        rate: the learning rate of step 0, 1, ...
+        total: steps in all.
+        path: the state file; None to keep none.
+        clip: the gradient is scaled to at most this norm; None for as it is.
+        match: what a state must have been trained with to be gone on with, by name; plain values.
+        beside: what else steps change, by name.
+        after: called after each step, to bound weights or to raise `Diverged` for those that are not to be kept.
+        group: the ranks that train together, each on a share of every batch. The first one keeps the state.
+        done, kept: steps that are done, and those of them that the file holds.
+    """
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    rate: Callable[[int], float]
+    total: int
+    path: Path | None = None
+    clip: float | None = 1.0
+    match: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Stateful] = field(default_factory=dict)
+    after: Callable[[], None] | None = None
+    group: Ranks = field(default_factory=Ranks)
+    done: int = 0
+    kept: int = 0
+
+    def run(
+        self, loss: Loss, keep: Callable[[int], bool], told: Callable[[list[float]], None] | None = None
+    ) -> Iterator[list[float]]:
+        """Every step that is left, yielding its values as `step` does.
+
+        Args:
+            loss: see `step`.
+            keep: whether the state after so many steps is kept. The first and the last are: a disk that takes no
+                state is known before there is anything to lose.
+            told: called with a step's values before its state is kept, so that whatever it writes down or measures
+                is there when a training goes on. What comes after the last state comes again.
+
+        Raises:
+            RunError: see `step`, or the disk is full; the last whole state stays.
+        """
+        if not self.done:
+            self.keep()
+        while self.done < self.total:
+            values = self.step(loss)
+            if told:
+                told(values)
+            if keep(self.done) or self.done == self.total:
+                self.keep()
+            yield values
+
+    def step(self, loss: Loss) -> list[float]:
+        """One step.
+
+        Args:
+            loss: number of the step -> what is descended, a scalar, or (k,) with figures that are told beside it; or
+                several of these whose sum is meant, as an iterator to have the graph of one at a time. Of ranks' losses
+                the mean is meant.
+
+        Returns:
+            the k values from before the step.
+
+        Raises:
+            RunError: a loss, a gradient or a weight that is no number. The file keeps the state that it had.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(self.done)
+        try:
+            values = self._descend(loss(self.done))
+        except Diverged as error:
+            kept = f"; the state of step {self.kept} is kept" if self.path else ""
+            raise RunError(f"{error} diverged at step {self.done + 1}{kept}; try a lower `lr`") from error
+        self.done += 1
+        return values
+
+    def _descend(self, losses: Tensor | Iterable[Tensor]) -> list[float]:
+        self.optimiser.zero_grad(set_to_none=True)
+        told = torch.zeros((), device=next(self.model.parameters()).device)
+        for part in [losses] if isinstance(losses, Tensor) else losses:
+            share = part.reshape(-1) / self.group.world
+            if share.requires_grad:  # else nothing to learn from, as where no picture can be read
+                share[0].backward()
+            told = told + share.detach()
+        values: list[float] = self.group.total(told).tolist()
+        self.group.share_gradients(self.model)
+        learning = [p for p in self.model.parameters() if p.grad is not None]
+        norm = get_total_norm([p.grad for p in learning if p.grad is not None])
+        if not math.isfinite(values[0]) or not math.isfinite(float(norm)):
+            raise Diverged(f"the loss ({values[0]:g})" if not math.isfinite(values[0]) else "the gradient")
+        if self.clip is not None:
+            clip_grads_with_norm_(learning, self.clip, norm)
+        self.optimiser.step()
+        if self.after:
+            self.after()
+        return values
+
+    def keep(self) -> None:
+        """Write the state, whole or not at all. Raises `RunError` where the disk is full."""
+        if self.path is None or self.group.rank:
+            return
+        state: dict[str, Any] = {"format": FORMAT, "step": self.done, "match": dict(self.match)}
+        state |= {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        save_state(self.path, state | {name: part.state_dict() for name, part in self.beside.items()})
+        self.kept = self.done
+
+    def restore(self) -> int:
+        """Take the state up where there is one; the steps that are done.
+
+        Raises:
+            InputError: a damaged file, one of another training, or one of an earlier version.
+        """
+        if self.path is None:
+            return self.done
+        found = [self.path, *(self.path.with_name(self.path.name.replace("state", word)) for word in EARLIER)]
+        path = next((file for file in found if file.exists()), None)
+        if path is None:
+            return self.done
+        old = InputError(
+            f"{path} is of an earlier version of the toolkit and cannot be gone on with; delete it to begin again, or "
+            "choose another `out`"
+        )
+        if path != self.path:
+            raise old
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if "format" not in state:
+                raise old
+            other = [name for name, value in self.match.items() if state["match"].get(name) != value]
+            if other:
+                raise InputError(f"{path} was trained with other {' and '.join(other)}; choose another `out`")
+            check_state(self.model, state["model"], path)
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            for name, part in self.beside.items():
+                part.load_state_dict(state[name])
+            self.done = self.kept = int(state["step"])
+        except InputError:
+            raise
+        except Exception as error:  # a damaged archive fails in any way it likes
+            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            raise InputError(f"{path} is damaged ({reason}); delete it to begin again") from error
+        return self.done
