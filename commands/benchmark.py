@@ -12,11 +12,13 @@ from commands.common import (
     Corrupt,
     Device,
     Json,
+    Nameable,
     Out,
     Quiet,
     Record,
     Resume,
     Seed,
+    Superclasses,
     bounds,
     console,
     emit_json,
@@ -51,6 +53,8 @@ def benchmark(
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "glom-tiny",
     split: Annotated[str, typer.Option("--split", help="Of the data sets.")] = "test",
     classes: Classes = None,
+    superclasses: Superclasses = "",
+    nameable: Nameable = False,
     train: Annotated[
         str, typer.Option("--train", help="Data set with labelled pictures, for CoOp and its kin.", callback=data_set)
     ] = "",
@@ -104,6 +108,8 @@ def benchmark(
         corrupt,
         pictures,
         classes=classes or "",
+        superclasses=superclasses,
+        nameable=nameable,
     )
     first = ranks()[0] == 0
     with resumable("everything computed is kept"):

@@ -43,6 +43,18 @@ Corrupt = Annotated[
 Record = Annotated[
     str | None, typer.Option("--record", help="Also write the result here, with command and machine.", metavar="FILE")
 ]
+Superclasses = Annotated[
+    str,
+    typer.Option(
+        "--superclasses",
+        help="Gather an ImageNet classifier's classes: geirhos16, pacs, or a table (index or WNID, superclass).",
+        metavar="NAME|FILE",
+        show_default=False,
+    ),
+]
+Nameable = Annotated[
+    bool, typer.Option("--nameable", help="Leave classes out that the teacher cannot name, rather than refuse them.")
+]
 Classes = Annotated[
     str | None,
     typer.Option(

@@ -10,11 +10,13 @@ import typer
 from commands.common import (
     Corrupt,
     Json,
+    Nameable,
     Out,
     Quiet,
     Record,
     Resume,
     Seed,
+    Superclasses,
     console,
     emit_json,
     follow,
@@ -60,6 +62,8 @@ def select(
         typer.Option("--conditions", help="Comma-separated: clean, corruption:severity[@scale]; or the default 13."),
     ] = "",
     corrupt: Corrupt = "crop",
+    superclasses: Superclasses = "",
+    nameable: Nameable = False,
     each: Annotated[int, typer.Option("--each", help="Conditions a picture is met under; 0: all.", min=0)] = 1,
     limit: Annotated[int, typer.Option("--limit", help="Pictures of the half; 0: all.", min=0)] = 0,
     views: Annotated[int, typer.Option("--views", help="Small crops a picture.", min=2)] = 32,
@@ -82,7 +86,8 @@ def select(
     if not all(w.isdigit() for w in parts):
         raise InputError(f"--trunk takes whole numbers such as 512,256, got '{trunk}'")
     widths = tuple(int(w) for w in parts)
-    settings = ObjectiveSettings(data, teacher, named, each, limit, views, crops, iterations, widths, seed, corrupt)
+    request = (data, teacher, named, each, limit, views, crops, iterations, widths, seed, corrupt)
+    settings = ObjectiveSettings(*request, superclasses, nameable)
     with resumable("every picture so far is kept"):
         result = follow(run_select(settings, Path(out), resume), quiet)["summary"]
     if as_json:

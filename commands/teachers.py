@@ -11,8 +11,10 @@ from commands.common import (
     Corrupt,
     Device,
     Json,
+    Nameable,
     Quiet,
     Seed,
+    Superclasses,
     bounds,
     corruption_words,
     emit_json,
@@ -53,9 +55,12 @@ def score(
     teacher: Annotated[str, typer.Argument(help="A teacher.")],
     data: Annotated[str, typer.Argument(help="A data set.", callback=data_set)],
     templates: Annotated[
-        str, typer.Option("--templates", help="Comma-separated: simple, imagenet, photo, seen, or files.")
+        str,
+        typer.Option("--templates", help="Comma-separated: simple, imagenet, photo, seen, files; .json: descriptions."),
     ] = "simple",
     classes: Classes = None,
+    superclasses: Superclasses = "",
+    nameable: Nameable = False,
     split: Annotated[str, typer.Option("--split", help="Split of the data set.")] = "test",
     corruption: Annotated[
         str | None, typer.Option("--corruption", help="NAME:SEVERITY, or NAME:SEVERITY@SCALE.")
@@ -72,9 +77,9 @@ def score(
     from glom.datasets.remarks import remark
 
     rows = []
-    events = started(
-        score_teacher(teacher, data, templates.split(","), split, corruption, limit, device, seed, corrupt, classes)
-    )
+    sets = templates.split(",")
+    request = (teacher, data, sets, split, corruption, limit, device, seed, corrupt, classes, superclasses, nameable)
+    events = started(score_teacher(*request))
     with progress(quiet) as bar:
         task = bar.add_task("encoding", total=None)
         for event in events:
@@ -89,6 +94,7 @@ def score(
                 "data": data,
                 "corruption": corruption,
                 "corrupt": corrupt,
+                "superclasses": superclasses,
                 "rows": rows,
                 "remark": remark(data),
             }

@@ -102,6 +102,17 @@ def classes() -> Any:
     return setting(None, told, kind="classes", metavar="FILE")
 
 
+def superclasses() -> Any:
+    """What an ImageNet classifier's classes are gathered into; see `glom.teachers.superclasses`."""
+    told = "Gather an ImageNet classifier's classes: geirhos16, pacs, or a table (index or WNID, superclass)."
+    return setting("", told, metavar="NAME|FILE")
+
+
+def nameable() -> Any:
+    """What becomes of classes that the teacher cannot name; see `glom.teachers.align.nameable`."""
+    return setting(False, "Leave classes out that the teacher cannot name, rather than refuse them.")
+
+
 def corrupt() -> Any:
     """Where corruptions act; see `glom.teachers.corrupted`."""
     told = "Where corruptions act: crop, what the teacher sees (as ImageNet-C), or file."

@@ -30,13 +30,15 @@ from glom.execution import init_group
 from glom.runs.artifacts import RunFolder, read_json, read_results, read_timing
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval, mcnemar_exact
-from glom.teachers.align import aligned_head, name_rows
+from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import Asked, asked_of
-from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.base import ZeroShotHead
 from glom.teachers.corrupted import corrupted, described
+from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
+from glom.teachers.superclasses import record_of
 from glom.teachers.views import seen
-from glom.teachers.zero_shot import choose_templates, read_class_file
+from glom.teachers.zero_shot import choose_templates, read_class_file, templates_record
 
 Block = Sequence[tuple[int, Sample]]
 
@@ -56,14 +58,14 @@ class Prepared:
     """Everything a run needs, opened and checked before the first sample."""
 
     dataset: ImageDataset
-    teacher: Teacher
+    teacher: FrozenTeacher
     head: ZeroShotHead
     corruption: Corruption | None
     device: torch.device
 
     def asked(self, look: bool = True) -> Asked:
         """What is asked of the teacher; see `glom.teachers.asked.asked_of`."""
-        return asked_of(self.dataset, self.head.classes, self.teacher.name, look)
+        return asked_of(self.dataset, self.head.classes, self.teacher.name, look, self.teacher.superclasses)
 
 
 def prepare(request: TTTRun) -> Prepared:
@@ -71,7 +73,7 @@ def prepare(request: TTTRun) -> Prepared:
     corruption = parse_corruption(request.corruption) if request.corruption else None
     device = resolve_device(request.device)
     file = Path(request.classes) if request.classes else None
-    teacher: Teacher | None = None
+    teacher: FrozenTeacher | None = None
     try:
         dataset = open_dataset(request.data, split=request.split, classes_file=file)
     except InputError:
@@ -82,21 +84,23 @@ def prepare(request: TTTRun) -> Prepared:
             raise
         # A file that names a classifier's rows may name more classes than the data set has.
         dataset = open_dataset(request.data, split=request.split)
+    teacher = teacher or _load_named(request, file)
+    dataset = nameable(dataset, teacher, request.nameable)
     if request.limit:
         dataset = dataset.limit(request.limit)
-    teacher = teacher or _load_named(request, file)
     require(get_objective(request.ttt.objective), teacher.has_grid, teacher.name)
     return Prepared(dataset, teacher, make_head(teacher, dataset, request), corruption, device)
 
 
-def _load_named(request: TTTRun, file: Path | None) -> Teacher:
+def _load_named(request: TTTRun, file: Path | None) -> FrozenTeacher:
     """The teacher; a classifier without class names has those of the file, in the order of its rows."""
     teacher = load_teacher(request.teacher, device=request.device, precision=request.teacher_precision)
+    assert isinstance(teacher, FrozenTeacher)
     name_rows(teacher, file)
-    return teacher
+    return gathered(teacher, request.superclasses)
 
 
-def make_head(teacher: Teacher, dataset: ImageDataset, request: TTTRun) -> ZeroShotHead:
+def make_head(teacher: FrozenTeacher, dataset: ImageDataset, request: TTTRun) -> ZeroShotHead:
     """The zero-shot head for the data set's classes, or a file's, or the classifier's own."""
     classes = dataset.classes
     if classes is None and request.classes:
@@ -122,7 +126,8 @@ def identity(request: TTTRun, ready: Prepared) -> dict[str, Any]:
         "teacher_fingerprint": ready.teacher.fingerprint,
         "teacher_precision": request.teacher_precision,
         "classes": len(ready.head.classes),
-        "templates": list(choose_templates(request.templates)) if ready.teacher.has_text else None,
+        **record_of(ready.teacher.superclasses),
+        "templates": templates_record(choose_templates(request.templates)) if ready.teacher.has_text else None,
         **described(ready.corruption, request.corrupt),
         "seed": request.seed,
         **settings_dict(request.ttt),

@@ -21,7 +21,9 @@ class Adapting(Settings):
     teacher: str = settings.teacher()
     ttt: TTTSettings = part()
     classes: str | None = settings.classes()
-    templates: str = setting("simple", "simple (7), imagenet (80), photo (1), or a file.", metavar="NAME|FILE")
+    templates: str = setting(
+        "simple", "simple (7), imagenet (80), photo (1), or a file; .json: descriptions.", metavar="NAME|FILE"
+    )
     corruption: str | None = setting(
         None, "Such as fog:3; strengths by size, or fog:3@imagenet-c.", metavar="NAME:SEVERITY[@SCALE]"
     )
@@ -48,6 +50,8 @@ class TTTRun(Adapting):
     data: str = settings.data()
     split: str = setting("test", "Split of the data set.")
     limit: int = settings.limit("Samples, spread over the classes,")
+    superclasses: str = settings.superclasses()
+    nameable: bool = settings.nameable()
     strict: bool = setting(False, "Stop at the first unreadable picture.")
     shuffle: bool = setting(False, "Visit samples in another order.")
     shard: str = setting("samples", "Under torchrun: share out samples or columns.", choices=("samples", "columns"))

@@ -15,12 +15,13 @@ from glom.devices import resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval
-from glom.teachers.align import aligned_head, name_rows
+from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import asked_of
 from glom.teachers.corrupted import CROP, check_place, corrupted
+from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 from glom.teachers.tiny import TRAIN_TEMPLATES
-from glom.teachers.zero_shot import choose_templates
+from glom.teachers.zero_shot import choose_templates, count_sentences
 
 BATCH = 64
 
@@ -36,6 +37,8 @@ def score_teacher(
     seed: int = 0,
     place: str = CROP,
     classes: str | None = None,
+    superclasses: str = "",
+    leave_out: bool = False,
 ) -> Iterator[tuple[int, int] | dict[str, Any]]:
     """Encode every picture once, then score each set of templates. `classes` is a file of class names.
 
@@ -45,6 +48,7 @@ def score_teacher(
 
     Args:
         place: where a corruption is applied, see `glom.teachers.corrupted`; `scale` says whose strengths it had.
+        superclasses, leave_out: see `glom.teachers.align.gathered` and `nameable`.
     """
     # "seen": the sentences glom-tiny was trained on; any other set is new to it.
     sets = {name: TRAIN_TEMPLATES if name == "seen" else choose_templates(name) for name in templates}
@@ -52,13 +56,16 @@ def score_teacher(
     kind = parse_corruption(corruption) if corruption else None
     device = resolve_device(device_name)
     dataset = open_dataset(data, split=split, classes_file=Path(classes) if classes else None)
+    teacher = load_teacher(teacher_name, str(device))
+    assert isinstance(teacher, FrozenTeacher)
+    name_rows(teacher, classes)
+    teacher = gathered(teacher, superclasses)
+    dataset = nameable(dataset, teacher, leave_out)
     if limit is not None:
         dataset = dataset.limit(limit)
     if any(s.label is None for s in dataset.samples):
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
-    teacher = load_teacher(teacher_name, str(device))
-    name_rows(teacher, classes)
-    asked_of(dataset, dataset.classes or teacher.classes, teacher_name).say()
+    asked_of(dataset, dataset.classes or teacher.classes, teacher_name, superclasses=teacher.superclasses).say()
     heads = {name: aligned_head(teacher, dataset, chosen) for name, chosen in sets.items()}
     tokens, labels, skipped = [], [], []
     scales: set[str] = set()
@@ -85,7 +92,7 @@ def score_teacher(
         right = 100.0 * (head(everything).argmax(-1).cpu().numpy() == truth)
         yield {
             "templates": name,
-            "count": len(sets[name]),
+            "count": count_sentences(sets[name]),
             "top1": float(right.mean()),
             "ci95": interval(right),
             "n": len(right),

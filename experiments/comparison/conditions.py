@@ -13,6 +13,7 @@ from glom.datasets.registry import open_dataset
 from glom.errors import InputError, unknown
 from glom.methods import METHODS, Method, Task, make_method
 from glom.methods.few_shot import Learning, check_classes, few_shot
+from glom.teachers.align import nameable
 from glom.teachers.corrupted import CROP, check_place
 from glom.teachers.frozen import FrozenTeacher
 
@@ -40,6 +41,8 @@ class BenchmarkSettings:
         corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
         pictures: "all", or "untouched": those that no study chose anything by, see `experiments.comparison.untouched`.
         classes: a file of class names, for every data set; "" for the data sets' own.
+        superclasses: what an ImageNet classifier's classes are gathered into: `geirhos16`, `pacs`, or a table's file.
+        nameable: leave classes out that the teacher cannot name, rather than refuse them.
     """
 
     methods: tuple[str, ...]
@@ -57,6 +60,8 @@ class BenchmarkSettings:
     corrupt: str = CROP
     pictures: str = ALL
     classes: str = ""
+    superclasses: str = ""
+    nameable: bool = False
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -87,8 +92,11 @@ class Condition:
     corrupt: str = CROP
 
 
-def open_conditions(settings: BenchmarkSettings) -> list[Condition]:
+def open_conditions(settings: BenchmarkSettings, teacher: FrozenTeacher | None = None) -> list[Condition]:
     """Every data set under every corruption, opened before the first hour is spent.
+
+    Args:
+        teacher: whose classes decide which of the data sets' are nameable; without one all are taken to be.
 
     Raises:
         InputError: a data set that cannot be opened, or has no labels.
@@ -97,6 +105,7 @@ def open_conditions(settings: BenchmarkSettings) -> list[Condition]:
     named = Path(settings.classes) if settings.classes else None
     for spec in settings.data:
         dataset = open_dataset(spec, split=settings.split, classes_file=named)
+        dataset = dataset if teacher is None else nameable(dataset, teacher, settings.nameable)
         if settings.pictures == UNTOUCHED:
             dataset = untouched(dataset)
         if settings.limit:
@@ -159,7 +168,7 @@ def make_all(
                 tested = list({id(c.dataset): c.dataset for c in conditions}.values())
                 # Prompts that are transferred keep the classes they were learned on.
                 named = Path(settings.classes) if settings.classes and not settings.transfer else None
-                learning = learning or few_shot(settings.train, settings.shots, task, tested, named)
+                learning = learning or few_shot(settings.train, settings.shots, task, tested, named, settings.nameable)
                 check_classes(learning, method, condition.dataset.name, settings.transfer)
             if classes == first:
                 made[name, classes] = method

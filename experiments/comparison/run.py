@@ -39,11 +39,12 @@ from glom.methods import METHODS, Method, Task, make_method
 from glom.methods.few_shot import Learning
 from glom.runs.artifacts import RunFolder, command_line, read_results, write_json
 from glom.runs.saving import save_tensors
-from glom.teachers.align import name_rows
+from glom.teachers.align import gathered, name_rows
 from glom.teachers.asked import asked_of
 from glom.teachers.corrupted import described
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
+from glom.teachers.superclasses import record_of
 
 __all__ = [
     "TABLE",
@@ -76,16 +77,17 @@ def run_benchmark(
     if rank == 0 and not resume and next(out.glob("*/*/manifest.json"), None):
         raise InputError(f"{out} already holds a run; add --resume to go on, or choose another --out")
     where = resolve_device(device)
-    conditions = open_conditions(settings)
     loaded = load_teacher(settings.teacher, device=str(where))
     assert isinstance(loaded, FrozenTeacher)
     name_rows(loaded, settings.classes)
+    loaded = gathered(loaded, settings.superclasses)
+    conditions = open_conditions(settings, loaded)
     base = Task(loaded, (), where, settings.seed, settings.mae, settings.preset)
     made, learning = make_all(settings, conditions, base)
     if settings.train and learning is None:
         yield {"message": f"--train {settings.train} is not used: none of these methods learns from labelled pictures"}
     for dataset, names in {id(c.dataset): (c.dataset, class_names(c, loaded)) for c in conditions}.values():
-        asked_of(dataset, names, settings.teacher, look=not rank).say()
+        asked_of(dataset, names, settings.teacher, not rank, loaded.superclasses).say()
     warned: set[str] = set()
     for number, condition in enumerate(conditions):
         task, classes = task_of(condition, base), classes_of(condition, base)
@@ -128,6 +130,7 @@ def _run_one(
     part = f"-{rank}-of-{shares}" if shares > 1 else ""
     if rank:
         torch.distributed.barrier()  # the first rank makes the folder, or refuses it
+    superclasses = method.task.teacher.superclasses
     held = {
         "method": method.name,
         "settings": asdict(method.settings),
@@ -136,6 +139,7 @@ def _run_one(
         **described(condition.corruption, condition.corrupt),
         "teacher_fingerprint": method.task.teacher.fingerprint,
         "teacher": settings.teacher,
+        **record_of(superclasses),
         "train": Path(settings.train).name if method.needs_shots else "",
         "shots": settings.shots if method.needs_shots else 0,
         "seed": settings.seed,
@@ -148,7 +152,7 @@ def _run_one(
     blocks = [numbered[i : i + size] for i in range(0, len(numbered), size)][rank::shares]
     total = sum(map(len, blocks))
     stage = f"{condition.name}: {method.name}"
-    asked = asked_of(condition.dataset, method.task.classes, settings.teacher, look=False)
+    asked = asked_of(condition.dataset, method.task.classes, settings.teacher, False, superclasses)
     extra = {"command": command_line(), "asked": asked.record()}
     with RunFolder(place, "benchmark", held, resume, extra, part) as folder:
         if shares > 1 and rank == 0:

@@ -29,6 +29,7 @@ from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.methods.trained import trained_machine
 from glom.runs.artifacts import RunFolder, command_line, read_json, write_json
+from glom.teachers.align import gathered, nameable
 from glom.teachers.asked import asked_of
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.frozen import FrozenTeacher
@@ -51,6 +52,10 @@ class Ready:
         """What a resumed run must match."""
         found = {**asdict(settings), "half": half, "data_fingerprint": self.dataset.fingerprint()}
         prior = None if self.prior is None else state_sha256(self.prior.state_dict(), "apm", "fp32")
+        if not settings.superclasses and not settings.nameable:  # as runs of earlier versions, which lack them
+            del found["superclasses"], found["nameable"]
+        if self.teacher.superclasses is not None:
+            found["superclasses_fingerprint"] = self.teacher.superclasses.fingerprint
         return found | {"teacher_fingerprint": self.teacher.fingerprint, "prior_fingerprint": prior}
 
 
@@ -65,13 +70,15 @@ def prepare(settings: ObjectiveSettings) -> Ready:
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
     teacher = load_teacher(settings.teacher, device="cpu")
     assert isinstance(teacher, FrozenTeacher)
+    teacher = gathered(teacher, settings.superclasses)
+    dataset = nameable(dataset, teacher, settings.nameable)
     blank = torch.zeros(1, 3, teacher.image_size, teacher.image_size)
     if not teacher.has_grid or teacher.grid(blank).shape[-1] != teacher.width:
         raise InputError(f"{teacher.name} has no grid as wide as its token, which half of the candidates need")
     classes = dataset.classes or teacher.classes
     if classes is None:
         raise InputError(f"{dataset.name} has no class names")
-    asked_of(dataset, classes, teacher.name).say()
+    asked_of(dataset, classes, teacher.name, superclasses=teacher.superclasses).say()
     head = teacher.zero_shot_head(classes, choose_templates("simple"))
     return Ready(dataset, teacher, head, second_teacher(classes), trained_machine(teacher))
 
@@ -131,7 +138,7 @@ def run_confirm(out: Path, top: int = 2, limit: int = 0, resume: bool = False) -
     if "corrupt" not in held:
         raise InputError(f"{out} was selected when corruptions had other strengths; select again, with another --out")
     kept: dict[str, Any] = {
-        k: tuple(held[k]) if isinstance(held[k], list) else held[k] for k in asdict(ObjectiveSettings())
+        k: tuple(held[k]) if isinstance(held[k], list) else held[k] for k in asdict(ObjectiveSettings()) if k in held
     }
     settings = ObjectiveSettings(**kept)
     selection = read_json(out / "select.json")

@@ -30,6 +30,8 @@ class ObjectiveSettings:
         trunk: widths of the APM's trunk; () for those of the preset that suits the teacher.
         seed: of the run. The halves do not depend on it.
         corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
+        superclasses: what an ImageNet classifier's classes are gathered into: `geirhos16`, `pacs`, or a table's file.
+        nameable: leave classes out that the teacher cannot name, rather than refuse them.
     """
 
     data: str = "cifar10-sample"
@@ -43,6 +45,8 @@ class ObjectiveSettings:
     trunk: tuple[int, ...] = ()
     seed: int = 0
     corrupt: str = CROP
+    superclasses: str = ""
+    nameable: bool = False
 
     def __post_init__(self) -> None:
         if not self.conditions or len(set(self.conditions)) < len(self.conditions):

@@ -30,7 +30,7 @@ from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.known import SHIPPED_MODELS
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
-from glom.teachers.zero_shot import choose_templates
+from glom.teachers.zero_shot import Templates, choose_templates
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,7 +86,7 @@ def adapt(
     teacher: Teacher | str = "glom-tiny",
     *,
     classes: Sequence[str] | None = None,
-    templates: str | Sequence[str] = "simple",
+    templates: str | Templates = "simple",
     settings: TTTSettings | str = "fast",
     seed: int = 0,
     device: str = "auto",
@@ -109,7 +109,7 @@ def adapt_many(
     teacher: Teacher | str = "glom-tiny",
     *,
     classes: Sequence[str] | None = None,
-    templates: str | Sequence[str] = "simple",
+    templates: str | Templates = "simple",
     settings: TTTSettings | str = "fast",
     seed: int = 0,
     device: str = "auto",
@@ -142,7 +142,7 @@ def adapt_many(
     settings = settings_for(teacher.name, settings) if isinstance(settings, str) else settings
     require(get_objective(settings.objective), teacher.has_grid, teacher.name)
     names = tuple(classes) if classes is not None else known_classes(teacher)
-    sentences = choose_templates(templates) if isinstance(templates, str) else tuple(templates)
+    sentences = choose_templates(templates) if isinstance(templates, str) else templates
     head = teacher.zero_shot_head(names, sentences)
     ids = [Path(p).name if isinstance(p, str | Path) else f"picture {i}" for i, p in enumerate(pictures)]
     step = stack_size(settings, teacher.device)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -161,7 +161,7 @@ def adapt_group(
     )
     if settings.initialisation == "solve":
         machines.solve(targets.token)
-    head = replace(head, weights=head.weights.to(device), bias=None if head.bias is None else head.bias.to(device))
+    head = head.to(device)
     teacher_classes = head(targets.token).argmax(-1).tolist()
     notes = [_Notes(case, teacher) for case, teacher in zip(cases, teacher_classes, strict=True)]
     alive = list(range(len(cases)))

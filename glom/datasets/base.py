@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -151,6 +151,17 @@ class ImageDataset:
                 f"{self.name}: no sample '{missing[0]}' ({len(missing)} of {len(wanted)} ids are not there)"
             )
         return replace(self, samples=tuple(by_id[name] for name in wanted))
+
+    def of_classes(self, kept: Sequence[int]) -> ImageDataset:
+        """The samples of these classes alone, by their present labels; labels count anew, in the order of `kept`.
+
+        Raises:
+            InputError: not one sample of them.
+        """
+        new = {old: label for label, old in enumerate(kept)}
+        own = tuple(replace(s, label=new[s.label]) for s in self.samples if s.label in new)
+        names, keys = ((None if x is None else tuple(x[k] for k in kept)) for x in (self.classes, self.keys))
+        return replace(self, samples=own, classes=names, keys=keys)
 
 
 def _van_der_corput(i: int) -> float:

@@ -18,6 +18,7 @@ from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.methods import FewShot, Method, Task, make_method
 from glom.runs.seeds import sample_seed
+from glom.teachers.align import nameable
 
 
 class Pictures(Sequence[Image.Image]):
@@ -68,13 +69,19 @@ class Learning:
 
 
 def few_shot(
-    train: str, shots: int, task: Task, tested: Sequence[ImageDataset], classes_file: Path | None = None
+    train: str,
+    shots: int,
+    task: Task,
+    tested: Sequence[ImageDataset],
+    classes_file: Path | None = None,
+    leave_out: bool = False,
 ) -> Learning:
     """`shots` labelled pictures a class, drawn by seed from the split `train`.
 
     Args:
         train: a data set. task: its seed draws. tested: data sets whose pictures must not be among them.
         classes_file: its class names, where they are not its own.
+        leave_out: leave classes out that the task's teacher cannot name, see `glom.teachers.align.nameable`.
 
     Raises:
         InputError: no class names, too few pictures, one that cannot be read, or one that is also tested on (by
@@ -83,6 +90,7 @@ def few_shot(
     dataset = open_dataset(train, split="train", classes_file=classes_file)
     if dataset.classes is None:
         raise InputError(f"{dataset.name} has no class names; nothing can be learned from it")
+    dataset = nameable(dataset, task.teacher, True) if leave_out else dataset
     groups: dict[int | None, list[Sample]] = defaultdict(list)
     for sample in dataset.samples:
         groups[sample.label].append(sample)

@@ -10,16 +10,20 @@ Names alone would not do for ImageNet's: it has two classes called "missile" and
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from glom.datasets.base import ImageDataset
 from glom.datasets.class_files import read_class_names
 from glom.datasets.classes import WNID, imagenet_wnids
 from glom.errors import InputError
+from glom.runs.notices import notice
+from glom.teachers.asked import listed
 from glom.teachers.base import Teacher, ZeroShotHead
-from glom.teachers.zero_shot import imagenet_classes, select_rows
+from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.superclasses import read_superclasses, superclass_head
+from glom.teachers.zero_shot import Templates, imagenet_classes, plain_name, select_rows
 
 
 def class_rows(dataset: ImageDataset, known: Sequence[str]) -> list[int]:
@@ -56,9 +60,7 @@ def class_rows(dataset: ImageDataset, known: Sequence[str]) -> list[int]:
     return [place[key] for key in keys]
 
 
-def aligned_head(
-    teacher: Teacher, dataset: ImageDataset, templates: Sequence[str] = ("a photo of a {}.",)
-) -> ZeroShotHead:
+def aligned_head(teacher: Teacher, dataset: ImageDataset, templates: Templates = ("a photo of a {}.",)) -> ZeroShotHead:
     """The zero-shot head for a data set's classes, whatever the order and number of a classifier's own.
 
     A text encoder reads the class names; of a classifier the rows of `class_rows` are taken.
@@ -88,6 +90,66 @@ def name_rows(teacher: Teacher, file: Path | str | None) -> None:
 
 def restrict(head: ZeroShotHead, dataset: ImageDataset) -> ZeroShotHead:
     """A classifier's head with the rows of the data set's classes alone, in the data set's order; see `class_rows`."""
-    rows = class_rows(dataset, head.classes)
-    bias = None if head.bias is None else head.bias[rows]
-    return replace(head, classes=dataset.classes or head.classes, weights=head.weights[rows], bias=bias)
+    return head.take(dataset.classes or head.classes, class_rows(dataset, head.classes))
+
+
+def gathered(teacher: FrozenTeacher, superclasses: str) -> FrozenTeacher:
+    """A classifier of ImageNet's 1,000 classes that answers in superclasses; its heads average their members.
+
+    Args:
+        superclasses: `geirhos16`, `pacs`, or a table's file, see `read_superclasses`; "" for none.
+
+    Returns:
+        The teacher itself where nothing is to be gathered. One that reads class names still does; its table says only
+        which classes are `nameable`. The weights are shared.
+
+    Raises:
+        InputError: a faulty table, or a classifier of other classes.
+    """
+    if not superclasses:
+        return teacher
+    twin = copy.copy(teacher)
+    twin.superclasses = table = read_superclasses(superclasses)
+    if teacher.has_text:
+        return twin
+    known = teacher.classes or ()
+    if len(known) != len(imagenet_wnids()):
+        have = f"{len(known):,} classes" if known else f"{teacher.unnamed_rows or 'no'} classes without names"
+        raise InputError(f"superclasses gather ImageNet's 1,000 classes; {teacher.name} has {have}")
+    rows = select_rows(imagenet_classes(), known)
+    members = {name: [rows[index] for index in indices] for name, indices in table.members.items()}
+    twin.gathered_head = superclass_head(teacher.zero_shot_head(known), members)
+    twin.classes = table.names
+    return twin
+
+
+def nameable(dataset: ImageDataset, teacher: FrozenTeacher, leave_out: bool) -> ImageDataset:
+    """The pictures of the classes that the teacher can name: its superclasses', else its own; all for a text encoder.
+
+    Args:
+        leave_out: leave the other classes out, which is said and counted as a notice; otherwise superclasses that lack
+            one are refused, and other classifiers are left to `aligned_head`.
+
+    Raises:
+        InputError: classes that cannot be named and are not left out, or none that can be.
+    """
+    table, names, keys = teacher.superclasses, dataset.classes, dataset.keys
+    known = table.names if table else None if teacher.has_text else teacher.classes
+    if known is None or names is None or not (leave_out or (table and not teacher.has_text)):
+        return dataset
+    if table is None and keys and set(keys) <= set(imagenet_wnids()):
+        return dataset  # found by its wnids, however its classes are called
+    plain = {plain_name(name) for name in known}
+    kept = [n for n, name in enumerate(names) if plain_name(name) in plain]
+    who = f"the superclasses of {table.name}" if table else teacher.name
+    lost = [name for n, name in enumerate(names) if n not in kept]
+    if not kept:
+        raise InputError(f"{dataset.name}: {who} name none of its {len(names):,} classes ({listed(lost)})")
+    if not lost:
+        return dataset
+    some = f"{len(lost):,} of its {len(names):,} classes ({listed(lost)})"
+    if not leave_out:
+        raise InputError(f"{dataset.name}: {who} do not name {some}; `nameable` leaves them out")
+    found = dataset.of_classes(kept)
+    notice(f"{dataset.name}: {some} left out with {len(dataset) - len(found):,} pictures, as {who} do not name them")
+    return found

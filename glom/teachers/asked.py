@@ -21,6 +21,7 @@ from glom.runs.artifacts import public_name
 from glom.runs.notices import notice
 from glom.teachers.base import Teacher
 from glom.teachers.known import SHIPPED_MODELS, Known, unlike
+from glom.teachers.superclasses import Superclasses
 from glom.teachers.zero_shot import read_class_file
 
 FIRST = 3  # class names that are shown
@@ -84,7 +85,13 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(shown) + (", ..." if len(names) > FIRST else "")
 
 
-def asked_of(dataset: ImageDataset, classes: Sequence[str] | None, model: str, look: bool = True) -> Asked:
+def asked_of(
+    dataset: ImageDataset,
+    classes: Sequence[str] | None,
+    model: str,
+    look: bool = True,
+    superclasses: Superclasses | None = None,
+) -> Asked:
     """The question that a data set puts to a model.
 
     Args:
@@ -92,14 +99,17 @@ def asked_of(dataset: ImageDataset, classes: Sequence[str] | None, model: str, l
         classes: what an answer is chosen from, where that is not the data set's own: a classifier's.
         model: as it was named; what ships is known in `glom.teachers.known`.
         look: whether a few pictures are opened, to see whether they are like those the model was trained on.
+        superclasses: what the model's classes are gathered into: then those are the ones it knows.
     """
     names = tuple(classes or dataset.classes or ())
     chosen = f"{model}'s own" if names and dataset.classes is None and classes is not None else ""
     known = SHIPPED_MODELS.get(model)
     by_wnid = known is not None and known.source == "ImageNet" and set(dataset.keys or ("",)) <= set(imagenet_wnids())
+    by_wnid = by_wnid or superclasses is not None
     warnings = [] if by_wnid else strangers(known, names)  # names of ImageNet's classes are spelled in several ways
     warnings += unlike(known, _some(dataset)) if known is not None and look else []
     told = tuple(f"{dataset.name}: {warning}" for warning in warnings)
+    chosen = chosen or (f"gathered into the superclasses of {superclasses.name}" if superclasses else "")
     return Asked(dataset.name, len(dataset), names, model, chosen, told)
 
 

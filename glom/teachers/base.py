@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
 import torch
@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from glom.pictures import Picture
+from glom.teachers.zero_shot import Templates
 
 Channels = tuple[float, float, float]  # red, green, blue
 
@@ -40,6 +41,16 @@ class ZeroShotHead:
             tokens = torch.nn.functional.normalize(tokens, dim=-1)
         logits = self.scale * tokens @ self.weights.T
         return logits if self.bias is None else logits + self.bias
+
+    def take(self, classes: Sequence[str], rows: Sequence[int]) -> Self:
+        """Some of the classes: these rows, under these names."""
+        bias = None if self.bias is None else self.bias[list(rows)]
+        return replace(self, classes=tuple(classes), weights=self.weights[list(rows)], bias=bias)
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        bias = None if self.bias is None else self.bias.to(device)
+        return replace(self, weights=self.weights.to(device), bias=bias)
 
 
 @runtime_checkable
@@ -101,7 +112,7 @@ class Teacher(Protocol):
         """(B, 3, S, S) -> (B, h, w, F_grid): the last spatial features. Raises `InputError` unless `has_grid`."""
         ...
 
-    def zero_shot_head(self, classes: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)) -> ZeroShotHead:
+    def zero_shot_head(self, classes: Sequence[str], templates: Templates = ("a photo of a {}.",)) -> ZeroShotHead:
         """Class embeddings: templates filled with each name, encoded, normalised, averaged, normalised again.
 
         A classifier ignores templates and selects its rows by name. Raises `InputError` for names it does not know.

@@ -18,7 +18,8 @@ from glom.errors import InputError
 from glom.pictures import Picture, as_images
 from glom.teachers.base import Channels, ZeroShotHead
 from glom.teachers.hub import first_line
-from glom.teachers.zero_shot import check_classes, class_embeddings, select_rows
+from glom.teachers.superclasses import Superclasses, SuperclassHead
+from glom.teachers.zero_shot import Templates, check_classes, class_embeddings, select_rows
 from glom.weights import state_sha256
 
 # A strip of more than this many pixels after resizing its shorter side is cut first; ordinary pictures never are.
@@ -50,6 +51,8 @@ class FrozenTeacher(ABC):
     crops: bool = True  # whether preprocessing resizes the shorter side and crops, rather than squashing
     scale: float = 1.0
     logit_bias: float | None = None
+    superclasses: Superclasses | None = None  # what a classifier's classes are gathered into, see `align.gathered`
+    gathered_head: SuperclassHead | None = None
 
     def __init__(
         self,
@@ -217,7 +220,7 @@ class FrozenTeacher(ABC):
             )
         self.classes = tuple(names)
 
-    def zero_shot_head(self, classes: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)) -> ZeroShotHead:
+    def zero_shot_head(self, classes: Sequence[str], templates: Templates = ("a photo of a {}.",)) -> ZeroShotHead:
         """See the protocol; a text encoder's head where there is one, else the classifier's rows.
 
         Raises:
@@ -235,6 +238,8 @@ class FrozenTeacher(ABC):
         if self._classifier is None or self.classes is None:
             raise InputError(f"{self.name} has no zero-shot head: {self.no_text}, and no classifier with class names")
         rows = select_rows(classes, self.classes)
+        if self.gathered_head is not None:
+            return self.gathered_head.take(classes, rows)
         weight, row_bias = self._classifier
         bias = None if row_bias is None else row_bias[rows].float()
         return ZeroShotHead(tuple(classes), weight[rows].float(), 1.0, bias, normalize=False)

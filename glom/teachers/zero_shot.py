@@ -1,13 +1,19 @@
 """Class names, prompt templates and class embeddings: the zero-shot head of CLIP (Radford et al. 2021, section 3.1.4).
 
 w_c = normalise( mean_t normalise( encode_text( template_t with {} = name_c ) ) )        (C, F)
+
+Instead of templates, each class may have sentences of its own: descriptions, as CuPL has a language model write them
+(Pratt et al. 2023) and publishes as `{"class": ["sentence", ...]}`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +23,8 @@ from glom.datasets.prompts import imagenet_templates
 from glom.errors import InputError, unknown
 
 IMAGENET_SIZE = 1000
+Templates = Sequence[str] | Mapping[str, Sequence[str]]
+"""Sentences with one {} for a class's name; or each class's own sentences."""
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -61,8 +69,29 @@ def read_templates(path: str | Path) -> tuple[str, ...]:
     return templates
 
 
-def choose_templates(name: str) -> tuple[str, ...]:
+def read_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Sentences about each class, from a JSON file `{"class": ["sentence", ...]}`, as CuPL's.
+
+    Raises:
+        InputError: the file is missing or of another form, or a class has no sentences.
+    """
+    text = "\n".join(_lines(path, "description"))
+    try:
+        held = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"the description file {path} is not JSON ({error})") from None
+    if not isinstance(held, dict) or not held:
+        raise InputError(f'the description file {path} must be of the form {{"class": ["sentence", ...]}}')
+    for name, said in held.items():
+        if not isinstance(said, list) or not said or not all(isinstance(x, str) and x.strip() for x in said):
+            raise InputError(f"the description file {path} has no list of sentences for '{name}'")
+    return {name: tuple(said) for name, said in held.items()}
+
+
+def choose_templates(name: str) -> Templates:
     """Templates by name - `photo` (1), `simple` (7), `imagenet` (80) - or from a file, one a line.
+
+    A `.json` file holds descriptions instead, see `read_descriptions`.
 
     Raises:
         InputError: neither a name nor a file, or a faulty template in the file.
@@ -71,7 +100,32 @@ def choose_templates(name: str) -> tuple[str, ...]:
         return TEMPLATE_SETS[name]()
     if not Path(name).suffix and not Path(name).exists():
         raise unknown("templates", name, TEMPLATE_SETS, "or give a text file")
-    return read_templates(name)
+    return read_descriptions(name) if Path(name).suffix.lower() == ".json" else read_templates(name)
+
+
+def templates_record(templates: Templates) -> list[str] | dict[str, Any]:
+    """What a manifest holds of them: the templates; of descriptions their number and sha256."""
+    if not isinstance(templates, Mapping):
+        return list(templates)
+    said = json.dumps({name: list(x) for name, x in sorted(templates.items())})
+    return {"descriptions": count_sentences(templates), "sha256": hashlib.sha256(said.encode()).hexdigest()}
+
+
+def count_sentences(templates: Templates) -> int:
+    """How many sentences there are."""
+    return sum(map(len, templates.values())) if isinstance(templates, Mapping) else len(templates)
+
+
+def _sentences(classes: Sequence[str], templates: Templates) -> list[list[str]]:
+    """The sentences of each class. Raises `InputError` for faulty templates, and classes that are not described."""
+    if not isinstance(templates, Mapping):
+        check_templates(templates)
+        return [[template.replace("{}", name) for template in templates] for name in classes]
+    own = {plain_name(name): list(said) for name, said in templates.items()}
+    lost = [name for name in classes if plain_name(name) not in own]
+    if lost:
+        raise unknown("described class", lost[0], templates, f"{len(lost)} of {len(classes)} have no description")
+    return [own[plain_name(name)] for name in classes]
 
 
 def _lines(path: str | Path, what: str) -> list[str]:
@@ -114,7 +168,7 @@ def check_classes(classes: Sequence[str]) -> None:
 def class_embeddings(
     encode_text: Callable[[list[str]], Tensor],
     classes: Sequence[str],
-    templates: Sequence[str] = ("a photo of a {}.",),
+    templates: Templates = ("a photo of a {}.",),
     batch_size: int = 256,
 ) -> Tensor:
     """Unit-length class embeddings: fill, encode, normalise, average over templates, normalise again.
@@ -122,7 +176,7 @@ def class_embeddings(
     Args:
         encode_text: N sentences -> (N, F), not normalised.
         classes: C names.
-        templates: sentences with one `{}` each.
+        templates: sentences with one `{}` each, or each class's own.
         batch_size: sentences per call of `encode_text`.
 
     Returns:
@@ -132,15 +186,16 @@ def class_embeddings(
         InputError: see `check_classes` and `check_templates`; or a text encoder that returned NaN.
     """
     check_classes(classes)
-    check_templates(templates)
-    sentences = [template.replace("{}", name) for name in classes for template in templates]
+    lists = _sentences(classes, templates)
+    sentences = [sentence for said in lists for sentence in said]
+    owners = [number for number, said in enumerate(lists) for _ in said]
     total: Tensor | None = None
     for start in range(0, len(sentences), batch_size):
         batch = sentences[start : start + batch_size]
         embedded = torch.nn.functional.normalize(encode_text(batch).float(), dim=-1)
         if total is None:
             total = embedded.new_zeros(len(classes), embedded.shape[-1])
-        owner = torch.arange(start, start + len(batch), device=embedded.device) // len(templates)
+        owner = torch.tensor(owners[start : start + len(batch)], device=embedded.device)
         total.index_add_(0, owner, embedded)
     assert total is not None
     if not bool(torch.isfinite(total).all()):

@@ -137,3 +137,40 @@ def test_a_thousand_names_are_taken_by_position_where_they_are_imagenets_in_orde
         select_rows(spelled[500:] + spelled[:500], known)
     unique = [f"class {i}" for i in range(1000)]
     assert select_rows(unique[::-1], unique) == list(range(999, -1, -1))
+
+
+def test_descriptions_are_each_classs_own_sentences(tmp_path):
+    (tmp_path / "cupl.json").write_text(
+        '{"Cat": ["It purrs.", "It has whiskers."], "dog": ["It barks."], "cow": ["Moo."]}'
+    )
+    generator = torch.Generator().manual_seed(0)
+    known = {text: torch.randn(4, generator=generator) for text in ("It purrs.", "It has whiskers.", "It barks.")}
+
+    def encode(sentences: list[str]) -> torch.Tensor:
+        return torch.stack([known[sentence] for sentence in sentences])
+
+    said = choose_templates(str(tmp_path / "cupl.json"))
+    for batch_size in (1, 2, 256):
+        found = class_embeddings(encode, ["dog", "cat"], said, batch_size)
+        cat = sum(torch.nn.functional.normalize(known[x], dim=0) for x in ("It purrs.", "It has whiskers."))
+        own = torch.stack([known["It barks."], cat])
+        torch.testing.assert_close(found, torch.nn.functional.normalize(own, dim=-1))
+    with pytest.raises(InputError, match=r"described class 'cats'; did you mean Cat.*1 of 1 have no description"):
+        class_embeddings(encode, ["cats"], said)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("{", "is not JSON"),
+        ('["a"]', "must be of the form"),
+        ("{}", "must be of the form"),
+        ('{"cat": []}', "no list of sentences for 'cat'"),
+        ('{"cat": ["a", 3]}', "no list of sentences for 'cat'"),
+        ("", "is empty"),
+    ],
+)
+def test_faulty_descriptions(tmp_path, text, match):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=match):
+        choose_templates(str(tmp_path / "x.json"))
