@@ -42,13 +42,13 @@ def measure(trainer: Trainer, held: HeldOut, settings: EmergeSettings, picture: 
     count = min(settings.watch, len(held.images))
     _, grids = look(trainer.net, held.images[:count], plan.readout, trainer.device)
     _, filmed = look(trainer.net, held.images[picture : picture + 1], plan.readout, trainer.device)
-    keep_grids(folder, trainer.step, [g[0] for g in filmed])
+    keep_grids(folder, trainer.training.done, [g[0] for g in filmed])
     layers = {}
     for name, grid in zip(places(plan), grids, strict=True):
         cuts = score_grids(grid, held, plan.size // 2, settings.seed)
         layers[name] = {c: {m: [round(x, 5) for x in v] for m, v in rows.items()} for c, rows in cuts.items()}
     accuracy = float(accuracy_of(scores, held.targets).mean())
-    return {"step": trainer.step, "accuracy": accuracy, "watched": count, "layers": layers}
+    return {"step": trainer.training.done, "accuracy": accuracy, "watched": count, "layers": layers}
 
 
 def film_picture(held: HeldOut) -> int:

@@ -3,14 +3,15 @@
     settings = EmergeSettings(recipe="weave", steps=200)
     for event in run_emerge(settings, Path("runs/emerge")): ...
 
-The folder: `manifest.json`, `results.jsonl` (a line a look), `checkpoint.pt` (written after each look), `curve.png`,
+The folder: `manifest.json`, `results.jsonl` (a line a look), `state.pt` (written after each look), `curve.png`,
 `islands.gif`, `summary.json`, and the network as `mvit-v2-tiny@FOLDER` loads it: `config.json`, `model.safetensors`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, command_line, machine, public_command, read_json, write_json
 from glom.runs.saving import save_tensors
 from glom.teachers.asked import Asked
+from glom.training.loop import STATE
 from probes.figures.film import check_format
 
-CHECKPOINT = "checkpoint.pt"
 WATCH_ACCURACY = 256  # held-out pictures the curve's accuracy is measured on
 
 
@@ -46,38 +47,22 @@ def run_emerge(
     where = resolve_device(device)
     task = open_task(settings, download)
     Asked(task.name, 0, task.classes).say()
-    total, every = settings.total, settings.interval
+    total = settings.total
     held_settings = {**settings.record(), "data_fingerprint": task.fingerprint(), "device": where.type}
     held_settings["source"] = task.name
     if settings.data != "composites":
         held_settings["data"] = task.name
     with RunFolder(out, "islands-emerge", held_settings, resume, {"command": command_line()}) as folder:
-        trainer = Trainer(settings.plan, len(task.classes), total, settings.seed, where)
-        if (out / CHECKPOINT).exists():
-            trainer.load(out / CHECKPOINT)
-        records = {r["step"]: r for r in folder.records()}
-        # A kill between a look and its checkpoint leaves a line of a step that is still to come: it will come again.
+        trainer = Trainer(settings.plan, len(task.classes), total, settings.seed, where, out / STATE)
+        done = trainer.training.restore()
         for message in [*task.notes, *folder.warnings]:
-            yield {"stage": "training", "done": trainer.step, "total": total, "message": message}
+            yield {"stage": "training", "done": done, "total": total, "message": message}
         held = task.held_out(max(settings.watch, WATCH_ACCURACY))
         picture = film_picture(held)
-        losses: list[float] = []
-        begun, note = time.perf_counter(), ""
-        while True:
-            if trainer.step % every == 0 or trainer.step == total:
-                if trainer.step not in records:
-                    record = measure(trainer, held, settings, picture, out)
-                    record |= {"id": f"step {trainer.step}", "index": trainer.step}
-                    record["loss"] = round(float(np.mean(losses)), 5) if losses else None
-                    folder.append(record, time.perf_counter() - begun)
-                    records[trainer.step] = record
-                trainer.save(out / CHECKPOINT)
-                note, losses, begun = _note(records[trainer.step]), [], time.perf_counter()
-                yield {"stage": "training", "done": trainer.step, "total": total, "note": note}
-            if trainer.step >= total:
-                break
-            losses.append(trainer.advance(*task.train(trainer.step)))
-            yield {"stage": "training", "done": trainer.step, "total": total, "note": note}
+        records = {r["step"]: r for r in folder.records()}
+        yield from _train(
+            trainer, task, settings, folder, records, lambda: measure(trainer, held, settings, picture, out)
+        )
         rows = [records[step] for step in sorted(records)]
         yield {"stage": "verdict", "done": 0, "total": 3}
         result = summarise(trainer, task, settings, rows)
@@ -92,6 +77,41 @@ def run_emerge(
         folder.finish()
         yield {"stage": "verdict", "done": 3, "total": 3}
     yield {"summary": result}
+
+
+def _train(
+    trainer: Trainer,
+    task: Task,
+    settings: EmergeSettings,
+    folder: RunFolder,
+    records: dict[int, dict[str, Any]],
+    look: Callable[[], dict[str, Any]],
+) -> Iterator[dict[str, Any]]:
+    """Every step that is left; `records` gets a look at the beginning, at the end, and each `interval` in between."""
+    training, losses = trainer.training, list[float]()
+    begun, note = time.perf_counter(), ""
+
+    def due(done: int) -> bool:
+        return done % settings.interval == 0 or done == training.total
+
+    def told(values: list[float]) -> None:
+        nonlocal begun, note
+        losses.extend(values)
+        if not due(training.done):
+            return
+        # A kill between a look and the state leaves a line of a step that comes again.
+        if training.done not in records:
+            record = look() | {"id": f"step {training.done}", "index": training.done}
+            record["loss"] = round(float(np.mean(losses)), 5) if losses else None
+            folder.append(record, time.perf_counter() - begun)
+            records[training.done] = record
+        losses.clear()
+        begun, note = time.perf_counter(), _note(records[training.done])
+
+    if not training.done:
+        told([])
+    for _ in training.run(lambda step: trainer.loss(*task.train(step)), due, told):
+        yield {"stage": "training", "done": training.done, "total": training.total, "note": note}
 
 
 def _note(record: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Training an MViTv2 from scratch with a classification loss alone, a step at a time, resumable bit for bit.
 
 Every step is a function of its number and of the weights: pictures come from the step's number, the rate from a
-formula, and nothing is drawn at random. So the checkpoint is weights, the optimiser's moments and the number.
+formula, and nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from experiments.emergence.settings import BLOCKS, Recipe
 from glom.backbones.mvit_tiny import TinyMViT, build_mvit
-from glom.errors import InputError, RunError
-from glom.runs.saving import save_state
 from glom.runs.seeds import fixed_seed
+from glom.training.loop import Training
 from glom.training.optimisation import parameter_groups
 
 MEAN, STD = 0.45, 0.225  # of torchvision's video models
@@ -76,56 +75,32 @@ def accuracy_of(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 class Trainer:
-    """Network, optimiser and the number of the next step.
+    """The recipe's network, and how it learns.
 
     Args:
         plan: the recipe. classes: rows of the classifier. total: steps in all. seed: of the weights.
-        device: where it runs.
+        device: where it runs. path: the state file, see `glom.training.loop.Training`.
     """
 
-    def __init__(self, plan: Recipe, classes: int, total: int, seed: int, device: torch.device) -> None:
-        self.plan, self.total, self.device, self.step = plan, total, device, 0
+    def __init__(
+        self, plan: Recipe, classes: int, total: int, seed: int, device: torch.device, path: Path | None = None
+    ) -> None:
+        self.plan, self.device = plan, device
         self.net = build(plan, classes, seed).to(device).train()
         groups = parameter_groups(self.net.named_parameters(), plan.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=True)
 
-    def rate(self, step: int) -> float:
-        """Linear up over `warmup` steps, a cosine down to nothing."""
-        up = (step + 1) / max(self.plan.warmup, 1)
-        return self.plan.lr * min(up, 0.5 + 0.5 * math.cos(math.pi * step / self.total))
+        def rate(step: int) -> float:
+            """Linear up over `warmup` steps, a cosine down to nothing."""
+            return plan.lr * min((step + 1) / max(plan.warmup, 1), 0.5 + 0.5 * math.cos(math.pi * step / total))
 
-    def advance(self, images: Tensor, targets: Tensor) -> float:
-        """One step; returns the loss. Raises `RunError` where it is not finite."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(self.step)
-        images, targets = images.to(self.device), targets.to(self.device)
+        optimiser = torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=True)
+        self.training = Training(self.net, optimiser, rate, total, path)
+
+    def loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Of a batch."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16):
-            scores = class_scores(self.net, images, self.plan.readout)
-        loss = loss_of(scores, targets)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RunError(f"the loss is {value} at step {self.step}; choose a recipe with a lower rate")
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        return value
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint so that it is the old one or the new one, never half."""
-        state = {"step": self.step, "model": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
-        save_state(path, state)
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises `InputError` for a damaged one."""
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            self.net.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step = int(state["step"])
-        except Exception as error:
-            raise InputError(f"{path} is damaged ({type(error).__name__}); delete it to begin again") from error
+            scores = class_scores(self.net, images.to(self.device), self.plan.readout)
+        return loss_of(scores, targets.to(self.device))
 
 
 @contextmanager

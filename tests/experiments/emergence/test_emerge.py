@@ -133,21 +133,21 @@ def test_resume_with_other_settings_shows_the_difference(call, tmp_path):
     assert call("--out", tmp_path, "--steps", 1, *TINY)[0] == 0
     code, _, error = call("--out", tmp_path, "--steps", 2, "--resume", *TINY)
     assert code == 2 and "steps: 1 -> 2" in error and one_error(error)
-    (tmp_path / "checkpoint.pt").write_bytes(b"half")
+    (tmp_path / "state.pt").write_bytes(b"half")
     code, _, error = call("--out", tmp_path, "--steps", 1, "--resume", *TINY)
-    assert code == 2 and "checkpoint.pt is damaged" in error
+    assert code == 2 and "state.pt is damaged" in error
 
 
 def test_interrupted_says_how_to_go_on(call, tmp_path, monkeypatch):
     """Ctrl-C in the fifth step: the look before it is kept, and the command that goes on is printed."""
-    advance = Trainer.advance
+    loss = Trainer.loss
 
-    def until_five(self: Trainer, *batch: torch.Tensor) -> float:
-        if self.step == 4:
+    def until_five(self: Trainer, *batch: torch.Tensor) -> torch.Tensor:
+        if self.training.done == 4:
             raise KeyboardInterrupt
-        return advance(self, *batch)
+        return loss(self, *batch)
 
-    monkeypatch.setattr(Trainer, "advance", until_five)
+    monkeypatch.setattr(Trainer, "loss", until_five)
     code, out, error = call("--out", tmp_path, "--steps", 6, "--every", 2, *TINY)
     assert (code, out) == (130, "") and error.rstrip().endswith("--resume")
     monkeypatch.undo()
@@ -254,11 +254,12 @@ def test_training_learns_and_says_when_it_cannot():
     task = CompositeTask(settings(steps=60))
     trainer = Trainer(RECIPES["quick"], 5, 60, 0, CPU)
     images, targets = task.train(0)
-    losses = [trainer.advance(images, targets) for _ in range(40)]
+    losses = [trainer.training.step(lambda step: trainer.loss(images, targets))[0] for _ in range(40)]
     assert np.mean(losses[-5:]) < 0.75 * losses[0]
-    assert trainer.rate(0) < trainer.rate(10) > trainer.rate(59)
-    with pytest.raises(RunError, match="the loss is nan at step 40"):
-        trainer.advance(images * math.nan, targets)
+    rate = trainer.training.rate
+    assert rate(0) < rate(10) > rate(59)
+    with pytest.raises(RunError, match=r"the loss \(nan\) diverged at step 41"):
+        trainer.training.step(lambda step: trainer.loss(images * math.nan, targets))
 
 
 def test_difficulty_grows_and_pictures_follow_from_the_step():
