@@ -1,7 +1,6 @@
 """A GLOM on disk: tensors alone, and what is needed to build it beside them.
 
 DIR/glom.safetensors   weights; its metadata holds the format, the settings, the objective and the step
-DIR/training.pt        the optimiser's state at the same step, tensors and numbers only
 """
 
 from __future__ import annotations
@@ -11,19 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from glom.consensus.config import GlomConfig
 from glom.consensus.model import Glom
 from glom.errors import InputError
-from glom.runs.saving import save_state, save_tensors
+from glom.runs.saving import save_tensors
 from glom.runs.seeds import fixed_seed
 from glom.weights import check_finite, check_state
 
 FORMAT = 1
-WEIGHTS, TRAINING = "glom.safetensors", "training.pt"
+WEIGHTS = "glom.safetensors"
 
 
 def save_glom(folder: Path, glom: Glom, facts: Mapping[str, Any]) -> Path:
@@ -73,35 +71,3 @@ def load_glom(folder: str | Path) -> tuple[Glom, dict[str, Any]]:
     check_state(glom, state, path)
     glom.load_state_dict(state)
     return glom.eval(), facts
-
-
-def save_training(folder: Path, glom: Glom, optimiser: torch.optim.Optimizer, step: int) -> Path:
-    """Write what a training needs to go on from `step`: weights again, so that the two can never differ, and Adam's."""
-    path = folder / TRAINING
-    state = {"format": FORMAT, "step": step, "model": glom.state_dict(), "optimiser": optimiser.state_dict()}
-    save_state(path, state)
-    return path
-
-
-def load_training(folder: Path, glom: Glom, optimiser: torch.optim.Optimizer) -> int:
-    """Put weights and optimiser back; the step they are at, 0 where there is nothing yet.
-
-    Raises:
-        InputError: a file that is no training of this GLOM.
-    """
-    path = folder / TRAINING
-    if not path.exists():
-        return 0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["format"] != FORMAT:
-            raise InputError(f"{path} has format {state['format']}, this version reads format {FORMAT}")
-        check_state(glom, state["model"], path)
-        glom.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        return int(state["step"])
-    except InputError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no training that can go on ({reason}); move it away and start again") from error

@@ -72,7 +72,7 @@ class PretrainedGlom(Glom, Pretrained):
             return pixels[torch.randint(len(pixels), (count,), generator=generator)]
 
         trainer = Trainer(self.train(), how, draw)
-        self.history = [float(trainer.step(step).total.detach()) for step in range(how.steps)]
+        self.history = [values[0] for values in trainer.training.run(trainer.loss)]
         self.facts |= {"objective": how.objective, "steps": how.steps, "size": how.size, "seed": how.seed}
         return self.eval()
 

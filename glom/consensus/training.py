@@ -1,24 +1,22 @@
-"""Training a GLOM: one step at a time, so that runs, notebooks and tests share it.
-
-Every step's pictures and random numbers come from the seed and the step's number alone: weights, Adam's state and the
-step are all that a resumption needs.
-"""
+"""Training a GLOM: every step's pictures and random numbers come from the seed and the step's number alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from glom.consensus.config import GlomConfig
 from glom.consensus.model import Glom
-from glom.consensus.objectives import Loss, ObjectiveSettings, objective_of
+from glom.consensus.objectives import ObjectiveSettings, objective_of
 from glom.devices import native_bf16, resolve_precision
-from glom.errors import InputError, RunError
+from glom.errors import InputError
 from glom.runs.seeds import fixed_seed, sample_seed
+from glom.training.loop import Diverged, Training
 from glom.training.optimisation import warmup_cosine
 
 Draw = Callable[[int, torch.Generator], Tensor]
@@ -80,18 +78,8 @@ def new_glom(config: GlomConfig, seed: int) -> Glom:
         return Glom(config)
 
 
-def _check(loss: Loss, glom: Glom, step: int, name: str) -> None:
-    """Raise `RunError` for a loss or a gradient that is no number, before it reaches the weights."""
-    norms: list[Tensor] = [p.grad.norm() for p in glom.parameters() if p.grad is not None]
-    if bool(torch.isfinite(loss.total.detach())) and bool(torch.isfinite(torch.stack(norms)).all()):
-        return
-    level = next((i + 1 for i, v in enumerate(loss.levels.tolist()) if not math.isfinite(v)), None)
-    where = f", first on level {level}" if level else ""
-    raise RunError(f"the {name} loss diverged at step {step}{where}")
-
-
-def _check_weights(glom: Glom, step: int) -> None:
-    """Raise `RunError` for weights that a step left infinite, no number or beyond all measure, before they are kept."""
+def check_weights(glom: Glom) -> None:
+    """Raise `Diverged` for weights that a step left infinite, no number or beyond all measure."""
     for name, weights in glom.named_parameters():
         # The nets of all levels lie side by side: net k of those going up and of those going down speaks to level k.
         by_level = name.startswith(("up.", "down."))
@@ -99,49 +87,55 @@ def _check_weights(glom: Glom, step: int) -> None:
         for level, value in enumerate(largest.reshape(-1).tolist(), 1):
             if not value < LIMIT:
                 where = f"the weights of level {level}" if by_level else "the weights"
-                raise RunError(f"{where} ({name}) diverged at step {step}")
+                raise Diverged(f"{where} ({name})")
 
 
 class Trainer:
-    """A GLOM, its optimiser, and the step that changes both.
+    """A GLOM, and how it learns.
 
     Args:
         glom: trained in place, where it is.
         settings: `precision` "auto" is bf16 where the machine has it in hardware.
         draw: (batch, generator) -> pictures (batch, 3, H, W) in [0, 1].
+        path: the state file, see `Training`; None for none.
 
     Attributes:
-        precision: "fp32" or "bf16". optimiser: AdamW, so that it can be saved.
+        training: the loop; `training.run(trainer.loss, ...)` runs it. precision: "fp32" or "bf16".
+        measure: what the last loss says of the levels, see `Loss`.
     """
 
-    def __init__(self, glom: Glom, settings: TrainSettings, draw: Draw) -> None:
+    def __init__(self, glom: Glom, settings: TrainSettings, draw: Draw, path: Path | None = None) -> None:
         self.glom, self.settings, self.draw = glom, settings, draw
-        self.device = next(glom.parameters()).device
+        self.device, self.measure = next(glom.parameters()).device, ""
         self.precision = settings.precision
         if self.precision == "auto":
             self.precision = "bf16" if native_bf16() else "fp32"
         resolve_precision(self.precision, self.device)
-        self.optimiser = torch.optim.AdamW(glom.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-        self._loss = objective_of(settings.objective)
+        self._objective = objective_of(settings.objective)
+        self.training = Training(
+            glom,
+            torch.optim.AdamW(glom.parameters(), lr=settings.lr, weight_decay=settings.weight_decay),
+            lambda step: rate(step, settings),
+            settings.steps,
+            path,
+            # One norm over all levels would let them know of each other.
+            clip=None if settings.objective == "forward-forward" else 1.0,
+            after=lambda: check_weights(glom),
+        )
 
-    def step(self, step: int) -> Loss:
-        """Step 0, 1, ...: the loss from before it.
+    def loss(self, step: int) -> Tensor:
+        """(1 + L,): the loss of step 0, 1, ... and each level's.
 
         Raises:
-            RunError: a loss, a gradient or a weight that is no sensible number any more.
+            Diverged: a loss that is no number.
         """
         how = self.settings
         generator = torch.Generator().manual_seed(sample_seed(how.seed, str(step), "glom-train"))
         images = self.draw(how.batch, generator).to(self.device)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate(step, how)
-        self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            loss = self._loss(self.glom, images, generator, how.task)
-        loss.total.backward()
-        _check(loss, self.glom, step + 1, how.objective)
-        if how.objective != "forward-forward":  # one norm over all levels would let them know of each other
-            torch.nn.utils.clip_grad_norm_(self.glom.parameters(), 1.0)
-        self.optimiser.step()
-        _check_weights(self.glom, step + 1)
-        return loss
+            loss = self._objective(self.glom, images, generator, how.task)
+        if not math.isfinite(float(loss.total.detach())):
+            level = next((i + 1 for i, v in enumerate(loss.levels.tolist()) if not math.isfinite(v)), None)
+            raise Diverged(f"the {how.objective} loss" + (f", first on level {level}," if level else ""))
+        self.measure = loss.measure
+        return torch.cat([loss.total[None], loss.levels])

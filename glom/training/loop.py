@@ -28,7 +28,9 @@ from glom.weights import check_state
 
 STATE = "state.pt"
 FORMAT = 1
-EARLIER = ("checkpoint", "training")  # what the file was called when every study had a format of its own
+# What the file and its parts were called when every study had its own.
+EARLIER = ("checkpoint", "training")
+RENAMED = {"apm": "model", "optimizer": "optimiser"}
 
 Loss = Callable[[int], Tensor | Iterable[Tensor]]
 
@@ -77,7 +79,7 @@ class Training:
     kept: int = 0
 
     def run(
-        self, loss: Loss, keep: Callable[[int], bool], told: Callable[[list[float]], None] | None = None
+        self, loss: Loss, keep: Callable[[int], bool] | None = None, told: Callable[[list[float]], None] | None = None
     ) -> Iterator[list[float]]:
         """Every step that is left, yielding its values as `step` does.
 
@@ -97,7 +99,7 @@ class Training:
             values = self.step(loss)
             if told:
                 told(values)
-            if keep(self.done) or self.done == self.total:
+            if self.done == self.total or (keep and keep(self.done)):
                 self.keep()
             yield values
 
@@ -167,16 +169,14 @@ class Training:
         path = next((file for file in found if file.exists()), None)
         if path is None:
             return self.done
-        old = InputError(
-            f"{path} is of an earlier version of the toolkit and cannot be gone on with; delete it to begin again, or "
-            "choose another `out`"
-        )
-        if path != self.path:
-            raise old
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if "format" not in state:
-                raise old
+            if "match" not in state:
+                state = {RENAMED.get(name, name): value for name, value in state.items()} | {"match": self.match}
+            if "step" not in state:  # it counted epochs, and its random numbers are not in it
+                raise InputError(
+                    f"{path} is of an earlier version and cannot be gone on with; delete it to begin again"
+                )
             other = [name for name, value in self.match.items() if state["match"].get(name) != value]
             if other:
                 raise InputError(f"{path} was trained with other {' and '.join(other)}; choose another `out`")

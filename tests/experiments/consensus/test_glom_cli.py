@@ -17,7 +17,7 @@ from commands.glom import app
 from glom.consensus import GlomConfig
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.objectives import Loss, objective_of
-from glom.errors import RunError
+from glom.training.loop import Diverged
 from tests.conftest import in_process, make_image
 
 SOURCE = ["--source", "fashion-mnist-sample"]
@@ -71,18 +71,17 @@ def test_a_killed_training_goes_on_bit_for_bit(call, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "SAVE_EVERY", 2)
     base = ["train", "--steps", 6, "--objective", "denoise", *SOURCE, *SMALL]
     assert call(*base, "--out", tmp_path / "whole")[0] == 0
-    real, seen = training._check, []
+    real = training.Trainer.loss
 
-    def killed(*arguments):
-        seen.append(arguments[2])
-        if arguments[2] == 4:
+    def killed(self, step):
+        if step == 3:
             raise KeyboardInterrupt
-        real(*arguments)
+        return real(self, step)
 
-    monkeypatch.setattr(training, "_check", killed)
+    monkeypatch.setattr(training.Trainer, "loss", killed)
     code, _, error = call(*base, "--out", tmp_path / "cut")
     assert code == 130 and "--resume" in error and load_glom(tmp_path / "cut")[1]["step"] == 2
-    monkeypatch.setattr(training, "_check", real)
+    monkeypatch.setattr(training.Trainer, "loss", real)
     assert call(*base, "--out", tmp_path / "cut")[0] == 2  # never without being asked to
     code, _, error = call(*base, "--out", tmp_path / "cut", "--resume", "--lr", "0.5")
     assert code == 2 and "lr: 0.002 -> 0.5" in error
@@ -105,7 +104,7 @@ def test_a_loss_that_diverges_is_named_and_the_last_good_weights_stay(call, tmp_
     monkeypatch.setattr(training, "objective_of", lambda name: breaks)
     out = tmp_path / "run"
     code, _, error = call("train", "--steps", 40, "--out", out, *SOURCE, *SMALL)
-    assert code == 1 and "the mask loss diverged at step 4; the checkpoint of step 2 is kept" in error
+    assert code == 1 and "the mask loss diverged at step 4; the state of step 2 is kept" in error
     assert error.count("\n") == 1 and load_glom(out)[1]["step"] == 2
 
 
@@ -117,7 +116,7 @@ def test_weights_beyond_all_measure_are_named_and_never_kept(call, tmp_path, obj
     options = ["--objective", objective, "--steps", steps, "--lr", "1e30"]
     code, text, error = call("train", *options, "--out", out, *SOURCE, *SMALL)
     assert (code, text) == (1, "") and error.count("\n") == 1
-    assert "diverged at step 1; the checkpoint of step 0 is kept" in error and "--lr" in error
+    assert "diverged at step 1; the state of step 0 is kept" in error and "--lr" in error
     assert load_glom(out)[1]["step"] == 0
     assert all(float(v.abs().max()) < 10 for v in weights(out).values())
 
@@ -126,11 +125,11 @@ def test_the_level_whose_weights_diverge_is_named(tmp_path):
     for name, group, says in (("up.second", 2, "of level 3 (up.second)"), ("down.first", 0, "of level 1 (down.first)"),
                               ("eye.bias", 0, "the weights (eye.bias)")):  # fmt: skip
         glom = training.new_glom(GlomConfig(levels=3, dim=16), 0)
-        training._check_weights(glom, 5)
+        training.check_weights(glom)
         with torch.no_grad():
             glom.get_parameter(name)[group].fill_(math.nan)
-        with pytest.raises(RunError, match="step 5") as caught:
-            training._check_weights(glom, 5)
+        with pytest.raises(Diverged) as caught:
+            training.check_weights(glom)
         assert says in str(caught.value)
 
 

@@ -159,9 +159,23 @@ def test_files_that_cannot_be_gone_on_with(tmp_path):
         one.restore()
 
 
-@pytest.mark.parametrize("name", ["state.pt", "checkpoint.pt", "training.pt"])
-def test_states_of_earlier_versions_are_refused_in_one_line(tmp_path, name):
-    torch.save({"step": 3, "apm": {}, "optimiser": {}}, tmp_path / name)
-    with pytest.raises(InputError, match=f"{name} is of an earlier version") as caught:
+@pytest.mark.parametrize(
+    ("name", "model", "optimiser"),
+    [("state.pt", "apm", "optimiser"), ("checkpoint.pt", "model", "optimizer"), ("training.pt", "model", "optimiser")],
+)
+def test_states_of_earlier_versions_are_gone_on_with(tmp_path, name, model, optimiser):
+    one = training(None)
+    steps = one.run(loss_of(one), lambda done: False)
+    for _ in range(5):
+        next(steps)
+    torch.save({"step": 5, model: one.model.state_dict(), optimiser: one.optimiser.state_dict()}, tmp_path / name)
+    again = training(tmp_path / STATE)
+    assert again.restore() == 5 and same(finished(again), finished(training(None)))
+    assert training(tmp_path / STATE).restore() == 9
+
+
+def test_states_that_counted_epochs_are_refused_in_one_line(tmp_path):
+    torch.save({"epochs": 3, "net": {}, "optimizer": {}}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"checkpoint\.pt is of an earlier version") as caught:
         training(tmp_path / STATE).restore()
     assert "\n" not in str(caught.value)
