@@ -1,14 +1,22 @@
-"""What a method says of a few neighbouring pictures, as lines of a benchmark: a class each, or why there is none."""
+"""What a method says of a few neighbouring pictures, as lines of a benchmark: a class each, or why there is none.
+
+Beside the class a line keeps what the trust metrics need, however many classes there are: how probable the answer (`p`)
+and the label (`p_label`) were, the sum of the squared probabilities (`squares`: with `p_label` the Brier score) and
+their entropy in nats. Probabilities are the softmax of what the method returns.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 from torch import Tensor, isfinite
+from torch.special import entr
 
 from experiments.comparison.conditions import Condition
+from experiments.comparison.legs import Visit
 from glom.datasets.base import Sample
 from glom.errors import GlomError, RunError, lost
 from glom.methods import Method
@@ -25,13 +33,17 @@ def shown(sample: Sample, condition: Condition, teacher: Teacher, seed: int) -> 
     return corrupted(teacher, image, kind, sample_seed(seed, sample.id, "corruption"), condition.corrupt)
 
 
-def answer_block(
-    method: Method, block: Sequence[tuple[int, Sample]], condition: Condition, seed: int
-) -> list[dict[str, Any]]:
-    """A record a sample: its class and how probable it is, or why there is none; the scale of its corruption."""
-    records: list[dict[str, Any]] = [{"id": s.id, "index": i, "label": s.label} for i, s in block]
+def answer_block(method: Method, block: Sequence[Visit], seed: int) -> tuple[list[dict[str, Any]], float, float]:
+    """A record a picture: its class and how probable it is, or why there is none; the scale of its corruption.
+
+    Returns:
+        The records; seconds a picture, all told; and those of the method alone, the making of views that another method
+        had made before it among them.
+    """
+    begun = time.perf_counter()
+    records: list[dict[str, Any]] = [{"id": v.sample.id, "index": v.index, "label": v.sample.label} for v in block]
     good, images = [], []
-    for record, (_, sample) in zip(records, block, strict=True):
+    for record, (condition, _, sample) in zip(records, block, strict=True):
         try:
             images.append(shown(sample, condition, method.task.teacher, seed))
             good.append(record)
@@ -40,19 +52,25 @@ def answer_block(
         except GlomError as error:
             record |= lost(error)
     seeds = [sample_seed(seed, record["id"], "method") for record in good]
+    asked, spared = time.perf_counter(), method.task.views.spared
     try:
         answers: list[Tensor | GlomError] = list(method.predict_many(images, seeds)) if good else []
     except GlomError as error:
         answers = [error] if len(good) == 1 else [_alone(method, *x) for x in zip(images, seeds, strict=True)]
+    own = time.perf_counter() - asked + method.task.views.spared - spared
     for record, answer in zip(good, answers, strict=True):
-        if isinstance(answer, GlomError):
-            record |= lost(answer)
-        elif not bool(isfinite(answer).all()):
-            record |= lost(RunError(f"{method.name}'s class scores are not finite"))
-        else:
-            sure = float(answer.float().softmax(-1).max())
-            record |= {"status": "ok", "class": int(answer.argmax()), "p": round(sure, 6)}
-    return records
+        record |= lost(answer) if isinstance(answer, GlomError) else _line(method, record, answer)
+    return records, (time.perf_counter() - begun) / len(block), own / max(1, len(good))
+
+
+def _line(method: Method, record: dict[str, Any], answer: Tensor) -> dict[str, Any]:
+    p = answer.float().softmax(-1)
+    if not bool(isfinite(p).all()):
+        return lost(RunError(f"{method.name}'s class scores are not finite"))
+    line: dict[str, Any] = {"status": "ok", "class": int(answer.argmax()), "p": round(float(p.max()), 6)}
+    if record["label"] is not None:
+        line["p_label"] = round(float(p[record["label"]]), 6)
+    return line | {"squares": round(float((p * p).sum()), 6), "entropy": round(float(entr(p).sum()), 6)}
 
 
 def _alone(method: Method, image: Image.Image, seed: int) -> Tensor | GlomError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from experiments.comparison.stream import Stream, parse_stream
 from experiments.comparison.untouched import ALL, PICTURES, UNTOUCHED, untouched
 from glom.datasets.base import ImageDataset
 from glom.datasets.corruptions import Corruption, parse_corruption
@@ -16,6 +18,7 @@ from glom.methods.few_shot import Learning, check_classes, few_shot
 from glom.teachers.align import nameable
 from glom.teachers.corrupted import CROP, check_place
 from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.zero_shot import plain_name
 
 PRESETS = ("fast", "published")
 Classes = tuple[tuple[str, ...], tuple[str, ...] | None]
@@ -43,6 +46,10 @@ class BenchmarkSettings:
         classes: a file of class names, for every data set; "" for the data sets' own.
         superclasses: what an ImageNet classifier's classes are gathered into: `geirhos16`, `pacs`, or a table's file.
         nameable: leave classes out that the teacher cannot name, rather than refuse them.
+        stream: in what order online methods see the pictures, see `experiments.comparison.stream`; batch: how many at
+            once, 0 for each method's own; carry: whether they go from one condition to the next without forgetting.
+        out_set: a data set of other classes, each condition's unknowns, under the same corruption; "" for none.
+        budget: how many times the first method's seconds a picture may take, for the accuracy within that budget.
     """
 
     methods: tuple[str, ...]
@@ -62,6 +69,11 @@ class BenchmarkSettings:
     classes: str = ""
     superclasses: str = ""
     nameable: bool = False
+    stream: str = "shuffled"
+    batch: int = 0
+    carry: bool = False
+    out_set: str = ""
+    budget: float = 10.0
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -79,17 +91,30 @@ class BenchmarkSettings:
         check_place(self.corrupt)
         if self.pictures not in PICTURES:
             raise unknown("choice of pictures", self.pictures, PICTURES, "--pictures all or --pictures untouched")
+        online = [name for name in self.methods if METHODS[name].stateful]
+        if self.as_stream() != Stream(seed=self.seed) and not online:
+            raise InputError("`stream`, `batch` and `carry` are for online methods, and none of these is one")
+        if not (math.isfinite(self.budget) and self.budget >= 1):
+            raise InputError(f"`budget` must be at least 1 x the first method's time, got {self.budget:g}")
+
+    def as_stream(self) -> Stream:
+        """What online methods see. Raises `InputError` for an order that is none."""
+        return parse_stream(self.stream, self.seed, self.batch, self.carry)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One data set under one corruption, applied at `corrupt`; `spec` is what opened it."""
+    """One data set under one corruption, applied at `corrupt`; `spec` is what opened it.
+
+    `out_of`: the condition to which these pictures, without labels, are the unknowns.
+    """
 
     name: str
     spec: str
     dataset: ImageDataset
     corruption: Corruption | None
     corrupt: str = CROP
+    out_of: str = ""
 
 
 def open_conditions(settings: BenchmarkSettings, teacher: FrozenTeacher | None = None) -> list[Condition]:
@@ -119,6 +144,33 @@ def open_conditions(settings: BenchmarkSettings, teacher: FrozenTeacher | None =
             found.append(Condition(name, spec, dataset, kind, settings.corrupt))
     if len({c.name for c in found}) < len(found):
         raise InputError("two data sets have the same name; give their folders different ones")
+    return found
+
+
+def open_out_set(settings: BenchmarkSettings, conditions: Sequence[Condition]) -> list[Condition]:
+    """The out-set under each condition's corruption, without labels, to be answered with the condition's classes.
+
+    Raises:
+        InputError: it cannot be opened, has no class names, or shares classes with a condition's data set.
+    """
+    if not settings.out_set:
+        return []
+    opened = open_dataset(settings.out_set, split=settings.split)
+    opened = opened.limit(settings.limit) if settings.limit else opened
+    own = {plain_name(name) for name in (*(opened.classes or ()), *(opened.keys or ()))}
+    if not own:
+        raise InputError(f"the out-set {opened.name} has no class names, so nobody can tell whether they are others")
+    found = []
+    for condition in conditions:
+        known = condition.dataset
+        shared = [name for name in (*(known.classes or ()), *(known.keys or ())) if plain_name(name) in own]
+        if shared:
+            some = ", ".join(dict.fromkeys(shared[:3])) + (", ..." if len(shared) > 3 else "")
+            raise InputError(f"the out-set {opened.name} shares classes with {known.name} ({some}); name one of others")
+        unlabelled = tuple(replace(sample, label=None) for sample in opened.samples)
+        dataset = replace(opened, samples=unlabelled, classes=known.classes, keys=known.keys, templates=known.templates)
+        name = f"{condition.name}-unknown"
+        found.append(replace(condition, name=name, spec=settings.out_set, dataset=dataset, out_of=condition.name))
     return found
 
 

@@ -10,41 +10,37 @@ over all comparisons of the run.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
-from safetensors.torch import load_file
 
-from experiments.comparison.answers import answer_block
 from experiments.comparison.conditions import (
     BenchmarkSettings,
+    Classes,
     Condition,
     class_names,
     classes_of,
     make_all,
     open_conditions,
+    open_out_set,
     task_of,
 )
+from experiments.comparison.legs import Leg, in_turn, legs
+from experiments.comparison.resumable import run_leg
 from experiments.comparison.table import averages, make_table
 from experiments.comparison.untouched import shares_pictures_with
 from glom.devices import ranks, resolve_device
 from glom.errors import InputError
 from glom.execution import init_group
 from glom.methods import METHODS, Method, Task, make_method
-from glom.methods.few_shot import Learning
-from glom.runs.artifacts import RunFolder, command_line, read_results, write_json
-from glom.runs.saving import save_tensors
+from glom.runs.artifacts import write_json
 from glom.teachers.align import gathered, name_rows
 from glom.teachers.asked import asked_of
-from glom.teachers.corrupted import described
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
-from glom.teachers.superclasses import record_of
 
 __all__ = [
     "TABLE",
@@ -82,30 +78,25 @@ def run_benchmark(
     name_rows(loaded, settings.classes)
     loaded = gathered(loaded, settings.superclasses)
     conditions = open_conditions(settings, loaded)
+    unknown = open_out_set(settings, conditions)
+    every = [c for pair in zip(conditions, unknown, strict=True) for c in pair] if unknown else conditions
     base = Task(loaded, (), where, settings.seed, settings.mae, settings.preset)
     made, learning = make_all(settings, conditions, base)
     if settings.train and learning is None:
         yield {"message": f"--train {settings.train} is not used: none of these methods learns from labelled pictures"}
     for dataset, names in {id(c.dataset): (c.dataset, class_names(c, loaded)) for c in conditions}.values():
         asked_of(dataset, names, settings.teacher, not rank, loaded.superclasses).say()
+    online = any(METHODS[name].stateful for name in settings.methods)
+    streams = legs(settings.as_stream(), every, lambda c: classes_of(c, base)) if online else []
     warned: set[str] = set()
-    for number, condition in enumerate(conditions):
-        task, classes = task_of(condition, base), classes_of(condition, base)
-        for name in settings.methods:
-            if (name, classes) not in made or METHODS[name].stateful:
-                made[name, classes] = make_method(name, task, bool(settings.train))
-            method = made[name, classes]
-            for event in _run_one(settings, condition, method, out / condition.name / name, resume, learning):
-                message = event.get("message", "")
-                if message in warned:
-                    event = {**event, "message": ""}
-                elif message.startswith("package versions"):  # the same for every folder of the run
-                    warned.add(message)
-                yield event
-        # Other pictures ask for other views; small blocks that live long split the heap for the large ones.
-        base.views.clear()
-        later = [classes_of(c, base) for c in conditions[number + 1 :]]
-        made = {key: method for key, method in made.items() if key[1] in later}
+    for leg, method in _turns(settings, every, streams, base, made):
+        for event in run_leg(settings, leg, method, out, resume, learning):
+            message = event.get("message", "")
+            if message in warned:
+                event = {**event, "message": ""}
+            elif message.startswith("package versions"):  # the same for every folder of the run
+                warned.add(message)
+            yield event
     if world > 1:
         torch.distributed.barrier()
     if rank == 0:
@@ -115,88 +106,32 @@ def run_benchmark(
         yield {"table": table}
 
 
-def _run_one(
+def _turns(
     settings: BenchmarkSettings,
-    condition: Condition,
-    method: Method,
-    place: Path,
-    resume: bool,
-    learning: Learning | None,
-) -> Iterator[dict[str, Any]]:
-    rank, world = ranks()
-    shares = 1 if method.stateful else world
-    if rank >= shares:
-        return
-    part = f"-{rank}-of-{shares}" if shares > 1 else ""
-    if rank:
-        torch.distributed.barrier()  # the first rank makes the folder, or refuses it
-    superclasses = method.task.teacher.superclasses
-    held = {
-        "method": method.name,
-        "settings": asdict(method.settings),
-        "data": condition.name,
-        "data_fingerprint": condition.dataset.fingerprint(),
-        **described(condition.corruption, condition.corrupt),
-        "teacher_fingerprint": method.task.teacher.fingerprint,
-        "teacher": settings.teacher,
-        **record_of(superclasses),
-        "train": Path(settings.train).name if method.needs_shots else "",
-        "shots": settings.shots if method.needs_shots else 0,
-        "seed": settings.seed,
-    }
-    # Pictures that are answered together are neighbours in the method's order, whatever was done before and on however
-    # many ranks: the very same sums are made. A record's index is the picture's place in the data set.
-    samples = condition.dataset.samples
-    numbered = [(i, samples[i]) for i in method.order([s.id for s in samples], settings.seed)]
-    size = max(1, method.together)
-    blocks = [numbered[i : i + size] for i in range(0, len(numbered), size)][rank::shares]
-    total = sum(map(len, blocks))
-    stage = f"{condition.name}: {method.name}"
-    asked = asked_of(condition.dataset, method.task.classes, settings.teacher, False, superclasses)
-    extra = {"command": command_line(), "asked": asked.record()}
-    with RunFolder(place, "benchmark", held, resume, extra, part) as folder:
-        if shares > 1 and rank == 0:
-            torch.distributed.barrier()
-        done = {r["id"] for r in folder.records()}
-        count = sum(s.id in done for block in blocks for _, s in block)
-        for message in folder.warnings:
-            if rank == 0:
-                _note(folder, message)
-            yield {"stage": stage, "done": count, "total": total, "message": message}
-        yield {"stage": stage, "done": count, "total": total}
-        if count < total and method.needs_shots:
-            assert learning is not None
-            _fit(method, learning, place)
-        for block in blocks if count < total else ():
-            if all(s.id in done for _, s in block) and not method.stateful:
-                continue
-            begun = time.perf_counter()
-            records = answer_block(method, block, condition, settings.seed)
-            seconds = (time.perf_counter() - begun) / len(block)
-            for record in records:
-                if record["id"] not in done:  # seen again only to fill a cache that a kill emptied
-                    folder.append(record, seconds)
-                    count += 1
-                message = f"{record['id']}: {record['reason']}" if "reason" in record else ""
-                yield {"stage": stage, "done": count, "total": total, "message": message}
-        if rank == 0 and len(read_results(place)) == len(condition.dataset):
-            folder.finish()
+    every: Sequence[Condition],
+    streams: Sequence[Leg],
+    base: Task,
+    made: dict[tuple[str, Classes], Method],
+) -> Iterator[tuple[Leg, Method]]:
+    """Every method over every leg. What methods make of the same pictures is made once, and then forgotten."""
+    joined, online = settings.as_stream().joined, [name for name in settings.methods if METHODS[name].stateful]
 
+    def make(name: str, condition: Condition) -> Method:
+        return make_method(name, task_of(condition, base), bool(settings.train))
 
-def _note(folder: RunFolder, message: str) -> None:
-    """Keep a warning in the manifest, where the table finds it."""
-    kept = folder.manifest.setdefault("warnings", [])
-    if message not in kept:
-        kept.append(message)
-        write_json(folder.path / "manifest.json", folder.manifest)
-
-
-def _fit(method: Method, learning: Learning, place: Path) -> None:
-    """Learn from the labelled pictures, or take what was learned before; of several ranks one learns."""
-    path = place / "fit.safetensors"
-    with FileLock(place / ".lock-fit"):
-        if not path.is_file():
-            state, losses = learning.fit(method)
-            save_tensors(path, state)
-            write_json(place / "fit.json", {"losses": losses})
-        method.load(load_file(path))
+    for number, condition in enumerate(every):
+        own = [leg for leg in streams if leg.conditions[0] is condition and not joined]
+        for name in settings.methods:
+            key = name, classes_of(condition, base)
+            if name in online:
+                yield from ((leg, make(name, condition)) for leg in own)
+            else:
+                made[key] = made[key] if key in made else make(name, condition)
+                yield in_turn(condition), made[key]
+        # Other pictures ask for other views; small blocks that live long split the heap for the large ones.
+        base.views.clear()
+        later = [classes_of(c, base) for c in every[number + 1 :]]
+        for key in [key for key in made if key[1] not in later]:
+            del made[key]
+    for leg in streams if joined else ():
+        yield from ((leg, make(name, leg.conditions[0])) for name in online)

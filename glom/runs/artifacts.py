@@ -240,11 +240,14 @@ class RunFolder:
         """Every result there is, from all parts, each sample once."""
         return read_results(self.path)
 
-    def append(self, record: Mapping[str, Any], seconds: float | None = None) -> None:
-        """Add one sample's result (and, beside it, how long it took)."""
+    def append(self, record: Mapping[str, Any], seconds: float | None = None, own: float | None = None) -> None:
+        """Add one sample's result (and, beside it, how long it took; `own`: the method's part of it)."""
         self._file("results").append(record)
+        took = {"seconds": seconds, "own": own}
         if seconds is not None:
-            self._file("timing").append({"id": record["id"], "seconds": round(seconds, 6)})
+            self._file("timing").append(
+                {"id": record["id"], **{k: round(s, 6) for k, s in took.items() if s is not None}}
+            )
 
     def _file(self, stem: str) -> LineFile:
         # Opened at the first line: a run without samples leaves no empty files.
@@ -287,9 +290,9 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     return sorted(unique.values(), key=lambda r: r.get("index", 0))
 
 
-def read_timing(folder: Path) -> dict[str, float]:
-    """Seconds by sample id."""
-    return {record["id"]: record["seconds"] for record in _parts(folder, "timing")}
+def read_timing(folder: Path, what: str = "seconds") -> dict[str, float]:
+    """Seconds by sample id: all told, or "own", a method's part, of the lines that have it."""
+    return {record["id"]: record[what] for record in _parts(folder, "timing") if what in record}
 
 
 def command_line() -> str:
