@@ -13,7 +13,7 @@ from pathlib import Path
 from experiments.comparison.untouched import ALL, UNTOUCHED
 from experiments.reproduce.plan import Block, Column, Line, Plan, Request, choose, column_means
 from glom.datasets.corruptions import CORRUPTIONS
-from glom.datasets.layouts import NotThereError
+from glom.datasets.named.layouts import NotThereError
 from glom.datasets.registry import data_root, dataset_names, open_dataset
 from glom.datasets.remarks import remark
 from glom.errors import InputError

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.reproduce.plan import Block, Column, Line, Plan, Request, choose, column_means
-from glom.datasets.catalogue import COOP, COOP_PAGE, NAMED
 from glom.datasets.check import ABSENT, check_dataset
 from glom.datasets.corruptions import CORRUPTIONS
-from glom.datasets.layouts import data_root
+from glom.datasets.named.catalogue import COOP, COOP_PAGE, NAMED
+from glom.datasets.named.layouts import data_root
 from glom.errors import GlomError
 from glom.teachers.hub import hub_url, reachable
 

@@ -49,6 +49,8 @@ class ImageDataset:
         passed_over: what was found beside the samples and is no part of the data set -> how often, such as
             {".heic files": 2, "empty folders": 1}.
         notes: what else a person should know of how it was read, one sentence each.
+        other_labels: what else a picture shows, by name -> {id: index into the classes}: of cue-conflict pictures the
+            "texture", which is another class's than the shape that `Sample.label` tells. Not part of the fingerprint.
 
     Raises:
         InputError: no samples, two samples of one id, or a label outside the classes.
@@ -61,6 +63,7 @@ class ImageDataset:
     keys: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
     passed_over: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    other_labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -161,7 +164,11 @@ class ImageDataset:
         new = {old: label for label, old in enumerate(kept)}
         own = tuple(replace(s, label=new[s.label]) for s in self.samples if s.label in new)
         names, keys = ((None if x is None else tuple(x[k] for k in kept)) for x in (self.classes, self.keys))
-        return replace(self, samples=own, classes=names, keys=keys)
+        others = {
+            name: {id: new[label] for id, label in labels.items() if label in new}
+            for name, labels in self.other_labels.items()
+        }
+        return replace(self, samples=own, classes=names, keys=keys, other_labels=others)
 
 
 def _van_der_corput(i: int) -> float:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from glom.datasets.base import ImageDataset
-from glom.datasets.catalogue import NAMED
-from glom.datasets.layouts import NamedSet, NotThereError, data_root, plural
+from glom.datasets.named.catalogue import NAMED
+from glom.datasets.named.layouts import NamedSet, NotThereError, data_root, plural
 from glom.datasets.reading import one_line
 from glom.datasets.registry import dataset_names, open_dataset
 from glom.datasets.sources import FileSource

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.classes import EMPTY, OPAQUE, TABLE, WNID, class_list
-from glom.datasets.idx import IDX_FILE
 from glom.datasets.reading import SUFFIXES, one_line
 from glom.datasets.sources import FileSource
 from glom.errors import InputError
@@ -33,6 +32,7 @@ FOREIGN = frozenset(
     {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found",
      "__pycache__"}
 )  # fmt: skip
+IDX_FILE = re.compile(r"(train|t10k)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")  # MNIST, see `named.idx`
 SHOWN = 4  # names of folders in a message
 
 

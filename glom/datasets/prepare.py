@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
-from glom.datasets.catalogue import NAMED
-from glom.datasets.layouts import Download, NamedSet, data_root
+from glom.datasets.named.catalogue import NAMED
+from glom.datasets.named.layouts import Download, NamedSet, data_root
 from glom.datasets.reading import one_line
 from glom.errors import InputError, RunError, unknown
 

@@ -9,11 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from glom.datasets.base import ImageDataset
-from glom.datasets.catalogue import NAMED
 from glom.datasets.classes import rename_classes
 from glom.datasets.folder import folder_dataset
-from glom.datasets.layouts import NamedSet, NotThereError, data_root
 from glom.datasets.manifest import manifest_dataset
+from glom.datasets.named.catalogue import NAMED
+from glom.datasets.named.layouts import NamedSet, NotThereError, data_root
 from glom.datasets.prepare import fetch, human_size
 from glom.datasets.prompts import TEMPLATES
 from glom.datasets.reading import one_line
@@ -56,7 +56,7 @@ class DatasetInfo:
     tables: tuple[int, ...] = ()
 
 
-# Added by the decorator; those with layouts are in `glom.datasets.catalogue`.
+# Added by the decorator; those with layouts are in `glom.datasets.named.catalogue`.
 _REGISTRY: dict[str, tuple[DatasetInfo, Builder]] = {}
 
 

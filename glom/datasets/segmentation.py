@@ -30,8 +30,8 @@ from glom.datasets.composites import (
     resolve_source,
 )
 from glom.datasets.label_maps import Maps, read_mask, read_mat, read_npz
-from glom.datasets.layouts import data_root
-from glom.datasets.picture_sets import bsds_own_folder, coco_folder
+from glom.datasets.named.layouts import data_root
+from glom.datasets.named.picture_sets import bsds_own_folder, coco_folder
 from glom.datasets.reading import SUFFIXES, one_line, read_image
 from glom.datasets.sources import FileSource
 from glom.errors import InputError, unknown
@@ -185,7 +185,7 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
 
 def _named(name: str, source: str, split: str) -> SegmentedSet:
     """BSDS500 or COCO where they lie under `source`, or where named data sets lie."""
-    from glom.datasets.catalogue import NAMED
+    from glom.datasets.named.catalogue import NAMED
 
     root = Path(source).expanduser() if source else data_root()
     found = NAMED[name].find(root)

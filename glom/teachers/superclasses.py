@@ -28,7 +28,7 @@ from glom.runs.artifacts import public_name
 from glom.teachers.base import ZeroShotHead
 
 TABLES = Path(__file__).parent / "tables"
-SHIPPED = ("geirhos16", "pacs")
+SHIPPED = ("geirhos16", "pacs", "imagenet-d")
 FORM = "a line is an ImageNet index or WNID (or both) and a superclass, with tabs or, in a .csv, commas between"
 
 
@@ -37,7 +37,7 @@ class Superclasses:
     """A table of superclasses.
 
     Attributes:
-        name: `geirhos16`, `pacs`, or a file's.
+        name: of `SHIPPED`, or a file's.
         members: superclass -> indices of ImageNet's classes, ascending; in the order in which the table names them.
     """
 

@@ -24,7 +24,7 @@ from experiments.reproduce.plan import Block, Column, Line, Mean, Plan, Request
 from experiments.reproduce.rows import make_rows
 from experiments.reproduce.run import NAMES, describe, run_reproduce
 from experiments.reproduce.write import as_latex, escape, quantity, shown
-from glom.datasets.catalogue import NAMED
+from glom.datasets.named.catalogue import NAMED
 from glom.errors import InputError, RunError
 from glom.runs.artifacts import read_json, write_json
 from glom.runs.statistics import bootstrap_ci, holm, mcnemar_exact

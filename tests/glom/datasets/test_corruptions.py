@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from glom.datasets.corruptions import CORRUPTIONS, SCALES, Corruption, corrupt, parse_corruption, scale_of
+from glom.datasets.corruptions import CORRUPTIONS, EXTRA, SCALES, Corruption, corrupt, parse_corruption, scale_of
 from glom.errors import InputError
 from glom.runs.seeds import sample_seed
 from tests.helpers_images import photo
@@ -214,3 +214,18 @@ def test_sample_seed_keeps_its_parts_apart(run: int, name: str, purpose: str) ->
     assert seed != sample_seed(run, name, purpose + "x")
     if name:
         assert seed != sample_seed(run, name[1:], purpose + name[0])
+
+
+def test_the_four_extra_corruptions_are_the_packages_at_224_pixels_strengths():
+    from imagecorruptions import get_corruption_names
+
+    assert list(EXTRA) == get_corruption_names("validation")
+    image = photo()
+    for name in EXTRA:
+        kind = parse_corruption(f"{name}:4")
+        assert kind.scale_for((32, 32)) == kind.scale_for((48, 40)) == "imagenet-c"
+        first, other = corrupt(image, kind, 1), corrupt(image, kind, 2)
+        assert first.size == (48, 40) and first.tobytes() == corrupt(image, kind, 1).tobytes() != image.tobytes()
+        assert (first.tobytes() != other.tobytes()) == (name in ("speckle_noise", "spatter"))
+        with pytest.raises(InputError, match=f"{name} has no strengths of cifar10-c here; write {name}:4"):
+            parse_corruption(f"{name}:4@cifar10-c")

@@ -21,10 +21,10 @@ import torch
 
 from commands.datasets import app
 from glom.datasets import check_dataset, dataset_names, open_dataset
-from glom.datasets.catalogue import NAMED
 from glom.datasets.classes import imagenet_names, imagenet_wnids
-from glom.datasets.imagenet_sets import subset_layouts, subset_wnids
-from glom.datasets.layouts import Archive, Download, Layout
+from glom.datasets.named.catalogue import NAMED
+from glom.datasets.named.imagenet_sets import subset_layouts, subset_wnids
+from glom.datasets.named.layouts import Archive, Download, Layout
 from glom.errors import InputError, RunError
 from glom.teachers.align import aligned_head, class_rows
 from glom.teachers.base import ZeroShotHead
@@ -225,7 +225,7 @@ def test_the_list(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for info in dataset_names():
         assert f"\n{info.name} " in out
     told = json.loads(call("list", "--json")[1])
-    assert len(told["corruptions"]) == 15
+    assert len(told["corruptions"]) == 15 + 4
     assert {row["name"]: row["tables"] for row in told["datasets"]}["imagenet-c"] == [2]
     of_table = [[row["name"] for row in told["datasets"] if table in row["tables"]] for table in (1, 2, 3)]
     assert [len(names) for names in of_table] == [5, 1, 9]

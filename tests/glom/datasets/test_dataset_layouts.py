@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from glom.datasets import ImageDataset, clip_templates, coop_prompt, open_dataset
-from glom.datasets.catalogue import COOP, NAMED
-from glom.datasets.cifar_c import cifar100_names
 from glom.datasets.classes import imagenet_names, imagenet_wnids
 from glom.datasets.coco import decode, label_map
-from glom.datasets.imagenet_sets import subset_wnids
+from glom.datasets.named.catalogue import COOP, NAMED
+from glom.datasets.named.cifar_c import cifar100_names
+from glom.datasets.named.imagenet_sets import subset_wnids
 from glom.datasets.segmentation import open_segmentation
 from glom.errors import InputError
 from tests.helpers_images import photo

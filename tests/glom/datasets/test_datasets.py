@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glom.datasets import DatasetInfo, ImageDataset, Sample, dataset_names, open_dataset, register_dataset, registry
-from glom.datasets.catalogue import NAMED
+from glom.datasets.named.catalogue import NAMED
 from glom.datasets.samples_build import build_sample
 from glom.datasets.sources import BytesSource, FileSource
 from glom.errors import InputError, RunError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glom.datasets.base import ImageDataset
 from glom.datasets.folder import folder_dataset
-from glom.datasets.layouts import Layout
+from glom.datasets.named.layouts import Layout
 from glom.datasets.reading import one_line
 from glom.errors import InputError
 

@@ -22,15 +22,14 @@ from pathlib import Path
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.class_files import WNID, read_lines
 from glom.datasets.classes import imagenet_names, imagenet_wnids
-from glom.datasets.corruptions import BLURS, CORRUPTIONS, DIGITALS, NOISES, SEVERITIES, WEATHERS
+from glom.datasets.corruptions import BLURS, CORRUPTIONS, DIGITALS, EXTRA, NOISES, SEVERITIES, WEATHERS
 from glom.datasets.folder import folder_dataset
-from glom.datasets.layouts import Layout, plural
+from glom.datasets.named.layouts import Layout, plural
 from glom.datasets.prompts import clip_templates
 from glom.datasets.reading import one_line
 from glom.errors import InputError, unknown
 
-# ImageNet-C's fifth archive: not part of its score, but of what is downloaded.
-EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+# ImageNet-C's fifth archive is not part of its score, but of what is downloaded.
 GROUPS = {"noise": NOISES, "blur": BLURS, "weather": WEATHERS, "digital": DIGITALS, "extra": EXTRA}
 # The root itself is known by a class folder in it; the slash takes folders alone.
 A_WNID, A_NUMBER = "n" + 8 * "[0-9]" + "/", "[0-9]/"

@@ -12,9 +12,9 @@ import numpy as np
 
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import SEVERITIES
-from glom.datasets.imagenet_sets import parse_variant
 from glom.datasets.labels import whole_array
-from glom.datasets.layouts import Layout
+from glom.datasets.named.imagenet_sets import parse_variant
+from glom.datasets.named.layouts import Layout
 from glom.datasets.prompts import clip_templates
 from glom.datasets.reading import array_trouble, one_line
 from glom.datasets.sources import ArraySource
@@ -38,7 +38,7 @@ def cifar_c_layouts(name: str, folder: str, variant: str) -> tuple[Layout, ...]:
     classes = CIFAR10 if name == "cifar10-c" else cifar100_names()
 
     def read(place: Path, root: Path, split: str) -> ImageDataset:
-        pictures, labels = _array(name, place), _array(name, place.parent / "labels.npy")
+        pictures, labels = read_array(name, place), read_array(name, place.parent / "labels.npy")
         rows = len(pictures) // len(SEVERITIES)
         if pictures.dtype != np.uint8 or pictures.shape != (rows * len(SEVERITIES), 32, 32, 3) or not rows:
             raise InputError(
@@ -63,7 +63,8 @@ def cifar_c_layouts(name: str, folder: str, variant: str) -> tuple[Layout, ...]:
     return (Layout("arrays", places, {"test": (10_000, len(classes))}, read, shape),)
 
 
-def _array(name: str, path: Path) -> np.ndarray:
+def read_array(name: str, path: Path) -> np.ndarray:
+    """An array of `name`, mapped. Raises `InputError` where it is missing or damaged."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

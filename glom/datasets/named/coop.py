@@ -16,7 +16,7 @@ from typing import Any
 
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.class_files import read_lines
-from glom.datasets.layouts import Counts, Layout, plural
+from glom.datasets.named.layouts import Counts, Layout, plural
 from glom.datasets.prompts import clip_templates
 from glom.datasets.reading import one_line
 from glom.datasets.sources import FileSource

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from types import MappingProxyType
 
-from glom.datasets.cifar_c import cifar_c_layouts
-from glom.datasets.coop import aircraft_layout, coop_layout, ucf_layout
-from glom.datasets.idx import idx_layout
-from glom.datasets.imagenet_sets import (
+from glom.datasets.named.cifar_c import cifar_c_layouts
+from glom.datasets.named.coop import aircraft_layout, coop_layout, ucf_layout
+from glom.datasets.named.idx import idx_layout
+from glom.datasets.named.imagenet_sets import (
     GROUPS,
     VARIANTS,
     imagenet_c_layouts,
@@ -17,9 +17,10 @@ from glom.datasets.imagenet_sets import (
     subset_layouts,
     v2_layouts,
 )
-from glom.datasets.layouts import Archive, Download, Layout, NamedSet
-from glom.datasets.picture_sets import bsds_layouts, coco_layouts
-from glom.datasets.torchvision_sets import SETS, torchvision_layout
+from glom.datasets.named.layouts import Archive, Download, Layout, NamedSet
+from glom.datasets.named.picture_sets import bsds_layouts, coco_layouts
+from glom.datasets.named.shifts import SHIFTS, cifar101_layouts
+from glom.datasets.named.torchvision_sets import SETS, torchvision_layout
 
 MB = 1_000_000
 IMAGENET_TERMS = "ImageNet's terms: research use"
@@ -94,6 +95,12 @@ def _idx(
     return NamedSet(name, what, "70,000", licence, source, _fixed(idx_layout(name, folders)), download=fetch)
 
 
+def _shift(name: str, what: str, size: str, licence: str, source: str, terms: str) -> NamedSet:
+    """A set of several domains; none of them can be fetched without a page or a form."""
+    shift = SHIFTS[name]
+    return NamedSet(name, what, size, licence, source, shift.layouts, tuple(shift.domains), "DOMAIN", terms=terms)
+
+
 NAMED: dict[str, NamedSet] = {
     found.name: found
     for found in (
@@ -161,9 +168,39 @@ NAMED: dict[str, NamedSet] = {
             "imagenette", "10 easy classes of ImageNet", "13,394", IMAGENET_TERMS,
             "https://github.com/fastai/imagenette", 1_557,
         ),
+        # -- the same classes in other domains ------------------------------------------------------------------------
+        _shift(
+            "pacs", "7 classes: photos, paintings, cartoons, sketches", "9,991", "not stated",
+            "https://domaingeneralization.github.io", "a link on its page leads to a shared folder",
+        ),
+        _shift(
+            "shape-texture", "16 classes: line drawings, silhouettes, cue conflict", "1,600", "CC BY 4.0",
+            "https://github.com/rgeirhos/texture-vs-shape", "clone that repository: its folder stimuli is the set",
+        ),
+        _shift(
+            "office-home", "65 classes of objects at home, 4 domains", "15,588", RESEARCH,
+            "https://www.hemanthdv.org/officeHomeDataset.html", "a link on its page leads to a shared folder",
+        ),
+        _shift(
+            "vlcs", "5 classes from 4 other data sets", "10,729", RESEARCH,
+            "https://github.com/facebookresearch/DomainBed", "DomainBed's script leads to a shared folder",
+        ),
+        _shift(
+            "domainnet", "345 classes, 6 domains", "586,575", RESEARCH,
+            "https://ai.bu.edu/M3SDA", "six archives and twelve lists on its page; take the cleaned version",
+        ),
+        _shift(
+            "imagenet-d", "113 classes of ImageNet, made by diffusion", "4,835", "MIT",
+            "https://github.com/chenshuang-zhang/imagenet_d", "a link on its page leads to a shared folder",
+        ),
         # -- small pictures -------------------------------------------------------------------------------------------
         _torchvision(
             "cifar10", "10 classes of objects, 32x32", "60,000", "MIT", CIFAR, 170
+        ),
+        NamedSet(
+            "cifar10.1", "a second test set for CIFAR-10", "2,000", "MIT",
+            "https://github.com/modestyachts/CIFAR-10.1", cifar101_layouts, ("v6", "v4"), "VERSION",
+            terms="clone that repository: its folder datasets holds the arrays",
         ),
         _torchvision(
             "cifar100", "100 classes of objects, 32x32", "60,000", "not stated", CIFAR, 169

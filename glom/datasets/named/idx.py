@@ -7,7 +7,6 @@ An idx file is two zero bytes, the type (8: uint8), the number of dimensions, ea
 from __future__ import annotations
 
 import gzip
-import re
 import struct
 import zlib
 from pathlib import Path
@@ -15,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from glom.datasets.base import ImageDataset, Sample
-from glom.datasets.layouts import Counts, Layout
+from glom.datasets.named.layouts import Counts, Layout
 from glom.datasets.prompts import A_PHOTO, TEMPLATES
 from glom.datasets.reading import one_line
 from glom.datasets.sources import ArraySource
 from glom.errors import InputError
 
-IDX_FILE = re.compile(r"(train|t10k)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 UINT8 = 8
 PARTS = {"test": "t10k", "train": "train"}
 COUNTS: Counts = {"test": (10_000, 10), "train": (60_000, 10)}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from glom.datasets.base import ImageDataset, Sample
-from glom.datasets.layouts import Counts, Layout
+from glom.datasets.named.layouts import Counts, Layout
 from glom.datasets.prompts import A_PHOTO, TEMPLATES
 from glom.datasets.reading import one_line
 from glom.datasets.sources import ArraySource, FileSource, Source
