@@ -17,7 +17,7 @@ class Entry:
     Attributes:
         what: in a few words. source: where its settings are from, the publication first.
         needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures.
-        stateful: whether earlier test pictures change later answers.
+        stateful: whether other test pictures change an answer, so that it is one of a stream.
         constants: where its constants come from, one of `CONSTANTS`; a method whose preset or teacher decides says so
             itself once it has its task (`Method.constants`).
     """
@@ -59,6 +59,63 @@ LISTED: dict[str, Entry] = {
         "caches of the surest test pictures so far (depends on their order)",
         "Karmanov et al. 2024 (CVPR), section 3 and the released settings for ImageNet",
         needs_text=True,
+        stateful=True,
+        constants=PER_SET,
+    ),
+    "boostadapter": Entry(
+        "tda, and the picture's own surest views in its cache",
+        "Zhang et al. 2024 (NeurIPS), section 3 and the released settings for ImageNet-A: 64 views, a tenth, delta 3",
+        needs_text=True,
+        stateful=True,
+        constants=PER_SET,
+    ),
+    "dmn": Entry(
+        "a memory of 50 test pictures a class, read by likeness; no training",
+        "Zhang et al. 2024 (CVPR), section 3.3: 32 views, a tenth, beta 5.5; the memory's weight: 1 here for all, "
+        "searched on each data set's test labels by its authors (YBZh/DMN#2)",
+        needs_text=True,
+        stateful=True,
+        constants=TEST_LABELS,
+    ),
+    "lame": Entry(
+        "a batch's answers drawn together where features are close",
+        "Boudiaf et al. 2022 (CVPR), section 4 and its release's overall best: Gaussian kernel, 5 neighbours",
+        stateful=True,
+    ),
+    "bn-alpha": Entry(
+        "batch norm by a tenth of the picture's own statistics",
+        "Schneider et al. 2020 (NeurIPS), section 3; You et al. 2021; the share, 0.1, of mariodoebler/"
+        "test-time-adaptation's setting for single pictures",
+    ),
+    "tent": Entry(
+        "batch norms' weights, one step on a batch's entropy",
+        "Wang et al. 2021 (ICLR), section 4.1: ImageNet's SGD 0.00025, momentum 0.9; smaller below 32 pictures, as in "
+        "SAR's release",
+        stateful=True,
+        constants=PER_SET,
+    ),
+    "eta": Entry(
+        "tent on sure pictures unlike earlier ones",
+        "Niu et al. 2022 (ICML), section 3 and its release: SGD as tent, 0.4 ln C; by the number of classes 0.05 "
+        "(ImageNet), 0.1, 0.4 (CIFAR)",
+        stateful=True,
+        constants=PER_SET,
+    ),
+    "eata": Entry(
+        "eta, held to the source by Fisher information",
+        "Niu et al. 2022 (ICML), section 3 and its release: as eta, 2000 (ImageNet) or 1 (CIFAR)",
+        needs_shots=True,
+        stateful=True,
+        constants=PER_SET,
+    ),
+    "sar": Entry(
+        "tent on sure pictures, sharpness-aware",
+        "Niu et al. 2023 (ICLR), section 4 and its release: SGD as tent, 0.4 ln C, radius 0.05, reset at 0.2",
+        stateful=True,
+    ),
+    "roid": Entry(
+        "batch norms' weights by diverse pictures, ensembled with the source",
+        "Marsden et al. 2024 (WACV), section 3 and its release: SGD 0.00025, Nesterov 0.9, temperature 1/3, 0.99",
         stateful=True,
         constants=PER_SET,
     ),

@@ -5,9 +5,17 @@ A new method is one class, one decorator and one line in `glom.methods_list`, wh
 
 from glom.methods import (  # noqa: F401  (each registers its own)
     adapted,
+    bn_alpha,
+    boosted,
     cache,
+    eata,
+    lame,
     masked,
+    memory,
     prompts,
+    roid,
+    sar,
+    tent,
     trained,
     tuned,
     voting,

@@ -15,6 +15,7 @@ from glom.datasets.base import ImageDataset
 from glom.errors import InputError, unknown
 from glom.methods.views import ViewCache, augmented
 from glom.methods_list import LISTED
+from glom.runs.seeds import sample_seed
 from glom.teachers.align import aligned_head
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.frozen import FrozenTeacher
@@ -100,9 +101,10 @@ class Method(ABC):
         name: in tables and on the command line. what, source: from `glom.methods_list`, as are the next two.
         needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures; `prepare` may find
             out whether this task needs them. why_shots: what is said where they are missing.
-        stateful: whether earlier test pictures change later answers; then order matters, and one process sees them all
-            in the order of `order`.
-        together: pictures that `predict_many` is best given at once.
+        stateful: whether other test pictures change an answer ("online"); then order matters, and one process sees them
+            all in the order of `order`.
+        together: pictures that `predict_many` is best given at once. Where they change each other's answers it is the
+            batch; whoever runs the method may set it.
         settings: what decides its answers, as recorded.
         constants: where they come from, one of `glom.methods_list.CONSTANTS`; `prepare` may find out.
     """
@@ -135,9 +137,13 @@ class Method(ABC):
         return [self.predict(image, seed) for image, seed in zip(images, seeds, strict=True)]
 
     def order(self, ids: Sequence[str], seed: int) -> list[int]:
-        """Indices of the pictures of a data set with these `ids` in the order in which they are to be given."""
-        del seed
-        return list(range(len(ids)))
+        """Indices of the pictures of a data set with these `ids` in the order in which they are to be given.
+
+        A stateful method's are shuffled: two pictures come in the same order whatever others are among them.
+        """
+        if not self.stateful:
+            return list(range(len(ids)))
+        return sorted(range(len(ids)), key=lambda i: sample_seed(seed, ids[i], "stream"))
 
     def stream_state(self) -> dict[str, Tensor] | None:
         """What the pictures so far left in an online method, all of it, so that a stopped stream goes on exactly.
@@ -160,6 +166,15 @@ class Method(ABC):
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take what an earlier `fit` learned."""
+        del state
+
+    def stream_state(self) -> dict[str, Tensor]:
+        """What the pictures so far have left in a stateful method. Given to `load_stream_state` of one that is
+        prepared (and fitted) alike, all later answers are the same, bit for bit. Copies, on the CPU."""
+        return {}
+
+    def load_stream_state(self, state: dict[str, Tensor]) -> None:
+        """Go on where `stream_state` was taken."""
         del state
 
 

@@ -1,4 +1,7 @@
-"""A cache of what earlier test pictures looked like: TDA, which learns nothing and yet depends on the stream."""
+"""Caches of what earlier test pictures looked like: TDA, which learns nothing and yet depends on the stream.
+
+Karmanov, Guan, Lu, El Saddik & Xing 2024, "Efficient Test-Time Adaptation of Vision-Language Models" (CVPR).
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ from torch import Tensor
 from glom.errors import unknown
 from glom.methods.base import Method, Task, register
 from glom.methods.views import entropy
-from glom.runs.seeds import sample_seed
 
 LOGARITHMS = {"nats/log2": math.log2, "nats/ln": math.log}
 ORDERS = ("shuffled", "data set")
+
+Entry = tuple[float, Tensor, Tensor]  # entropy, feature (F,), probabilities (C,)
+Cache = dict[int, list[Entry]]  # by class
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class TDA(Method):
     probabilities are those of the teacher's own scale, which is what they are of in the release.
 
     Every test picture may enter the caches, so the answers depend on those before it: one process sees them all, in an
-    order drawn from the run's seed and the pictures' ids, unlike in every other method here.
+    order drawn from the run's seed and the pictures' ids. One whose scores are not finite enters none.
     """
 
     name = "tda"
@@ -71,32 +76,55 @@ class TDA(Method):
     def prepare(self, task: Task) -> None:
         super().prepare(task)
         self.head = task.head()
-        # class -> [(entropy, feature (F,), probabilities (C,))], the surest first
-        self.sure: dict[int, list[tuple[float, Tensor, Tensor]]] = {}
-        self.doubtful: dict[int, list[tuple[float, Tensor, Tensor]]] = {}
+        self.sure: Cache = {}
+        self.doubtful: Cache = {}
 
     def order(self, ids: Sequence[str], seed: int) -> list[int]:
-        """The stream's: two pictures come in the same order whatever others are among them."""
-        if self.settings.order == "data set":
-            return super().order(ids, seed)
-        return sorted(range(len(ids)), key=lambda i: sample_seed(seed, ids[i], "stream"))
+        return list(range(len(ids))) if self.settings.order == "data set" else super().order(ids, seed)
 
     @torch.no_grad()
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         s = self.settings
-        feature = F.normalize(self.task.teacher.token(self.task.read([image]))[0], dim=-1)
+        tokens = self.tokens(image, seed)
+        feature = F.normalize(tokens[0], dim=-1)
         logits = self.head(feature)
+        if not bool(logits.isfinite().all()):
+            return logits
         p, h = logits.softmax(-1), float(entropy(logits))
         share = h / LOGARITHMS[s.entropy](max(2, len(p)))
-        entry = (h, feature, p)
         guess = int(p.argmax())
-        _keep(self.sure, guess, entry, s.positive)
+        keep(self.sure, guess, (h, feature, p), s.positive)
         if s.unsure[0] < share < s.unsure[1]:
-            _keep(self.doubtful, guess, entry, s.negative)
-        logits = logits + self._answer(feature, self.sure, 0)
+            self.doubt(guess, (h, feature, p))
+        logits = logits + self._answer(feature, self.resembled(tokens), 0)
         return logits - self._answer(feature, self.doubtful, 1) if self.doubtful else logits
 
-    def _answer(self, feature: Tensor, cache: dict[int, list[tuple[float, Tensor, Tensor]]], which: int) -> Tensor:
+    def tokens(self, image: Image.Image, seed: int) -> Tensor:
+        """(V, F): the teacher's tokens of the picture, itself first."""
+        return self.task.teacher.token(self.task.read([image]))
+
+    def doubt(self, guess: int, entry: Entry) -> None:
+        """Put a picture into the negative cache."""
+        keep(self.doubtful, guess, entry, self.settings.negative)
+
+    def resembled(self, tokens: Tensor) -> Cache:
+        """The positive cache a picture with these tokens is compared with."""
+        return self.sure
+
+    def stream_state(self) -> dict[str, Tensor]:
+        return {
+            f"{name}/{key}": value
+            for name, cache in (("sure", self.sure), ("doubtful", self.doubtful))
+            for key, value in packed(cache).items()
+        }
+
+    def load_stream_state(self, state: dict[str, Tensor]) -> None:
+        self.sure, self.doubtful = (
+            unpacked({k.partition("/")[2]: v.to(self.task.device) for k, v in state.items() if k.startswith(name)})
+            for name in ("sure/", "doubtful/")
+        )
+
+    def _answer(self, feature: Tensor, cache: Cache, which: int) -> Tensor:
         s = self.settings
         entries = [(label, e) for label, queue in sorted(cache.items()) for e in queue]
         keys = torch.stack([e[1] for _, e in entries])
@@ -110,12 +138,31 @@ class TDA(Method):
         return weights @ values.to(weights.device)
 
 
-def _keep(
-    cache: dict[int, list[tuple[float, Tensor, Tensor]]], label: int, entry: tuple[float, Tensor, Tensor], most: int
-) -> None:
-    queue = cache.setdefault(label, [])
-    if len(queue) < most:
-        queue.append(entry)
-    elif entry[0] < queue[-1][0]:
-        queue[-1] = entry
-    queue.sort(key=lambda e: e[0])
+def keep(cache: Cache, label: int, entry: Entry, most: int) -> None:
+    """Put an entry into its class's queue and let the least sure beyond `most` go; the surest come first."""
+    queue = [*cache.get(label, ()), entry]
+    cache[label] = sorted(queue, key=lambda e: e[0])[:most]
+
+
+def packed(cache: Cache) -> dict[str, Tensor]:
+    """A cache as tensors: `label` (n,), `entropy` (n,) float64, `feature` (n, F), `p` (n, C); {} where it is empty."""
+    entries = [(label, *entry) for label, queue in cache.items() for entry in queue]
+    if not entries:
+        return {}
+    labels, entropies, features, p = zip(*entries, strict=True)
+    return {
+        "label": torch.tensor(labels),
+        "entropy": torch.tensor(entropies, dtype=torch.float64),
+        "feature": torch.stack(features).cpu(),
+        "p": torch.stack(p).cpu(),
+    }
+
+
+def unpacked(state: dict[str, Tensor]) -> Cache:
+    """The cache that `packed` made these of."""
+    cache: Cache = {}
+    if state:
+        columns = state["label"].tolist(), state["entropy"].tolist(), state["feature"], state["p"]
+        for label, *entry in zip(*columns, strict=True):
+            cache.setdefault(label, []).append((entry[0], entry[1], entry[2]))
+    return cache
