@@ -148,7 +148,7 @@ class Method(ABC):
     def stream_state(self) -> dict[str, Tensor] | None:
         """What the pictures so far left in an online method, all of it, so that a stopped stream goes on exactly.
 
-        None: it cannot be told, and a stream that was stopped is seen again from its start.
+        Copies, on the CPU. None: it cannot be told, and a stream that was stopped is seen again from its start.
         """
         return None
 
@@ -166,15 +166,6 @@ class Method(ABC):
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take what an earlier `fit` learned."""
-        del state
-
-    def stream_state(self) -> dict[str, Tensor]:
-        """What the pictures so far have left in a stateful method. Given to `load_stream_state` of one that is
-        prepared (and fitted) alike, all later answers are the same, bit for bit. Copies, on the CPU."""
-        return {}
-
-    def load_stream_state(self, state: dict[str, Tensor]) -> None:
-        """Go on where `stream_state` was taken."""
         del state
 
 

@@ -20,8 +20,8 @@ from glom.methods.base import Method, Task
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import SHIPPED
 
-HAVE = [name for name in SHIPPED if name.startswith("efficientnet")]
 Norms = tuple[type[nn.Module], ...]
+IMAGE_TOWERS = ("visual.", "vision_model.")  # where a network has one beside its text encoder
 
 
 def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
@@ -38,7 +38,7 @@ def own_copy(teacher: FrozenTeacher, method: str) -> FrozenTeacher:
     if not batch_norms(teacher.model):
         raise InputError(
             f"{method} needs a teacher with batch norm, and {teacher.name} has none; "
-            f"{', '.join(HAVE)} and timm's convolutional networks (timm:resnet50) have it"
+            f"{', '.join(SHIPPED)} and timm's convolutional networks (timm:resnet50) have it"
         )
     if teacher.precision != "fp32":
         raise InputError(f"{method} needs a teacher in fp32; {teacher.name} was loaded in {teacher.precision}")
@@ -157,7 +157,9 @@ class Adapting(Method):
             return torch.full((len(batch), len(self.task.classes)), float("nan"), device=batch.device)
 
     def _affine(self, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-        for name, layer in model.named_modules():
+        layers = dict(model.named_modules())
+        tower = {name: layer for name, layer in layers.items() if name.startswith(IMAGE_TOWERS)}
+        for name, layer in (tower or layers).items():
             if isinstance(layer, self.norms) and self.moves(name):
                 for key in ("weight", "bias"):
                     if isinstance(p := getattr(layer, key), nn.Parameter):

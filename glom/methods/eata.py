@@ -36,12 +36,17 @@ class EATASettings(StepSettings):
     fisher: float = 2000.0
 
 
-# The most classes a setting is for: those of CIFAR-10 and CIFAR-100, and any more.
+# The most classes a setting is for. ImageNet's are the release's, CIFAR's mariodoebler/test-time-adaptation's.
 PRESETS = {
     10: EATASettings(name="cifar-10", unlike=0.4, fisher=1.0),
     100: EATASettings(name="cifar-100", unlike=0.1, fisher=1.0),
     math.inf: EATASettings(),
 }
+
+
+def eata_preset(classes: int) -> EATASettings:
+    """The setting for this many classes."""
+    return next(s for most, s in PRESETS.items() if classes <= most)
 
 
 @register
@@ -55,7 +60,7 @@ class ETA(Adapting):
         self._given = settings
 
     def prepare(self, task: Task) -> None:
-        self.settings = self._given or next(s for most, s in PRESETS.items() if len(task.classes) <= most)
+        self.settings = self._given or eata_preset(len(task.classes))
         super().prepare(task)
         self.mean: Tensor | None = None
         self.importance: dict[str, Tensor] = {}  # of each weight at the source; none here

@@ -55,6 +55,12 @@ class LAME(Method):
             logits[sound] = self.agreed(tokens[sound], logits[sound])
         return list(logits.unbind())
 
+    def stream_state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_stream_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing is kept from batch to batch."""
+
     def agreed(self, tokens: Tensor, logits: Tensor) -> Tensor:
         """(B, C) log probabilities of a batch with these tokens (B, F) and class scores (B, C)."""
         unary = (logits.softmax(-1) + 1e-10).log()
