@@ -8,17 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-from torch import Tensor
-
 from experiments.pretraining.data import FEWEST, Cached, OnTheFly, Source, Split, fill, open_cache, split_data
 from experiments.pretraining.settings import GridTrainSettings
-from glom import execution
 from glom.checkpoints import find_checkpoint
-from glom.devices import native_bf16, ranks
+from glom.devices import native_bf16
 from glom.errors import InputError
 from glom.teachers.base import Teacher
 from glom.teachers.grids import Encoder, grid_shape, grid_teacher
+from glom.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -30,33 +27,6 @@ class Prepared:
     train: Source
     held_out: Source
     settings: GridTrainSettings
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those that train together."""
-
-    rank: int = 0
-    world: int = 1
-
-    @classmethod
-    def join(cls) -> Ranks:
-        rank, world = ranks()
-        if world > 1:
-            # The others wait while the first one fills the cache, however long that takes.
-            execution.init_group(timeout=7 * 86_400.0)
-        return cls(rank, world)
-
-    def wait(self) -> None:
-        if self.world > 1:
-            dist.barrier()
-
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean over the ranks."""
-        if self.world > 1:
-            value = value.clone()
-            dist.all_reduce(value)
-        return value / self.world
 
 
 def prepare(

@@ -19,14 +19,16 @@ import torch.distributed as dist
 
 from experiments.pretraining.data import unread_message
 from experiments.pretraining.evaluate import measure, panels
-from experiments.pretraining.prepare import Prepared, Ranks, identity, prepare
+from experiments.pretraining.prepare import Prepared, identity, prepare
 from experiments.pretraining.settings import GridTrainSettings
-from experiments.pretraining.train import STATE, train
+from experiments.pretraining.train import train
 from glom.apm import AsynchronousPerceptionMachine
 from glom.checkpoints import FILE, save_apm
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, command_line, read_results, write_json
+from glom.training.loop import STATE
+from glom.training.ranks import Ranks
 from probes.figures.grids import grid_sheet, loss_curve
 
 BANK = 5000  # pictures of the k-NN classifier's bank

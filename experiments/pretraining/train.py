@@ -10,11 +10,12 @@ same steps, and R ranks make those of one process: rank r takes every R-th pictu
 from __future__ import annotations
 
 import math
-import pickle
 import time
+from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -22,48 +23,39 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from experiments.pretraining.data import Rows, Source, to_input
-from experiments.pretraining.prepare import Prepared, Ranks
+from experiments.pretraining.prepare import Prepared
 from experiments.pretraining.settings import GridTrainSettings
 from glom import execution
 from glom.adaptation.overfit import jittered_queries
 from glom.apm import AsynchronousPerceptionMachine, blank_apm
 from glom.checkpoints import load_apm
 from glom.columns import grid_queries, sample_at
-from glom.errors import InputError, RunError
+from glom.errors import InputError
 from glom.runs.artifacts import RunFolder
-from glom.runs.saving import save_state
 from glom.runs.seeds import sample_seed
-from glom.teachers.hub import first_line
+from glom.training.loop import Training
 from glom.training.optimisation import parameter_groups, warmup_cosine
+from glom.training.ranks import Ranks
 
-STATE = "state.pt"
 RECORD = 10  # steps between two lines of results.jsonl
 KEEP = 500  # steps between two states, at most; one is kept after every epoch as well
 STATISTICS = 2048  # pictures that G's mean and variance are taken over
 
 
-class Losses(nn.Module):
-    """The machine and its losses as one module, so that DistributedDataParallel sees one forward."""
-
-    def __init__(self, apm: AsynchronousPerceptionMachine, variance: float, rgb_weight: float, bf16: bool) -> None:
-        super().__init__()
-        self.apm, self.variance, self.rgb_weight, self.bf16 = apm, variance, rgb_weight, bf16
-
-    def forward(self, images: Tensor, grids: Tensor, queries: Tensor) -> Tensor:
-        """(B, 3, S, S), (B, h, w, F), (N, 2) -> (3,): the loss, its feature part, its colour part."""
-        outputs = ("features", "rgb") if self.rgb_weight else ("features",)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            percept = execution.run(self.apm, images, queries, outputs)
-        assert percept.features is not None
-        feature = F.mse_loss(percept.features.float(), sample_at(grids, queries)) / self.variance
-        colour = feature.new_zeros(())
-        if percept.rgb is not None:
-            colour = F.mse_loss(percept.rgb.float(), sample_at(rearrange(images, "b c h w -> b h w c"), queries))
-        return torch.stack([feature + self.rgb_weight * colour, feature.detach(), colour.detach()])
+def losses(
+    apm: AsynchronousPerceptionMachine, images: Tensor, grids: Tensor, queries: Tensor, variance: float, weight: float
+) -> Tensor:
+    """(B, 3, S, S), (B, h, w, F), (N, 2) -> (3,): the loss, its feature part, its colour part (of this `weight`)."""
+    percept = execution.run(apm, images, queries, ("features", "rgb") if weight else ("features",))
+    assert percept.features is not None
+    feature = F.mse_loss(percept.features.float(), sample_at(grids, queries)) / variance
+    colour = feature.new_zeros(())
+    if percept.rgb is not None:
+        colour = F.mse_loss(percept.rgb.float(), sample_at(rearrange(images, "b c h w -> b h w c"), queries))
+    return torch.stack([feature + weight * colour, feature.detach(), colour.detach()])
 
 
 def batches(usable: Rows, count: int, settings: GridTrainSettings, epoch: int) -> list[Rows]:
@@ -100,23 +92,20 @@ def rate(step: int, total: int, settings: GridTrainSettings) -> float:
     return settings.lr * warmup_cosine(step, total, max(1, round(settings.warmup * total)))
 
 
-def build(ready: Prepared, device: torch.device) -> tuple[Losses, torch.optim.Optimizer]:
-    """The machine at its start (`init`, or one that answers with the mean feature everywhere) and its optimiser."""
+def build(ready: Prepared) -> tuple[AsynchronousPerceptionMachine, float]:
+    """The machine at its start (`init`, or one that answers with the mean feature everywhere), and Var(G)."""
     settings = ready.settings
     rows = ready.train.usable()
     mean, variance = statistics(ready.train, rows[rows < len(ready.split.train)])
     if not variance > 0:
         raise InputError(f"{settings.teacher}'s grids do not vary over these pictures; there is nothing to learn")
     if settings.init:
-        apm = warm_start(settings)
-    else:
-        apm = blank_apm(settings.apm)
-        apm.reset(torch.Generator().manual_seed(sample_seed(settings.seed, "weights", "grid-train")), "default")
-        with torch.no_grad():
-            apm.feature_head.bias.copy_(mean)
-    model = Losses(apm.to(device), variance, settings.rgb_weight, settings.precision == "bf16")
-    groups = parameter_groups(apm.named_parameters(), settings.weight_decay)
-    return model, torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+        return warm_start(settings), variance
+    apm = blank_apm(settings.apm)
+    apm.reset(torch.Generator().manual_seed(sample_seed(settings.seed, "weights", "grid-train")), "default")
+    with torch.no_grad():
+        apm.feature_head.bias.copy_(mean)
+    return apm, variance
 
 
 def warm_start(settings: GridTrainSettings) -> AsynchronousPerceptionMachine:
@@ -166,81 +155,47 @@ def train(
         RunError: a loss that is not finite; the last state stays.
     """
     settings, count = ready.settings, len(ready.split.train)
-    model, optimiser = build(ready, device)
-    usable = ready.train.usable()
-    sizes = [len(batches(usable, count, settings, epoch)) for epoch in range(settings.epochs)]
-    total, pieces = sum(sizes), group.world * settings.accumulate
-    size = min(settings.batch, count)
-    if size % pieces:
+    apm, variance = build(ready)
+    apm.to(device)
+    usable, size = ready.train.usable(), min(settings.batch, count)
+    ends = list(accumulate(len(batches(usable, count, settings, epoch)) for epoch in range(settings.epochs)))
+    if size % (group.world * settings.accumulate):
         raise InputError(f"a batch of {size} pictures cannot be shared by {group.world} ranks x {settings.accumulate}")
-    step = restore(state, model.apm, optimiser) if state.is_file() else 0
-    wrapped = DistributedDataParallel(model) if group.world > 1 else model
+
+    @lru_cache(maxsize=1)
+    def batches_of(epoch: int) -> list[Rows]:
+        return batches(usable, count, settings, epoch)
+
+    def loss(step: int) -> Iterator[Tensor]:
+        """Of this rank's share of a batch, micro-batch by micro-batch; where no picture can be read, nothing."""
+        epoch = bisect_right(ends, step)
+        rows = batches_of(epoch)[step - ends[epoch]]  # counted from the epoch's end
+        queries = draw_queries(*ready.train.shape[:2], settings, step).to(device)
+        for part in np.array_split(rows[group.rank :: group.world], settings.accumulate):
+            grids, pictures = ready.train.fetch(part)
+            if not len(pictures):
+                yield torch.zeros(3, device=device)
+                continue
+            images = to_input(pictures).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                found = losses(apm, images, grids.to(device), queries, variance, settings.rgb_weight)
+            yield found * (1 / settings.accumulate)
+
+    groups = parameter_groups(apm.named_parameters(), settings.weight_decay)
+    optimiser = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+    training = Training(apm, optimiser, lambda step: rate(step, ends[-1], settings), ends[-1], state, None, group=group)
+    first, begun = training.restore(), time.perf_counter()
     known = {record["id"] for record in folder.records()} if folder else set()
-    first, begun = step, time.perf_counter()
-    yield {"stage": "training", "done": step, "total": total, "loss": None, "pictures_per_second": 0.0}
-    for epoch in range(settings.epochs):
-        start = sum(sizes[:epoch])
-        if start + sizes[epoch] <= step:
-            continue
-        for rows in batches(usable, count, settings, epoch)[step - start :]:
-            for param_group in optimiser.param_groups:
-                param_group["lr"] = rate(step, total, settings)
-            queries = draw_queries(*ready.train.shape[:2], settings, step).to(device)
-            losses = group.mean(backward(wrapped, ready.train, rows[group.rank :: group.world], queries, settings))
-            loss, feature, colour = losses.tolist()
-            if not math.isfinite(loss):
-                raise RunError(
-                    f"the loss of step {step + 1} is {loss}; start again with a lower --lr than {settings.lr}"
-                )
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            step += 1
-            if folder and (step % RECORD == 0 or step in (1, total)) and f"step {step}" not in known:
-                record = {"id": f"step {step}", "index": step, "loss": loss, "feature_loss": feature}
-                folder.append({**record, "rgb_loss": colour, "lr": rate(step - 1, total, settings)})
-            if folder and (step % KEEP == 0 or step == start + sizes[epoch]):
-                keep(state, model.apm, optimiser, step)
-            speed = (step - first) * size / (time.perf_counter() - begun)
-            yield {"stage": "training", "done": step, "total": total, "loss": loss, "pictures_per_second": speed}
-    yield {"apm": model.apm}
 
+    def told(values: list[float]) -> None:
+        step = training.done
+        if folder and (step % RECORD == 0 or step in (1, ends[-1])) and f"step {step}" not in known:
+            record = {"id": f"step {step}", "index": step, "loss": values[0], "feature_loss": values[1]}
+            folder.append({**record, "rgb_loss": values[2], "lr": training.rate(step - 1)})
 
-def backward(model: nn.Module, source: Source, rows: Rows, queries: Tensor, settings: GridTrainSettings) -> Tensor:
-    """Gradients of one rank's share of a batch, micro-batch by micro-batch; returns its mean losses, (3,).
-
-    A micro-batch of which no picture can be read counts for nothing.
-    """
-    total = torch.zeros(3, device=queries.device)
-    parts = np.array_split(rows, settings.accumulate)
-    for number, part in enumerate(parts):
-        grids, pictures = source.fetch(part)
-        weight = 1 / len(parts)
-        if not len(pictures):
-            # All ranks have to take part in the exchange of gradients: a blank picture stands in, without weight.
-            h, w, f = source.shape
-            grids, pictures, weight = grids.new_zeros(1, h, w, f), pictures.new_zeros(1, *pictures.shape[1:]), 0.0
-        last = number == len(parts) - 1
-        # Ranks exchange gradients once a step, with the last micro-batch.
-        alone = nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()
-        with alone:
-            losses = model(to_input(pictures).to(queries.device), grids.to(queries.device), queries) * weight
-            losses[0].backward()
-        total += losses.detach()
-    return total
-
-
-def keep(path: Path, apm: AsynchronousPerceptionMachine, optimiser: torch.optim.Optimizer, step: int) -> None:
-    """Write weights, optimiser and step, whole or not at all. Raises `RunError` where the disk is full."""
-    state = {"step": step, "apm": apm.state_dict(), "optimiser": optimiser.state_dict()}
-    save_state(path, state)
-
-
-def restore(path: Path, apm: AsynchronousPerceptionMachine, optimiser: torch.optim.Optimizer) -> int:
-    """Load what `keep` wrote; returns the step. Raises `InputError` for a damaged file."""
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        apm.load_state_dict(saved["apm"])
-        optimiser.load_state_dict(saved["optimiser"])
-        return int(saved["step"])
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({first_line(error)}); delete it to start anew") from error
+    event = {"stage": "training", "total": ends[-1]}
+    yield {**event, "done": first, "loss": None, "pictures_per_second": 0.0}
+    for values in training.run(loss, lambda done: done % KEEP == 0 or done in ends, told):
+        speed = (training.done - first) * size / (time.perf_counter() - begun)
+        yield {**event, "done": training.done, "loss": values[0], "pictures_per_second": speed}
+    yield {"apm": apm}

@@ -31,6 +31,7 @@ from glom.errors import InputError, RunError
 from glom.runs.artifacts import read_results
 from glom.teachers.grid_cache import SKIPPED
 from glom.teachers.grids import Encoder, grid_shape, grid_teacher, view_of
+from glom.training.loop import Training
 from tests.conftest import make_image
 
 ROOT = Path(__file__).parents[3]
@@ -82,7 +83,8 @@ def test_killed_and_resumed_gives_the_same_weights_to_the_bit(call, tmp_path):
     out = tmp_path / "killed"
     running = process(tmp_path, *base, "--out", out, start=True)
     deadline = time.monotonic() + 120
-    while not (out / "state.pt").exists() and time.monotonic() < deadline:
+    lines = out / "results.jsonl"
+    while not (lines.exists() and "step 10" in lines.read_text()) and time.monotonic() < deadline:
         time.sleep(0.005)
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
@@ -103,18 +105,18 @@ def test_killed_within_an_epoch_and_resumed_gives_the_same_weights(call, tmp_pat
     base = ["cifar10-sample", "--limit", "64", *SMALL]
     assert call("train", *base, "--out", tmp_path / "whole")[0] == 0
     monkeypatch.setattr(grid_train, "KEEP", 3)
-    own = grid_train.keep
+    own = Training.keep
 
-    def stop(path, apm, optimiser, step):
-        own(path, apm, optimiser, step)
-        if step == 6:
+    def stop(self):
+        own(self)
+        if self.done == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(grid_train, "keep", stop)
+    monkeypatch.setattr(Training, "keep", stop)
     code, _, error = call("train", *base, "--out", tmp_path / "parts")
     assert code == 130 and "--resume" in error
     assert not (tmp_path / "parts" / "apm.safetensors").exists()
-    monkeypatch.setattr(grid_train, "keep", own)
+    monkeypatch.setattr(Training, "keep", own)
     assert call("train", *base, "--out", tmp_path / "parts", "--resume")[0] == 0
     whole, parts = (load_file(tmp_path / name / "apm.safetensors") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
