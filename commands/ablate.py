@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -14,7 +14,6 @@ from commands.common import (
     Quiet,
     Record,
     Resume,
-    Seed,
     caption,
     counted,
     emit_json,
@@ -27,30 +26,21 @@ from commands.common import (
 from commands.grid_fields import record_result
 from commands.objective import app as objective_app
 from commands.objective import prompts
-from commands.paths import data_set
+from commands.options import options
+from experiments.adaptation.settings import AsynchronySettings
+from experiments.folding.settings import FoldingSettings
 
 app = typer.Typer(help="Ablations: what each part of folding buys.", no_args_is_help=True, add_completion=False)
 app.add_typer(objective_app, name="objective")
 app.command("prompts")(prompts)
 
-Data = Annotated[str, typer.Argument(help="A data set, or pictures with outlines.", callback=data_set)]
-Teacher = Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.", metavar="T")]
-
 
 @app.command("folding")
+@options(FoldingSettings)
 def folding(
+    settings: FoldingSettings,
     out: Out,
-    data: Data = "cifar10-sample",
-    axis: Annotated[str, typer.Option("--axis", help="Comma-separated, or all; see docs/ablation.md.")] = "all",
-    product: Annotated[bool, typer.Option("--product", help="Every combination of the axes' values.")] = False,
-    teacher: Teacher = "glom-tiny",
-    apm: Annotated[str, typer.Option("--apm", help="Preset of the base machine.", metavar="PRESET")] = "apm-tiny",
-    limit: Annotated[int, typer.Option("--limit", help="Pictures.", min=1)] = 50,
-    seeds: Annotated[int, typer.Option("--seeds", help="Random seeds for each picture.", min=1)] = 3,
-    iterations: Annotated[int, typer.Option("--iterations", help="Steps of each overfit.", min=1)] = 60,
-    partition: Annotated[str, typer.Option("--partition", help="How islands are cut.")] = "kmeans:4",
     save: Record = None,
-    seed: Seed = 0,
     device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
@@ -58,15 +48,10 @@ def folding(
 ) -> None:
     """One machine a setting, overfit on every picture; means, intervals and differences from the base."""
     from experiments.folding.run import run_folding
-    from experiments.folding.settings import AXES, FoldingSettings
     from glom.runs.artifacts import check_record
 
     check_record(save)
     for_adaptation()
-    axes = tuple(AXES) if axis == "all" else tuple(a.strip() for a in axis.split(","))
-    settings = FoldingSettings(
-        data, axes, product, teacher, apm, limit, seeds, iterations, partition=partition, seed=seed
-    )
     with resumable("everything so far is kept"):
         result = follow(run_folding(settings, Path(out), resume, device), quiet)["summary"]
     record_result(save, result)
@@ -115,41 +100,21 @@ def _cell(found: dict[str, Any] | None, starred: bool, digits: int, scale: float
 
 
 @app.command("asynchrony")
+@options(AsynchronySettings)
 def asynchrony(
+    settings: AsynchronySettings,
     out: Out,
-    data: Annotated[str, typer.Argument(help="A data set with classes.", callback=data_set)] = "cifar10-sample",
-    checkpoint: Annotated[
-        str, typer.Option("--checkpoint", help="Ask this machine in one pass, without any overfitting.", metavar="C")
-    ] = "",
-    teacher: Teacher = "glom-tiny",
-    orders: Annotated[str, typer.Option("--orders", help="Of random,raster,centre,spread.")] = (
-        "random,raster,centre,spread"
-    ),
-    shares: Annotated[str, typer.Option("--shares", help="Shares of the columns, each above 0, up to 1.")] = (
-        "0.0156,0.031,0.0625,0.125,0.25,0.5,0.75,1"
-    ),
-    objective: Annotated[str, typer.Option("--objective", help="What each machine is overfit on.")] = "token-mse",
-    iterations: Annotated[int, typer.Option("--iterations", help="Steps of each overfit.", min=1)] = 60,
-    limit: Annotated[int, typer.Option("--limit", help="Pictures.", min=1)] = 200,
     save: Record = None,
-    seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Columns that arrive in any order, stopped early: accuracy of the read-out against the share asked."""
-    from experiments.adaptation.asynchrony import AsynchronySettings, run_asynchrony
-    from glom.errors import InputError
+    from experiments.adaptation.asynchrony import run_asynchrony
     from glom.runs.artifacts import check_record
 
     check_record(save)
     for_adaptation()
-    try:
-        parts = tuple(float(x) for x in shares.split(","))
-    except ValueError as error:
-        raise InputError(f"--shares takes comma-separated numbers: {error}") from error
-    names = tuple(x.strip() for x in orders.split(","))
-    settings = AsynchronySettings(data, checkpoint, teacher, names, parts, objective, iterations, limit, seed)
     result = follow(run_asynchrony(settings, Path(out), device), quiet)["summary"]
     record_result(save, result)
     if as_json:

@@ -8,19 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from commands.bench_common import OutFolder, Quick, figures_table, hand_out, teller
-from commands.common import (
-    Device,
-    Json,
-    Quiet,
-    Record,
-    Resume,
-    Seed,
-    emit_json,
-    follow,
-    say,
-    table,
-)
-from commands.paths import outlines
+from commands.common import Device, Json, Quiet, Record, Resume, emit_json, follow, say, table
+from commands.options import options
+from experiments.islands.settings import RecordedScoreSettings
 
 FIGURES = (
     ("tsne_speedup", "3-D t-SNE, scikit-learn's / ours", 2, ">= 4"),
@@ -51,16 +41,11 @@ def _show(value: dict[str, Any]) -> None:
     table(["timed", "s", "min", "max", "rounds"], seconds, right=(1, 2, 3, 4))
 
 
+@options(RecordedScoreSettings)
 def islands_score(
-    data: Annotated[str, typer.Argument(help="As `apm islands score` takes it.", callback=outlines)],
+    settings: RecordedScoreSettings,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the run.", metavar="DIR")],
-    backbone: Annotated[str, typer.Option("--backbone", "-b", help="See docs/islands.md.", metavar="B")] = "",
-    partition: Annotated[str, typer.Option("--partition", help="See `apm islands score`.", metavar="P")] = "kmeans:6",
-    size: Annotated[int, typer.Option("--size", help="Side in pixels; 0: the backbone's.", min=0)] = 0,
-    split: Annotated[str, typer.Option("--split", help="Split of a bsds500 folder.")] = "val",
-    limit: Annotated[int, typer.Option("--limit", help="At most N pictures; 0: all.", min=0)] = 100,
     save: Record = None,
-    seed: Seed = 0,
     device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
@@ -69,10 +54,9 @@ def islands_score(
     """`apm islands score` on 100 pictures, recorded as one file with its settings and machine."""
     from commands.islands import score_table
     from experiments.bench.islands import score_record
-    from experiments.islands.score import ScoreSettings, run_score
+    from experiments.islands.score import run_score
     from glom.runs.artifacts import public_command, write_json
 
-    settings = ScoreSettings(data, backbone, partition=partition, size=size, split=split, limit=limit, seed=seed)
     found = follow(run_score(settings, Path(out), resume, device), quiet)["summary"]
     if save:
         target = Path(save)

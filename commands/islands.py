@@ -7,22 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import (
-    Device,
-    Json,
-    Out,
-    Quiet,
-    Resume,
-    Seed,
-    emit_json,
-    follow,
-    number,
-    resumable,
-    say,
-    table,
-)
+from commands.common import Device, Json, Out, Quiet, Resume, emit_json, follow, number, resumable, say, table
 from commands.islands_emerge import emerge
-from commands.paths import any_picture, outlines
+from commands.options import options
+from experiments.islands.settings import ScoreSettings, ShowSettings
 
 app = typer.Typer(
     help="Islands of agreement: shown, and measured against people's outlines.",
@@ -30,40 +18,15 @@ app = typer.Typer(
     add_completion=False,
 )
 
-BackboneOption = Annotated[
-    str, typer.Option("--backbone", "-b", help="E.g. torchvision:mvit_v2_s@FILE; see docs/islands.md.", metavar="B")
-]
-Layers = Annotated[str, typer.Option("--layers", help="all, first,last, or numbers such as 0,3,7.", metavar="L")]
-Frames = Annotated[int, typer.Option("--frames", help="Frames of the boring video; 0: the backbone's.", min=0)]
-Size = Annotated[int, typer.Option("--size", help="Side of the frames in pixels; 0: the backbone's.", min=0)]
-GridSide = Annotated[int, typer.Option("--grid", help="Side of the grids looked at.", metavar="N")]
-
 
 @app.command("show")
+@options(ShowSettings)
 def show(
-    images: Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...", callback=any_picture)],
-    out: Out,
-    backbone: BackboneOption = "",
-    layers: Layers = "all",
-    reduce: Annotated[str, typer.Option("--reduce", help="tsne, umap or pca.")] = "tsne",
-    joint: Annotated[bool, typer.Option("--joint", help="One colour code for all layers and pictures.")] = False,
-    exact: Annotated[bool, typer.Option("--exact", help="scikit-learn's t-SNE on all points (slow).")] = False,
-    frames: Frames = 0,
-    size: Size = 0,
-    grid: GridSide = 56,
-    save_grids: Annotated[bool, typer.Option("--save-grids", help="Also write the raw grids, npz.")] = False,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor keep embeddings.")] = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
+    settings: ShowSettings, out: Out, device: Device = "auto", as_json: Json = False, quiet: Quiet = False
 ) -> None:
     """One sheet and one page a picture: each layer's islands, and what agrees with the location pointed at."""
-    from experiments.islands.show import ShowSettings, run_show
+    from experiments.islands.show import run_show
 
-    settings = ShowSettings(
-        tuple(images), backbone, layers, reduce, joint, exact, frames, size, grid, save_grids, not no_cache, seed
-    )
     result = follow(run_show(settings, Path(out), device), quiet)["result"]
     if as_json:
         emit_json(result)
@@ -73,32 +36,19 @@ def show(
 
 
 @app.command("score")
+@options(ScoreSettings)
 def score(
-    data: Annotated[
-        str, typer.Argument(help="bsds500 folder, pictures with masks, or composites[:SOURCE].", callback=outlines)
-    ],
+    settings: ScoreSettings,
     out: Out,
-    backbone: BackboneOption = "",
-    layers: Layers = "all",
-    partition: Annotated[
-        str, typer.Option("--partition", help="kmeans:6, agglomerative:6, agglomerative:0.3, ...+parts.", metavar="P")
-    ] = "kmeans:6",
-    limit: Annotated[int, typer.Option("--limit", help="At most N pictures, the first by name; 0: all.", min=0)] = 0,
-    split: Annotated[str, typer.Option("--split", help="Split of a bsds500 folder.")] = "val",
-    frames: Frames = 0,
-    size: Size = 0,
-    grid: GridSide = 56,
-    seed: Seed = 0,
     device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Islands of every layer against people's outlines, beside both baselines and the people themselves."""
-    from experiments.islands.score import ScoreSettings, load_summary, run_score
+    from experiments.islands.score import load_summary, run_score
 
     folder = Path(out)
-    settings = ScoreSettings(data, backbone, layers, partition, grid, frames, size, split, limit, seed)
 
     def so_far() -> None:
         if (folder / "results.jsonl").is_file() and not as_json:

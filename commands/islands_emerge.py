@@ -7,51 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import (
-    Device,
-    Json,
-    Out,
-    Quiet,
-    Resume,
-    Seed,
-    console,
-    emit_json,
-    follow,
-    resumable,
-    say,
-    table,
-)
-from commands.paths import data_set_or_composites
+from commands.common import Device, Json, Out, Quiet, Record, Resume, console, emit_json, follow, resumable, say, table
+from commands.options import options
+from experiments.emergence.settings import EmergeSettings
 
 
+@options(EmergeSettings)
 def emerge(
+    settings: EmergeSettings,
     out: Out,
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            help="composites, or a folder of class folders (no masks).",
-            metavar="DATA",
-            callback=data_set_or_composites,
-        ),
-    ] = "composites",
-    source: Annotated[
-        str,
-        typer.Option("--source", help="fashion-mnist (-sample), mnist or cifar10.", metavar="NAME[:ROOT]"),
-    ] = "",
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="weave (-mean, -class), outline, quick.", metavar="R")
-    ] = "weave",
-    steps: Annotated[int | None, typer.Option("--steps", help="Steps in all; the recipe's if not given.")] = None,
-    every: Annotated[int | None, typer.Option("--every", help="Steps from look to look; else a 16th of all.")] = None,
-    watch: Annotated[int, typer.Option("--watch", help="Held-out pictures scored at each look.")] = 40,
-    images: Annotated[int, typer.Option("--images", help="Held-out pictures the verdict is drawn from.")] = 200,
-    film: Annotated[str, typer.Option("--film", help="gif or mp4.")] = "gif",
-    record: Annotated[
-        str, typer.Option("--record", help="Also write the summary, settings and machine here.", metavar="FILE")
-    ] = "",
+    record: Record = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the source where it is missing.")] = False,
-    seed: Seed = 0,
     device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
@@ -59,14 +25,10 @@ def emerge(
 ) -> None:
     """Train from scratch with classification alone; score every layer's islands on the way; give a verdict."""
     from experiments.emergence.run import run_emerge, write_record
-    from experiments.emergence.settings import EmergeSettings
-    from glom.errors import InputError
+    from glom.runs.artifacts import check_record
 
-    for name, value in (("--steps", steps), ("--every", every)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+    check_record(record)
     folder = Path(out)
-    settings = EmergeSettings(data, source, recipe, steps or 0, every or 0, watch, images, film, seed)
     with resumable("all up to the last look is kept"):
         result = follow(run_emerge(settings, folder, resume, device, download), quiet, "note")["summary"]
     if record:
@@ -75,7 +37,7 @@ def emerge(
         emit_json(result)
         return
     layer_table(result, folder)
-    say(f"in {folder}: summary.json, curve.png, islands.{film}, model.safetensors")
+    say(f"in {folder}: summary.json, curve.png, islands.{settings.film}, model.safetensors")
 
 
 def layer_table(result: dict[str, Any], folder: Path) -> None:

@@ -8,15 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
-    Corrupt,
     Json,
-    Nameable,
     Out,
     Quiet,
     Record,
     Resume,
-    Seed,
-    Superclasses,
     console,
     emit_json,
     follow,
@@ -26,7 +22,8 @@ from commands.common import (
     say,
     table,
 )
-from commands.paths import data_set
+from commands.options import options
+from experiments.objective.settings import ObjectiveSettings, PromptChoice
 
 app = typer.Typer(
     help="Objectives that could beat the teacher: chosen on one half, confirmed once on the other.",
@@ -53,41 +50,14 @@ def candidates(as_json: Json = False) -> None:
 
 
 @app.command("select")
+@options(ObjectiveSettings)
 def select(
-    out: Out,
-    data: Annotated[str, typer.Argument(help="A data set with labels.", callback=data_set)] = "cifar10-sample",
-    teacher: Annotated[str, typer.Option("--teacher", "-t", help="With a grid; `apm teachers`.")] = "glom-tiny",
-    conditions: Annotated[
-        str,
-        typer.Option("--conditions", help="Comma-separated: clean, corruption:severity[@scale]; or the default 13."),
-    ] = "",
-    corrupt: Corrupt = "crop",
-    superclasses: Superclasses = "",
-    nameable: Nameable = False,
-    each: Annotated[int, typer.Option("--each", help="Conditions a picture is met under; 0: all.", min=0)] = 1,
-    limit: Annotated[int, typer.Option("--limit", help="Pictures of the half; 0: all.", min=0)] = 0,
-    views: Annotated[int, typer.Option("--views", help="Small crops a picture.", min=2)] = 32,
-    crops: Annotated[int, typer.Option("--crops", help="Large crops a picture.", min=2)] = 16,
-    iterations: Annotated[int, typer.Option("--iterations", help="Steps of an overfit.", min=4)] = 40,
-    trunk: Annotated[str, typer.Option("--trunk", help="Widths of the APM's trunk, e.g. 512,256.")] = "",
-    seed: Seed = 0,
-    resume: Resume = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    settings: ObjectiveSettings, out: Out, resume: Resume = False, as_json: Json = False, quiet: Quiet = False
 ) -> None:
     """Every candidate on the selection half: differences from the teacher, corrected for how many were tried."""
     from experiments.objective.run import run_select
-    from experiments.objective.settings import DEFAULT, ObjectiveSettings
-    from glom.errors import InputError
 
     for_adaptation()
-    named = tuple(c.strip() for c in conditions.split(",") if c.strip()) or DEFAULT
-    parts = [w.strip() for w in trunk.split(",") if w.strip()]
-    if not all(w.isdigit() for w in parts):
-        raise InputError(f"--trunk takes whole numbers such as 512,256, got '{trunk}'")
-    widths = tuple(int(w) for w in parts)
-    request = (data, teacher, named, each, limit, views, crops, iterations, widths, seed, corrupt)
-    settings = ObjectiveSettings(*request, superclasses, nameable)
     with resumable("every picture so far is kept"):
         result = follow(run_select(settings, Path(out), resume), quiet)["summary"]
     if as_json:
@@ -130,23 +100,13 @@ def confirm(
     say(f"figure: {folder}/confirm.png" + (f"; recorded in {save}" if save else ""))
 
 
-def prompts(
-    data: Annotated[
-        str, typer.Argument(help="A data set; only its split `train` is read.", callback=data_set)
-    ] = "fashion-mnist",
-    teacher: Annotated[str, typer.Option("--teacher", "-t", help="With a text encoder.")] = "glom-tiny",
-    shots: Annotated[int, typer.Option("--shots", help="Pictures a class to learn from.", min=1)] = 16,
-    held: Annotated[int, typer.Option("--held", help="Further pictures a class to score on.", min=1)] = 100,
-    save: Record = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@options(PromptChoice)
+def prompts(settings: PromptChoice, save: Record = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """CoOp's length, optimiser, rate and epochs for a teacher, scored on training pictures it did not learn from."""
-    from experiments.objective.prompts import PromptChoice, run_choice
+    from experiments.objective.prompts import run_choice
     from glom.runs.artifacts import write_record
 
-    result = follow(run_choice(PromptChoice(data, teacher, shots, held, seed=seed)), quiet)["summary"]
+    result = follow(run_choice(settings), quiet)["summary"]
     if save:
         write_record(Path(save), result)
     if as_json:

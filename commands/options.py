@@ -28,6 +28,8 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "data sets": paths.data_sets,
     "data or composites": paths.data_set_or_composites,
     "picture": paths.one_picture,
+    "any pictures": paths.any_picture,
+    "every picture": paths.every_picture,
     "outlines": paths.outlines,
     "classes": paths.class_list,
 }
@@ -56,6 +58,7 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
         def called(**values: Any) -> None:
             config, pairs, verbose = (values.pop(name, None) for name in ("config", "set", "verbose"))
             typed = {key.name: values.pop(name) for name, key in keys.items()}
+            typed |= {key.name: once for key in keys.values() if (once := values.pop(f"{key.name}_named", None))}
             if cls.PRESETS:
                 typed["preset"] = values.pop("preset")
             given = read_files(cls, config or []) | read_pairs(cls, pairs or [])
@@ -70,6 +73,7 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
             command(settings=settings, **values)
 
         made = [_parameter(name, key) for name, key in keys.items()]
+        made += [_parameter(f"{name}_named", key, by_name=True) for name, key in keys.items() if key.about["named"]]
         if cls.PRESETS:
             text = f"{', '.join(cls.PRESETS)}. Default: {cls.PRESET}."
             made.append(_option("preset", str, typer.Option("--preset", help=text)))
@@ -98,16 +102,17 @@ def _name(key: Key) -> str:
 def _value(cls: type[Settings], name: str, value: Any) -> Any:
     for key in keys_of(cls):
         if key.name == name:
-            return key.read(value) if isinstance(value, str) else value
+            return key.read(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
     return value
 
 
-def _parameter(name: str, key: Key) -> inspect.Parameter:
+def _parameter(name: str, key: Key, by_name: bool = False) -> inspect.Parameter:
     about, kind = key.about, key.type
     hint = kind if kind in (int, float, bool) else str
     check = _checked(about["kind"])
     metavar = about["metavar"] or None
-    if about["argument"]:
+    if about["argument"] and not by_name:
+        hint = list[str] if typing.get_origin(kind) is tuple else hint
         word = metavar or key.name.upper()
         argument = typer.Argument(help=_told(key), callback=check, metavar=word, show_default=False)
         return _option(name, hint, argument)
@@ -117,7 +122,7 @@ def _parameter(name: str, key: Key) -> inspect.Parameter:
         names.append(f"-{about['letter']}")
     if kind is bool and key.default is True:
         check = _opposite
-    option = typer.Option(*names, help=_told(key), callback=check, metavar=metavar, show_default=False)
+    option = typer.Option(*names, help=_told(key), callback=check, metavar=metavar, show_default=False, hidden=by_name)
     return _option(name, hint, option)
 
 
@@ -144,7 +149,7 @@ def _checked(kind: str) -> Callable[[Any], Any] | None:
     if not kind:
         return None
 
-    def check(value: str | None) -> str | None:
-        return value if value is None else typing.cast(str, KINDS[kind](value))
+    def check(value: Any) -> Any:
+        return KINDS[kind](value) if value else value
 
     return check

@@ -27,6 +27,7 @@ from glom.errors import InputError, unknown
 from glom.runs.files import write_whole
 
 FILE = "settings.toml"
+DATA = "A folder, a manifest or a name: see `apm datasets`."
 S = TypeVar("S", bound="Settings")
 _FOUND: dict[type[Any], tuple[Key, ...]] = {}
 
@@ -45,6 +46,7 @@ def setting(
     shown: str = "",
     kind: str = "",
     argument: bool = False,
+    named: bool = False,
 ) -> Any:
     """A field of a settings class.
 
@@ -57,11 +59,11 @@ def setting(
         letter: its short option. metavar: what stands for its value in a help page.
         shown: what a help page says of the default, where that is not the value ("the preset's").
         kind: what the text names, so that a missing file is said early; see `commands.options.KINDS`.
-        argument: given by place rather than by name.
+        argument: given by place rather than by name. named: by name too, as it once was: old commands go on working.
     """
     about = {
         "help": help, "choices": tuple(choices), "least": least, "most": most, "above": above, "key": key,
-        "letter": letter, "metavar": metavar, "shown": shown, "kind": kind, "argument": argument,
+        "letter": letter, "metavar": metavar, "shown": shown, "kind": kind, "argument": argument, "named": named,
     }  # fmt: skip
     return field(default=default, metadata=about)
 
@@ -91,9 +93,15 @@ def teacher(default: str = "glom-tiny") -> Any:
     return setting(default, "See `apm teachers`.", letter="t", metavar="T")
 
 
-def data(default: Any = MISSING) -> Any:
+def data(default: Any = MISSING, help: str = DATA, **about: Any) -> Any:
     """A data set as an argument."""
-    return setting(default, "A folder, a manifest or a name: see `apm datasets`.", kind="data", argument=True)
+    return setting(default, help, **{"kind": "data", "argument": True, **about})
+
+
+def backbone(default: str = "") -> Any:
+    """A network whose layers' grids are read, by name."""
+    told = "E.g. torchvision:mvit_v2_s@FILE; see docs/islands.md."
+    return setting(default, told, letter="b", metavar="B", shown="" if default else "what shows most here")
 
 
 def classes() -> Any:
@@ -159,7 +167,7 @@ class Key:
         about = self.about
         for one in parts:
             if about.get("choices") and one not in about["choices"]:
-                raise unknown(self.name.replace("_", " "), str(one), about["choices"])
+                raise unknown(f"`{self.name}`", str(one), about["choices"])
             if isinstance(one, float) and not math.isfinite(one):
                 raise InputError(f"`{self.name}` must be finite, got {one}")
             for word, limit, wrong in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments.adaptation.run import Prepared, load_cases, prepare
-from experiments.adaptation.settings import TTTRun
+from experiments.adaptation.settings import AsynchronySettings, TTTRun
 from glom.adaptation.settings import settings_for
 from glom.adaptation.ttt import Case, adapt
 from glom.apm import AsynchronousPerceptionMachine
@@ -21,33 +21,8 @@ from glom.errors import GlomError, InputError, RunError, demand_some
 from glom.runs.artifacts import RunFolder, command_line, write_json
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci
-from probes.fields import ORDERS, counts_for, order_locations, running_tokens
-
-
-@dataclass(frozen=True)
-class AsynchronySettings:
-    """What is asked, and in which orders.
-
-    Attributes:
-        data: a data set with classes.
-        checkpoint: a pre-trained machine asked in one pass, or "" to overfit a fresh one on each picture.
-        teacher: see `apm teachers`.
-        orders: of `probes.fields.ORDERS`.
-        shares: of the columns, each above 0 and up to 1, ascending.
-        objective: what a fresh machine is overfit on, see `glom.adaptation.objectives`.
-        iterations: optimiser steps of that.
-        limit: pictures.
-    """
-
-    data: str = "cifar10-sample"
-    checkpoint: str = ""
-    teacher: str = "glom-tiny"
-    orders: tuple[str, ...] = ORDERS
-    shares: tuple[float, ...] = (0.0156, 0.031, 0.0625, 0.125, 0.25, 0.5, 0.75, 1.0)
-    objective: str = "token-mse"
-    iterations: int = 60
-    limit: int = 200
-    seed: int = 0
+from glom.settings import write_settings
+from probes.fields import counts_for, order_locations, running_tokens
 
 
 def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
@@ -83,6 +58,7 @@ def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto"
             raise InputError(f"{settings.checkpoint} gives features of another width than {settings.teacher}'s token")
     held = {**asdict(settings), "data": ready.dataset.name, "data_fingerprint": ready.dataset.fingerprint()}
     with RunFolder(out, "asynchrony", held, extra={"command": command_line(), "device": str(ready.device)}) as folder:
+        write_settings(out, settings)
         total = len(ready.dataset)
         yield {"stage": "asking", "done": 0, "total": total}
         cases = load_cases(request, ready)

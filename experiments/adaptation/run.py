@@ -30,6 +30,7 @@ from glom.execution import init_group
 from glom.runs.artifacts import RunFolder, read_json, read_results, read_timing
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval, mcnemar_exact
+from glom.settings import write_settings
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import Asked, asked_of
 from glom.teachers.base import ZeroShotHead
@@ -178,6 +179,8 @@ def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> 
     if share:
         torch.distributed.barrier()  # the first rank makes the folder, or refuses it, before the others look at it
     with RunFolder(out, "ttt", identity(request, ready), resume, extra, part) as folder:
+        if not rank:
+            write_settings(out, request)
         if shares > 1 and not share:
             torch.distributed.barrier()
         if together:

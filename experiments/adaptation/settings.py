@@ -74,3 +74,37 @@ class ConditionsSettings(TTTRun):
         ("gaussian_noise:3", "contrast:3", "glass_blur:3"),
         "Each NAME:SEVERITY, or NAME:SEVERITY@SCALE; none if empty.",
     )
+
+
+ORDERS = ("random", "raster", "centre", "spread")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsynchronySettings(Settings):
+    """Columns that arrive in some order, asked up to some share: of a pre-trained machine, or one overfit afresh."""
+
+    data: str = settings.data("cifar10-sample", "A data set with classes.")
+    checkpoint: str = setting("", "Ask this machine in one pass, without any overfitting.", metavar="C")
+    teacher: str = settings.teacher()
+    orders: tuple[str, ...] = setting(ORDERS, "In which the columns come.", choices=ORDERS)
+    shares: tuple[float, ...] = setting(
+        (0.0156, 0.031, 0.0625, 0.125, 0.25, 0.5, 0.75, 1.0), "Of the columns, ascending.", above=0, most=1
+    )
+    objective: str = setting("token-mse", "What each machine is overfit on.")
+    iterations: int = setting(60, "Steps of each overfit.", least=1)
+    limit: int = settings.limit(default=200)
+    seed: int = settings.seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepsSettings(Settings):
+    """The grid of settings that is tried on the way to the teacher's token."""
+
+    data: str = settings.data("cifar10-sample")
+    teacher: str = settings.teacher()
+    apm: str | None = setting(None, "The machine's preset.", shown="the teacher's own")
+    rates: tuple[float, ...] = setting((1e-3, 3e-3, 6e-3), "Learning rates.", above=0)
+    steps: tuple[int, ...] = setting((15, 30, 60), "Numbers of steps.", least=1)
+    queries: tuple[int, ...] = setting((0, 32), "Locations a step; 0 for all.", least=0)
+    limit: int = settings.limit(default=16)
+    seed: int = settings.seed()

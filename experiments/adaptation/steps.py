@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from experiments.adaptation.run import load_cases, prepare
-from experiments.adaptation.settings import TTTRun
+from experiments.adaptation.settings import StepsSettings, TTTRun
 from glom.adaptation.settings import settings_for
 from glom.adaptation.ttt import adapt_group, stack_size
 
 ENOUGH = 0.999  # the cosine below which a distillation is not called done
-
-
-@dataclass(frozen=True)
-class StepsSettings:
-    """The grid that is tried.
-
-    Attributes:
-        data, teacher: whose tokens.
-        apm: preset, or None for what suits the teacher.
-        rates, steps: learning rates and numbers of steps.
-        queries: locations a step; 0 for the whole grid.
-        limit: pictures.
-    """
-
-    data: str = "cifar10-sample"
-    teacher: str = "glom-tiny"
-    apm: str | None = None
-    rates: Sequence[float] = (1e-3, 3e-3, 6e-3)
-    steps: Sequence[int] = (15, 30, 60)
-    queries: Sequence[int] = (0, 32)
-    limit: int = 16
-    seed: int = 0
 
 
 def run_steps(settings: StepsSettings) -> Iterator[dict[str, Any]]:

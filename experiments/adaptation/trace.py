@@ -18,6 +18,7 @@ from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.runs.artifacts import RunFolder, command_line, versions, write_json
 from glom.runs.seeds import sample_seed
+from glom.settings import write_settings
 from glom.teachers.asked import asked_about, choose_classes
 from glom.teachers.base import ZeroShotHead
 from glom.teachers.corrupted import corrupted, described
@@ -84,6 +85,7 @@ def run_trace(request: TraceSettings, out: Path) -> dict[str, Any]:
     settings = {"image": name, "teacher": teacher.name, "fingerprint": teacher.fingerprint, **asdict(request.ttt)}
     settings |= described(kind, request.corrupt)
     with RunFolder(out, "trace", settings, extra={"command": command_line(), "asked": asked.record()}) as folder:
+        write_settings(out, request)
         result = trace_case(case, head, request, device) | asked.kept()
         result["versions"] = versions()
         write_json(out / "trace.json", result)

@@ -13,10 +13,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from experiments.emergence.settings import EmergeSettings, composite_settings
+from experiments.emergence.settings import EmergeSettings, Recipe
 from glom.datasets.augment import augment
 from glom.datasets.base import Sample
-from glom.datasets.composites import SAMPLE, Composites, open_source, resolve_source
+from glom.datasets.composites import (
+    GARMENTS,
+    SAMPLE,
+    SOURCES,
+    Composites,
+    CompositeSettings,
+    open_source,
+    resolve_source,
+)
 from glom.datasets.folder import split_folder
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError, demand_some, lost
@@ -185,3 +193,20 @@ def open_task(settings: EmergeSettings, download: bool = False) -> Task:
     if not Path(settings.data).expanduser().is_dir():
         raise InputError(f"{settings.data}: neither 'composites' nor a folder")
     return FolderTask(settings)
+
+
+def composite_settings(plan: Recipe, source: str, seed: int) -> CompositeSettings:
+    """The composites of a recipe. `source` is a name in `SOURCES`."""
+    merged = plan.merged and source == "fashion-mnist"
+    assert source in SOURCES
+    return CompositeSettings(
+        source=source,
+        size=plan.size,
+        objects=plan.objects,
+        scale=plan.scale,
+        texture=plan.texture,
+        colour=plan.colour,
+        fabrics=plan.fabrics,
+        classes=GARMENTS if merged else (),
+        seed=seed,
+    )

@@ -18,13 +18,14 @@ import numpy as np
 
 from experiments.emergence.data import Task, open_task
 from experiments.emergence.report import draw, film_picture, make_film, measure, summarise
-from experiments.emergence.settings import BLOCKS, EmergeSettings
-from experiments.emergence.train import FRAMES, MEAN, STD, Trainer
+from experiments.emergence.settings import EmergeSettings
+from experiments.emergence.train import BLOCKS, FRAMES, MEAN, STD, Trainer
 from glom.backbones.mvit_shipped import CONFIG, WEIGHTS, TinyConfig
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, command_line, machine, public_command, read_json, write_json
 from glom.runs.saving import save_tensors
+from glom.settings import write_settings
 from glom.teachers.asked import Asked
 from glom.training.loop import STATE
 from probes.figures.film import check_format
@@ -52,6 +53,7 @@ def run_emerge(
     if settings.data != "composites":
         held_settings["data"] = task.name
     with RunFolder(out, "islands-emerge", held_settings, resume, {"command": command_line()}) as folder:
+        write_settings(out, settings)
         trainer = Trainer(settings.plan, len(task.classes), total, settings.seed, where, out / STATE)
         done = trainer.training.restore()
         for message in [*task.notes, *folder.warnings]:

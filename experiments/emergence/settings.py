@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from glom.backbones.mvit_tiny import Block
-from glom.datasets.composites import GARMENTS, SOURCES, CompositeSettings
-from glom.errors import InputError, unknown
-
-EVEN: tuple[Block, ...] = tuple(Block(2, 64, 64, 1, 2) for _ in range(4))
-"""One stage, one resolution: every layer's grid is as fine as the first, so layers differ in what they know alone."""
-SMALL: tuple[Block, ...] = (Block(1, 32, 32, 1, 2), Block(1, 32, 32, 1, 2))
-"""For `quick`: learns little, costs nothing."""
-BLOCKS = {"even": EVEN, "small": SMALL}
+from glom import settings
+from glom.settings import Settings, setting
 
 
 @dataclass(frozen=True)
@@ -76,41 +69,26 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-@dataclass(frozen=True)
-class EmergeSettings:
-    """One run of `apm islands emerge`.
+@dataclass(frozen=True, kw_only=True)
+class EmergeSettings(Settings):
+    """One run of `apm islands emerge`. The seed is that of weights, composites and k-means."""
 
-    Attributes:
-        data: "composites", or an image folder with class folders.
-        source: of the composites, `NAME[:ROOT]`; "" for Fashion-MNIST where there is one, else the shipped sample.
-        recipe: a name in `RECIPES`.
-        steps: 0 for the recipe's.
-        every: steps from one look to the next; 0 for a sixteenth of all.
-        watch: held-out pictures the curve is drawn from. images: held-out pictures the verdict is drawn from.
-        film: "gif" or "mp4".
-        seed: of weights, composites and k-means.
-
-    Raises:
-        InputError: an unknown recipe, or numbers out of range.
-    """
-
-    data: str = "composites"
-    source: str = ""
-    recipe: str = "weave"
-    steps: int = 0
-    every: int = 0
-    watch: int = 40
-    images: int = 200
-    film: str = "gif"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.recipe not in RECIPES:
-            raise unknown("recipe", self.recipe, RECIPES)
-        if self.steps < 0 or self.every < 0:
-            raise InputError(f"--steps and --every must be at least 1, got {min(self.steps, self.every)}")
-        if self.watch < 2 or self.images < 4:
-            raise InputError(f"--watch must be at least 2 and --images at least 4, got {self.watch} and {self.images}")
+    data: str = settings.data(
+        "composites", "composites, or a folder of class folders (no masks).", kind="data or composites", named=True
+    )
+    source: str = setting(
+        "",
+        "Of composites: fashion-mnist (-sample), mnist or cifar10.",
+        metavar="NAME[:ROOT]",
+        shown="the best there is",
+    )
+    recipe: str = setting("weave", "weave (-mean, -class), outline, quick.", choices=tuple(RECIPES), metavar="R")
+    steps: int = setting(0, "Steps in all; 0: the recipe's.", least=0)
+    every: int = setting(0, "Steps from look to look; 0: a 16th of all.", least=0)
+    watch: int = setting(40, "Held-out pictures scored at each look.", least=2)
+    images: int = setting(200, "Held-out pictures the verdict is drawn from.", least=4)
+    film: str = setting("gif", choices=("gif", "mp4"))
+    seed: int = settings.seed()
 
     @property
     def plan(self) -> Recipe:
@@ -129,20 +107,3 @@ class EmergeSettings:
     def record(self) -> dict[str, Any]:
         """Everything that decides the results, for the manifest."""
         return {**asdict(self), "plan": asdict(self.plan), "steps": self.total, "every": self.interval}
-
-
-def composite_settings(plan: Recipe, source: str, seed: int) -> CompositeSettings:
-    """The composites of a recipe. `source` is a name in `SOURCES`."""
-    merged = plan.merged and source == "fashion-mnist"
-    assert source in SOURCES
-    return CompositeSettings(
-        source=source,
-        size=plan.size,
-        objects=plan.objects,
-        scale=plan.scale,
-        texture=plan.texture,
-        colour=plan.colour,
-        fabrics=plan.fabrics,
-        classes=GARMENTS if merged else (),
-        seed=seed,
-    )

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.emergence.settings import BLOCKS, Recipe
-from glom.backbones.mvit_tiny import TinyMViT, build_mvit
+from experiments.emergence.settings import Recipe
+from glom.backbones.mvit_tiny import Block, TinyMViT, build_mvit
 from glom.runs.seeds import fixed_seed
 from glom.training.loop import Training
 from glom.training.optimisation import parameter_groups
@@ -25,6 +25,11 @@ from glom.training.optimisation import parameter_groups
 MEAN, STD = 0.45, 0.225  # of torchvision's video models
 FRAMES = 2
 SHARPNESS = 4.0  # r of log-mean-exp
+EVEN: tuple[Block, ...] = tuple(Block(2, 64, 64, 1, 2) for _ in range(4))
+"""One stage, one resolution: every layer's grid is as fine as the first, so layers differ in what they know alone."""
+SMALL: tuple[Block, ...] = (Block(1, 32, 32, 1, 2), Block(1, 32, 32, 1, 2))
+"""For `quick`: learns little, costs nothing."""
+BLOCKS = {"even": EVEN, "small": SMALL}
 
 
 def build(plan: Recipe, classes: int, seed: int) -> TinyMViT:

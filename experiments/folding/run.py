@@ -28,6 +28,7 @@ from glom.devices import now, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.runs.artifacts import RunFolder, command_line, write_json
 from glom.runs.seeds import fixed_seed, sample_seed
+from glom.settings import write_settings
 from glom.teachers.asked import Asked, strangers
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.grids import grid_teacher
@@ -164,7 +165,7 @@ def run_folding(
     """
     where = resolve_device(device)
     asked = settings_of(settings)
-    pictures, classes, name, fingerprint = open_pictures(settings.data, settings.limit)
+    pictures, classes, name, fingerprint = open_pictures(settings.data, settings.limit or None)
     teacher = grid_teacher(settings.teacher, 0, str(where))
     head = None
     if classes is not None:
@@ -178,6 +179,7 @@ def run_folding(
     extra = {"command": command_line(), "costs": costs, "device": str(where)}
     total = len(asked) * settings.seeds * len(pictures)
     with RunFolder(out, "folding", held, resume, extra) as folder:
+        write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
         passed: list[dict[str, str]] = []
         yield {"stage": "overfitting", "done": len(done), "total": total}

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from glom import settings
 from glom.errors import InputError, unknown
+from glom.settings import Settings, setting
 
 BASE = "base"
 Changes = Mapping[str, Any]
@@ -41,43 +43,35 @@ VARIANT = ("fold", "code", "shared")
 OVERFIT = ("points", "subset")
 
 
-@dataclass(frozen=True)
-class FoldingSettings:
-    """What decides the ablation.
+@dataclass(frozen=True, kw_only=True)
+class FoldingSettings(Settings):
+    """What decides the ablation. Every overfit asks `points` x `points` locations, `subset` of them in a step."""
 
-    Attributes:
-        data: a data set (see `apm datasets`), or pictures with outlines as `apm islands score` reads them.
-        axes: of `AXES`.
-        product: every combination of the axes' values rather than one axis at a time.
-        teacher: see `apm teachers`; with a grid as wide as its token.
-        apm: preset of the base.
-        limit, seeds: pictures, and random seeds for each.
-        iterations, lr, points, subset: of the overfit; `points` x `points` locations, `subset` of them in a step.
-        partition: how islands are cut.
-    """
-
-    data: str = "cifar10-sample"
-    axes: tuple[str, ...] = tuple(AXES)
-    product: bool = False
-    teacher: str = "glom-tiny"
-    apm: str = "apm-tiny"
-    limit: int = 50
-    seeds: int = 3
-    iterations: int = 60
-    lr: float = 2e-3
-    points: int = 8
-    subset: int = 32
-    partition: str = "kmeans:4"
-    seed: int = 0
+    data: str = settings.data("cifar10-sample", "A data set, or pictures with outlines.")
+    axes: tuple[str, ...] = setting(
+        tuple(AXES), "With commas between, or all; see docs/ablation.md.", key="axis", shown="all"
+    )
+    product: bool = setting(False, "Every combination of the axes' values.")
+    teacher: str = settings.teacher()
+    apm: str = setting("apm-tiny", "Preset of the base machine.", metavar="PRESET")
+    limit: int = settings.limit(default=50)
+    seeds: int = setting(3, "Random seeds for each picture.", least=1)
+    iterations: int = setting(60, "Steps of each overfit.", least=1)
+    lr: float = setting(2e-3, "Rate of each overfit.", above=0)
+    points: int = setting(8, "Side of the grid that is asked.", least=1)
+    subset: int = setting(32, "Locations of it in a step; 0: all.", least=0)
+    partition: str = setting("kmeans:4", "How islands are cut.")
+    seed: int = settings.seed()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.axes == ("all",):
+            object.__setattr__(self, "axes", tuple(AXES))
         for axis in self.axes:
             if axis not in AXES:
                 raise unknown("axis", axis, AXES)
         if not self.axes or len(set(self.axes)) < len(self.axes):
             raise InputError("name at least one axis, and each once")
-        if min(self.limit, self.seeds, self.iterations, self.points) < 1 or self.subset < 0:
-            raise InputError("pictures, seeds, iterations and points must be at least 1")
 
 
 @dataclass(frozen=True)

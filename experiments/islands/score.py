@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from experiments.islands.settings import ScoreSettings
 from glom.backbones.video import (
     Backbone,
     clip_for,
@@ -26,6 +27,7 @@ from glom.datasets.segmentation import CompositePicture, SegmentedPicture, open_
 from glom.errors import GlomError, InputError, RunError, demand_some, lost
 from glom.runs.artifacts import RunFolder, command_line, read_json, read_results, write_json
 from glom.runs.statistics import bootstrap_ci
+from glom.settings import write_settings
 from probes.agreement import neighbour_agreement, resize_grid
 from probes.metrics import Outlines, human_score, score
 from probes.partition import Partition, colour_position, count_islands, enlarge, parse_partition, partition
@@ -36,32 +38,6 @@ CHOSEN_BY = "covering"
 RULE = "covering: mean over annotators"  # kept with a run, so that pictures scored by another rule do not mix with it
 
 
-@dataclass(frozen=True)
-class ScoreSettings:
-    """What decides the scores.
-
-    Attributes:
-        data: bsds500 folder, pictures with masks, or composites[:SOURCE].
-        backbone: "" for the default.
-        layers: `all`, `first,last`, or numbers.
-        partition: see `probes.partition.parse_partition`.
-        grid: side all grids are brought to before they are cut, so that layers differ in features and not in fineness.
-        frames, size: of the boring video; 0 for the backbone's own.
-        split, limit: of the data set; limit 0 for all.
-    """
-
-    data: str
-    backbone: str = ""
-    layers: str = "all"
-    partition: str = "kmeans:6"
-    grid: int = 56
-    frames: int = 0
-    size: int = 0
-    split: str = "val"
-    limit: int = 0
-    seed: int = 0
-
-
 def run_score(
     settings: ScoreSettings, out: Path, resume: bool = False, device: str = "auto"
 ) -> Iterator[dict[str, Any]]:
@@ -70,8 +46,6 @@ def run_score(
     Raises:
         InputError: the request is wrong, or no picture at all could be scored.
     """
-    if settings.grid < 2:
-        raise InputError(f"--grid must be at least 2, got {settings.grid}")
     how = parse_partition(settings.partition)
     name, note = (settings.backbone, "") if settings.backbone else default_backbone()
     data = open_segmentation(settings.data, settings.split, settings.limit or None, settings.seed)
@@ -92,6 +66,7 @@ def run_score(
     }
     total = len(data.pictures)
     with RunFolder(out, "islands-score", held, resume, extra) as folder:
+        write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
         for message in [*notes, *folder.warnings]:
             yield {"stage": "scoring", "done": len(done), "total": total, "message": message}

@@ -12,49 +12,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from experiments.islands.settings import ShowSettings
 from glom.backbones.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
 from glom.colours import Array
 from glom.datasets.reading import read_image
-from glom.errors import GlomError, InputError, demand_some, lost
+from glom.errors import GlomError, demand_some, lost
 from glom.runs.artifacts import RunFolder, command_line, disk_error, write_json
 from glom.runs.files import file_stem, replacing, write_text
+from glom.settings import write_settings
 from probes.agreement import at_most
 from probes.figures.islands import island_sheet, page_layer
-from probes.reduction import METHODS, PERPLEXITY, default_cache, reduce_rgb, relative
+from probes.reduction import PERPLEXITY, default_cache, reduce_rgb, relative
 
 PAGE_BYTES = 2_400_000  # of quantised features a page; its base64 and colours keep the whole under 5 MB
-MAX_GRID = 128
-
-
-@dataclass(frozen=True)
-class ShowSettings:
-    """What is shown.
-
-    Attributes:
-        images: paths.
-        backbone: "" for the default.
-        layers: `all`, `first,last`, or numbers.
-        reduce: "tsne", "umap" or "pca".
-        joint: one colour code for all layers and pictures; layers then meet through their cosines with common anchors.
-        exact: scikit-learn's t-SNE on all points.
-        frames, size: of the boring video; 0 for the backbone's own.
-        grid: side above which grids are averaged down before they are reduced and shown.
-        save_grids: also write the raw grids, as (T', h, w, D), at their own size.
-        cache: keep embeddings in the user's cache.
-    """
-
-    images: tuple[str, ...]
-    backbone: str = ""
-    layers: str = "all"
-    reduce: str = "tsne"
-    joint: bool = False
-    exact: bool = False
-    frames: int = 0
-    size: int = 0
-    grid: int = 56
-    save_grids: bool = False
-    cache: bool = True
-    seed: int = 0
 
 
 @dataclass
@@ -83,10 +53,6 @@ def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterato
     Raises:
         InputError: the request is wrong, or no picture at all could be shown.
     """
-    if settings.reduce not in METHODS:
-        raise InputError(f"--reduce must be {', '.join(METHODS)}, got '{settings.reduce}'")
-    if not 2 <= settings.grid <= MAX_GRID:
-        raise InputError(f"--grid must be 2 to {MAX_GRID}, got {settings.grid}")
     name, note = (settings.backbone, "") if settings.backbone else default_backbone()
     backbone = load_backbone(name, device)
     layers = select_layers(backbone, settings.layers)
@@ -97,6 +63,7 @@ def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterato
     begun = time.perf_counter()
     failed: list[dict[str, str]] = []
     with RunFolder(out, "islands-show", held, extra={"command": command_line(), "notes": notes}) as folder:
+        write_settings(out, settings)
         shown: list[Shown] = []
         for done, path in enumerate(settings.images, 1):
             message = ""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.objective.settings import PromptChoice
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.methods import Task
@@ -21,28 +22,6 @@ from glom.runs.statistics import bootstrap_ci
 from glom.teachers.asked import asked_of
 from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
-
-
-@dataclass(frozen=True)
-class PromptChoice:
-    """What is compared.
-
-    Attributes:
-        data: its split `train` is used and no other.
-        teacher: with a text encoder.
-        shots, held: pictures a class to learn from, and others to score on.
-        lengths: vectors drawn for the context; 0 stands for the words 'a photo of a'.
-        rates: (optimiser, learning rate) pairs. epochs: passes over the shots.
-    """
-
-    data: str
-    teacher: str = "glom-tiny"
-    shots: int = 16
-    held: int = 100
-    lengths: tuple[int, ...] = (0, 4, 16)
-    rates: tuple[tuple[str, float], ...] = (("sgd", 2e-3), ("sgd", 2e-2), ("adam", 3e-3), ("adam", 3e-2))
-    epochs: tuple[int, ...] = (50, 160)
-    seed: int = 0
 
 
 def run_choice(settings: PromptChoice) -> Iterator[dict[str, Any]]:

@@ -29,6 +29,7 @@ from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.methods.trained import trained_machine
 from glom.runs.artifacts import RunFolder, command_line, read_json, write_json
+from glom.settings import write_settings
 from glom.teachers.align import gathered, nameable
 from glom.teachers.asked import asked_of
 from glom.teachers.base import ZeroShotHead
@@ -107,6 +108,7 @@ def run_select(settings: ObjectiveSettings, out: Path, resume: bool = False) -> 
     extra = {"command": command_line(), "candidates": names, "left_out": left_out, "data_spec": settings.data}
     held = {**ready.held(settings, SELECT), "tried": names}
     with RunFolder(out, "objective-select", held, resume, extra) as folder:
+        write_settings(out, settings)
         yield from _run_half(folder, cases, names, settings, ready)
         result = summarise(folder.records(), tried) | {"settings": _public(settings), "left_out": left_out}
         result |= {k: v for k, v in held.items() if k.endswith("fingerprint")}

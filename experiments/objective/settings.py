@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from glom import settings
 from glom.datasets.corruptions import parse_corruption
 from glom.errors import InputError
 from glom.runs.seeds import sample_seed
-from glom.teachers.corrupted import CROP, check_place
+from glom.settings import Settings, setting
 
 SELECT, CONFIRM = "select", "confirm"
 CLEAN = "clean"
@@ -15,52 +16,36 @@ CORRUPTIONS = ("gaussian_noise", "defocus_blur", "contrast", "fog", "jpeg_compre
 DEFAULT = (CLEAN, *(f"{name}:{severity}" for name in CORRUPTIONS for severity in (3, 5)))
 
 
-@dataclass(frozen=True)
-class ObjectiveSettings:
-    """What decides the study.
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings(Settings):
+    """What decides the study. One condition a picture makes all cases independent; the halves know no seed.
 
-    Attributes:
-        data: a data set with labels, see `apm datasets`.
-        teacher: with a feature grid as wide as its token, see `apm teachers`.
-        conditions: `clean` or `corruption:severity`.
-        each: conditions every picture is met under, drawn by its id; 0: all of them. One makes all cases independent.
-        limit: pictures of each half at most, spread over the classes; 0: all.
-        views: random resized crops of at least 0.08 of the area (TPT's). crops: of at least 0.6.
-        iterations: steps of an overfit.
-        trunk: widths of the APM's trunk; () for those of the preset that suits the teacher.
-        seed: of the run. The halves do not depend on it.
-        corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
-        superclasses: what an ImageNet classifier's classes are gathered into: `geirhos16`, `pacs`, or a table's file.
-        nameable: leave classes out that the teacher cannot name, rather than refuse them.
+    Views are random resized crops of at least 0.08 of the area (TPT's), `crops` of at least 0.6.
     """
 
-    data: str = "cifar10-sample"
-    teacher: str = "glom-tiny"
-    conditions: tuple[str, ...] = DEFAULT
-    each: int = 1
-    limit: int = 0
-    views: int = 32
-    crops: int = 16
-    iterations: int = 40
-    trunk: tuple[int, ...] = ()
-    seed: int = 0
-    corrupt: str = CROP
-    superclasses: str = ""
-    nameable: bool = False
+    data: str = settings.data("cifar10-sample", "A data set with labels.")
+    teacher: str = setting("glom-tiny", "With a grid as wide as its token; `apm teachers`.", letter="t", metavar="T")
+    conditions: tuple[str, ...] = setting(DEFAULT, "clean, corruption:severity[@scale]; or the 13.", shown="the 13")
+    each: int = setting(1, "Conditions a picture is met under, drawn by its id; 0: all.", least=0)
+    limit: int = settings.limit("Pictures of the half, spread over the classes,")
+    views: int = setting(32, "Small crops a picture.", least=2)
+    crops: int = setting(16, "Large crops a picture.", least=2)
+    iterations: int = setting(40, "Steps of an overfit.", least=4)
+    trunk: tuple[int, ...] = setting((), "Widths of the APM's trunk, e.g. 512,256.", least=1, shown="the teacher's")
+    seed: int = settings.seed()
+    corrupt: str = settings.corrupt()
+    superclasses: str = settings.superclasses()
+    nameable: bool = settings.nameable()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.conditions or len(set(self.conditions)) < len(self.conditions):
             raise InputError("name at least one condition, and each once")
         for condition in self.conditions:
             if condition != CLEAN:
                 parse_corruption(condition)
-        check_place(self.corrupt)
         if not 0 <= self.each <= len(self.conditions):
-            raise InputError(f"--each must be 0 (all) to {len(self.conditions)}, got {self.each}")
-        if self.limit < 0 or min(self.views, self.crops) < 2 or self.iterations < 4:
-            raise InputError("--limit must not be negative, --views and --crops at least 2, --iterations at least 4")
-        if any(width < 1 for width in self.trunk):
-            raise InputError(f"--trunk takes widths of at least 1, got {self.trunk}")
+            raise InputError(f"`each` must be 0 (all) to {len(self.conditions)}, got {self.each}")
 
 
 def half_of(sample_id: str) -> str:
@@ -78,3 +63,22 @@ def conditions_of(sample_id: str, settings: ObjectiveSettings) -> tuple[str, ...
     ranked = sorted(settings.conditions, key=lambda c: sample_seed(settings.seed, sample_id, f"condition {c}"))
     chosen = set(ranked[: settings.each or len(ranked)])
     return tuple(c for c in settings.conditions if c in chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptChoice(Settings):
+    """What is compared for learned prompts. Of the data, the split `train` is used and no other.
+
+    Attributes:
+        lengths: vectors drawn for the context; 0 stands for the words 'a photo of a'.
+        rates: (optimiser, learning rate) pairs. epochs: passes over the shots.
+    """
+
+    data: str = settings.data("fashion-mnist", "A data set; only its split `train` is read.")
+    teacher: str = setting("glom-tiny", "With a text encoder.", letter="t", metavar="T")
+    shots: int = setting(16, "Pictures a class to learn from.", least=1)
+    held: int = setting(100, "Further pictures a class to score on.", least=1)
+    lengths: tuple[int, ...] = (0, 4, 16)
+    rates: tuple[tuple[str, float], ...] = (("sgd", 2e-3), ("sgd", 2e-2), ("adam", 3e-3), ("adam", 3e-2))
+    epochs: tuple[int, ...] = (50, 160)
+    seed: int = settings.seed()

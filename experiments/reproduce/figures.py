@@ -17,21 +17,22 @@ from glom.errors import InputError, RunError
 
 def islands(request: Request, out: Path, device: str) -> Events:
     """t-SNE colours of every layer on two pictures, and islands scored against outlines beside both baselines."""
-    from experiments.islands.score import ScoreSettings, run_score
-    from experiments.islands.show import ShowSettings, run_show
+    from experiments.islands.score import run_score
+    from experiments.islands.settings import ScoreSettings, ShowSettings
+    from experiments.islands.show import run_show
 
     poster = request.scale == "poster"
     backbone = "torchvision:mvit_v2_s@DEFAULT" if poster else ""
     paths, _, origin = photographs(request, out / "pictures", ("dog/0004.jpg", "ship/0002.jpg"))
     shown: dict[str, Any] = {}
-    settings = ShowSettings(tuple(paths), backbone, seed=request.seed)
+    settings = ShowSettings(images=tuple(paths), backbone=backbone, seed=request.seed)
     for event in once(out / "show", "show.json", lambda folder: run_show(settings, folder, device)):
         shown = event.get("found", shown)
         yield event
     data = str(Path(paths[0]).parent.parent) if origin == "BSDS500" else "composites"
     parts = "kmeans:6" if origin == "BSDS500" else "kmeans:3"
     scored: dict[str, Any] = {}
-    how = ScoreSettings(data, backbone, partition=parts, limit=request.limit or 20, seed=request.seed)
+    how = ScoreSettings(data=data, backbone=backbone, partition=parts, limit=request.limit or 20, seed=request.seed)
     for event in once(out / "score", "summary.json", lambda folder: run_score(how, folder, device=device)):
         scored = event.get("found", scored)
         yield event
@@ -154,7 +155,8 @@ def skipping(request: Request, out: Path, device: str) -> Events:
 
 def any_order(request: Request, out: Path, device: str) -> Events:
     """Columns that arrive in any order: the read-out's accuracy after each share of them."""
-    from experiments.adaptation.asynchrony import AsynchronySettings, run_asynchrony
+    from experiments.adaptation.asynchrony import run_asynchrony
+    from experiments.adaptation.settings import AsynchronySettings
 
     del device  # the runner is the processor's
     rows: list[dict[str, Any]] = []

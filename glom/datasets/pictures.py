@@ -30,7 +30,7 @@ class Item:
         return image, list(maps)
 
 
-def open_pictures(data: str, limit: int) -> tuple[list[Item], tuple[str, ...] | None, str, str]:
+def open_pictures(data: str, limit: int | None) -> tuple[list[Item], tuple[str, ...] | None, str, str]:
     """Pictures of either kind of data set: (items, class names or None, the set's name, its fingerprint).
 
     Raises:

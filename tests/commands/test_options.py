@@ -110,7 +110,7 @@ def test_a_settings_file_gives_the_same_settings_again(tmp_path):
         ("epochs = 0", "--epochs must be at least 1, got 0"),
         ("rate = 0", "--rate must be above 0, got 0.0"),
         ("rate = inf", "--rate must be finite"),
-        ('order = "dwn"', "unknown order 'dwn'; did you mean down?"),
+        ('order = "dwn"', "unknown --order 'dwn'; did you mean down?"),
         ('preset = "slow"', "unknown preset 'slow'"),
         ("epochs = ", "is not a settings file in TOML"),
     ],

@@ -184,13 +184,13 @@ def test_a_folder_with_splits_holds_its_test_out(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--recipe", "waeve"], "unknown recipe 'waeve'; did you mean weave"),
+        (["--recipe", "waeve"], "unknown --recipe 'waeve'; did you mean weave"),
         (["--source", "imagenet"], "unknown source"),
         (["--source", "mnist:NOWHERE"], "not there, looked for"),
-        (["--steps", 0], "--steps must be at least 1, got 0"),
-        (["--every", -3], "--every must be at least 1"),
+        (["--steps", -1], "--steps must be at least 0, got -1"),
+        (["--every", -3], "--every must be at least 0"),
         (["--images", 1], "--images"),
-        (["--film", "avi"], "unknown film format"),
+        (["--film", "avi"], "unknown --film 'avi'"),
         (["--data", "nowhere"], "unknown data set 'nowhere'"),
         (["--device", "tpu"], "unknown device"),
     ],

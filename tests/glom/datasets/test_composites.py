@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.emergence.settings import RECIPES, composite_settings
+from experiments.emergence.data import composite_settings
+from experiments.emergence.settings import RECIPES
 from glom.datasets.composite_sources import SAMPLE, open_source, resolve_source, silhouettes
 from glom.datasets.composites import GARMENTS, Composites, CompositeSettings
 from glom.datasets.segmentation import open_segmentation
@@ -290,7 +291,8 @@ def test_wrong_arrays_and_numbers(garments):
 
 def test_composites_are_scored_like_any_pictures_with_masks(tmp_path):
     """`apm islands score composites`: made on the fly, with both baselines, and FG-ARI since 0 is the ground."""
-    from experiments.islands.score import ScoreSettings, run_score
+    from experiments.islands.score import run_score
+    from experiments.islands.settings import ScoreSettings
 
     data = open_segmentation(f"composites:{SAMPLE}", limit=2)
     image, maps = data.pictures[1].read()
@@ -298,7 +300,9 @@ def test_composites_are_scored_like_any_pictures_with_masks(tmp_path):
     assert data.fingerprint() != open_segmentation(f"composites:{SAMPLE}", limit=2, seed=1).fingerprint()
     assert len(open_segmentation(f"composites:{SAMPLE}").pictures) == 100
     assert data.pictures[0].made.settings == composite_settings(RECIPES["weave"], "fashion-mnist", 0)
-    asked = ScoreSettings(f"composites:{SAMPLE}", "glom-tiny", partition="kmeans:3", grid=12, size=32, limit=3)
+    asked = ScoreSettings(
+        data=f"composites:{SAMPLE}", backbone="glom-tiny", partition="kmeans:3", grid=12, size=32, limit=3
+    )
     *_, last = run_score(asked, tmp_path, device="cpu")
     result = last["summary"]
     assert result["n"] == 3 and result["human"] is None

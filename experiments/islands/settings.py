@@ -1,0 +1,52 @@
+"""What showing and scoring islands are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from glom import settings
+from glom.settings import Settings, setting
+
+MAX_GRID = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watching(Settings):
+    """A backbone that watches boring videos, and the grids of it that are looked at."""
+
+    backbone: str = settings.backbone()
+    layers: str = setting("all", "all, first,last, or numbers such as 0,3,7.", metavar="L")
+    frames: int = setting(0, "Frames of the boring video; 0: the backbone's.", least=0)
+    size: int = setting(0, "Side of the frames in pixels; 0: the backbone's.", least=0)
+    seed: int = settings.seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowSettings(Watching):
+    """Pictures whose islands are drawn. One colour code for all (`joint`) goes by cosines with common anchors."""
+
+    images: tuple[str, ...] = setting(help="Pictures.", kind="any pictures", argument=True, metavar="IMAGE...")
+    reduce: str = setting("tsne", "To three colours, by tsne, umap or pca.", choices=("tsne", "umap", "pca"))
+    joint: bool = setting(False, "One colour code for all layers and pictures.")
+    exact: bool = setting(False, "scikit-learn's t-SNE on all points (slow).")
+    grid: int = setting(56, "Side above which grids are averaged down.", least=2, most=MAX_GRID, metavar="N")
+    save_grids: bool = setting(False, "Also write the raw grids (T', h, w, D), npz.")
+    cache: bool = setting(True, "Neither read nor keep embeddings.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(Watching):
+    """Pictures with outlines that islands are scored by: all layers at one `grid`, so that none wins by fineness."""
+
+    data: str = settings.data(help="bsds500 folder, pictures with masks, or composites[:SOURCE].", kind="outlines")
+    partition: str = setting("kmeans:6", "kmeans:6, agglomerative:6, agglomerative:0.3, ...+parts.", metavar="P")
+    grid: int = setting(56, "Side that all grids are brought to.", least=2, metavar="N")
+    split: str = setting("val", "Split of a bsds500 folder.")
+    limit: int = settings.limit("Pictures, the first by name,")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedScoreSettings(ScoreSettings):
+    """As many pictures as a recorded table has."""
+
+    limit: int = settings.limit("Pictures, the first by name,", 100)
