@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments.bench.compute import QUICK, ComputeSettings, run_compute
 from experiments.published import gigabytes
-from experiments.reproduce.parts import once, row
+from experiments.reproduce.parts import Drawn, FigureSpec, once, row
 from experiments.reproduce.plan import Request
 
-TITLE = "Table 4: parameters, memory, GFLOPs"
 CAPTION = (
     "Random weights, as cost depends on sizes alone. G: the printed GFLOPs are mostly multiply-adds (two operations "
     "each), so multiply-adds are what stands beside them. Memory: peak of a fresh process net of its imports; the "
@@ -28,29 +27,25 @@ QUANTITIES = (  # (column, printed, measured, of what)
 )
 
 
-def settings(request: Request) -> ComputeSettings:
-    """Small sizes and one round at home, everything at poster scale; memory is measured in both."""
-    return replace(QUICK, memory=True) if request.scale == "home" else ComputeSettings()
+PICTURE = "GFLOPs and time against patches a side"
 
 
-def computed(request: Request, out: Path, device: str) -> Iterator[dict[str, Any]]:
-    """Run `apm bench compute`, last `{"found": its result}`."""
-    how = replace(settings(request), device=device)
+def computed(request: Request, out: Path, device: str) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Run `apm bench compute`; returns its result. Small sizes and one round at home, everything at poster scale."""
+    sizes = replace(QUICK, memory=True) if request.scale == "home" else ComputeSettings()
+    how = replace(sizes, device=device)
 
     def run(folder: Path) -> Iterator[dict[str, Any]]:
         for event in run_compute(how, folder):
             if "total" in event:
                 yield {"stage": "counting", "done": event["done"], "total": event["total"]}
 
-    yield from once(out / "compute", "compute.json", run)
+    return (yield from once(out / "compute", "compute.json", run))
 
 
-def table4(request: Request, out: Path, device: str) -> Iterator[dict[str, Any]]:
+def table4(request: Request, out: Path, device: str) -> Drawn:
     """Every printed number beside what is counted or measured here."""
-    found: dict[str, Any] = {}
-    for event in computed(request, out, device):
-        found = event.get("found", found)
-        yield event
+    found = yield from computed(request, out, device)
     rows = []
     for r in found["rows"]:
         for title, printed, here, how in QUANTITIES:
@@ -61,19 +56,23 @@ def table4(request: Request, out: Path, device: str) -> Iterator[dict[str, Any]]
             made = {**row(name, title, r[here], title), "published": value, "note": note}
             made["difference"] = round(made["measured"] - value, 4)
             rows.append(made)
-    yield {"rows": rows, "images": [("GFLOPs and time against patches a side", out / "compute" / "compute.png")]}
+    return rows, [(PICTURE, out / "compute" / "compute.png")]
 
 
-def figure(request: Request, out: Path, device: str) -> Iterator[dict[str, Any]]:
+def figure(request: Request, out: Path, device: str) -> Drawn:
     """GFLOPs of one forward pass against patches a side."""
-    found: dict[str, Any] = {}
-    for event in computed(request, out, device):
-        found = event.get("found", found)
-        yield event
+    found = yield from computed(request, out, device)
     drawn = found["figure"]
     rows = [
         row(name, f"{side} x {side} patches", value, "GFLOPs of a forward pass")
         for key, name in (("clip", "CLIP ViT-B/16"), ("apm_plain", "APM, plain"), ("apm_folded", "APM, folded"))
         for side, value in zip(drawn["sides"], drawn["gflops"][key], strict=True)
     ]
-    yield {"rows": rows, "images": [("GFLOPs and time against patches a side", out / "compute" / "compute.png")]}
+    return rows, [(PICTURE, out / "compute" / "compute.png")]
+
+
+SIZES = ("the published architectures, small sizes of the timing", "the same, all sizes", 2)
+FIGURES = {
+    "table4": FigureSpec("Table 4: parameters, memory, GFLOPs", *SIZES, table4, CAPTION),
+    "figure-compute": FigureSpec("GFLOPs against patches a side", *SIZES, figure, CAPTION),
+}

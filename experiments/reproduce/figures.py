@@ -6,16 +6,17 @@ the networks the poster used, where their weights are to be had.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.reproduce.parts import Events, FigureSpec, once, photographs, row
+from experiments.reproduce.parts import Drawn, FigureSpec, once, photographs, row
 from experiments.reproduce.plan import Request
 from glom.datasets.registry import data_root
 from glom.errors import InputError, RunError
 
 
-def islands(request: Request, out: Path, device: str) -> Events:
+def islands(request: Request, out: Path, device: str) -> Drawn:
     """t-SNE colours of every layer on two pictures, and islands scored against outlines beside both baselines."""
     from experiments.islands.score import run_score
     from experiments.islands.settings import ScoreSettings, ShowSettings
@@ -24,18 +25,12 @@ def islands(request: Request, out: Path, device: str) -> Events:
     poster = request.scale == "poster"
     backbone = "torchvision:mvit_v2_s@DEFAULT" if poster else ""
     paths, _, origin = photographs(request, out / "pictures", ("dog/0004.jpg", "ship/0002.jpg"))
-    shown: dict[str, Any] = {}
     settings = ShowSettings(images=tuple(paths), backbone=backbone, seed=request.seed)
-    for event in once(out / "show", "show.json", lambda folder: run_show(settings, folder, device)):
-        shown = event.get("found", shown)
-        yield event
+    shown = yield from once(out / "show", "show.json", partial(run_show, settings, device=device))
     data = str(Path(paths[0]).parent.parent) if origin == "BSDS500" else "composites"
     parts = "kmeans:6" if origin == "BSDS500" else "kmeans:3"
-    scored: dict[str, Any] = {}
     how = ScoreSettings(data=data, backbone=backbone, partition=parts, limit=request.limit or 20, seed=request.seed)
-    for event in once(out / "score", "summary.json", lambda folder: run_score(how, folder, device=device)):
-        scored = event.get("found", scored)
-        yield event
+    scored = yield from once(out / "score", "summary.json", partial(run_score, how, device=device))
     name = Path(data).name
     rows = [_island(f"{shown['backbone']}, layer {r['layer']}", name, r, scored["n"]) for r in scored["layers"]]
     if held := scored["held_out"]:
@@ -47,14 +42,14 @@ def islands(request: Request, out: Path, device: str) -> Events:
     images = [
         (f"{p['image'].rpartition('/')[2]}: islands by layer", out / "show" / p["sheet"]) for p in shown["pictures"]
     ]
-    yield {"rows": rows, "images": images}
+    return rows, images
 
 
 def _island(method: str, data: str, found: dict[str, Any], n: int) -> dict[str, Any]:
     return row(method, data, found["covering"], "covering, 0 to 1", n, found["ci95"]["covering"])
 
 
-def interpolation(request: Request, out: Path, device: str) -> Events:
+def interpolation(request: Request, out: Path, device: str) -> Drawn:
     """The columns of two pictures interpolated on the great circle, unfolded at each step."""
     from experiments.fields.interpolate import InterpolateSettings, run_interpolate
 
@@ -62,10 +57,7 @@ def interpolation(request: Request, out: Path, device: str) -> Events:
     settings = InterpolateSettings(
         paths[0], paths[1], path="spherical", checkpoint=request.checkpoint or "apm-cifar10", seed=request.seed
     )
-    found: dict[str, Any] = {}
-    for event in once(out / "path", "summary.json", lambda folder: run_interpolate(settings, folder, device)):
-        found = event.get("found", found)
-        yield event
+    found = yield from once(out / "path", "summary.json", partial(run_interpolate, settings, device=device))
     what = f"{found['images'][0]} to {found['images'][1]}"
     machine = Path(settings.checkpoint).name
     rows = [
@@ -73,13 +65,10 @@ def interpolation(request: Request, out: Path, device: str) -> Events:
         row(machine, what, found["largest_step"], "largest step, a share of the way", found["steps"]),
         row(machine, what, found["lipschitz"], "Lipschitz estimate, a lower bound", found["steps"]),
     ]
-    yield {
-        "rows": rows,
-        "images": [("unfolded, step by step", out / "path/strip.png"), ("the way", out / "path/path.png")],
-    }
+    return rows, [("unfolded, step by step", out / "path/strip.png"), ("the way", out / "path/path.png")]
 
 
-def overfitting(request: Request, out: Path, device: str) -> Events:
+def overfitting(request: Request, out: Path, device: str) -> Drawn:
     """One picture and one token, random weights: the islands that grow, beside shuffled patches and noise."""
     from experiments.fields.overfit import OverfitOne, run_overfit
 
@@ -88,11 +77,8 @@ def overfitting(request: Request, out: Path, device: str) -> Events:
     images: list[tuple[str, Path]] = []
     for condition in ("token", "token+patch"):
         settings = OverfitOne(paths[0], condition, truths[0], iterations=60, film=True, seed=request.seed)
-        found: dict[str, Any] = {}
         place = out / condition.replace("+", "-")
-        for event in once(place, "summary.json", lambda folder, s=settings: run_overfit(s, folder, device)):  # type: ignore[misc]
-            found = event.get("found", found)
-            yield event
+        found = yield from once(place, "summary.json", partial(run_overfit, settings, device=device))
         name = f"{found['image']} ({origin})"
         first, last = found["looks"][0], found["looks"][-1]
         rows.append(row(f"{condition}: before", name, first["neighbour_agreement"], "agreement of neighbours"))
@@ -102,10 +88,10 @@ def overfitting(request: Request, out: Path, device: str) -> Events:
         if "ari" in found["islands"]["picture"]:
             rows.append(row(condition, name, found["islands"]["picture"]["ari"], "ARI with people's outlines"))
         images.append((f"overfit on {condition.replace('+', ' + ')}", place / "sheet.png"))
-    yield {"rows": rows, "images": images}
+    return rows, images
 
 
-def decoding(request: Request, out: Path, device: str) -> Events:
+def decoding(request: Request, out: Path, device: str) -> Drawn:
     """Colours decoded from one column at any resolution, by a machine overfit on the picture."""
     from experiments.fields.decode import DecodeSettings, run_decode
 
@@ -113,10 +99,7 @@ def decoding(request: Request, out: Path, device: str) -> Events:
     paths, _, origin = photographs(request, out / "pictures", wanted)
     side = 64 if origin == "BSDS500" else 32
     settings = DecodeSettings(tuple(paths), request.checkpoint, side, side, seed=request.seed)
-    found: dict[str, Any] = {}
-    for event in once(out / "decode", "summary.json", lambda folder: run_decode(settings, folder, device)):
-        found = event.get("found", found)
-        yield event
+    found = yield from once(out / "decode", "summary.json", partial(run_decode, settings, device=device))
     rows = [
         row(
             "overfit" if not request.checkpoint else "pre-trained",
@@ -127,10 +110,10 @@ def decoding(request: Request, out: Path, device: str) -> Events:
         for r in found["images"]
     ]
     images = [(r["image"], next((out / "decode").glob(f"{i:02d}-*-sheet.png"))) for i, r in enumerate(found["images"])]
-    yield {"rows": rows, "images": images}
+    return rows, images
 
 
-def skipping(request: Request, out: Path, device: str) -> Events:
+def skipping(request: Request, out: Path, device: str) -> Drawn:
     """From the stem's grid straight to the last stage's, by students of growing capacity."""
     from experiments.reproduce.home import locate
     from experiments.shortcut.data import ShortcutSettings
@@ -141,19 +124,18 @@ def skipping(request: Request, out: Path, device: str) -> Events:
     settings = ShortcutSettings(
         data, "glom-tiny", epochs=6, limit=limit, held_out=300 if limit > 600 else 0, seed=request.seed
     )
-    found: dict[str, Any] = {}
-    for event in once(out / "skip", "summary.json", lambda folder: run_shortcut(settings, folder, device, None, False)):
-        found = event.get("found", found)
-        yield event
+    found = yield from once(
+        out / "skip", "summary.json", partial(run_shortcut, settings, device=device, use_cache=False)
+    )
     name = f"{found['data']}, {found['n_train']} to learn from"
     rows = []
     for student in (found["baselines"]["mean_grid"], *found["students"]):
         rows.append(row(student["name"], name, student["r2"], "R² over the mean grid", found["n"], student["r2_ci95"]))
         rows.append(row(student["name"], name, student["accuracy_kept"], "share of the accuracy kept", found["n"]))
-    yield {"rows": rows, "images": [("students from layer to layer", p) for p in sorted((out / "skip").glob("*.png"))]}
+    return rows, [("students from layer to layer", p) for p in sorted((out / "skip").glob("*.png"))]
 
 
-def any_order(request: Request, out: Path, device: str) -> Events:
+def any_order(request: Request, out: Path, device: str) -> Drawn:
     """Columns that arrive in any order: the read-out's accuracy after each share of them."""
     from experiments.adaptation.asynchrony import run_asynchrony
     from experiments.adaptation.settings import AsynchronySettings
@@ -163,10 +145,7 @@ def any_order(request: Request, out: Path, device: str) -> Events:
     images: list[tuple[str, Path]] = []
     for name, checkpoint in (("pre-trained", request.checkpoint or "apm-cifar10"), ("overfit", "")):
         settings = AsynchronySettings(checkpoint=checkpoint, limit=request.limit or 60, seed=request.seed)
-        found: dict[str, Any] = {}
-        for event in once(out / name, "summary.json", lambda folder, s=settings: run_asynchrony(s, folder)):  # type: ignore[misc]
-            found = event.get("found", found)
-            yield event
+        found = yield from once(out / name, "summary.json", partial(run_asynchrony, settings))
         for curve in found["curves"]:
             for share in (0, -1):
                 unit = f"accuracy after {found['counts'][share]} of {found['locations']} columns"
@@ -181,7 +160,7 @@ def any_order(request: Request, out: Path, device: str) -> Events:
                     )
                 )
         images.append((f"{name}: accuracy by columns seen", out / name / "asynchrony.png"))
-    yield {"rows": rows, "images": images}
+    return rows, images
 
 
 FIGURES: dict[str, FigureSpec] = {
@@ -216,7 +195,7 @@ FIGURES: dict[str, FigureSpec] = {
 
 def missing(name: str, request: Request) -> str:
     """Why a figure cannot be made as the poster made it, or "". At home scale nothing is ever missing."""
-    if request.scale == "home":
+    if request.scale == "home" or name not in FIGURES:
         return ""
     if name == "figure-islands":
         from glom.backbones.video import load_backbone

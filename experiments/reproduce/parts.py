@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,28 @@ from glom.datasets.registry import data_root, open_dataset
 from glom.runs.artifacts import read_json
 
 Events = Iterator[dict[str, Any]]
+Drawn = Generator[dict[str, Any], None, tuple[list[dict[str, Any]], list[tuple[str, Path]]]]
+"""Events of what makes a figure; it returns the figure's rows, and its pictures as (title, path)."""
 
 
 @dataclass(frozen=True)
 class FigureSpec:
     """A figure: what it shows, how it is made at home, what the published one needs, and about how long it takes.
 
-    `run(request, folder, device)` yields progress and last `{"rows", "images"}`; `minutes` is a rough figure for two
-    cores, from the times of its recorded runs.
+    `run(request, folder, device)` makes it; `minutes` is a rough figure for two cores, from the times of its recorded
+    runs. `caption`: what stands over it; "" for what it shows at its scale.
     """
 
     title: str
     home: str
     poster: str
     minutes: float
-    run: Callable[[Request, Path, str], Events]
+    run: Callable[[Request, Path, str], Drawn]
+    caption: str = ""
+
+    def at(self, request: Request) -> str:
+        """What it shows at the request's scale."""
+        return self.home if request.scale == "home" else self.poster
 
 
 def row(
@@ -48,8 +55,8 @@ def row(
     }
 
 
-def once(folder: Path, file: str, run: Callable[[Path], Events]) -> Events:
-    """A runner's events, last `{"found": its summary}`; what was complete before is read, a half is made again."""
+def once(folder: Path, file: str, run: Callable[[Path], Events]) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """A runner's events; returns its summary. What was complete before is read, a half is made again."""
     done = folder / "manifest.json"
     if not (done.is_file() and read_json(done).get("status") == "complete" and (folder / file).is_file()):
         if folder.exists():
@@ -57,7 +64,8 @@ def once(folder: Path, file: str, run: Callable[[Path], Events]) -> Events:
         for event in run(folder):
             if "stage" in event or event.get("message"):
                 yield event
-    yield {"found": read_json(folder / file)}
+    found: dict[str, Any] = read_json(folder / file)
+    return found
 
 
 def photographs(request: Request, folder: Path, wanted: tuple[str, ...]) -> tuple[list[str], list[str], str]:

@@ -7,7 +7,7 @@ may a published number be subtracted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from experiments.comparison.run import BenchmarkSettings
@@ -212,6 +212,14 @@ def choose(blocks: Sequence[Block], methods: Sequence[str]) -> tuple[Block, ...]
         if lines:
             chosen.append(replace(block, lines=lines))
     return tuple(chosen)
+
+
+def left_out(blocks: Iterable[Block]) -> list[str]:
+    """Which methods cannot be run, for which reason, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for line in (line for block in blocks for line in block.lines if line.why):
+        reasons.setdefault(line.why, []).append(line.method)
+    return [f"{', '.join(dict.fromkeys(methods))}: {why}" for why, methods in reasons.items()]
 
 
 def column_means(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.reproduce.plan import Block, Column, Line, Plan, Request, choose, column_means
+from experiments.reproduce.plan import Block, Column, Line, Plan, Request, choose, column_means, left_out
 from glom.datasets.check import ABSENT, check_dataset
 from glom.datasets.corruptions import CORRUPTIONS
 from glom.datasets.named.catalogue import COOP, COOP_PAGE, NAMED
@@ -209,11 +209,7 @@ def missing(blocks: tuple[Block, ...], request: Request) -> list[str]:
     if weights:
         found.append(f"weights not in the local cache, and {hub_url()} was not reached: {', '.join(weights)}")
     found += [block.why for block in blocks if block.why and NO_WEIGHTS not in block.why]
-    reasons: dict[str, list[str]] = {}
-    for line in (line for block in blocks for line in block.lines if line.why):
-        reasons.setdefault(line.why, []).append(line.method)
-    found += [f"{', '.join(dict.fromkeys(names))}: {why}" for why, names in reasons.items()]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *left_out(blocks)]))
 
 
 POSTER = {"table1": table1, "table2": table2, "table3": table3}

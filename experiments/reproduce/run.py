@@ -17,8 +17,7 @@ from experiments.reproduce import compute as reproduce_compute
 from experiments.reproduce import figures as reproduce_figures
 from experiments.reproduce.cost import Cost, estimate, total_minutes, usable
 from experiments.reproduce.home import HOME
-from experiments.reproduce.parts import FigureSpec
-from experiments.reproduce.plan import SOURCE, Plan, Request
+from experiments.reproduce.plan import SOURCE, Plan, Request, left_out
 from experiments.reproduce.poster import POSTER
 from experiments.reproduce.rows import make_rows
 from experiments.reproduce.write import write_tables
@@ -28,23 +27,7 @@ from glom.errors import InputError, RunError, unknown
 from glom.methods import METHODS
 from glom.runs.artifacts import RunFolder, command_line, public_command, read_json
 
-FIGURES = {
-    "table4": FigureSpec(
-        reproduce_compute.TITLE,
-        "the published architectures, small sizes of the timing",
-        "the same, all sizes",
-        2,
-        reproduce_compute.table4,
-    ),
-    "figure-compute": FigureSpec(
-        "GFLOPs against patches a side",
-        "the published architectures, small sizes of the timing",
-        "the same, all sizes",
-        2,
-        reproduce_compute.figure,
-    ),
-    **reproduce_figures.FIGURES,
-}
+FIGURES = {**reproduce_compute.FIGURES, **reproduce_figures.FIGURES}
 LABELLESS = ("table2", "home")  # its networks ship fitted
 NAMES = {
     "table1": "ImageNet and its natural shifts, twelve methods",
@@ -84,9 +67,8 @@ def describe(request: Request, out: Path, device: str = "auto", timed: bool = Tr
     shown: dict[str, Any] = {"name": request.name, "scale": request.scale}
     if request.name in FIGURES:
         spec = FIGURES[request.name]
-        why = reproduce_figures.missing(request.name, request) if request.name.startswith("figure-") else ""
-        why = "" if request.name == "figure-compute" else why
-        shown |= {"title": spec.title, "caption": spec.home if request.scale == "home" else spec.poster}
+        why = reproduce_figures.missing(request.name, request)
+        shown |= {"title": spec.title, "caption": spec.at(request)}
         shown |= {"blocks": [], "missing": [why] if why else [], "remarks": [], "runnable": not why, "costs": []}
         home = request.scale == "home"
         return shown | {"minutes": spec.minutes if home else 0.0, "how": "by runs on two cores" if home else ""}
@@ -138,15 +120,13 @@ def run_reproduce(request: Request, out: Path, resume: bool = False, device: str
         result: dict[str, Any] = {"name": request.name, "scale": request.scale, "source": SOURCE}
         if plan is None:
             spec = FIGURES[request.name]
-            last: dict[str, Any] = {}
-            for last in spec.run(request, out / "runs", device):
-                if "stage" in last or last.get("message"):
-                    yield last
-            result |= {"title": spec.title, "caption": _caption(request), "missing": [], "rows": last["rows"]}
-            result["images"] = [[title, str(path.relative_to(out))] for title, path in last["images"]]
+            rows, images = yield from spec.run(request, out / "runs", device)
+            result |= {"title": spec.title, "caption": spec.caption or spec.at(request), "missing": [], "rows": rows}
+            result["images"] = [[title, str(path.relative_to(out))] for title, path in images]
         else:
             plan = yield from _fill(plan, request, out, device)
-            result |= {"title": plan.title, "caption": plan.caption, "missing": _left_out(plan), "images": []}
+            missing = list(dict.fromkeys([*plan.notes, *plan.remarks, *left_out(plan.blocks)]))
+            result |= {"title": plan.title, "caption": plan.caption, "missing": missing, "images": []}
             result["limit"] = plan.limit
             result["rows"] = make_rows(plan, request, out)
             shared: set[str] = set()
@@ -181,29 +161,12 @@ def _without_paths(value: Any, root: str) -> Any:
     return [_without_paths(v, root) for v in value] if isinstance(value, list) else value
 
 
-def _left_out(plan: Plan) -> list[str]:
-    """What is missing or to be known, and which methods were left out for which reason, each reason once."""
-    reasons: dict[str, list[str]] = {}
-    for line in (line for block in plan.blocks for line in block.lines if line.why):
-        reasons.setdefault(line.why, []).append(line.method)
-    found = [f"{', '.join(dict.fromkeys(methods))}: {why}" for why, methods in reasons.items()]
-    return list(dict.fromkeys([*plan.notes, *plan.remarks, *found]))
-
-
-def _caption(request: Request) -> str:
-    if request.name in ("table4", "figure-compute"):
-        return reproduce_compute.CAPTION
-    return FIGURES[request.name].home if request.scale == "home" else FIGURES[request.name].poster
-
-
 def _refuse(request: Request, plan: Plan | None) -> None:
     """Raise `RunError` where nothing can be run."""
     if plan is not None and not plan.runnable:
         raise RunError(f"nothing of {request.name} can be run at {request.scale} scale here: {'; '.join(plan.notes)}")
-    if plan is None and request.name in reproduce_figures.FIGURES:
-        why = reproduce_figures.missing(request.name, request)
-        if why:
-            raise RunError(f"{request.name} cannot be made at poster scale here: {why}")
+    if plan is None and (why := reproduce_figures.missing(request.name, request)):
+        raise RunError(f"{request.name} cannot be made at poster scale here: {why}")
 
 
 def _one_bar(events: Iterator[dict[str, Any]], name: str, total: int) -> Iterator[dict[str, Any]]:

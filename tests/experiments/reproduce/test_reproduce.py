@@ -383,10 +383,19 @@ def test_more_views_and_steps_cost_more():
 
 def test_table4_subtracts_what_is_counted(monkeypatch, tmp_path):
     record = read_json(RECORDS / "compute.json")
-    monkeypatch.setattr(reproduce_compute, "computed", lambda *args: iter([{"found": record}]))
-    [result] = [e for e in reproduce_compute.table4(Request("table4"), tmp_path, "cpu") if "rows" in e]
-    assert len(result["rows"]) == 7 * 5
-    by = {(r["method"], r["dataset"]): r for r in result["rows"]}
+
+    def computed(*args: object):
+        yield {"stage": "counting", "done": 1, "total": 1}
+        return record
+
+    monkeypatch.setattr(reproduce_compute, "computed", computed)
+    table = reproduce_compute.table4(Request("table4"), tmp_path, "cpu")
+    assert next(table)["stage"] == "counting"
+    with pytest.raises(StopIteration) as end:
+        next(table)
+    rows, [(_, picture)] = end.value.value
+    assert len(rows) == 7 * 5 and picture.name == "compute.png"
+    by = {(r["method"], r["dataset"]): r for r in rows}
     swin = by["Swin-B, t = 1-20", "G, ideal"]
     assert (swin["published"], swin["measured"], swin["difference"]) == (308.0, 308.6189, 0.6189)
     apm = by["APM (s), t = 1", "memory, ideal, GB"]
