@@ -9,6 +9,7 @@ once; as floating-point operations they count two. Norms, activations and additi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from glom.apm import APMConfig
 
@@ -58,21 +59,30 @@ class Cost:
         return sum(p.madds * (1 + p.back) for p in self.products if p.counted or not counted_only)
 
 
+def _block(width: int, tokens: int, partners: int, times: int, back: int = 2) -> tuple[Product, ...]:
+    """A block's products: attention of every token to so many partners, and a four times wider MLP."""
+    return (
+        Product("qkv", tokens, width, 3 * width, back, times),
+        Product("scores", tokens, width, partners, 2, times),
+        Product("mix", tokens, partners, width, 2, times),
+        Product("out", tokens, width, width, back, times),
+        Product("mlp 1", tokens, width, 4 * width, back, times),
+        Product("mlp 2", tokens, 4 * width, width, back, times),
+    )
+
+
+def _chain(name: str, rows: int, *widths: int) -> list[Product]:
+    """The products of linear layers one after another."""
+    return [Product(f"{name} {i}", rows, *pair) for i, pair in enumerate(pairwise(widths), 1)]
+
+
 def transformer(width: int, layers: int, tokens: int, batch: int = 1, frozen: bool = False) -> Cost:
     """`layers` pre-norm blocks with a four times wider MLP (Vaswani et al. 2017).
 
     A token costs 12 width^2 a layer in its linear layers and 2 tokens width in attention: linear and quadratic in their
     number. Parameters a layer: 12 width^2 + 13 width.
     """
-    back, n = 1 if frozen else 2, batch * layers
-    products = (
-        Product("qkv", tokens, width, 3 * width, back, n),
-        Product("scores", tokens, width, tokens, 2, n),
-        Product("mix", tokens, tokens, width, 2, n),
-        Product("out", tokens, width, width, back, n),
-        Product("mlp 1", tokens, width, 4 * width, back, n),
-        Product("mlp 2", tokens, 4 * width, width, back, n),
-    )
+    products = _block(width, tokens, tokens, batch * layers, 1 if frozen else 2)
     return Cost(layers * (12 * width**2 + 13 * width), products)
 
 
@@ -120,16 +130,8 @@ def swin_b(image_size: int = 224, classes: int = 1000) -> Cost:
     parameters = 48 * width + width + 2 * width
     products = [Product("patches", side * side, 48, width, 1)]
     for number, (depth, heads) in enumerate(stages):
-        tokens, inside = side * side, window * window
         parameters += depth * (12 * width**2 + 13 * width + (2 * window - 1) ** 2 * heads)
-        products += [
-            Product("qkv", tokens, width, 3 * width, times=depth),
-            Product("scores", tokens, width, inside, times=depth),
-            Product("mix", tokens, inside, width, times=depth),
-            Product("out", tokens, width, width, times=depth),
-            Product("mlp 1", tokens, width, 4 * width, times=depth),
-            Product("mlp 2", tokens, 4 * width, width, times=depth),
-        ]
+        products += _block(width, side * side, window * window, depth)
         if number < len(stages) - 1:
             side //= 2
             parameters += 8 * width + 8 * width**2
@@ -139,22 +141,17 @@ def swin_b(image_size: int = 224, classes: int = 1000) -> Cost:
     return Cost(parameters, (*products, Product("classes", 1, width, classes)))
 
 
-def _linear(inner: int, outer: int) -> int:
-    return inner * outer + outer
+def _linear(*widths: int) -> int:
+    """Parameters of linear layers one after another."""
+    return sum(inner * outer + outer for inner, outer in pairwise(widths))
 
 
 def apm_parameters(config: APMConfig) -> int:
     """Parameters of an APM without a local patch."""
     D, F = _column(config), config.features
-    total = config.channels * (3 * config.patch**2 + 1)
-    inner = 2 * D
-    for outer in config.trunk:
-        total, inner = total + _linear(inner, outer), outer
-    total += _linear(inner, F)
+    total = config.channels * (3 * config.patch**2 + 1) + _linear(2 * D, *config.trunk, F)
     if config.rgb is not None:
-        inner = F + 2 * D
-        for outer in (*config.rgb, 3):
-            total, inner = total + _linear(inner, outer), outer
+        total += _linear(F + 2 * D, *config.rgb, 3)
     if config.readout == "attention":
         total += F + _linear(F, 3 * F) + _linear(F, F)
     return total
@@ -171,17 +168,9 @@ def _fold(config: APMConfig) -> Product:
 def apm_plain(config: APMConfig, side: int, colours: bool = False) -> Cost:
     """An APM's token over side x side columns, as the formula says it: every location meets every matrix."""
     N, D, F = side * side, _column(config), config.features
-    products = [_fold(config)]
-    inner = 2 * D
-    for number, outer in enumerate(config.trunk, 1):
-        products.append(Product(f"trunk {number}", N, inner, outer))
-        inner = outer
-    products.append(Product("features", N, inner, F))
+    products = [_fold(config), *_chain("trunk", N, 2 * D, *config.trunk, F)]
     if colours:
-        inner = F + 2 * D
-        for outer in (*(config.rgb or ()), 3):
-            products.append(Product("colours", N, inner, outer))
-            inner = outer
+        products += _chain("colours", N, F + 2 * D, *(config.rgb or ()), 3)
     if config.readout == "attention":
         products += [
             Product("query", 1, F, F),
@@ -195,10 +184,7 @@ def apm_plain(config: APMConfig, side: int, colours: bool = False) -> Cost:
 
 def apm_columns(config: APMConfig, columns: int) -> Cost:
     """Trunk and feature head over so many columns, without the fold and without a read-out."""
-    inner, products = 2 * _column(config), []
-    for number, outer in enumerate((*config.trunk, config.features), 1):
-        products.append(Product(f"layer {number}", columns, inner, outer))
-        inner = outer
+    products = _chain("layer", columns, 2 * _column(config), *config.trunk, config.features)
     return Cost(apm_parameters(config), tuple(products))
 
 
@@ -214,11 +200,8 @@ def apm_folded(config: APMConfig, side: int) -> Cost:
         Product("W_T T", 1, D, first),
         Product("W_x p_x", side, D // 2, first, 1),
         Product("W_y p_y", side, D // 2, first, 1),
+        *_chain("trunk", N, *config.trunk),
     ]
-    inner = first
-    for number, outer in enumerate(config.trunk[1:], 2):
-        products.append(Product(f"trunk {number}", N, inner, outer))
-        inner = outer
     if config.readout == "mean":
         return Cost(apm_parameters(config), (*products, Product("features", 1, last, F)))
     products += [

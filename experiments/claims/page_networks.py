@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from experiments.claims.page_cells import lines, p_value, record, signed
+from experiments.claims.page_cells import lines, record, signed
 from experiments.claims.run import Results
 
 FF_RUNS = (  # a record's name, the record of its twin where that is another one, and the published error
@@ -196,18 +195,6 @@ def glom_told_apart(results: Results) -> str:
     return lines(heads, ("---",) * 4, rows)
 
 
-def few_shot(file: str, results: Results) -> str:
-    """Methods with prompts learned from a few pictures, beside zero-shot."""
-    rows = []
-    for r in record(results, file)["rows"]:
-        beside = ("", "")
-        if "difference" in r:
-            beside = (signed(r["difference"], r["difference_ci95"]), p_value(r["p_holm"]))
-        rows.append((f"`{r['method']}`", f"{r['measured']:.1f}", *beside))
-    heads = ("method", "top-1", "minus zero-shot [95 %]", "p (Holm)")
-    return lines(heads, ("---", "--:", "---", "---"), rows)
-
-
 def prompt_settings(results: Results) -> str:
     """Top-1 on held-out training pictures by context, a row an optimiser, a rate and a length."""
     found = record(results, "few-shot-settings.json")["rows"]
@@ -224,22 +211,6 @@ def prompt_settings(results: Results) -> str:
     return lines(("optimiser, rate", "epochs", *names.values()), ("---", *["--:"] * 4), rows)
 
 
-def masked(results: Results) -> str:
-    """The four answers of the shipped masked autoencoder on clean test pictures."""
-    stages = record(results, "mae-tiny.json")["stages"]
-    names = {"joint": "joint-train", "fine-tune": "fine-tune", "probe": "vit-probe", "adapt": "ttt-mae"}
-    rows = []
-    for stage, name in names.items():
-        r = stages[stage]
-        low, high = r["ci95"]
-        beside = ""
-        if "difference" in r:
-            beside = f"{signed(r['difference'], r['difference_ci95'])} (`vit-probe` on these: {r['unadapted']:.1f})"
-        rows.append((f"`{name}`", f"{r['test_accuracy']:.1f}", f"{low:.1f} to {high:.1f}", f"{r['n']:,}", beside))
-    heads = ("part", "top-1", "95 %", "pictures", "minus `vit-probe` [95 %]")
-    return lines(heads, ("---", "--:", "---", "--:", "---"), rows)
-
-
 TABLES: dict[str, Callable[[Results], str]] = {
     "forward-forward": forward_forward,
     "ff-speed": ff_speed,
@@ -247,8 +218,5 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "glom-falls": glom_falls,
     "glom-thresholds": glom_thresholds,
     "glom-told-apart": glom_told_apart,
-    "few-shot": partial(few_shot, "few-shot-glom-tiny.json"),
-    "few-shot-cifar10": partial(few_shot, "few-shot-glom-tiny-cifar10.json"),
     "prompt-settings": prompt_settings,
-    "mae-tiny": masked,
 }

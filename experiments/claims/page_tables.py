@@ -7,37 +7,9 @@ from functools import partial
 
 from experiments.bench import report
 from experiments.claims import page_fields, page_networks
-from experiments.claims.page_cells import lines, p_value, record, signed
+from experiments.claims.page_cells import lines, p_value, record, signed, table, tables_of_data
 from experiments.claims.run import Results
 from glom.errors import InputError
-
-
-def ttt(results: Results) -> str:
-    """Test-time training beside its teacher, a row a condition."""
-    found = record(results, "ttt-imagenet-sample.json")["rows"]
-    heads = (
-        f"pictures ({found[0]['n']} each)",
-        "teacher zero-shot",
-        "APM, last iteration",
-        "paired difference [95 %]",
-        "McNemar p",
-        "agreement",
-        "oracle (diagnostic)",
-    )
-    rows = [
-        (
-            r["name"],
-            f"{r['teacher_top1']:.1f}",
-            f"{r['apm_top1']:.1f}",
-            signed(r["difference"], r["ci95"]),
-            f"{r['mcnemar_p']:.2g}",
-            f"{r['agreement']:.3f}",
-            f"{r['oracle_top1']:.1f}",
-        )
-        for r in found
-    ]
-    return lines(heads, ("---",) * 7, rows)
-
 
 SEVERITIES = "reproduce-table2-severities.json"
 CLEAN = "apm-trained-clean.json"
@@ -65,19 +37,6 @@ def severities(results: Results) -> str:
 def execution(results: Results) -> str:
     """What a test-time step costs beside the published loop."""
     return report.markdown({name: record(results, f"{name}.json") for name in report.BENCHES})
-
-
-def methods(file: str, results: Results) -> str:
-    """Averages of a reproduced table, a row a method."""
-    found = [r for r in record(results, file)["rows"] if r["kind"] == "average" and r["measured"] is not None]
-    heads = ("pictures", "method", "its published row", "mean", "95 %", "over the teacher [95 %]", "p (Holm)")
-    rows = []
-    for r in found:
-        gain = r["gain"]
-        own = (signed(gain["measured"], gain["ci95"]), p_value(gain["p_holm"])) if gain else ("", "")
-        span = f"{r['ci95'][0]:.1f} to {r['ci95'][1]:.1f}" if r["ci95"] else ""
-        rows.append((r["dataset"], f"`{r['method']}`", r["published_method"], f"{r['measured']:.1f}", span, *own))
-    return lines(heads, ("---", "---", "---", "--:", "---", "---", "--:"), rows)
 
 
 def objective(file: str, results: Results) -> str:
@@ -168,40 +127,6 @@ def _layers(numbers: Sequence[int]) -> str:
     return " and ".join(str(n) for n in dict.fromkeys(numbers))
 
 
-def computation(results: Results) -> str:
-    """Table 4: printed, counted and measured, from first principles."""
-    heads = (
-        "model",
-        "t",
-        "M param. printed / counted",
-        "G printed (ideal / measured)",
-        "G madd counted",
-        "GFLOPs counted",
-        "first principles, G madd",
-        "GB printed (ideal / measured)",
-        "GB measured",
-        "first principles",
-    )
-    rows = []
-    for r in record(results, "compute.json")["rows"]:
-        printed, own = r["published"], r["first_principles"]
-        rows.append(
-            (
-                r["model"],
-                r["t"],
-                f"{printed['params_m']:g} / {r['params_m']:.1f}",
-                f"{printed['gflops_ideal']:g} / {printed['gflops_measured']:g}",
-                f"{r['gmadds']:,.1f}",
-                f"{r['gflops']:,.1f}",
-                f"{own['gmadds']:,.1f}",
-                f"{printed['memory_ideal_gb']} / {printed['memory_measured_gb']:g}",
-                f"{r['memory_gb']:.2f}",
-                f"{own['memory_gb']:.2f}",
-            )
-        )
-    return lines(heads, ("---",) * 10, rows)
-
-
 def readings(results: Results) -> str:
     """The nearest reading of every printed number of table 4."""
     names = {
@@ -231,19 +156,15 @@ def readings(results: Results) -> str:
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
-    "ttt": ttt,
+    **{name: partial(table, spec) for name, spec in tables_of_data().items()},
     "severities": severities,
     "objective-glom-tiny": partial(objective, "objective-glom-tiny.json"),
     "objective-efficientnet-lite0": partial(objective, "objective-efficientnet-lite0.json"),
     "objective-conditions": conditions,
     "emergence": emergence,
     "execution": execution,
-    "table1": partial(methods, "reproduce-table1.json"),
-    "table3": partial(methods, "reproduce-table3.json"),
-    "table2": partial(methods, "reproduce-table2.json"),
     "islands-efficientnet-lite0": partial(islands, "islands-bsds500-efficientnet-lite0.json"),
     "islands-mvit-v2-tiny": partial(islands, "islands-bsds500-mvit-v2-tiny.json"),
-    "computation": computation,
     "readings": readings,
     **page_fields.TABLES,
     **page_networks.TABLES,
