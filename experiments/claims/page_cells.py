@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,10 @@ def _filled(cell: str | Sequence[str], data: Any, names: Mapping[str, str]) -> s
         if isinstance(value, str):
             return names.get(value, value)
         text = format(float(factor) * value if factor else value, form)
-        try:
-            low, high = look_up(data, bounds) if bounds else ()
-        except (KeyError, ValueError):
-            return text
-        return f"{text} [{low:{form}}, {high:{form}}]"
+        if bounds:
+            with suppress(KeyError):
+                low, high = look_up(data, bounds)
+                return f"{text} [{low:{form}}, {high:{form}}]"
+        return text
 
     return VALUE.sub(write, cell)
