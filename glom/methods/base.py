@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from glom.datasets.base import ImageDataset
-from glom.errors import InputError, unknown
+from glom.errors import GlomError, InputError, unknown
 from glom.methods.views import ViewCache, augmented
 from glom.methods_list import LISTED
 from glom.runs.seeds import sample_seed
@@ -132,9 +132,19 @@ class Method(ABC):
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         """(C,) logits of one picture. `seed` is the picture's own, so that order and sharding change nothing."""
 
-    def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
-        """`predict` of each picture; a method that is faster with several at once answers them together."""
-        return [self.predict(image, seed) for image, seed in zip(images, seeds, strict=True)]
+    def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> Sequence[Tensor | GlomError]:
+        """`predict` of each picture, or why it has no answer, so that no other is asked for twice.
+
+        A method that is faster with several at once answers them together.
+        """
+
+        def answer(image: Image.Image, seed: int) -> Tensor | GlomError:
+            try:
+                return self.predict(image, seed)
+            except GlomError as error:
+                return error
+
+        return [answer(image, seed) for image, seed in zip(images, seeds, strict=True)]
 
     def order(self, ids: Sequence[str], seed: int) -> list[int]:
         """Indices of the pictures of a data set with these `ids` in the order in which they are to be given.

@@ -71,7 +71,7 @@ class Adapting(Method):
 
     Attributes:
         norms: whose weights move. settings: with SGD's. twin: the teacher's copy. weights: {name: parameter} that move.
-        source: {name: value} they started from.
+        origin: {name: value} they started from.
     """
 
     norms: ClassVar[Norms] = (nn.BatchNorm2d,)
@@ -85,7 +85,7 @@ class Adapting(Method):
         for layer in batch_norms(self.twin.model):
             layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
         self.weights = dict(self._affine(self.twin.model))
-        self.source = {name: p.detach().clone() for name, p in self.weights.items()}
+        self.origin = {name: p.detach().clone() for name, p in self.weights.items()}
         for p in self.weights.values():
             p.requires_grad_(True)
         s: StepSettings = self.settings

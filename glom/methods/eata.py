@@ -76,7 +76,7 @@ class ETA(Adapting):
         if bool(taken.any()):
             fresh, h = p[taken].mean(0), h[taken]
             self.mean = fresh if self.mean is None else s.keep * self.mean + (1 - s.keep) * fresh
-            away = ((f * (self.weights[w] - self.source[w]) ** 2).sum() for w, f in self.importance.items())
+            away = ((f * (self.weights[w] - self.origin[w]) ** 2).sum() for w, f in self.importance.items())
             self.descend(((most - h.detach()).exp() * h).mean() + s.fisher * sum(away))
         return logits.detach()
 

@@ -20,10 +20,17 @@ from glom.methods.cache import Cache, packed, unpacked
 
 @dataclass(frozen=True)
 class DMNSettings:
-    """`views` with the picture itself, of which the surest `share` name its class; `memory` pictures a class; `beta`,
-    how sharply likeness weighs; `alpha`, the memory's answer beside the text's, in probabilities."""
+    """Its release's, but for the weight of the memory's answer.
+
+    Attributes:
+        views: with the picture itself, the first of the `drawn` that other methods ask for as well. share: of them, the
+            surest, that name the picture's class.
+        memory: pictures a class. beta: how sharply likeness weighs.
+        alpha: the memory's answer beside the text's, in probabilities.
+    """
 
     views: int = 32
+    drawn: int = 64
     share: float = 0.1
     memory: int = 50
     beta: float = 5.5
@@ -55,7 +62,7 @@ class DMN(Method):
     @torch.no_grad()
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         s = self.settings
-        features = F.normalize(self.task.view_tokens(image, s.views, seed), dim=-1)
+        features = F.normalize(self.task.view_tokens(image, s.drawn, seed)[: s.views], dim=-1)
         logits = self.head(features)
         if not bool(logits[0].isfinite().all()):
             return logits[0]

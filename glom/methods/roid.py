@@ -94,7 +94,7 @@ class ROID(Adapting):
         self.descend((weights[diverse] * (ratio[diverse] + unlike)).sum() / self.together)
         with torch.no_grad():
             for name, w in self.weights.items():
-                w.copy_(s.ensemble * w + (1 - s.ensemble) * self.source[name])
+                w.copy_(s.ensemble * w + (1 - s.ensemble) * self.origin[name])
         return _corrected(logits.detach())
 
     def _weights(self, logits: Tensor) -> Tensor:

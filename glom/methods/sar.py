@@ -66,7 +66,7 @@ class SAR(Adapting):
         length = torch.stack([g.norm() for g in slope]).norm()
         with torch.no_grad():
             for p, g in zip(weights, slope, strict=True):
-                p += g * (s.radius / (length + 1e-12))
+                p.add_(g * (s.radius / (length + 1e-12)))
         above = entropy(self.head(self.twin.token_with_grad(batch)))[h < most]
         above = above[above < most]
         steps = torch.autograd.grad(_mean(above), weights, materialize_grads=True)
@@ -79,7 +79,7 @@ class SAR(Adapting):
             value = float(above.detach().mean())
             self.mean = value if self.mean is None else s.keep * self.mean + (1 - s.keep) * value
         if self.mean is not None and self.mean < s.collapsed:
-            self._put_back(list(self.source.values()))
+            self._put_back(list(self.origin.values()))
         return logits.detach()
 
     @torch.no_grad()

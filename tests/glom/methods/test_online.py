@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from glom.errors import InputError
+from glom.errors import InputError, RunError
 from glom.methods import METHODS, FewShot, Method, Task, make_method
 from glom.methods.batch_norm import Adapting, StepSettings, batch_norms
 from glom.methods.bn_alpha import BNAlpha, BNAlphaSettings
@@ -70,7 +70,7 @@ def ready(name: str, task: Task | None = None) -> Method:
     if isinstance(made, ETA):
         made = type(made)(UNLIKE)
     if isinstance(made, BoostAdapter | DMN):
-        made.settings = replace(made.settings, views=10)
+        made.settings = replace(made.settings, views=10, **({"drawn": 10} if name == "dmn" else {}))
     made.prepare(task)
     if isinstance(made, Adapting):
         made.settings = replace(made.settings, lr=0.002 if name == "roid" else 0.02, full=0)
@@ -225,6 +225,22 @@ def test_a_picture_that_is_not_finite_fails_alone(name, monkeypatch):
     assert torch.equal(later, torch.stack(without.predict_many(pictures[4:], seeds[4:])))
 
 
+@pytest.mark.parametrize("name", ["tda", "boostadapter", "dmn"])
+def test_a_picture_without_an_answer_is_no_reason_to_ask_for_the_others_twice(name, monkeypatch):
+    pictures, method, plain, read = small_pictures(3), ready(name), ready(name), Task.read
+
+    def spoiled(task: Task, images):
+        if images[0] is pictures[1]:
+            raise RunError("it cannot be read")
+        return read(task, images)
+
+    found = plain.predict_many([pictures[0], pictures[2]], [0, 2])
+    monkeypatch.setattr(Task, "read", spoiled)
+    tiny().views.clear()
+    first, error, last = method.predict_many(pictures, [0, 1, 2])
+    assert isinstance(error, RunError) and torch.equal(first, found[0]) and torch.equal(last, found[1])
+
+
 def test_small_batches_take_smaller_steps():
     """Below 32 pictures a batch takes its share of the rate."""
     large, small = Tent(StepSettings(lr=0.32)), Tent(StepSettings(lr=0.32, full=0))
@@ -233,8 +249,8 @@ def test_small_batches_take_smaller_steps():
         method.together = 8
         stream(method, 8)
     for name, p in large.weights.items():
-        whole = small.weights[name] - small.source[name]
-        torch.testing.assert_close(p - large.source[name], whole / 4, atol=1e-5, rtol=1e-4)
+        whole = small.weights[name] - small.origin[name]
+        torch.testing.assert_close(p - large.origin[name], whole / 4, atol=1e-5, rtol=1e-4)
 
 
 def test_etas_thresholds_follow_the_number_of_classes():
