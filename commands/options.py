@@ -30,6 +30,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "picture": paths.one_picture,
     "any pictures": paths.any_picture,
     "every picture": paths.every_picture,
+    "picture or folder": paths.picture_or_folder,
     "outlines": paths.outlines,
     "classes": paths.class_list,
 }
@@ -44,7 +45,8 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say every settin
 def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a settings class for its parameter `settings`.
 
-    A parameter `given` of the command receives what was given, by key, whatever gave it.
+    A parameter `given` of the command receives what was typed or set, by key: a settings file holds everything, and so
+    does not say what was meant.
 
     Args:
         leave: settings that the command decides itself: they have no option.
@@ -61,9 +63,9 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
             typed |= {key.name: once for key in keys.values() if (once := values.pop(f"{key.name}_named", None))}
             if cls.PRESETS:
                 typed["preset"] = values.pop("preset")
-            given = read_files(cls, config or []) | read_pairs(cls, pairs or [])
+            given = read_pairs(cls, pairs or [])
             given |= {name: _value(cls, name, value) for name, value in typed.items() if value is not None}
-            settings = cls.of(**given)
+            settings = cls.of(**read_files(cls, config or []) | given)
             if verbose:
                 from commands.common import say
 
@@ -118,6 +120,8 @@ def _parameter(name: str, key: Key, by_name: bool = False) -> inspect.Parameter:
         return _option(name, hint, argument)
     word = key.name.replace("_", "-")
     names = [f"--no-{word}" if kind is bool and key.default is True else f"--{word}"]
+    if about["also"]:
+        names.append(f"--{about['also']}")
     if about["letter"]:
         names.append(f"-{about['letter']}")
     if kind is bool and key.default is True:

@@ -19,7 +19,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -40,7 +40,9 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     key: str = "",
+    also: str = "",
     letter: str = "",
     metavar: str = "",
     shown: str = "",
@@ -54,16 +56,17 @@ def setting(
         default: its value where none is given; left out, a value has to be given.
         help: what it is, in a line.
         choices: its only values; for a tuple, those of its parts.
-        least, most, above: bounds of a number, the last one excluded.
-        key: its name for those who give it, where the field's own cannot be (`from`).
+        least, most, above, below: bounds of a number, the last two excluded.
+        key: its name for those who give it, where the field's own cannot be (`from`). also: its option's second name.
         letter: its short option. metavar: what stands for its value in a help page.
         shown: what a help page says of the default, where that is not the value ("the preset's").
         kind: what the text names, so that a missing file is said early; see `commands.options.KINDS`.
         argument: given by place rather than by name. named: by name too, as it once was: old commands go on working.
     """
     about = {
-        "help": help, "choices": tuple(choices), "least": least, "most": most, "above": above, "key": key,
-        "letter": letter, "metavar": metavar, "shown": shown, "kind": kind, "argument": argument, "named": named,
+        "help": help, "choices": tuple(choices), "least": least, "most": most, "above": above, "below": below,
+        "key": key, "also": also, "letter": letter, "metavar": metavar, "shown": shown, "kind": kind,
+        "argument": argument, "named": named,
     }  # fmt: skip
     return field(default=default, metadata=about)
 
@@ -90,7 +93,8 @@ def limit(what: str = "Pictures", default: int = 0) -> Any:
 
 def teacher(default: str = "glom-tiny") -> Any:
     """The frozen encoder, by name."""
-    return setting(default, "See `apm teachers`.", letter="t", metavar="T")
+    shown = "" if default else "what suits"
+    return setting(default, "See `apm teachers`.", letter="t", metavar="T", shown=shown)
 
 
 def data(default: Any = MISSING, help: str = DATA, **about: Any) -> Any:
@@ -174,6 +178,7 @@ class Key:
                 ("at least", about.get("least"), lambda a, b: a < b),
                 ("at most", about.get("most"), lambda a, b: a > b),
                 ("above", about.get("above"), lambda a, b: a <= b),
+                ("below", about.get("below"), lambda a, b: a >= b),
             ):
                 if limit is not None and wrong(one, limit):
                     raise InputError(f"`{self.name}` must be {word} {limit}, got {one}")
@@ -195,6 +200,10 @@ class Settings:
         for key in keys_of(type(self)):
             if len(key.path) == 1:
                 key.check(getattr(self, key.path[0]))
+
+    def held(self, *leave: str, **instead: Any) -> dict[str, Any]:
+        """The fields by name, as a manifest holds them: some left out, others as they are told there."""
+        return {name: value for name, value in asdict(self).items() if name not in leave} | instead
 
     @classmethod
     def of(cls, preset: str = "", **given: Any) -> Self:
@@ -391,7 +400,8 @@ def _words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         inside = typing.get_args(kind)
         many = "" if inside[-1] is Ellipsis else f"{len(inside)} "
-        return f"{many}{ {int: 'whole numbers', float: 'numbers', str: 'names'}[inside[0]] } with commas between"
+        comma = "commas or an x" if inside[-1] is not Ellipsis and len(inside) == 2 else "commas"
+        return f"{many}{ {int: 'whole numbers', float: 'numbers', str: 'names'}[inside[0]] } with {comma} between"
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +11,27 @@ import numpy as np
 import torch
 
 from experiments.fields.fold import unfold_grid
-from experiments.fields.percepts import FITS, area, digest, fitted, machine_from
+from experiments.fields.percepts import area, digest, fitted, machine_from
+from experiments.fields.settings import FITS, PATCH, DecodeSettings
 from glom.adaptation.overfit import OverfitSettings, from_pixels, overfit
 from glom.apm import APMConfig, blank_apm
 from glom.columns import picture
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
-from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, command_line, write_json
 from glom.runs.files import file_stem
 from glom.runs.seeds import sample_seed
+from glom.settings import write_settings
 from probes.alike import psnr, ssim
 from probes.figures.base import strip, to_image
 
 FINEST = 128  # cells a side of the colours an overfit learns; finer grids are asked between them
 ASKED = 1024  # locations a step
-PATCH = 2  # side of an overfit machine's patches in pixels
-
-
-@dataclass(frozen=True)
-class DecodeSettings:
-    """What is decoded, and by what.
-
-    Attributes:
-        images: paths.
-        checkpoint: a pre-trained machine; "" to overfit a fresh one on each picture.
-        height, width: the grid that is asked.
-        iterations, lr: of the overfit.
-        channels: numbers the fold keeps a patch.
-        trunk: widths of the overfit machine's shared MLP.
-        fit: see `experiments.fields.percepts.FITS`.
-    """
-
-    images: tuple[str, ...]
-    checkpoint: str = ""
-    height: int = 64
-    width: int = 64
-    iterations: int = 400
-    lr: float = 3e-3
-    channels: int = 1
-    trunk: tuple[int, ...] = (256, 256)
-    seed: int = 0
-    fit: str = "squeeze"
 
 
 def colour_config(settings: DecodeSettings) -> APMConfig:
     """A machine for colours: a location code with a turn for every two cells asked, and a small trunk."""
-    cells = min(max(settings.height, settings.width, 8), FINEST)
+    cells = min(max(*settings.size, 8), FINEST)
     return APMConfig(
         features=32,
         image_size=32,
@@ -79,19 +52,18 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
     by area means.
 
     Raises:
-        InputError: a picture or checkpoint that cannot be read, a machine without colours, numbers out of range.
+        InputError: a picture or checkpoint that cannot be read, a machine without colours.
     """
     where = resolve_device(device)
-    if settings.iterations < 1 or not 0 < settings.lr < float("inf"):
-        raise InputError("--iterations must be at least 1, --lr positive and finite")
-    if not 1 <= settings.channels <= 3 * PATCH**2:
-        raise InputError(f"--channels must be 1 to {3 * PATCH**2}, all the numbers of a {PATCH} x {PATCH} patch")
+    height, width = settings.size
     images = [fitted(read_image(path), settings.fit) for path in settings.images]
-    ready = machine_from(settings.checkpoint, where)[0] if settings.checkpoint else None
+    ready = machine_from(settings.machine, where)[0] if settings.machine else None
     names = [Path(path).name for path in settings.images]
-    held = {**asdict(settings), "images": names, "contents": digest(settings.images)}
+    held = settings.held("size", "overfit", images=names, checkpoint=settings.machine, height=height, width=width)
+    held["contents"] = digest(settings.images)
     rows: list[dict[str, Any]] = []
     with RunFolder(out, "grid-decode", held, extra={"command": command_line()}) as folder:
+        write_settings(out, settings)
         for number, (image, name) in enumerate(zip(images, names, strict=True)):
             begun = time.perf_counter()
             apm = ready
@@ -102,16 +74,16 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
                 apm.to(where)
             folded = picture(image, apm.config.image_size).to(where)
             if ready is None:
-                scale = min(1.0, FINEST / max(settings.height, settings.width))
-                h, w = (max(1, round(side * scale)) for side in (settings.height, settings.width))
+                scale = min(1.0, FINEST / max(height, width))
+                h, w = (max(1, round(side * scale)) for side in settings.size)
                 colours = from_pixels(torch.from_numpy(area(image, h, w)).to(where))
                 side = max(h, w)
                 how = OverfitSettings(settings.iterations, side, settings.lr, subset=min(ASKED, side**2))
                 for step in overfit(apm, folded, None, None, how, generator, colours=colours):
                     done, total = number * how.iterations + int(step["iteration"]), len(images) * how.iterations
                     yield {"stage": "overfitting", "done": done, "total": total}
-            _, found = unfold_grid(apm, folded[None], settings.height, settings.width)
-            truth = area(image, settings.height, settings.width)
+            _, found = unfold_grid(apm, folded[None], height, width)
+            truth = area(image, height, width)
             seconds = time.perf_counter() - begun
             record = {"id": f"{number} {name}", "index": number, "image": name}
             record |= {"psnr": psnr(found, truth), "ssim": ssim(found, truth)}
@@ -119,15 +91,14 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
             rows.append({**{k: record[k] for k in ("image", "psnr", "ssim")}, "seconds": round(seconds, 3)})
             stem = f"{number:02d}-{file_stem(name)}"
             to_image(found).save(out / f"{stem}.png")
-            size = f"{settings.height}x{settings.width}"
             panels = [
                 (f"picture, {FITS[settings.fit]}", image),
-                (f"at {size}", truth),
+                (f"at {height}x{width}", truth),
                 (f"decoded, {record['psnr']:.1f} dB", found),
             ]
             strip(panels, out / f"{stem}-sheet.png", title=name)
             yield {"stage": "decoding", "done": number + 1, "total": len(images)}
-        result: dict[str, Any] = {"grid": [settings.height, settings.width], "fit": settings.fit, "images": rows}
+        result: dict[str, Any] = {"grid": [height, width], "fit": settings.fit, "images": rows}
         result["psnr_mean"] = float(np.mean([r["psnr"] for r in rows]))
         write_json(out / "summary.json", result)
         folder.finish()

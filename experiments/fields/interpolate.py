@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from experiments.fields.percepts import FITS, digest, fitted, machine_from, short_names
+from experiments.fields.percepts import digest, fitted, machine_from, short_names
+from experiments.fields.settings import FITS, InterpolateSettings
 from glom.adaptation.overfit import OverfitSettings, field_config, overfit, to_pixels
 from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
 from glom.backbones.video import squeezed
@@ -23,6 +23,7 @@ from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, command_line, write_json
 from glom.runs.seeds import sample_seed
+from glom.settings import write_settings
 from glom.teachers.asked import asked_about, choose_classes
 from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.registry import load_teacher
@@ -31,37 +32,6 @@ from probes.fields import column_path, path_numbers, unfold_columns
 from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, save
 
 MOST = 2**22  # locations over all steps: beyond it the features take gigabytes
-
-
-@dataclass(frozen=True)
-class InterpolateSettings:
-    """Two pictures and the way between them.
-
-    Attributes:
-        first, last: paths.
-        steps: columns on the path, both ends included.
-        path: "linear" or "spherical".
-        checkpoint: a pre-trained machine, or "" to overfit one on both pictures together.
-        teacher: whose token and grid an overfit learns, and whose head names classes; with a checkpoint "" for its own.
-        classes: data set whose class names the head takes, or "" for those that the teacher knows.
-        size: side of the grid that is asked.
-        iterations: of the overfit.
-        fit: see `experiments.fields.percepts.FITS`.
-        resize: accept pictures of different sizes, each squeezed to the fold's square.
-    """
-
-    first: str
-    last: str
-    steps: int = 9
-    path: str = "linear"
-    checkpoint: str = ""
-    teacher: str = ""
-    classes: str = ""
-    size: int = 64
-    iterations: int = 600
-    resize: bool = False
-    seed: int = 0
-    fit: str = "squeeze"
 
 
 def check_sizes(images: Sequence[Image.Image], resize: bool) -> None:
@@ -127,34 +97,32 @@ def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "aut
     both ends and class probabilities), `summary.json`.
 
     Raises:
-        InputError: pictures that cannot be read or differ in size, a wrong path, a machine without colours.
+        InputError: pictures that cannot be read or differ in size, a machine without colours.
     """
     where = resolve_device(device)
     images = [fitted(read_image(path), settings.fit) for path in (settings.first, settings.last)]
     check_sizes(images, settings.resize or settings.fit == "crop")
-    if settings.size < 2 or settings.steps < 2 or settings.iterations < 1:
-        raise InputError("--size and --steps must be at least 2, --iterations at least 1")
     if settings.steps * settings.size**2 > MOST:
         raise InputError(
             f"--steps {settings.steps} at --size {settings.size}: {MOST:,} locations over all steps are the most"
         )
-    column_path(torch.ones(1), torch.ones(1), settings.steps, settings.path)  # says now that a path is unknown
     names = [Path(settings.first).name, Path(settings.last).name]
     apm = None
     teacher_name = settings.teacher or "glom-tiny"
-    if settings.checkpoint:
-        apm, meta = machine_from(settings.checkpoint, where)
+    if settings.machine:
+        apm, meta = machine_from(settings.machine, where)
         teacher_name = settings.teacher or str(meta.get("teacher", "glom-tiny"))
     teacher = load_teacher(teacher_name, str(where))
     chosen, why = choose_classes(teacher, None, settings.classes, otherwise="cifar10-sample")
     head = teacher.zero_shot_head(chosen, choose_templates("simple"))
     if apm is not None and apm.config.features != teacher.width:
         raise InputError(f"{teacher_name}'s token is {teacher.width} wide, the machine's {apm.config.features}")
-    held = {**asdict(settings), "first": names[0], "last": names[1]}
-    held |= {"contents": digest([settings.first, settings.last])}
+    held = settings.held("overfit", first=names[0], last=names[1], checkpoint=settings.machine)
+    held["contents"] = digest([settings.first, settings.last])
     asked = asked_about(list(zip(names, images, strict=True)), head.classes, teacher_name, chosen=why).say()
     extra = {"command": command_line(), "asked": asked.record()}
     with RunFolder(out, "grid-interpolate", held, extra=extra) as folder:
+        write_settings(out, settings)
         if apm is None:
             for event in both_overfit(images, teacher, settings, where):
                 if "apm" in event:

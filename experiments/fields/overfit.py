@@ -13,7 +13,7 @@ Every location reads the same T and differs only in its position: whether island
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.fields.percepts import Array, area, digest, every
+from experiments.fields.settings import OverfitOne
 from glom import execution
 from glom.adaptation.overfit import OverfitSettings, overfit
 from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
@@ -37,6 +38,7 @@ from glom.devices import native_bf16, resolve_device
 from glom.errors import InputError, unknown
 from glom.runs.artifacts import RunFolder, command_line, write_json
 from glom.runs.seeds import sample_seed
+from glom.settings import write_settings
 from glom.teachers.grids import grid_teacher
 from probes.agreement import neighbour_agreement
 from probes.metrics import Outlines, adjusted_rand, score
@@ -46,7 +48,6 @@ PARTS = ("token", "rgb", "grid", "fine", "patch")
 PATCH = 3
 SHUFFLE = 8  # a shuffled picture has its 8 x 8 patches permuted
 FRAMES = 24
-MOST = 512  # cells a side of a grid that is looked at, and locations a side of a step
 
 
 @dataclass(frozen=True)
@@ -101,47 +102,27 @@ def control(image: Image.Image, kind: str, seed: int = 0, name: str = "") -> Ima
     return Image.fromarray(mixed.reshape(side, side, 3)).resize((w, h), Image.Resampling.BILINEAR)
 
 
-def check_grid(side: int) -> None:
-    """Raise `InputError` for a grid too small to have islands, or too large to be cut."""
-    if not 2 <= side <= MOST:
-        raise InputError(f"--grid must be 2 to {MOST} cells a side, got {side}")
-
-
 class Overfitter:
     """A teacher and the settings of every overfit; `start` gives one ready to be stepped through.
 
+    Products are bf16 where the processor has it and the trunk is wide enough to gain. Weights follow from the seed and
+    the picture's name: they are equal for a picture and its controls.
+
     Args:
-        teacher: its name, "" for the best that is installed.
-        apm: preset of the machine, mean read-out.
-        iterations, points, lr: see `glom.adaptation.overfit.OverfitSettings`; products are bf16 where the processor has
-            it and the trunk is wide enough to gain.
         conditions: what its machines will be overfit on; the teacher must read pictures of twice its size for `fine`.
-        seed: weights follow from it and the picture's name: equal for a picture and its controls.
 
     Raises:
-        InputError: numbers out of range, no such teacher or preset, a teacher that cannot give `fine`.
+        InputError: no such teacher or preset, a teacher that cannot give `fine`.
     """
 
-    def __init__(
-        self,
-        teacher: str,
-        apm: str,
-        iterations: int,
-        points: int,
-        lr: float,
-        conditions: Sequence[Condition],
-        seed: int = 0,
-        device: str = "auto",
-    ) -> None:
+    def __init__(self, how: OverfitOne, conditions: Sequence[Condition], device: str = "auto") -> None:
         from experiments.fields.upsample import default_teacher
 
-        if iterations < 1 or not 1 <= points <= MOST or not 0 < lr < float("inf"):
-            raise InputError(f"--iterations must be at least 1, --points 1 to {MOST}, --lr positive and finite")
         self.device = resolve_device(device)
-        name = teacher or default_teacher()
-        self.base, self.seed = preset(apm), seed
+        name = how.teacher or default_teacher()
+        self.base, self.seed = preset(how.apm), how.seed
         precision = "bf16" if native_bf16() and max(self.base.trunk) >= 1024 else "fp32"
-        self.settings = OverfitSettings(iterations, points, lr, precision)
+        self.settings = OverfitSettings(how.iterations, how.points, how.lr, precision)
         self.teacher = grid_teacher(name, 0, str(self.device))
         self._teachers = {1: self.teacher}
         if any(condition.grid == 2 for condition in conditions):
@@ -217,34 +198,6 @@ def position_islands(apm: AsynchronousPerceptionMachine, side: int, how: Partiti
 # -- one picture -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class OverfitOne:
-    """What decides one picture's overfit.
-
-    Attributes:
-        image: path.
-        condition: see the module's text.
-        truth: people's outlines, an npz with `segmentations` or a mask picture of the same size; "" for none.
-        teacher, apm, iterations, points, lr: see `Overfitter`.
-        grid: side of the grid that is looked at.
-        partition: how islands are cut.
-        film: also write `film.gif`.
-    """
-
-    image: str
-    condition: str = "token"
-    truth: str = ""
-    teacher: str = ""
-    apm: str = "apm-small"
-    iterations: int = 80
-    points: int = 16
-    lr: float = 1e-3
-    grid: int = 32
-    partition: str = "kmeans:6"
-    film: bool = False
-    seed: int = 0
-
-
 def read_truth(path: str, image: Image.Image) -> list[Any]:
     """(H, W) label maps of a file. Raises `InputError` where it cannot be read or has another size."""
     if not path:
@@ -273,26 +226,21 @@ def run_overfit(settings: OverfitOne, out: Path, device: str = "auto") -> Iterat
     Raises:
         InputError: a wrong request, a picture or outlines that cannot be read.
     """
-    condition, how = parse_condition(settings.condition), parse_partition(settings.partition)
-    check_grid(settings.grid)
+    targets = settings.targets or ("token",)
+    if len(targets) > 1:
+        raise InputError("one picture is overfit in one way: name one of `targets`, or give a folder for the study")
+    condition, how = parse_condition(targets[0]), parse_partition(settings.partition)
     image = read_image(settings.image)
     truths = read_truth(settings.truth, image)
     name = Path(settings.image).name
-    machine = Overfitter(
-        settings.teacher,
-        settings.apm,
-        settings.iterations,
-        settings.points,
-        settings.lr,
-        [condition],
-        settings.seed,
-        device,
-    )
-    held = {**asdict(settings), "image": name, "truth": Path(settings.truth).name, "teacher": machine.teacher.name}
+    machine = Overfitter(settings, [condition], device)
+    held = settings.held("targets", "limit", "split", image=name, truth=Path(settings.truth).name)
+    held |= {"condition": targets[0], "teacher": machine.teacher.name}
     held["contents"] = digest([settings.image, *([settings.truth] if settings.truth else [])])
     outlines = Outlines(truths) if truths else None
     judge = partial(_judged, image, truths, outlines)
     with RunFolder(out, "grid-overfit", held, extra={"command": command_line()}) as folder:
+        write_settings(out, settings)
         marks = set(every(settings.iterations, FRAMES))
         final: dict[str, Labels] = {}
         grids: dict[str, list[Array]] = {}

@@ -10,88 +10,48 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from experiments.fields.overfit import Condition, Overfitter, check_grid, control, parse_condition, position_islands
+from experiments.fields.overfit import Condition, Overfitter, control, parse_condition, position_islands
 from experiments.fields.percepts import area
+from experiments.fields.settings import STUDY, OverfitOne
 from glom.datasets.segmentation import open_segmentation
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.runs.artifacts import RunFolder, command_line, write_json
 from glom.runs.statistics import bootstrap_ci
+from glom.settings import write_settings
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import colour_position, enlarge, parse_partition, partition
 
 INPUTS = ("picture", "shuffled", "noise")
 SCORES = ("ari", "nmi", "covering", "covering_best", "boundary_f")
-CONDITIONS = "token,token+patch,token+rgb,token+grid,token+fine,token+fine+patch"
 BASELINES = ("untrained", "position code", "colour + position")
 
 
-@dataclass(frozen=True)
-class StudySettings:
-    """What decides the study.
-
-    Attributes:
-        data: bsds500 folder, or pictures with masks.
-        conditions: ways of overfitting, see `experiments.fields.overfit.parse_condition`.
-        teacher, apm, iterations, points, lr: as in `OverfitOne`.
-        grid: side of the grids that are cut.
-        partition: how.
-        limit: pictures, the first by name.
-        split: of the data.
-    """
-
-    data: str
-    conditions: tuple[str, ...] = tuple(CONDITIONS.split(","))
-    teacher: str = ""
-    apm: str = "apm-small"
-    iterations: int = 80
-    points: int = 16
-    lr: float = 1e-3
-    grid: int = 32
-    partition: str = "kmeans:6"
-    limit: int = 10
-    split: str = "val"
-    seed: int = 0
-
-
-def run_study(
-    settings: StudySettings, out: Path, resume: bool = False, device: str = "auto"
-) -> Iterator[dict[str, Any]]:
+def run_study(settings: OverfitOne, out: Path, resume: bool = False, device: str = "auto") -> Iterator[dict[str, Any]]:
     """Overfit, cut and score, yielding progress and, last, `{"summary": ...}`; a record a picture, resumable.
 
     Raises:
         InputError: a wrong request, or no picture that could be scored.
     """
-    conditions = [parse_condition(c) for c in settings.conditions]
-    if not conditions or len(set(conditions)) < len(conditions):
-        raise InputError("name at least one way of overfitting, and each once")
-    check_grid(settings.grid)
-    data = open_segmentation(settings.data, settings.split, settings.limit)
-    machine = Overfitter(
-        settings.teacher,
-        settings.apm,
-        settings.iterations,
-        settings.points,
-        settings.lr,
-        conditions,
-        settings.seed,
-        device,
-    )
-    held = {
-        **asdict(settings),
-        "data": data.name,
-        "data_fingerprint": data.fingerprint(),
-        "teacher": machine.teacher.name,
-    }
+    if settings.truth or settings.film:
+        raise InputError("`truth` and `film` belong to one picture; a folder brings its own outlines")
+    targets = settings.targets or STUDY
+    conditions = [parse_condition(c) for c in targets]
+    if len(set(conditions)) < len(conditions):
+        raise InputError("name each way of overfitting once")
+    data = open_segmentation(settings.image, settings.split, settings.limit or None)
+    machine = Overfitter(settings, conditions, device)
+    held = settings.held("image", "targets", "truth", "film", data=data.name, conditions=targets)
+    held |= {"data_fingerprint": data.fingerprint(), "teacher": machine.teacher.name}
     total = len(data.pictures) * len(conditions) * len(INPUTS)
     share = len(conditions) * len(INPUTS)
     with RunFolder(out, "overfit-study", held, resume, {"command": command_line()}) as folder:
+        write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
         yield {"stage": "overfitting", "done": len(done) * share, "total": total}
         for index, item in enumerate(data.pictures):
@@ -129,7 +89,7 @@ def _cut_all(
     conditions: Sequence[Condition],
     image: Image.Image,
     item: str,
-    settings: StudySettings,
+    settings: OverfitOne,
     islands: dict[str, Any],
 ) -> Iterator[tuple[str, float]]:
     """Overfit a picture and its controls every way, cut what they became and the baselines into `islands`.

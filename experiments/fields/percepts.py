@@ -12,15 +12,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from experiments.fields.settings import FITS, LARGEST
 from glom.apm import AsynchronousPerceptionMachine
 from glom.errors import InputError, unknown
 
 Array = NDArray[np.float32]
-LARGEST = 4096  # cells a side that may be asked for: beyond it a picture takes gigabytes
-
-
-FITS = {"squeeze": "squeezed", "crop": "cropped"}
-"""How a picture comes onto the square that is folded and that a teacher reads, and what is said of it then."""
 
 
 def check_fit(fit: str) -> str:

@@ -9,7 +9,7 @@ averages their bilinear interpolations.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from experiments.fields.percepts import FITS, Array, digest, fitted
+from experiments.fields.percepts import Array, digest, fitted
+from experiments.fields.settings import FITS, UpsampleSettings
 from glom import execution
 from glom.apm import APMConfig, AsynchronousPerceptionMachine, blank_apm
 from glom.backbones.video import squeezed
@@ -32,6 +33,7 @@ from glom.runs.artifacts import RunFolder, command_line, write_json
 from glom.runs.files import file_stem
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci
+from glom.settings import write_settings
 from glom.teachers.base import Teacher
 from glom.teachers.grids import grid_teacher
 from probes.fields import grid_scores
@@ -41,41 +43,6 @@ Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 ASKED = 256  # locations a step
 LARGEST = 2048  # pixels a side the teacher is run at
-
-
-@dataclass(frozen=True)
-class UpsampleSettings:
-    """What is fitted, and how fine it is asked.
-
-    Attributes:
-        images: paths.
-        scales: how many times finer than the teacher's own grid.
-        teacher: see `apm teachers`; one that reads other sizes than its own.
-        views: further crops whose grids are learned too; 0 for the teacher's one grid alone.
-        zoom: the smallest crop's side, as a share of the picture's; the largest is the whole.
-        patch: side of the local patch in the column; 0 for none.
-        iterations, lr: of the fit.
-        fit: see `experiments.fields.percepts.FITS`.
-    """
-
-    images: tuple[str, ...]
-    scales: tuple[int, ...] = (2, 4, 8)
-    teacher: str = ""
-    views: int = 48
-    zoom: float = 0.5
-    patch: int = 5
-    iterations: int = 500
-    lr: float = 2e-3
-    seed: int = 0
-    fit: str = "squeeze"
-
-    def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) < 2 or len(set(self.scales)) < len(self.scales):
-            raise InputError(f"--scale takes whole numbers of at least 2, each once, got {list(self.scales)}")
-        if not 0.1 <= self.zoom < 1:
-            raise InputError(f"--zoom must be at least 0.1 and below 1, got {self.zoom}")
-        if self.views < 0 or self.patch < 0 or self.iterations < 1:
-            raise InputError("--views and --patch must be at least 0, --iterations at least 1")
 
 
 @dataclass(frozen=True)
@@ -206,8 +173,9 @@ def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") ->
         )
     finer = {s: grid_teacher(name, s * size, str(where)) for s in settings.scales}
     names = [Path(p).name for p in settings.images]
-    held = {**asdict(settings), "images": names, "teacher": name, "contents": digest(settings.images)}
+    held = settings.held(images=names, teacher=name, contents=digest(settings.images))
     with RunFolder(out, "grid-upsample", held, extra={"command": command_line()}) as folder:
+        write_settings(out, settings)
         for number, (image, stem) in enumerate(zip(images, names, strict=True)):
             views = make_views(teacher, image, settings, stem)
             base = views[0].grid

@@ -51,15 +51,16 @@ def _island(method: str, data: str, found: dict[str, Any], n: int) -> dict[str, 
 
 def interpolation(request: Request, out: Path, device: str) -> Drawn:
     """The columns of two pictures interpolated on the great circle, unfolded at each step."""
-    from experiments.fields.interpolate import InterpolateSettings, run_interpolate
+    from experiments.fields.interpolate import run_interpolate
+    from experiments.fields.settings import SHIPPED, InterpolateSettings
 
     paths, _, _ = photographs(Request(request.name), out / "pictures", ("frog/0000.jpg", "ship/0002.jpg"))
     settings = InterpolateSettings(
-        paths[0], paths[1], path="spherical", checkpoint=request.checkpoint or "apm-cifar10", seed=request.seed
+        first=paths[0], last=paths[1], path="spherical", checkpoint=request.checkpoint or SHIPPED, seed=request.seed
     )
     found = yield from once(out / "path", "summary.json", partial(run_interpolate, settings, device=device))
     what = f"{found['images'][0]} to {found['images'][1]}"
-    machine = Path(settings.checkpoint).name
+    machine = Path(settings.machine).name
     rows = [
         row(machine, what, found["length"], "length of the way over the ends' distance", found["steps"]),
         row(machine, what, found["largest_step"], "largest step, a share of the way", found["steps"]),
@@ -70,13 +71,16 @@ def interpolation(request: Request, out: Path, device: str) -> Drawn:
 
 def overfitting(request: Request, out: Path, device: str) -> Drawn:
     """One picture and one token, random weights: the islands that grow, beside shuffled patches and noise."""
-    from experiments.fields.overfit import OverfitOne, run_overfit
+    from experiments.fields.overfit import run_overfit
+    from experiments.fields.settings import OverfitOne
 
     paths, truths, origin = photographs(request, out / "pictures", ("dog/0004.jpg",))
     rows: list[dict[str, Any]] = []
     images: list[tuple[str, Path]] = []
     for condition in ("token", "token+patch"):
-        settings = OverfitOne(paths[0], condition, truths[0], iterations=60, film=True, seed=request.seed)
+        settings = OverfitOne(
+            image=paths[0], targets=(condition,), truth=truths[0], iterations=60, film=True, seed=request.seed
+        )
         place = out / condition.replace("+", "-")
         found = yield from once(place, "summary.json", partial(run_overfit, settings, device=device))
         name = f"{found['image']} ({origin})"
@@ -93,12 +97,19 @@ def overfitting(request: Request, out: Path, device: str) -> Drawn:
 
 def decoding(request: Request, out: Path, device: str) -> Drawn:
     """Colours decoded from one column at any resolution, by a machine overfit on the picture."""
-    from experiments.fields.decode import DecodeSettings, run_decode
+    from experiments.fields.decode import run_decode
+    from experiments.fields.settings import DecodeSettings
 
     wanted = ("dog/0004.jpg", "frog/0000.jpg", "ship/0002.jpg")
     paths, _, origin = photographs(request, out / "pictures", wanted)
     side = 64 if origin == "BSDS500" else 32
-    settings = DecodeSettings(tuple(paths), request.checkpoint, side, side, seed=request.seed)
+    settings = DecodeSettings(
+        images=tuple(paths),
+        checkpoint=request.checkpoint or None,
+        overfit=not request.checkpoint,
+        size=(side, side),
+        seed=request.seed,
+    )
     found = yield from once(out / "decode", "summary.json", partial(run_decode, settings, device=device))
     rows = [
         row(

@@ -38,16 +38,20 @@ def ttt(tmp_path: Path) -> Iterator[object]:
 
 
 def decode(tmp_path: Path) -> Iterator[object]:
-    from experiments.fields.decode import DecodeSettings, run_decode
+    from experiments.fields.decode import run_decode
+    from experiments.fields.settings import DecodeSettings
 
-    return run_decode(DecodeSettings((str(tmp_path / "a.png"),), height=8, width=8, iterations=2), tmp_path / "run")
+    settings = DecodeSettings(images=(str(tmp_path / "a.png"),), overfit=True, size=(8, 8), iterations=2)
+    return run_decode(settings, tmp_path / "run")
 
 
 def interpolate(tmp_path: Path) -> Iterator[object]:
-    from experiments.fields.interpolate import InterpolateSettings, run_interpolate
+    from experiments.fields.interpolate import run_interpolate
+    from experiments.fields.settings import InterpolateSettings
 
-    both = str(tmp_path / "a.png"), str(tmp_path / "b.png")
-    return run_interpolate(InterpolateSettings(*both, checkpoint="", steps=2, size=4, iterations=2), tmp_path / "run")
+    both = {"first": str(tmp_path / "a.png"), "last": str(tmp_path / "b.png")}
+    settings = InterpolateSettings(**both, overfit=True, steps=2, size=4, iterations=2)
+    return run_interpolate(settings, tmp_path / "run")
 
 
 def machines(tmp_path: Path) -> Iterator[object]:

@@ -1,0 +1,43 @@
+"""A run's settings file repeats it: the same results and weights, byte for byte, and the same manifest."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cli import app
+from commands.common import guard
+from tests.conftest import make_image
+from tests.experiments.islands.test_islands_cli import bsds
+
+RUNS = [
+    "grid decode a.png b.png --overfit --iterations 3 --size 6x8 --fit crop",
+    "grid overfit a.png --target grid+patch -t glom-tiny --apm apm-tiny --iterations 3 --points 4 --grid 8",
+    "grid overfit bsds --targets token,grid -t glom-tiny --apm apm-tiny --iterations 2 --points 4 --grid 8 --limit 1",
+    "grid interpolate a.png b.png --steps 3 --size 6 --path spherical",
+    "grid upsample a.png -t glom-tiny --scale 2,3 --views 1 --iterations 3",
+]
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """What two equal runs share, by file."""
+    kept = [p for p in folder.iterdir() if p.name == "results.jsonl" or p.suffix in (".safetensors", ".toml")]
+    return {p.name: p.read_bytes() for p in kept}
+
+
+@pytest.mark.parametrize("words", RUNS)
+def test_a_settings_file_repeats_its_run(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a.png", "b.png")):
+        make_image(number, (40, 40)).save(name)
+    bsds(tmp_path, 2)
+    command = shlex.split(words)
+    assert guard(app, [*command, "-o", "one", "--quiet", "--json"]) == 0, capsys.readouterr().err
+    again = [*command[:2], "--config", "one/settings.toml", "-o", "two", "--quiet", "--json"]
+    assert guard(app, again) == 0, capsys.readouterr().err
+    one, two = (json.loads(Path(folder, "manifest.json").read_text())["settings"] for folder in ("one", "two"))
+    assert one == two
+    assert results(Path("one")) == results(Path("two")) and "settings.toml" in results(Path("one"))
