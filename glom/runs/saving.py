@@ -11,7 +11,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from glom.errors import RunError
-from glom.runs.files import replacing, write_whole
+from glom.runs.files import disk_error, replacing, write_whole
 
 
 def save_tensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -29,7 +29,10 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     try:
         with replacing(path) as file:
             torch.save(dict(state), file)
-    except RunError:
-        raise
-    except RuntimeError as error:  # torch's own writer, where a disk is full
-        raise RunError(f"{path} could not be written ({str(error).splitlines()[0]}); free some space") from error
+    except RuntimeError as error:
+        if isinstance(error, RunError):
+            raise
+        # torch's own writer fails on what the disk left of it; what the disk said comes before.
+        if isinstance(error.__context__, OSError):
+            raise disk_error(error.__context__, path) from error
+        raise RunError(f"{path} could not be written ({str(error).splitlines()[0]})") from error

@@ -1,1 +1,1 @@
-"""What every training of a network here shares: which weights decay, how the rate rises and falls."""
+"""What every training of a network here shares: the loop, its state, epochs, ranks, which weights decay, the rate."""

@@ -150,7 +150,10 @@ class Training:
 
     def keep(self) -> None:
         """Write the state, whole or not at all. Raises `RunError` where the disk is full."""
-        if self.path is None or self.group.rank:
+        if self.path is None:
+            return
+        if self.group.rank:  # the first rank writes
+            self.kept = self.done
             return
         state: dict[str, Any] = {"format": FORMAT, "step": self.done, "match": dict(self.match)}
         state |= {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
@@ -173,10 +176,9 @@ class Training:
             state = torch.load(path, map_location="cpu", weights_only=True)
             if "match" not in state:
                 state = {RENAMED.get(name, name): value for name, value in state.items()} | {"match": self.match}
-            if "step" not in state:  # it counted epochs, and its random numbers are not in it
-                raise InputError(
-                    f"{path} is of an earlier version and cannot be gone on with; delete it to begin again"
-                )
+            # States that counted epochs held none of their random numbers.
+            if "step" not in state or state.get("format", FORMAT) != FORMAT:
+                raise InputError(f"{path} is of another version and cannot be gone on with; delete it to begin again")
             other = [name for name, value in self.match.items() if state["match"].get(name) != value]
             if other:
                 raise InputError(f"{path} was trained with other {' and '.join(other)}; choose another `out`")

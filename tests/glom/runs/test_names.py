@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,22 @@ def test_whatever_ends_a_write_leaves_the_old_file_alone(tmp_path):
         assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
     with pytest.raises(TypeError):
         save_state(path, {"a": sys.stdout.__class__.__dict__})  # nothing that torch can write
+    assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("save", [save_tensors, save_state])
+@pytest.mark.parametrize("size", [20_000, 200_000])
+def test_a_disk_that_takes_no_more_is_one_line_whoever_writes(tmp_path, save, size):
+    """A limit on the size of files stands for the full disk: met in the midst of a tensor, or between two."""
+    path = tmp_path / "w.safetensors"
+    save(path, {"a": torch.ones(2)})
+    old, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"w\.safetensors could not be written: File too large$"):
+            save(path, {"a": torch.zeros(size), "b": torch.zeros(20_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
 
 

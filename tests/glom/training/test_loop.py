@@ -174,8 +174,12 @@ def test_states_of_earlier_versions_are_gone_on_with(tmp_path, name, model, opti
     assert training(tmp_path / STATE).restore() == 9
 
 
-def test_states_that_counted_epochs_are_refused_in_one_line(tmp_path):
-    torch.save({"epochs": 3, "net": {}, "optimizer": {}}, tmp_path / "checkpoint.pt")
-    with pytest.raises(InputError, match=r"checkpoint\.pt is of an earlier version") as caught:
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [("checkpoint.pt", {"epochs": 3, "net": {}}), (STATE, {"format": 2, "match": {}, "step": 3})],
+)
+def test_states_of_other_versions_are_refused_in_one_line(tmp_path, name, state):
+    torch.save(state, tmp_path / name)
+    with pytest.raises(InputError, match=f"{name} is of another version") as caught:
         training(tmp_path / STATE).restore()
     assert "\n" not in str(caught.value)
