@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from commands.common import (
     Json,
     Nameable,
     Quiet,
+    Record,
     Seed,
     Superclasses,
     bounds,
@@ -69,13 +71,16 @@ def score(
     limit: Annotated[int | None, typer.Option("--limit", help="At most N samples.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    record: Record = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Zero-shot top-1 of a teacher on a data set, for each set of templates."""
     from experiments.adaptation.zero_shot import score_teacher
     from glom.datasets.remarks import remark
+    from glom.runs.artifacts import check_record, write_record
 
+    check_record(record)
     rows = []
     sets = templates.split(",")
     request = (teacher, data, sets, split, corruption, limit, device, seed, corrupt, classes, superclasses, nameable)
@@ -87,18 +92,12 @@ def score(
                 bar.update(task, completed=event[0], total=event[1])
             else:
                 rows.append(event)
+    asked = {"teacher": teacher, "data": data, "corruption": corruption, "corrupt": corrupt}
+    result = {**asked, "superclasses": superclasses, "rows": rows, "remark": remark(data)}
+    if record:
+        write_record(Path(record), result)
     if as_json:
-        emit_json(
-            {
-                "teacher": teacher,
-                "data": data,
-                "corruption": corruption,
-                "corrupt": corrupt,
-                "superclasses": superclasses,
-                "rows": rows,
-                "remark": remark(data),
-            }
-        )
+        emit_json(result)
         return
     if rows and rows[0]["scale"]:
         say(corruption_words({**rows[0], "corrupt": corrupt}, corruption or ""))

@@ -90,10 +90,10 @@ def _hardware() -> list[Check]:
 
 def _teachers() -> list[Check]:
     from glom.errors import GlomError
-    from glom.teachers.registry import load_teacher
+    from glom.teachers.registry import SHIPPED, load_teacher
 
     checks = []
-    for name in ("glom-tiny", "efficientnet-lite0"):
+    for name in SHIPPED:
         try:
             teacher = load_teacher(name, "cpu")
             checks.append(Check(f"teacher {name}", f"loads; token of {teacher.width}", True))

@@ -200,11 +200,9 @@ def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") ->
 
 def default_teacher() -> str:
     """The best teacher with a grid that is installed."""
-    from importlib.util import find_spec
+    from glom.teachers.registry import SHIPPED, has_lite
 
-    from glom.teachers.registry import LITE0_MODULE, SHIPPED
-
-    return SHIPPED[1] if find_spec(LITE0_MODULE) is not None else SHIPPED[0]
+    return SHIPPED[1] if has_lite() else SHIPPED[0]
 
 
 def compare(

