@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 
 from commands.common import (
-    Device,
     Interrupted,
     Json,
     Quiet,
-    Seed,
     conditions_table,
     console,
     emit_json,
@@ -20,22 +18,21 @@ from commands.common import (
     say,
     show_stages,
 )
+from commands.options import options
+from experiments.demo.settings import DemoSettings
 
 
+@options(DemoSettings)
 def demo(
+    settings: DemoSettings,
     out: Annotated[str, typer.Option("--out", "-o", help="Where the report goes.", metavar="DIR")] = "runs/demo",
-    limit: Annotated[int, typer.Option("--limit", help="Pictures a condition.", min=1, max=200)] = 200,
-    iterations: Annotated[int | None, typer.Option("--iterations", help="Steps a picture.", min=1)] = None,
-    seed: Seed = 0,
-    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Honest test-time training on real pictures, offline, in about two minutes: one table, one HTML page."""
-    from experiments.demo.run import SOURCE, DemoSettings, run_demo
+    from experiments.demo.run import SOURCE, run_demo
 
     for_adaptation()
-    settings = DemoSettings(limit=limit, iterations=iterations, seed=seed, device=device)
     if not (quiet or as_json):
         console(stderr=True).print(SOURCE, markup=False)
     try:

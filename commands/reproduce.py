@@ -8,13 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
-    Corrupt,
     Device,
     Json,
     Quiet,
     Record,
     Resume,
-    Seed,
     console,
     emit_json,
     follow,
@@ -23,42 +21,31 @@ from commands.common import (
     say,
     table,
 )
+from commands.options import options
+from experiments.reproduce.settings import Request
 
 
+@options(Request)
 def reproduce(
-    name: Annotated[
-        str, typer.Argument(help="table1 ... table4, figure-...; none: what there is.", metavar="NAME")
-    ] = "",
+    settings: Request,
     out: Annotated[str, typer.Option("--out", "-o", help="Run folder; never overwritten.", metavar="DIR")] = "",
-    scale: Annotated[str, typer.Option("--scale", help="home (what ships, minutes) or poster.")] = "home",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and for how long; then stop.")
     ] = False,
-    methods: Annotated[str, typer.Option("--methods", "-m", help="Comma-separated; default: the table's.")] = "",
-    limit: Annotated[int, typer.Option("--limit", help="Pictures of each data set; 0: the default.", min=0)] = 0,
-    root: Annotated[str, typer.Option("--data-root", help="Folder that holds data sets.", metavar="DIR")] = "",
-    severities: Annotated[str, typer.Option("--severities", help="Of table2 at home, such as 5,3.")] = "5",
-    corrupt: Corrupt = "crop",
-    pictures: Annotated[
-        str, typer.Option("--pictures", help="all, or untouched: those no study used (at home the default).")
-    ] = "",
-    shots: Annotated[int, typer.Option("--shots", help="Labelled pictures a class.", min=1)] = 16,
-    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="For figures: of `apm grid train`.")] = "",
     listing: Annotated[bool, typer.Option("--list", help="What can be reproduced.")] = False,
     record: Record = None,
-    seed: Seed = 0,
     device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """A table or figure of the poster: published, measured, difference, interval; JSON, CSV, Markdown, LaTeX, HTML."""
-    from experiments.reproduce.run import NAMES, Request, demand_results, describe, run_reproduce
+    from experiments.reproduce.run import NAMES, demand_results, describe, run_reproduce
     from glom.devices import ranks
     from glom.errors import InputError
     from glom.runs.artifacts import write_record
 
-    if listing or not name:
+    if listing or not settings.name:
         if as_json:
             emit_json({"names": NAMES})
         else:
@@ -66,14 +53,10 @@ def reproduce(
         return
     if not out and not dry_run:
         raise InputError("--out DIR is needed (or --dry-run, to see the plan alone)")
-    wanted = tuple(m.strip() for m in methods.split(",") if m.strip())
-    request = Request(
-        name, scale, wanted, limit, root, _numbers(severities), shots, checkpoint, seed, corrupt, pictures
-    )
     for_adaptation()
     first = ranks()[0] == 0
     if dry_run or (first and not quiet and not as_json):
-        plan = describe(request, Path(out or "."), device)
+        plan = describe(settings, Path(out or "."), device)
         if dry_run and as_json:
             emit_json(plan)
         else:
@@ -81,7 +64,7 @@ def reproduce(
         if dry_run:
             return
     with resumable("everything computed is kept"):
-        result = follow(run_reproduce(request, Path(out), resume, device), quiet or not first, "now").get("result")
+        result = follow(run_reproduce(settings, Path(out), resume, device), quiet or not first, "now").get("result")
     if not first or result is None:
         return
     if record:
@@ -95,15 +78,6 @@ def reproduce(
             + (f"; recorded in {record}" if record else "")
         )
     demand_results(Path(out))
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    from glom.errors import InputError
-
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
-        raise InputError(f"--severities takes numbers such as 5,3, each once; got '{text}'")
-    return tuple(int(part) for part in parts)
 
 
 def show_plan(plan: dict[str, Any], alone: bool) -> None:

@@ -14,72 +14,57 @@ from commands.common import (
     Quiet,
     Record,
     Resume,
-    Seed,
     emit_json,
     follow,
     resumable,
     say,
     table,
 )
+from commands.options import options
+from experiments.recipes.mae_settings import MAETinySettings
+from experiments.recipes.settings import MViTTinySettings, TinyClipSettings
 
 app = typer.Typer(help="Train what ships, from scratch.", no_args_is_help=True, add_completion=False)
 
 
+Download = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")]
+
+
 @app.command("glom-tiny")
+@options(TinyClipSettings)
 def glom_tiny(
+    settings: TinyClipSettings,
     out: Out,
-    data: Annotated[
-        str, typer.Option("--data", help="CIFAR-10: `cifar10` (torchvision), or a folder with train/ and test/.")
-    ] = "cifar10",
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.", min=1)] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="At most N training images.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
-    seed: Seed = 0,
+    download: Download = False,
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train the small CLIP on CIFAR-10's class names in sentences; about 25 minutes on two cores."""
-    from dataclasses import replace
+    from experiments.recipes.tiny_clip import run_training
 
-    from experiments.recipes.tiny_clip import TinyClipSettings, run_training
-
-    settings = TinyClipSettings(seed=seed)
-    if epochs is not None:
-        settings = replace(settings, epochs=epochs)
     with resumable("every finished epoch is kept"):
-        events = run_training(data, settings, Path(out), resume, limit, download)
-        result = follow(events, quiet, "loss", "accuracy")["result"]
+        result = follow(run_training(settings, Path(out), resume, download), quiet, "loss", "accuracy")["result"]
     if as_json:
         emit_json(result)
     say(f"weights: {out}/open_clip_model.safetensors; a folder open_clip loads as local-dir:{out}")
 
 
 @app.command("mvit-v2-tiny")
+@options(MViTTinySettings)
 def mvit_v2_tiny(
+    settings: MViTTinySettings,
     out: Out,
-    data: Annotated[
-        str, typer.Option("--data", help="`cifar10` (torchvision), or a folder with train/CLASS and test/CLASS.")
-    ] = "cifar10",
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training pictures.", min=1)] = None,
-    limit: Annotated[int, typer.Option("--limit", help="At most N pictures of either split; 0: all.", min=0)] = 0,
-    download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
-    seed: Seed = 0,
+    download: Download = False,
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train the small MViTv2 on boring videos, by classification alone; about an hour on one core."""
-    from dataclasses import replace
+    from experiments.recipes.mvit_tiny import run_training
 
-    from experiments.recipes.mvit_tiny import MViTTinySettings, run_training
-
-    settings = MViTTinySettings(seed=seed, limit=limit)
-    if epochs is not None:
-        settings = replace(settings, epochs=epochs)
     with resumable("every finished epoch is kept"):
-        events = run_training(data, settings, Path(out), resume, download)
-        result = follow(events, quiet, "loss", "accuracy")["result"]
+        result = follow(run_training(settings, Path(out), resume, download), quiet, "loss", "accuracy")["result"]
     if as_json:
         emit_json(result)
         return
@@ -89,18 +74,15 @@ def mvit_v2_tiny(
 
 
 @app.command("mae-tiny")
+@options(MAETinySettings)
 def mae_tiny(
+    settings: MAETinySettings,
     out: Out,
-    data: Annotated[
-        str, typer.Argument(help="`cifar10` (torchvision), or a folder with train/CLASS and test/CLASS.")
-    ] = "cifar10",
     stage: Annotated[
         str, typer.Option("--stage", help="pretrain, probe, adapt, fine-tune, joint, or all.", metavar="STAGE")
     ] = "all",
-    limit: Annotated[int, typer.Option("--limit", help="At most N pictures of either split; 0: all.", min=0)] = 0,
-    download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
+    download: Download = False,
     record: Record = None,
-    seed: Seed = 0,
     device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
@@ -108,12 +90,10 @@ def mae_tiny(
 ) -> None:
     """Train the small masked autoencoder and its class heads, the corruption table's baselines; an hour on one core."""
     from experiments.recipes.mae_run import run_training
-    from experiments.recipes.mae_settings import MAETinySettings
     from glom.runs.artifacts import write_record
 
-    settings = MAETinySettings(limit=limit, seed=seed)
     with resumable("every finished epoch is kept"):
-        events = run_training(data, settings, Path(out), stage, resume, download, device)
+        events = run_training(settings, Path(out), stage, resume, download, device)
         result = follow(events, quiet, "loss", "accuracy")["result"]
     if record:
         write_record(Path(record), result)

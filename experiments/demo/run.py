@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from experiments.adaptation.conditions import run_conditions
 from experiments.adaptation.run import prepare
 from experiments.adaptation.settings import TTTRun
 from experiments.adaptation.trace import titled, trace_case
+from experiments.demo.settings import DemoSettings
 from experiments.fields.fold import FoldRequest, fold_image
 from glom.adaptation.overfit import OverfitSettings
 from glom.adaptation.settings import settings_for
@@ -28,27 +29,6 @@ SOURCE = (
     "200 test pictures of CIFAR-10 (Krizhevsky, 2009), 20 a class, and the same 200 corrupted with CIFAR-10-C's "
     "recipes (Hendrycks & Dietterich, 2019). Teacher: glom-tiny, the small CLIP that ships with the toolkit."
 )
-
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """What the demo runs.
-
-    Attributes:
-        limit: pictures a condition.
-        corruptions: the twins.
-        pictures: how many are traced and unfolded.
-        iterations: of the test-time training.
-        fold_iterations: of the unfolding.
-    """
-
-    limit: int = 200
-    corruptions: tuple[str, ...] = ("gaussian_noise:2", "snow:2")
-    pictures: int = 4
-    iterations: int | None = None
-    fold_iterations: int = 250
-    seed: int = 0
-    device: str = "auto"
 
 
 def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:

@@ -19,8 +19,9 @@ from experiments.recipes.mvit_tiny_ship import Pictures
 from glom.datasets.base import ImageDataset
 from glom.datasets.corruptions import CORRUPTIONS, Corruption, corrupt
 from glom.masked.adapt import Adapter, AdaptSettings
-from glom.masked.network import HeadShape, MAEShape, MaskedClassifier
+from glom.masked.network import MaskedClassifier
 from glom.masked.parts import Masked, load_masked, load_part, save_config
+from glom.masked.shapes import HeadShape, MAEShape
 from glom.runs.artifacts import RunFolder, read_results, write_json
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from glom.masked.network import build_mae
 from glom.masked.parts import WEIGHTS, Masked, View, load_masked, load_part, part_of, save_config, save_half
 from glom.runs.artifacts import RunFolder, public_command, read_json, read_results, read_timing, write_json
 from glom.runs.seeds import fixed_seed
+from glom.settings import write_settings
 
 RESULTS = "accuracy.json"
 
 
 def run_training(
-    data: str,
     settings: MAETinySettings,
     out: Path,
     stage: str = "all",
@@ -47,14 +46,15 @@ def run_training(
     """
     stages, where = stages_of(stage), resolve_device(device)
     extra = {"command": public_command().replace(" --resume", "")}
-    with RunFolder(out, "train-mae-tiny", {"data": data, **asdict(settings)}, resume, extra) as folder:
+    with RunFolder(out, "train-mae-tiny", {"data": settings.data, **settings.deciding}, resume, extra) as folder:
+        write_settings(out, settings)
         yield {"message": "reading the pictures"}
-        splits = read_splits(data, settings, download)
+        splits = read_splits(settings, download)
         for name in stages:
             if name not in _results(out):
                 yield from _run_stage(name, splits, settings, folder, where)
         result: dict[str, Any] = {
-            "settings": asdict(settings),
+            "settings": settings.deciding,
             "classes": list(splits.classes),
             "stages": _results(out),
         }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from experiments.recipes.settings import Shipped
 from glom.errors import InputError, unknown
-from glom.masked.network import HeadShape, MAEShape
+from glom.masked.shapes import HeadShape, MAEShape
 
 TINY_HEAD = HeadShape(width=128, layers=2, heads=4, pool="mean")
 
@@ -33,9 +34,9 @@ class Recipe:
     cutout: int = 0
 
 
-@dataclass(frozen=True)
-class MAETinySettings:
-    """All stages; the defaults are what the shipped weights were trained with.
+@dataclass(frozen=True, kw_only=True)
+class MAETinySettings(Shipped):
+    """All stages of mae-tiny.
 
     Attributes:
         shape, head: sizes.
@@ -45,7 +46,6 @@ class MAETinySettings:
         held_out: training pictures that no stage trains on, at most a tenth of all.
         chosen_on: how many of them, corrupted, the settings of test-time training are chosen on.
         tested_on: test pictures, spread over the split, that the network so adapted answers for.
-        limit: at most so many pictures of either split; 0 for all.
         bf16: products in bfloat16.
     """
 
@@ -58,17 +58,16 @@ class MAETinySettings:
     held_out: int = 1000
     chosen_on: int = 200
     tested_on: int = 500
-    limit: int = 0
-    seed: int = 0
     bf16: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for recipe in (self.pretrain, self.probe, self.fine_tune, self.joint):
             if recipe.epochs < 1 or recipe.batch_size < 1:
                 raise InputError(f"epochs and batch size must be at least 1, got {recipe.epochs}, {recipe.batch_size}")
-        if not 1 <= self.chosen_on <= self.held_out or self.limit < 0 or self.tested_on < 1:
-            asked = f"{self.chosen_on}, {self.held_out}, {self.limit} and {self.tested_on}"
-            raise InputError(f"1 <= chosen_on <= held_out, 0 <= limit and 1 <= tested_on are needed, got {asked}")
+        if not 1 <= self.chosen_on <= self.held_out or self.tested_on < 1:
+            asked = f"{self.chosen_on}, {self.held_out} and {self.tested_on}"
+            raise InputError(f"1 <= chosen_on <= held_out and 1 <= tested_on are needed, got {asked}")
 
     def recipe(self, stage: str) -> Recipe:
         """Of a stage that trains."""

@@ -36,15 +36,15 @@ class Splits:
         return self.train.classes
 
 
-def read_splits(data: str, settings: MAETinySettings, download: bool) -> Splits:
+def read_splits(settings: MAETinySettings, download: bool) -> Splits:
     """Both splits, the first `held_out` pictures (at most a tenth) of the training split set aside, all classes alike.
 
     Raises:
         InputError: missing or unlabelled pictures, or classes that differ.
     """
-    train, test = (open_split(data, split, settings.limit, download) for split in ("train", "test"))
+    train, test = (open_split(settings.data, split, settings.limit, download) for split in ("train", "test"))
     if train.classes != test.classes:
-        raise InputError(f"{data}: the classes of its train and test splits differ")
+        raise InputError(f"{settings.data}: the classes of its train and test splits differ")
     held = train.limit(max(1, min(settings.held_out, len(train) // 10)))
     set_aside = {sample.id for sample in held}
     rest = [sample.id for sample in train if sample.id not in set_aside]

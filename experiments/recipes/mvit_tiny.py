@@ -7,7 +7,6 @@ islands are in the features came with the classification.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.recipes.mvit_tiny_ship import Pictures, boring, open_split, read_pictures, ship
+from experiments.recipes.settings import MViTTinySettings
 from glom.backbones.mvit_shipped import TinyConfig
 from glom.backbones.mvit_tiny import build_mvit
 from glom.datasets.augment import augment
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, public_command, read_timing
 from glom.runs.seeds import fixed_seed
+from glom.settings import write_settings
 from glom.training.epochs import Epochs
 from glom.training.loop import STATE, Training
 from glom.training.optimisation import parameter_groups
@@ -29,41 +30,8 @@ from glom.training.optimisation import parameter_groups
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)  # of CIFAR-10's training pictures
 
 
-@dataclass(frozen=True)
-class MViTTinySettings:
-    """The recipe; the defaults are what the shipped weights were trained with.
-
-    Attributes:
-        epochs: passes over the training pictures.
-        batch_size, lr, weight_decay: of AdamW. The rate goes up linearly for `warmup` epochs, stays, and goes down to
-            zero over the last `decay` (Hu et al. 2024, "MiniCPM", section 4): until then longer and shorter trainings
-            are the same one.
-        label_smoothing: of the cross-entropy.
-        translate, cutout: pixels pictures are shifted by at most, and the side of the square cut out of them.
-        small, sizes: sides in pixels before and during the decay, one drawn for each batch: small pictures first are
-            quicker (Tan & Le 2021, "EfficientNetV2", section 4), and no single scale is learnt.
-        limit: at most so many pictures of either split; 0 for all.
-        bf16: products in bfloat16.
-    """
-
-    epochs: int = 15
-    batch_size: int = 128
-    lr: float = 1.5e-3
-    weight_decay: float = 0.05
-    warmup: int = 1
-    decay: int = 5
-    label_smoothing: float = 0.1
-    translate: int = 4
-    cutout: int = 0
-    small: tuple[int, ...] = (16, 20, 24)
-    sizes: tuple[int, ...] = (24, 28, 32)
-    limit: int = 0
-    seed: int = 0
-    bf16: bool = True
-
-
 def run_training(
-    data: str, settings: MViTTinySettings, out: Path, resume: bool = False, download: bool = False
+    settings: MViTTinySettings, out: Path, resume: bool = False, download: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Train, measure on the test split, write the weights, their configuration and the model card into `out`.
 
@@ -80,10 +48,11 @@ def run_training(
     """
     check(settings)
     extra = {"command": public_command().replace(" --resume", "")}
-    with RunFolder(out, "train-mvit-v2-tiny", {"data": data, **asdict(settings)}, resume, extra) as folder:
-        splits = [open_split(data, split, settings.limit, download) for split in ("train", "test")]
+    with RunFolder(out, "train-mvit-v2-tiny", {"data": settings.data, **settings.deciding}, resume, extra) as folder:
+        write_settings(out, settings)
+        splits = [open_split(settings.data, split, settings.limit, download) for split in ("train", "test")]
         if splits[0].classes != splits[1].classes:
-            raise InputError(f"{data}: the classes of its train and test splits differ")
+            raise InputError(f"{settings.data}: the classes of its train and test splits differ")
         yield {"message": "reading the pictures"}
         config = TinyConfig(classes=splits[0].classes or (), mean=MEAN, std=STD)
         train_set, test_set = (read_pictures(split, config.size) for split in splits)
@@ -91,15 +60,15 @@ def run_training(
         yield from trainer.run()
         facts = {"command": extra["command"], "train_pictures": len(train_set.images)}
         facts["seconds"] = round(sum(read_timing(out).values()), 1)
-        result = ship(trainer.net, config, asdict(settings), facts, test_set, out)
+        result = ship(trainer.net, config, settings.deciding, facts, test_set, out)
         folder.finish(test_accuracy=result["test_accuracy"])
     yield {"result": result}
 
 
 def check(settings: MViTTinySettings) -> None:
     """Raises `InputError` for settings no training can have."""
-    if settings.epochs < 1 or settings.batch_size < 1:
-        raise InputError(f"epochs and batch size must be at least 1, got {settings.epochs} and {settings.batch_size}")
+    if settings.batch_size < 1:
+        raise InputError(f"the batch size must be at least 1, got {settings.batch_size}")
     for sizes in (settings.small, settings.sizes):
         if not sizes or min(sizes) < 8:
             raise InputError(f"the training sizes must be 8 px or more, got {sizes}")

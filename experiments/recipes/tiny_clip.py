@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.recipes.settings import TinyClipSettings
 from glom.datasets.augment import augment
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, public_command, read_timing, write_json
 from glom.runs.saving import save_tensors
 from glom.runs.seeds import fixed_seed
+from glom.settings import write_settings
 from glom.teachers.known import CIFAR10
 from glom.teachers.registry import GLOM_TINY
 from glom.teachers.tiny import TRAIN_TEMPLATES
@@ -35,22 +36,6 @@ from glom.training.optimisation import parameter_groups
 
 CONFIG = GLOM_TINY / "open_clip_config.json"
 CLASSES, SYNONYMS = tuple(CIFAR10), CIFAR10
-
-
-@dataclass(frozen=True)
-class TinyClipSettings:
-    """Settings of the recipe; the defaults are what the shipped weights were trained with."""
-
-    epochs: int = 24
-    batch_size: int = 256
-    lr: float = 4e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    translate: int = 4
-    cutout: int = 10
-    synonym_share: float = 0.3
-    seed: int = 0
-    bf16: bool = True
 
 
 def write_captions(settings: TinyClipSettings, generator: torch.Generator) -> list[str]:
@@ -117,7 +102,7 @@ def train(
         training, loss, folder, lambda epoch, means: {"id": f"epoch {epoch}", "epoch": epoch, **means}
     )
     weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items() if k != "attn_mask"}
-    save_tensors(folder.path / "open_clip_model.safetensors", weights, {"settings": json.dumps(asdict(settings))})
+    save_tensors(folder.path / "open_clip_model.safetensors", weights, {"settings": json.dumps(settings.deciding)})
 
 
 def _untrained(shape: dict[str, Any], seed: int) -> tuple[Any, Any]:
@@ -154,12 +139,7 @@ def read_images(data: str, limit: int | None = None, download: bool = False) -> 
 
 
 def run_training(
-    data: str,
-    settings: TinyClipSettings,
-    out: Path,
-    resume: bool = False,
-    limit: int | None = None,
-    download: bool = False,
+    settings: TinyClipSettings, out: Path, resume: bool = False, download: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Read the data and train; `out` becomes a folder that open_clip loads.
 
@@ -170,10 +150,11 @@ def run_training(
         InputError: `out` holds a training already and `resume` is not given, or one with other settings.
         RunError: the loss is no longer finite, or the disk is full.
     """
-    images, labels = read_images(data, limit, download)
+    images, labels = read_images(settings.data, settings.limit or None, download)
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
-    held = {"data": data, "limit": limit, **asdict(settings)}
+    held = {"data": settings.data, "limit": settings.limit or None, **settings.deciding}
     with RunFolder(out, "train-glom-tiny", held, resume, {"command": public_command()}) as folder:
+        write_settings(out, settings)
         write_json(out / "open_clip_config.json", config)
         yield from train(images, labels, config, settings, folder)
         folder.finish()

@@ -10,7 +10,7 @@ from typing import Any
 from experiments.bench.compute import QUICK, ComputeSettings, run_compute
 from experiments.published import gigabytes
 from experiments.reproduce.parts import Drawn, FigureSpec, once, row
-from experiments.reproduce.plan import Request
+from experiments.reproduce.settings import Request
 
 CAPTION = (
     "Random weights, as cost depends on sizes alone. G: the printed GFLOPs are mostly multiply-adds (two operations "

@@ -14,7 +14,8 @@ import torch
 
 from experiments.comparison.answers import shown
 from experiments.comparison.run import BenchmarkSettings, Condition, class_names, open_conditions
-from experiments.reproduce.plan import Block, Plan, Request
+from experiments.reproduce.plan import Block, Plan
+from experiments.reproduce.settings import Request
 from glom.devices import resolve_device
 from glom.errors import GlomError
 from glom.methods import Task, make_method

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reproduce.parts import Drawn, FigureSpec, once, photographs, row
-from experiments.reproduce.plan import Request
+from experiments.reproduce.settings import Request
 from glom.datasets.registry import data_root
 from glom.errors import InputError, RunError
 
@@ -54,7 +54,7 @@ def interpolation(request: Request, out: Path, device: str) -> Drawn:
     from experiments.fields.interpolate import run_interpolate
     from experiments.fields.settings import SHIPPED, InterpolateSettings
 
-    paths, _, _ = photographs(Request(request.name), out / "pictures", ("frog/0000.jpg", "ship/0002.jpg"))
+    paths, _, _ = photographs(Request(name=request.name), out / "pictures", ("frog/0000.jpg", "ship/0002.jpg"))
     settings = InterpolateSettings(
         first=paths[0], last=paths[1], path="spherical", checkpoint=request.checkpoint or SHIPPED, seed=request.seed
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.comparison.untouched import ALL, UNTOUCHED
-from experiments.reproduce.plan import Block, Column, Line, Plan, Request, choose, column_means
+from experiments.reproduce.plan import Block, Column, Line, Plan, choose, column_means
+from experiments.reproduce.settings import Request
 from glom.datasets.corruptions import CORRUPTIONS
 from glom.datasets.named.layouts import NotThereError
 from glom.datasets.registry import data_root, dataset_names, open_dataset

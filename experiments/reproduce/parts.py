@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.reproduce.plan import Request
+from experiments.reproduce.settings import Request
 from glom.datasets.registry import data_root, open_dataset
 from glom.runs.artifacts import read_json
 

@@ -11,62 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from experiments.comparison.run import BenchmarkSettings
-from experiments.comparison.untouched import ALL, PICTURES
+from experiments.comparison.untouched import ALL
 from experiments.published import published_table
-from glom.errors import InputError, unknown
-from glom.methods import METHODS
-from glom.teachers.corrupted import CROP, check_place
+from experiments.reproduce.settings import Request
 
-SCALES = ("home", "poster")
 SOURCE = "Modi & Rawat, Asynchronous Perception Machine For Efficient Test Time Training, NeurIPS 2024, as printed"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for.
-
-    Attributes:
-        name: a table or a figure, see `experiments.reproduce.run.NAMES`.
-        scale: "home", what ships or lies under `root`; "poster", the published data sets and teachers.
-        methods: only these; () for the table's own.
-        limit: pictures of each data set; 0 for the table's default at home, for all at poster scale.
-        root: folder that holds data sets; "" for the usual place.
-        severities: of made corruptions (table 2 at home).
-        shots: labelled pictures a class.
-        checkpoint: a machine of `apm grid train`, for figures at poster scale.
-        seed: of the run.
-        corrupt: where made corruptions act, see `glom.teachers.corrupted`.
-        pictures: "all", "untouched" (`experiments.comparison.untouched`), or "" for the table's own choice: at home
-            scale untouched, wherever there are such.
-    """
-
-    name: str
-    scale: str = "home"
-    methods: tuple[str, ...] = ()
-    limit: int = 0
-    root: str = ""
-    severities: tuple[int, ...] = (5,)
-    shots: int = 16
-    checkpoint: str = ""
-    seed: int = 0
-    corrupt: str = CROP
-    pictures: str = ""
-
-    def __post_init__(self) -> None:
-        check_place(self.corrupt)
-        if self.pictures not in ("", *PICTURES):
-            raise unknown("choice of pictures", self.pictures, PICTURES, "--pictures all or --pictures untouched")
-        if self.scale not in SCALES:
-            raise unknown("scale", self.scale, SCALES)
-        for name in self.methods:
-            if name not in METHODS:
-                raise unknown("method", name, METHODS)
-        if len(set(self.methods)) < len(self.methods):
-            raise InputError(f"name each method once; got {', '.join(self.methods)}")
-        if self.limit < 0 or self.shots < 1:
-            raise InputError(f"--limit must not be negative and --shots at least 1, got {self.limit} and {self.shots}")
-        if not self.severities or not set(self.severities) <= {1, 2, 3, 4, 5}:
-            raise InputError(f"--severities takes numbers from 1 to 5, got {', '.join(map(str, self.severities))}")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.reproduce.plan import Block, Column, Line, Plan, Request, choose, column_means, left_out
+from experiments.reproduce.plan import Block, Column, Line, Plan, choose, column_means, left_out
+from experiments.reproduce.settings import Request
 from glom.datasets.check import ABSENT, check_dataset
 from glom.datasets.corruptions import CORRUPTIONS
 from glom.datasets.named.catalogue import COOP, COOP_PAGE, NAMED

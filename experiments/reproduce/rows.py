@@ -11,7 +11,8 @@ import numpy as np
 from experiments.comparison.run import TABLE, open_conditions
 from experiments.comparison.table import cannot_act
 from experiments.reproduce.averages import Answers
-from experiments.reproduce.plan import Block, Column, Line, Mean, Plan, Request
+from experiments.reproduce.plan import Block, Column, Line, Mean, Plan
+from experiments.reproduce.settings import Request
 from glom.methods import METHODS
 from glom.methods.masked import MaskedMethod
 from glom.runs.artifacts import read_json

@@ -17,15 +17,17 @@ from experiments.reproduce import compute as reproduce_compute
 from experiments.reproduce import figures as reproduce_figures
 from experiments.reproduce.cost import Cost, estimate, total_minutes, usable
 from experiments.reproduce.home import HOME
-from experiments.reproduce.plan import SOURCE, Plan, Request, left_out
+from experiments.reproduce.plan import SOURCE, Plan, left_out
 from experiments.reproduce.poster import POSTER
 from experiments.reproduce.rows import make_rows
+from experiments.reproduce.settings import Request
 from experiments.reproduce.write import write_tables
 from glom.datasets.registry import data_root
 from glom.devices import ranks
 from glom.errors import InputError, RunError, unknown
 from glom.methods import METHODS
 from glom.runs.artifacts import RunFolder, command_line, public_command, read_json
+from glom.settings import write_settings
 
 FIGURES = {**reproduce_compute.FIGURES, **reproduce_figures.FIGURES}
 LABELLESS = ("table2", "home")  # its networks ship fitted
@@ -114,6 +116,7 @@ def run_reproduce(request: Request, out: Path, resume: bool = False, device: str
         return
     held = {**asdict(request), "root": "", "checkpoint": Path(request.checkpoint).name}
     with RunFolder(out, f"reproduce {request.name}", held, resume, {"command": command_line()}) as folder:
+        write_settings(out, request)
         warnings = list(folder.warnings)
         for message in warnings:
             yield {"message": message}

@@ -20,9 +20,10 @@ from experiments.reproduce import poster as reproduce_poster
 from experiments.reproduce.averages import sign_flip, stratified
 from experiments.reproduce.cost import madds
 from experiments.reproduce.home import HOME, table2
-from experiments.reproduce.plan import Block, Column, Line, Mean, Plan, Request
+from experiments.reproduce.plan import Block, Column, Line, Mean, Plan
 from experiments.reproduce.rows import make_rows
 from experiments.reproduce.run import NAMES, describe, run_reproduce
+from experiments.reproduce.settings import Request
 from experiments.reproduce.write import as_latex, escape, quantity, shown
 from glom.datasets.named.catalogue import NAMED
 from glom.errors import InputError, RunError
@@ -152,7 +153,7 @@ def test_a_damaged_data_set_is_said_and_not_replaced(call, tmp_path):
 
 
 def test_severities_have_averages_of_their_own_and_only_five_is_printed():
-    plan = table2(Request("table2", severities=(5, 3), root="nowhere"))
+    plan = table2(Request(name="table2", severities=(5, 3), root="nowhere"))
     [block] = plan.blocks
     assert len(block.columns) == 30
     assert [(m.published, len(m.columns)) for m in block.means] == [("Average", 15), ("", 15)]
@@ -163,7 +164,7 @@ def test_severities_have_averages_of_their_own_and_only_five_is_printed():
 @pytest.mark.parametrize("name", ["table1", "table2", "table3"])
 def test_every_published_row_has_a_line_at_both_scales(name):
     for scale, make in (("home", HOME[name]), ("poster", reproduce_poster.POSTER[name])):
-        plan = make(Request(name, scale, root="nowhere"))
+        plan = make(Request(name=name, scale=scale, root="nowhere"))
         assert {line.published for block in plan.blocks for line in block.lines} >= set(plan.published)
         if scale == "poster":
             columns = {c.published for block in plan.blocks for c in block.columns}
@@ -172,7 +173,7 @@ def test_every_published_row_has_a_line_at_both_scales(name):
 
 
 def test_few_shot_lines_say_what_they_need(call, tmp_path):
-    plan = describe(Request("table3", methods=("zero-shot", "coop"), root=str(tmp_path)), tmp_path, timed=False)
+    plan = describe(Request(name="table3", methods=("zero-shot", "coop"), root=str(tmp_path)), tmp_path, timed=False)
     [block] = plan["blocks"]
     assert block["methods"] == ["zero-shot"]
     assert "needs labelled pictures" in block["left_out"][0]
@@ -218,7 +219,7 @@ def test_on_the_published_data_the_difference_is_taken(tmp_path, monkeypatch):
         return there if title == "EuroSAT" else own(title, name, request)
 
     monkeypatch.setattr(reproduce_poster, "column", column)
-    request = Request("table3", "poster", ("zero-shot", "views"), root=str(tmp_path))
+    request = Request(name="table3", scale="poster", methods=("zero-shot", "views"), root=str(tmp_path))
     events = list(run_reproduce(request, tmp_path / "run", device="cpu"))
     rows = events[-1]["result"]["rows"]
     zero = next(r for r in rows if (r["method"], r["dataset"]) == ("zero-shot", "EuroSAT"))
@@ -240,7 +241,7 @@ def test_published_numbers_are_subtracted_on_coops_split_alone(tmp_path, monkeyp
     monkeypatch.setattr(reproduce_poster, "NINE", {"EuroSAT": "eurosat"})
     monkeypatch.setattr(reproduce_poster, "B16", "glom-tiny")
     monkeypatch.setattr(reproduce_poster, "missing_weights", lambda teacher: "")
-    request = Request("table3", "poster", ("zero-shot", "views"), root=str(tmp_path))
+    request = Request(name="table3", scale="poster", methods=("zero-shot", "views"), root=str(tmp_path))
     plan = reproduce_poster.POSTER["table3"](request)
     [remark] = [r for r in plan.remarks if r.startswith("EuroSAT")]
     assert "torchvision's test pictures (4)" in remark and "CoOp's split (8,100)" in remark
@@ -275,7 +276,7 @@ def test_methods_fitted_to_a_few_pictures_are_not_subtracted(tmp_path, monkeypat
     """Table 2's masked autoencoders learn from 16 pictures a class here, the published ones from all of ImageNet."""
     monkeypatch.setattr(reproduce_poster, "absent", lambda where, split: "")
     monkeypatch.setattr(reproduce_poster, "missing_weights", lambda teacher: "")
-    plan = reproduce_poster.POSTER["table2"](Request("table2", "poster", root=str(tmp_path)))
+    plan = reproduce_poster.POSTER["table2"](Request(name="table2", scale="poster", root=str(tmp_path)))
     [block] = plan.blocks
     assert {c.same for c in block.columns} == {True}
     assert "fitted to 16 pictures a class of ImageNet, the published to all of it" in plan.caption
@@ -286,7 +287,7 @@ def test_methods_fitted_to_a_few_pictures_are_not_subtracted(tmp_path, monkeypat
     lines = tuple(line for line in block.lines if line.method in ("zero-shot", "vit-probe"))
     mean = Mean("Average", ("fog",), "Average")
     small = replace(block, teacher="glom-tiny", lines=lines, columns=(column,), means=(mean,), train="", mae="mae-tiny")
-    request = Request("table2", "poster", limit=4)
+    request = Request(name="table2", scale="poster", limit=4)
     monkeypatch.setitem(reproduce_poster.POSTER, "table2", lambda r: replace(plan, blocks=(small,), limit=4))
     rows = list(run_reproduce(request, tmp_path / "run", device="cpu"))[-1]["result"]["rows"]
     assert [r["difference"] is None for r in rows] == [False, False, True, True]
@@ -297,7 +298,9 @@ def test_methods_fitted_to_a_few_pictures_are_not_subtracted(tmp_path, monkeypat
 def test_prompts_learned_from_another_number_of_pictures_are_not_subtracted():
     for shots, other in ((16, ""), (4, "learned from 4 pictures a class, the published from 16")):
         for name in ("table1", "table3"):
-            block = reproduce_poster.POSTER[name](Request(name, "poster", root="nowhere", shots=shots)).blocks[0]
+            block = reproduce_poster.POSTER[name](
+                Request(name=name, scale="poster", root="nowhere", shots=shots)
+            ).blocks[0]
             assert {line.other for line in block.lines if "coop" in line.method} == {other}
             assert {line.other for line in block.lines if "coop" not in line.method} == {""}
 
@@ -313,12 +316,12 @@ def test_a_block_that_fails_leaves_the_others(tmp_path, monkeypatch):
         return Plan(2, "t", "c", "d", (bad, good), 2)
 
     monkeypatch.setitem(reproduce.HOME, "table2", plan)
-    result = list(run_reproduce(Request("table2"), tmp_path / "run"))[-1]["result"]
+    result = list(run_reproduce(Request(name="table2"), tmp_path / "run"))[-1]["result"]
     assert [r["n"] for r in result["rows"]] == [0, 0, 2, 2]
     assert "nowhere.safetensors" in result["rows"][0]["note"]
     monkeypatch.setitem(reproduce.HOME, "table2", lambda r: replace(plan(r), blocks=plan(r).blocks[:1]))
     with pytest.raises(RunError, match="nothing of table2 could be run"):
-        list(run_reproduce(Request("table2"), tmp_path / "other"))
+        list(run_reproduce(Request(name="table2"), tmp_path / "other"))
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------
@@ -354,7 +357,7 @@ def test_signs_are_flipped_picture_by_picture():
 
 
 def test_averages_are_corrected_for_the_number_of_methods(tmp_path):
-    request = Request("table2", methods=("zero-shot", "ensemble", "tda"), limit=20)
+    request = Request(name="table2", methods=("zero-shot", "ensemble", "tda"), limit=20)
     plan = table2(request)
     [block] = plan.blocks
     column, mean = block.columns[0], Mean("both", ("clean", "contrast"), "Average")
@@ -389,7 +392,7 @@ def test_table4_subtracts_what_is_counted(monkeypatch, tmp_path):
         return record
 
     monkeypatch.setattr(reproduce_compute, "computed", computed)
-    table = reproduce_compute.table4(Request("table4"), tmp_path, "cpu")
+    table = reproduce_compute.table4(Request(name="table4"), tmp_path, "cpu")
     assert next(table)["stage"] == "counting"
     with pytest.raises(StopIteration) as end:
         next(table)
@@ -403,9 +406,9 @@ def test_table4_subtracts_what_is_counted(monkeypatch, tmp_path):
 
 
 def test_nothing_is_measured_where_nothing_ran(tmp_path):
-    plan = table2(Request("table2", methods=("zero-shot",)))
+    plan = table2(Request(name="table2", methods=("zero-shot",)))
     plan = replace(plan, blocks=tuple(replace(b, why="no reason") for b in plan.blocks))
-    rows = make_rows(plan, Request("table2"), tmp_path)
+    rows = make_rows(plan, Request(name="table2"), tmp_path)
     assert {(r["measured"], r["n"], r["note"]) for r in rows} == {(None, 0, "no reason")}
 
 
@@ -433,11 +436,11 @@ def test_what_there_is_and_bad_requests(call, tmp_path):
     for arguments, said in (
         (["tabel2", *out], "did you mean table2"),
         (["table2"], "--out DIR is needed"),
-        (["table2", *out, "--scale", "house"], "unknown scale"),
+        (["table2", *out, "--scale", "house"], "unknown --scale 'house'"),
         (["table2", *out, "--methods", "zerro"], "did you mean zero"),
         (["table2", *out, "--methods", "zero,zero"], "each method once"),
-        (["table2", *out, "--severities", "7"], "from 1 to 5"),
-        (["table2", *out, "--severities", "five"], "takes numbers"),
+        (["table2", *out, "--severities", "7"], "at most 5"),
+        (["table2", *out, "--severities", "five"], "takes whole numbers"),
         (["table1", *out, "--severities", "3"], "belongs to table2"),
         (["table4", *out, "--methods", "zero"], "has its own"),
         (["table2", *out, "--checkpoint", "x"], "belongs to the figures"),
@@ -477,4 +480,4 @@ def test_a_figure_is_a_page_with_its_numbers(call, tmp_path):
 
 def test_an_unknown_figure_is_no_table():
     with pytest.raises(InputError):
-        list(run_reproduce(Request("figure-nothing"), Path("nowhere")))
+        list(run_reproduce(Request(name="figure-nothing"), Path("nowhere")))

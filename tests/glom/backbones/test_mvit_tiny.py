@@ -141,16 +141,16 @@ def random_pictures(count: int = 32) -> Pictures:
 
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
     data = str(small_data(tmp_path))
-    for event in run_training(data, QUICK, tmp_path / "whole"):
+    for event in run_training(replace(QUICK, data=data), tmp_path / "whole"):
         last = event
     assert set(last["result"]) >= {"test_accuracy", "ci95", "n", "command", "seconds"}
-    steps = run_training(data, QUICK, tmp_path / "parts")
+    steps = run_training(replace(QUICK, data=data), tmp_path / "parts")
     for event in steps:
         if event.get("done") == 2:  # after the first epoch
             break
     steps.close()
     torch.rand(3)
-    again = list(run_training(data, QUICK, tmp_path / "parts", resume=True))
+    again = list(run_training(replace(QUICK, data=data), tmp_path / "parts", resume=True))
     assert [e["done"] for e in again if "done" in e] == [4]
     whole, parts = (load_file(tmp_path / n / WEIGHTS) for n in ("whole", "parts"))
     assert all(torch.equal(whole[k], parts[k]) for k in whole | parts)
@@ -160,17 +160,17 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
 def test_runs_that_do_not_belong_together(tmp_path):
     data = small_data(tmp_path)
     out = tmp_path / "out"
-    list(run_training(str(data), replace(QUICK, epochs=1), out))
+    list(run_training(replace(replace(QUICK, epochs=1), data=str(data)), out))
     with pytest.raises(InputError, match="`resume`"):
-        next(run_training(str(data), replace(QUICK, epochs=1), out))
+        next(run_training(replace(replace(QUICK, epochs=1), data=str(data)), out))
     with pytest.raises(InputError, match="epochs: 1 -> 2"):
-        next(run_training(str(data), QUICK, out, resume=True))
+        next(run_training(replace(QUICK, data=str(data)), out, resume=True))
     make_image(9).save(data / "train" / "cat" / "new.png")
     with pytest.raises(InputError, match="trained with other pictures"):
-        list(run_training(str(data), replace(QUICK, epochs=1), out, resume=True))
+        list(run_training(replace(replace(QUICK, epochs=1), data=str(data)), out, resume=True))
     (out / STATE).write_bytes(b"nothing")
     with pytest.raises(InputError, match="damaged"):
-        list(run_training(str(data), replace(QUICK, epochs=1), out, resume=True))
+        list(run_training(replace(replace(QUICK, epochs=1), data=str(data)), out, resume=True))
 
 
 def test_the_recipe_learns_what_can_be_learnt(tmp_path):

@@ -20,20 +20,10 @@ from experiments.recipes.mae_settings import PART_OF, MAETinySettings, Recipe, s
 from experiments.recipes.mae_ship import read_splits
 from glom.datasets.corruptions import CORRUPTIONS
 from glom.errors import InputError, RunError
-from glom.masked import (
-    PARTS,
-    PRESETS,
-    Adapter,
-    AdaptSettings,
-    HeadShape,
-    MAEShape,
-    Masked,
-    View,
-    build_mae,
-    load_masked,
-)
-from glom.masked.network import encode, positions, reconstruction
-from glom.masked.parts import part_of, save_config, save_half
+from glom.masked.adapt import PRESETS, Adapter, AdaptSettings
+from glom.masked.network import build_mae, encode, positions, reconstruction
+from glom.masked.parts import PARTS, Masked, View, load_masked, part_of, save_config, save_half
+from glom.masked.shapes import HeadShape, MAEShape
 from glom.methods import FewShot, Task, make_method
 from glom.methods.masked import TTTMAE, FineTune, FitSettings, JointTrain, ViTProbe
 from glom.runs.artifacts import read_json, read_results, write_json
@@ -395,7 +385,9 @@ def test_settings_that_make_no_sense_are_refused():
 def small_recipe(**changes) -> MAETinySettings:
     short = Recipe(epochs=2, lr=2e-3, batch_size=8)
     recipes = {name: replace(short, whole=1) for name in ("probe", "fine_tune", "joint")}
-    return replace(MAETinySettings(SHAPE, HEAD, short, **recipes, held_out=4, chosen_on=4), **changes)
+    return replace(
+        MAETinySettings(shape=SHAPE, head=HEAD, pretrain=short, **recipes, held_out=4, chosen_on=4), **changes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -418,7 +410,7 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         patch.setattr(
             "experiments.recipes.mae_choose.CANDIDATES", (AdaptSettings(20, 2, 0.01), AdaptSettings(20, 2, 0.02))
         )
-        events = list(run_training(str(pictures), small_recipe(), out, device="cpu"))
+        events = list(run_training(replace(small_recipe(), data=str(pictures)), out, device="cpu"))
     return out, events[-1]["result"]
 
 
@@ -458,20 +450,20 @@ def test_a_stage_resumed_in_its_midst_ends_at_the_same_weights(trained, pictures
     write_json(tmp_path / "accuracy.json", {name: done[name] for name in ("pretrain", "probe")})
     monkeypatch.setattr(epochs, "KEEP", 3)
     monkeypatch.setattr(epochs, "TELL", 1)
-    events = run_training(str(pictures), small_recipe(), tmp_path, "joint", resume=True, device="cpu")
+    events = run_training(replace(small_recipe(), data=str(pictures)), tmp_path, "joint", resume=True, device="cpu")
     for event in events:
         if event.get("done") == 7:
             break
     events.close()
     assert torch.load(tmp_path / "state-joint.pt", weights_only=True)["step"] == 7
     assert not (tmp_path / "joint-train.safetensors").exists()
-    list(run_training(str(pictures), small_recipe(), tmp_path, "joint", resume=True, device="cpu"))
+    list(run_training(replace(small_recipe(), data=str(pictures)), tmp_path, "joint", resume=True, device="cpu"))
     assert (tmp_path / "joint-train.safetensors").read_bytes() == (whole / "joint-train.safetensors").read_bytes()
     assert [r["id"] for r in read_results(tmp_path)] == ["joint 1", "joint 2"]
 
 
 def test_held_out_pictures_are_never_trained_on(pictures: Path):
-    splits = read_splits(str(pictures), small_recipe(), download=False)
+    splits = read_splits(small_recipe(data=str(pictures)), download=False)
     shown = {tuple(x.flatten().tolist()) for x in splits.train.images}
     held = [tuple(np.asarray(s.image()).transpose(2, 0, 1).flatten().tolist()) for s in splits.held]
     assert len(held) == 4
@@ -481,7 +473,7 @@ def test_held_out_pictures_are_never_trained_on(pictures: Path):
 
 
 def test_candidates_are_tried_clean_and_under_every_corruption(pictures: Path, trained):
-    held = read_splits(str(pictures), small_recipe(), download=False).held
+    held = read_splits(small_recipe(data=str(pictures)), download=False).held
     masked = load_masked(str(trained[0]))
     again = replace(held, samples=tuple(replace(s, id=f"{n}/{s.id}") for n in range(8) for s in held.samples))
     found = trials(again, masked, 32, 0)
@@ -506,16 +498,16 @@ def test_the_best_candidate_wins_and_the_likelier_among_equals(monkeypatch):
 
 def test_stages_come_in_order_and_folders_are_not_mixed(trained, pictures: Path, tmp_path: Path):
     with pytest.raises(InputError, match="run --stage pretrain first"):
-        list(run_training(str(pictures), small_recipe(), tmp_path / "a", "probe", device="cpu"))
+        list(run_training(replace(small_recipe(), data=str(pictures)), tmp_path / "a", "probe", device="cpu"))
     with pytest.raises(InputError, match="run --stage probe first"):
-        list(run_training(str(pictures), small_recipe(), tmp_path / "b", "adapt", device="cpu"))
+        list(run_training(replace(small_recipe(), data=str(pictures)), tmp_path / "b", "adapt", device="cpu"))
     with pytest.raises(InputError, match="add `resume`"):
-        list(run_training(str(pictures), small_recipe(), trained[0], device="cpu"))
+        list(run_training(replace(small_recipe(), data=str(pictures)), trained[0], device="cpu"))
     with pytest.raises(InputError, match="another run"):
-        list(run_training(str(pictures), small_recipe(seed=1), trained[0], resume=True, device="cpu"))
+        list(run_training(replace(small_recipe(seed=1), data=str(pictures)), trained[0], resume=True, device="cpu"))
     big = small_recipe(pretrain=Recipe(1, 1e-3, batch_size=64))
     with pytest.raises(InputError, match="at least 64 training pictures"):
-        list(run_training(str(pictures), big, tmp_path / "c", "pretrain", device="cpu"))
+        list(run_training(replace(big, data=str(pictures)), tmp_path / "c", "pretrain", device="cpu"))
 
 
 @pytest.fixture

@@ -37,12 +37,12 @@ def make_data(root: Path) -> str:
 def test_resumed_training_gives_the_same_weights_to_the_bit(tmp_path):
     data, weights = make_data(tmp_path), "open_clip_model.safetensors"
     settings = replace(QUICK, epochs=3, batch_size=8)
-    list(run_training(data, settings, tmp_path / "whole"))
-    events = run_training(data, settings, tmp_path / "parts")
+    list(run_training(replace(settings, data=data), tmp_path / "whole"))
+    events = run_training(replace(settings, data=data), tmp_path / "parts")
     assert next(events)["done"] == 2  # two steps an epoch
     events.close()
     torch.rand(3)
-    resumed = list(run_training(data, settings, tmp_path / "parts", resume=True))
+    resumed = list(run_training(replace(settings, data=data), tmp_path / "parts", resume=True))
     assert [event["done"] for event in resumed if "done" in event] == [4, 6]
     for name in (weights, "results.jsonl"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -50,9 +50,9 @@ def test_resumed_training_gives_the_same_weights_to_the_bit(tmp_path):
 
 def test_resuming_with_other_settings_is_refused(tmp_path):
     data = make_data(tmp_path)
-    next(run_training(data, QUICK, tmp_path / "out"))
+    next(run_training(replace(QUICK, data=data), tmp_path / "out"))
     with pytest.raises(InputError, match=r"lr: 0\.004 -> 0\.1"):
-        next(run_training(data, replace(QUICK, lr=0.1), tmp_path / "out", resume=True))
+        next(run_training(replace(replace(QUICK, lr=0.1), data=data), tmp_path / "out", resume=True))
 
 
 def test_captions_name_every_class_once_in_order():
@@ -88,13 +88,13 @@ def test_other_data_are_refused(tmp_path):
 
 def test_training_folder_is_open_clips(tmp_path):
     data, settings = make_data(tmp_path), replace(QUICK, epochs=1)
-    list(run_training(data, settings, tmp_path / "out"))
+    list(run_training(replace(settings, data=data), tmp_path / "out"))
     from glom.teachers.registry import load_teacher
 
     teacher = load_teacher(f"open_clip:{tmp_path / 'out'}", "cpu")
     head = teacher.zero_shot_head(CLASSES)
     assert head(teacher.token(torch.rand(2, 3, 32, 32))).shape == (2, 10)
     with pytest.raises(InputError, match="`resume`"):
-        next(run_training(data, settings, tmp_path / "out"))
+        next(run_training(replace(settings, data=data), tmp_path / "out"))
     with pytest.raises(InputError, match="at least 64"):
-        next(run_training(data, replace(settings, batch_size=64), tmp_path / "more"))
+        next(run_training(replace(replace(settings, batch_size=64), data=data), tmp_path / "more"))

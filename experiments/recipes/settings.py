@@ -1,0 +1,78 @@
+"""The recipes of what ships; the defaults are what the shipped weights were trained with.
+
+Fields without a help are not asked for on the command line: other values are other networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from glom import settings
+from glom.settings import Settings, setting
+
+FROM = "CIFAR-10: `cifar10` (torchvision), or a folder with train/CLASS and test/CLASS."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipped(Settings):
+    """What every recipe is asked for."""
+
+    data: str = settings.data("cifar10", FROM, kind="", named=True)
+    limit: int = settings.limit("Pictures of either split")
+    seed: int = settings.seed()
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Everything but the data: what decides the weights."""
+        return {name: value for name, value in asdict(self).items() if name != "data"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyClipSettings(Shipped):
+    """glom-tiny: a small CLIP on class names in sentences."""
+
+    limit: int = settings.limit("Training pictures")
+    epochs: int = setting(24, "Passes over the training pictures.", least=1)
+    batch_size: int = 256
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    translate: int = 4
+    cutout: int = 10
+    synonym_share: float = 0.3
+    bf16: bool = True
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Everything but the data and how much of it: what the weights' file says of itself."""
+        return {name: value for name, value in super().deciding.items() if name != "limit"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MViTTinySettings(Shipped):
+    """mvit-v2-tiny: a video transformer that learns to classify boring videos.
+
+    Attributes:
+        batch_size, lr, weight_decay: of AdamW. The rate goes up linearly for `warmup` epochs, stays, and goes down to
+            zero over the last `decay` (Hu et al. 2024, "MiniCPM", section 4): until then longer and shorter trainings
+            are the same one.
+        label_smoothing: of the cross-entropy.
+        translate, cutout: pixels pictures are shifted by at most, and the side of the square cut out of them.
+        small, sizes: sides in pixels before and during the decay, one drawn for each batch: small pictures first are
+            quicker (Tan & Le 2021, "EfficientNetV2", section 4), and no single scale is learnt.
+        bf16: products in bfloat16.
+    """
+
+    epochs: int = setting(15, "Passes over the training pictures.", least=1)
+    batch_size: int = 128
+    lr: float = 1.5e-3
+    weight_decay: float = 0.05
+    warmup: int = 1
+    decay: int = 5
+    label_smoothing: float = 0.1
+    translate: int = 4
+    cutout: int = 0
+    small: tuple[int, ...] = (16, 20, 24)
+    sizes: tuple[int, ...] = (24, 28, 32)
+    bf16: bool = True
