@@ -43,7 +43,7 @@ def run_choice(settings: PromptChoice) -> Iterator[dict[str, Any]]:
         own = [s for s in dataset.samples if s.label == label]
         # The order in which shots are drawn: those behind them were not learned from.
         order = np.random.default_rng(sample_seed(settings.seed, name, "few-shot")).permutation(len(own))
-        held += [own[i] for i in order[settings.shots : settings.shots + settings.held]]
+        held += [own[i] for i in order[settings.shots : settings.shots + settings.held_out]]
     if not held:
         raise InputError(f"{dataset.name} has no training pictures beyond {settings.shots} a class")
     pictures = [s.image() for s in held]

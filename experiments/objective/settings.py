@@ -77,7 +77,7 @@ class PromptChoice(Settings):
     data: str = settings.data("fashion-mnist", "A data set; only its split `train` is read.")
     teacher: str = setting("glom-tiny", "With a text encoder.", letter="t", metavar="T")
     shots: int = setting(16, "Pictures a class to learn from.", least=1)
-    held: int = setting(100, "Further pictures a class to score on.", least=1)
+    held_out: int = setting(100, "Further pictures a class to score on.", least=1, key="held")
     lengths: tuple[int, ...] = (0, 4, 16)
     rates: tuple[tuple[str, float], ...] = (("sgd", 2e-3), ("sgd", 2e-2), ("adam", 3e-3), ("adam", 3e-2))
     epochs: tuple[int, ...] = (50, 160)

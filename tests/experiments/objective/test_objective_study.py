@@ -472,7 +472,7 @@ def test_settings_are_compared_on_training_pictures_nothing_was_learned_from(tmp
             (tmp_path / split / name).mkdir(parents=True)
             for i in range(count):
                 make_image(100 * label + 10 * count + i).save(tmp_path / split / name / f"{i}.png")
-    asked = PromptChoice(data=str(tmp_path), shots=1, held=5, lengths=(0, 2), rates=(("adam", 0.01),), epochs=(2,))
+    asked = PromptChoice(data=str(tmp_path), shots=1, held_out=5, lengths=(0, 2), rates=(("adam", 0.01),), epochs=(2,))
     *events, last = run_choice(asked)
     found = last["summary"]
     assert found["held_out"] == 4 and [e["done"] for e in events] == [0, 1, 2]  # three each, one of them learned from
