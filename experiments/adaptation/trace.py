@@ -20,8 +20,8 @@ from glom.runs.artifacts import RunFolder, command_line, versions, write_json
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.asked import asked_about, choose_classes
-from glom.teachers.base import ZeroShotHead
 from glom.teachers.corrupted import corrupted, described
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.teachers.zero_shot import choose_templates

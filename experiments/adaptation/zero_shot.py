@@ -18,7 +18,6 @@ from glom.runs.statistics import interval
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import asked_of
 from glom.teachers.corrupted import CROP, check_place, corrupted
-from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 from glom.teachers.tiny import TRAIN_TEMPLATES
 from glom.teachers.zero_shot import choose_templates, count_sentences
@@ -57,7 +56,6 @@ def score_teacher(
     device = resolve_device(device_name)
     dataset = open_dataset(data, split=split, classes_file=Path(classes) if classes else None)
     teacher = load_teacher(teacher_name, str(device))
-    assert isinstance(teacher, FrozenTeacher)
     name_rows(teacher, classes)
     teacher = gathered(teacher, superclasses)
     dataset = nameable(dataset, teacher, leave_out)

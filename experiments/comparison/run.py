@@ -39,7 +39,6 @@ from glom.methods import METHODS, Method, Task, make_method
 from glom.runs.artifacts import write_json
 from glom.teachers.align import gathered, name_rows
 from glom.teachers.asked import asked_of
-from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 
 __all__ = [
@@ -74,7 +73,6 @@ def run_benchmark(
         raise InputError(f"{out} already holds a run; add --resume to go on, or choose another --out")
     where = resolve_device(device)
     loaded = load_teacher(settings.teacher, device=str(where))
-    assert isinstance(loaded, FrozenTeacher)
     name_rows(loaded, settings.classes)
     loaded = gathered(loaded, settings.superclasses)
     conditions = open_conditions(settings, loaded)

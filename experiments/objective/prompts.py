@@ -20,7 +20,6 @@ from glom.methods.prompts import PRESETS, READ, CoOp, PromptSettings
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci
 from glom.teachers.asked import asked_of
-from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 
 
@@ -31,7 +30,6 @@ def run_choice(settings: PromptChoice) -> Iterator[dict[str, Any]]:
         InputError: no class names, too few pictures, a teacher without a text encoder.
     """
     teacher = load_teacher(settings.teacher, device="cpu")
-    assert isinstance(teacher, FrozenTeacher)
     dataset = open_dataset(settings.data, split="train")
     if dataset.classes is None:
         raise InputError(f"{dataset.name} has no class names; nothing can be learned from it")
