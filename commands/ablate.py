@@ -19,11 +19,11 @@ from commands.common import (
     emit_json,
     follow,
     for_adaptation,
+    keep_record,
     resumable,
     say,
     table,
 )
-from commands.grid_fields import record_result
 from commands.objective import app as objective_app
 from commands.objective import prompts
 from commands.options import options
@@ -47,19 +47,17 @@ def folding(
     quiet: Quiet = False,
 ) -> None:
     """One machine a setting, overfit on every picture; means, intervals and differences from the base."""
-    from experiments.folding.run import run_folding
-    from glom.runs.artifacts import check_record
+    from experiments.folding.run import run
 
-    check_record(save)
     for_adaptation()
     with resumable("everything so far is kept"):
-        result = follow(run_folding(settings, Path(out), resume, device), quiet)["summary"]
-    record_result(save, result)
+        result = follow(run(settings, Path(out), resume, device), quiet)
+    keep_record(save, result, out)
     if as_json:
         emit_json(result)
         return
     folding_table(result)
-    say(f"differences from the base and intervals: {out}/summary.json; figure: {out}/folding.png")
+    say(f"differences from the base and intervals: {out}/result.json; figure: {out}/folding.png")
 
 
 def folding_table(result: dict[str, Any]) -> None:
@@ -110,13 +108,11 @@ def asynchrony(
     quiet: Quiet = False,
 ) -> None:
     """Columns that arrive in any order, stopped early: accuracy of the read-out against the share asked."""
-    from experiments.adaptation.asynchrony import run_asynchrony
-    from glom.runs.artifacts import check_record
+    from experiments.adaptation.asynchrony import run
 
-    check_record(save)
     for_adaptation()
-    result = follow(run_asynchrony(settings, Path(out), device), quiet)["summary"]
-    record_result(save, result)
+    result = follow(run(settings, Path(out), device), quiet)
+    keep_record(save, result, out)
     if as_json:
         emit_json(result)
         return

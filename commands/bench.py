@@ -13,7 +13,7 @@ from commands.bench_ff import ff, measure_ff
 from commands.bench_islands import islands, islands_score, measure_islands
 from commands.bench_steps import steps
 from commands.bench_ttt import ttt
-from commands.common import Json, Quiet, emit_json, say, table
+from commands.common import Json, Quiet, emit_json, follow, say, table
 
 app = typer.Typer(
     help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True, add_completion=False
@@ -166,13 +166,10 @@ def everything(
 
 def save_compute(folder: Path, quick: bool, quiet: bool) -> None:
     """The poster's computational analysis into the same folder: compute.json and compute.png."""
-    from experiments.bench.compute import QUICK, ComputeSettings, run_compute
-    from glom.runs.artifacts import write_json
+    from experiments.bench.compute import QUICK, ComputeSettings, run
+    from glom.runs.artifacts import write_record
     from probes.figures.compute import compute_figure
 
-    for event in run_compute(QUICK if quick else ComputeSettings()):
-        if "result" in event:
-            write_json(folder / "compute.json", event["result"])
-            compute_figure(event["result"]["figure"], folder / "compute.png")
-        elif not quiet:
-            say(f"compute: {event['note']}")
+    found = follow(run(QUICK if quick else ComputeSettings()), quiet)
+    write_record(folder / "compute.json", found)
+    compute_figure(found["figure"], folder / "compute.png")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Device, Json, Quiet, emit_json, progress, say, table
+from commands.common import Device, Json, Quiet, emit_json, follow, say, table
 
 
 def compute(
@@ -22,23 +22,16 @@ def compute(
     """Parameters, memory, GFLOPs: measured, from first principles, and as published."""
     from dataclasses import replace
 
-    from experiments.bench.compute import QUICK, ComputeSettings, run_compute
+    from experiments.bench.compute import QUICK, ComputeSettings, run
 
     settings = replace(QUICK if quick else ComputeSettings(), device=device)
-    result: dict[str, Any] = {}
-    with progress(quiet or as_json, "note") as bar:
-        task = bar.add_task("bench compute", total=None, note="")
-        for event in run_compute(settings, Path(out) if out else None):
-            if "result" in event:
-                result = event["result"]
-            else:
-                bar.update(task, completed=event["done"], total=event["total"], note=event["note"])
+    result = follow(run(settings, Path(out) if out else None), quiet or as_json)
     if as_json:
         emit_json(result)
         return
     _print(result["rows"])
     if out:
-        say(f"all numbers: {out}/compute.json, figure: {out}/compute.png")
+        say(f"all numbers: {out}/result.json, figure: {out}/compute.png")
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.bench_common import OutFolder, Quick, figures_table, hand_out, teller
-from commands.common import Device, Json, Quiet, Record, Resume, emit_json, follow, say, table
+from commands.common import Device, Json, Quiet, Record, Resume, emit_json, follow, keep_record, table
 from commands.options import options
 from experiments.islands.settings import RecordedScoreSettings
 
@@ -54,17 +54,12 @@ def islands_score(
     """`apm islands score` on 100 pictures, recorded as one file with its settings and machine."""
     from commands.islands import score_table
     from experiments.bench.islands import score_record
-    from experiments.islands.score import run_score
-    from glom.runs.artifacts import public_command, write_json
+    from experiments.islands.score import run
 
-    found = follow(run_score(settings, Path(out), resume, device), quiet)["summary"]
+    found = follow(run(settings, Path(out), resume, device), quiet)
     if save:
-        target = Path(save)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_json(target, score_record(Path(out), target.stem, public_command()))
+        keep_record(save, score_record(Path(out), Path(save).stem), out)
     if as_json:
         emit_json(found)
         return
     score_table(found, Path(out))
-    if save:
-        say(f"recorded in {save}")

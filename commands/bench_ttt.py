@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Json, Quiet, Record, conditions_table, emit_json, for_adaptation, say, show_stages
+from commands.common import Json, Quiet, Record, conditions_table, emit_json, follow, for_adaptation, keep_record, say
 from commands.options import options
 from experiments.adaptation.settings import ConditionsSettings
 
@@ -21,7 +21,7 @@ def ttt(
     quiet: Quiet = False,
 ) -> None:
     """Test-time training clean and under each corruption: paired differences, and the oracle as a diagnostic."""
-    from experiments.adaptation.conditions import record, run_conditions
+    from experiments.adaptation.conditions import about, run_conditions
 
     for_adaptation()
     rows: list[dict[str, Any]] = []
@@ -29,12 +29,10 @@ def ttt(
     def events() -> Any:
         rows.extend((yield from run_conditions(settings, settings.corruptions, Path(out))))
 
-    show_stages(events(), quiet)
-    if save:
-        Path(save).parent.mkdir(parents=True, exist_ok=True)
-        record(settings, rows, Path(save))
+    follow(events(), quiet)
+    keep_record(save, about(settings, rows))
     if as_json:
         emit_json({"rows": rows})
         return
     conditions_table(rows)
-    say(f"runs in {out}" + (f"; table recorded in {save}" if save else ""))
+    say(f"runs in {out}")

@@ -24,6 +24,7 @@ from commands.common import (
     emit_json,
     follow,
     for_adaptation,
+    keep_record,
     percent,
     resumable,
     say,
@@ -82,11 +83,10 @@ def benchmark(
     quiet: Quiet = False,
 ) -> None:
     """Methods x data sets x samples: one paired table, resumable; under torchrun the samples are shared out."""
-    from experiments.comparison.run import BenchmarkSettings, run_benchmark
+    from experiments.comparison.run import BenchmarkSettings, run
     from experiments.comparison.table import demand_answers
     from glom.devices import ranks
     from glom.errors import InputError
-    from glom.runs.artifacts import write_record
 
     if not train and (shots is not None or transfer):
         raise InputError("--shots and --transfer say how labelled pictures are used; name these with --train DATA")
@@ -113,16 +113,15 @@ def benchmark(
     )
     first = ranks()[0] == 0
     with resumable("everything computed is kept"):
-        result = follow(run_benchmark(settings, Path(out), resume, device), quiet or not first).get("table")
+        result = follow(run(settings, Path(out), resume, device), quiet or not first)
     if not first or result is None:
         return
-    if record:
-        write_record(Path(record), result)
+    keep_record(record, result)
     if as_json:
         emit_json(result)
     else:
         show(result)
-        say(f"results in {out}" + (f"; recorded in {record}" if record else ""))
+        say(f"results in {out}")
     demand_answers(Path(out), result)
 
 

@@ -10,21 +10,24 @@ import json
 import os
 import re
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
-from commands.paths import class_list
+from commands.paths import class_list, record_file
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-Event = TypeVar("Event")
+    from glom.runs.events import Event
+
+Step = TypeVar("Step")
+Result = TypeVar("Result")
 
 Out = Annotated[str, typer.Option("--out", "-o", help="Run folder; never overwritten.", metavar="DIR")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
@@ -41,7 +44,13 @@ Corrupt = Annotated[
     ),
 ]
 Record = Annotated[
-    str | None, typer.Option("--record", help="Also write the result here, with command and machine.", metavar="FILE")
+    str | None,
+    typer.Option(
+        "--record",
+        help="Also write the result here, with command and machine.",
+        metavar="FILE",
+        callback=record_file,
+    ),
 ]
 Superclasses = Annotated[
     str,
@@ -312,42 +321,58 @@ def progress(quiet: bool, *fields: str) -> Progress:
     return Progress(*columns, *texts, TimeRemainingColumn(), console=console(stderr=True), disable=quiet)
 
 
-def started(events: Iterable[Event]) -> Iterator[Event]:
+def started(events: Iterable[Step]) -> Iterator[Step]:
     """The same events, the first already there: whatever is wrong with a request is said before any bar is drawn."""
     iterator = iter(events)
     first = list(islice(iterator, 1))
     return chain(first, iterator)
 
 
-def follow(events: Iterable[dict[str, Any]], quiet: bool, *fields: str) -> dict[str, Any]:
-    """A bar for each `stage` of `{"stage", "done", "total", "message", ...}` events, messages above; the last event.
+def follow(events: Iterable[Event[Result]], quiet: bool) -> Result:
+    """Draw a run: a bar a stage with the figures beside it, messages above.
 
-    `fields` are shown beside the bar, as last given by an event.
+    Returns:
+        What the last event brings; None where the run brings nothing, as a process that is not the first of several.
     """
-    drawn = deque(_drawn(events, quiet, fields), maxlen=1)
-    return drawn[0] if drawn else {}
-
-
-def show_stages(events: Iterable[dict[str, Any]], quiet: bool) -> list[dict[str, Any]]:
-    """As `follow`; returns the last event of each stage."""
-    return list({event["stage"]: event for event in _drawn(events, quiet, ())}.values())
-
-
-def _drawn(events: Iterable[dict[str, Any]], quiet: bool, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
-    events = started(events)
-    with progress(quiet, *fields) as bar:
+    last: Event[Result] | None = None
+    begun = started(events)
+    with progress(quiet, "figures") as bar:
         tasks: dict[str, Any] = {}
-        blank: dict[str, Any] = dict.fromkeys(fields, "")
-        for event in events:
-            if event.get("message"):
-                bar.console.print(as_options(event["message"]), markup=False, soft_wrap=True)
-            stage = event.get("stage")
-            if stage is not None:
-                if stage not in tasks:
-                    tasks[stage] = bar.add_task(f"{stage:<18}", total=event["total"], **blank)
-                given = {name: event[name] for name in fields if name in event}
-                bar.update(tasks[stage], completed=event["done"], total=event["total"], **given)
-            yield event
+        for last in begun:
+            if last.message:
+                bar.console.print(as_options(last.message), markup=False, soft_wrap=True)
+            if last.stage:
+                if last.stage not in tasks:
+                    tasks[last.stage] = bar.add_task(f"{last.stage:<18}", total=None, figures="")
+                shown: dict[str, Any] = {"figures": figures(last.values)} if last.values else {}
+                bar.update(tasks[last.stage], completed=last.done, total=last.total or None, **shown)
+    return cast(Result, last.result if last else None)
+
+
+def figures(values: Mapping[str, Any]) -> str:
+    """Running figures in a line.
+
+    Example:
+        >>> figures({"loss": 0.31415, "pictures/s": 1234.5, "epoch": 3, "": "memory, teacher"})
+        'loss 0.3142  pictures/s 1,234  epoch 3  memory, teacher'
+    """
+    shown = [f"{name} {_figure(value)}".strip() for name, value in values.items() if value is not None]
+    return "  ".join(shown)
+
+
+def _figure(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def keep_record(path: str | None, found: Mapping[str, Any], run: str | Path | None = None) -> None:
+    """What every `--record FILE` does, where it is given: see `glom.runs.artifacts.write_record`."""
+    if path is not None:
+        from glom.runs.artifacts import write_record
+
+        write_record(Path(path), found, Path(run) if run is not None else None)
+        say(f"recorded in {path}")
 
 
 def conditions_table(rows: Sequence[dict[str, Any]]) -> None:

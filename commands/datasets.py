@@ -83,7 +83,7 @@ def check(
     names = [info.name for info in dataset_names() if not info.offline] if name == "all" else [name]
     if name == "all" and split:
         raise InputError("--split goes with one data set, not with all")
-    found: list[DatasetCheck] = [follow(checking(n, where, split, read), quiet or not read)["check"] for n in names]
+    found = [follow(checking(n, where, split, read), quiet or not read) for n in names]
     if as_json:
         emit_json({"datasets": [one.as_dict() for one in found]})
     elif name == "all":

@@ -14,9 +14,9 @@ from commands.common import (
     conditions_table,
     console,
     emit_json,
+    follow,
     for_adaptation,
     say,
-    show_stages,
 )
 from commands.options import options
 from experiments.demo.settings import DemoSettings
@@ -30,13 +30,13 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Honest test-time training on real pictures, offline, in about two minutes: one table, one HTML page."""
-    from experiments.demo.run import SOURCE, run_demo
+    from experiments.demo.run import SOURCE, run
 
     for_adaptation()
     if not (quiet or as_json):
         console(stderr=True).print(SOURCE, markup=False)
     try:
-        rows = show_stages(run_demo(settings, Path(out)), quiet)[-1]["rows"]
+        rows = follow(run(settings, Path(out)), quiet)["rows"]
     except KeyboardInterrupt as stop:
         raise Interrupted(f"interrupted; call it again to go on: apm demo --out {out}") from stop
     if as_json:

@@ -18,11 +18,11 @@ from commands.common import (
     emit_json,
     follow,
     for_adaptation,
+    keep_record,
     percent,
     refuse_idle,
     resumable,
     say,
-    show_stages,
     table,
 )
 from commands.glom import HeldOut, Images, SheetsOut, Source, Threshold, score_table, show_sheets
@@ -111,11 +111,9 @@ def train(
     """Train layers by their own goodness; errors on the test set are the last thing computed."""
     import torch
 
-    from experiments.forward_forward.train import FFRequest
-    from experiments.forward_forward.train import train as run_training
+    from experiments.forward_forward.train import FFRequest, run
     from glom.errors import InputError
     from glom.forward_forward import preset as settings_of
-    from glom.runs.artifacts import check_record
 
     for_adaptation()
     if threads is not None:
@@ -132,12 +130,11 @@ def train(
     }  # fmt: skip
     settings = settings_of(mode, preset, seed=seed, baseline=baseline, **changes)
     refuse_idle(f"{mode} mode", mode, ONLY, changes)
-    check_record(record)
     where = Path(data_root).expanduser() if data_root else None
     named = data or ("cifar10" if mode == "local" else "mnist")
     request = FFRequest(named, settings, limit, where, device, download)
     with resumable("complete epochs are kept"):
-        result = follow(run_training(request, Path(out), resume), quiet, "note")["result"]
+        result = follow(run(request, Path(out), resume), quiet)
     finish(result, Path(out), record, as_json)
 
 
@@ -154,11 +151,9 @@ def evaluate(
     """Errors on the test set of what a run folder holds, also in the middle of a training."""
     from experiments.forward_forward.evaluate import data_of
     from experiments.forward_forward.evaluate import evaluate as run_evaluation
-    from glom.runs.artifacts import check_record
 
     path = Path(folder)
     where = Path(data_root).expanduser() if data_root else None
-    check_record(record)
     result = run_evaluation(path, data or data_of(path, where), where, device, limit)
     finish(result, path, record, as_json)
 
@@ -166,9 +161,9 @@ def evaluate(
 def finish(result: dict[str, Any], folder: Path, record: str | None, as_json: bool) -> None:
     """Record where asked to, print."""
     if record:
-        from experiments.forward_forward.evaluate import write_record
+        from experiments.forward_forward.evaluate import about
 
-        write_record(folder, result, Path(record))
+        keep_record(record, about(folder, result), folder)
     if as_json:
         emit_json(result)
         return
@@ -181,8 +176,6 @@ def finish(result: dict[str, Any], folder: Path, record: str | None, as_json: bo
     title = f"{folder}: {result['test_pictures']} test pictures"
     title += "" if result["complete"] else ", training not complete"
     table(["read-out", "error (%)", "epochs", "s an epoch"], rows, title=title, right=(1, 2, 3))
-    if record:
-        say(f"recorded in {record}")
 
 
 @app.command("goodness")
@@ -229,11 +222,11 @@ def islands(
 ) -> None:
     """A sheet of layers by iterations for each picture: a local network's states as colours, its islands counted."""
     from experiments.consensus.sheets import islands_folder
-    from experiments.forward_forward.islands import run_islands
+    from experiments.forward_forward.islands import LayerSettings, run
 
-    run = Path(out) if out else islands_folder(Path(folder), images)
-    [*_, last] = show_stages(run_islands(Path(folder), images, run, device, threshold), quiet)
-    show_sheets(last["result"], run, ("sheet",), as_json)
+    place = Path(out) if out else islands_folder(Path(folder), images)
+    result = follow(run(LayerSettings(folder, tuple(images), threshold), place, device), quiet)
+    show_sheets(result, place, ("sheet",), as_json)
 
 
 @app.command("score")
@@ -253,15 +246,13 @@ def score(
 ) -> None:
     """A local network's islands a layer and ARI against parts and wholes on held-out composites, beside baselines."""
     from experiments.consensus.sheets import untaken
-    from experiments.forward_forward.islands import run_score
-    from glom.runs.artifacts import check_record
+    from experiments.forward_forward.score import LayerScoreSettings, run
 
-    check_record(record)
-    run = Path(out) if out else untaken(Path(folder) / "score")
-    events = run_score(Path(folder), run, limit, source, threshold, seed, device, record)
-    [*_, last] = show_stages(events, quiet)
+    place = Path(out) if out else untaken(Path(folder) / "score")
+    result = follow(run(LayerScoreSettings(folder, limit, source, threshold, seed), place, device), quiet)
+    keep_record(record, result, place)
     if as_json:
-        emit_json(last["result"])
+        emit_json(result)
         return
-    score_table(last["result"], "layer")
-    say(f"figure: {run}/layers.png; numbers: {run}/summary.json")
+    score_table(result, "layer")
+    say(f"figure: {place}/layers.png; numbers: {place}/result.json")

@@ -15,10 +15,9 @@ from commands.common import (
     Quiet,
     Seed,
     emit_json,
+    follow,
     for_adaptation,
-    progress,
     say,
-    started,
     table,
 )
 from commands.paths import one_picture
@@ -39,7 +38,7 @@ def fold(
     quiet: Quiet = False,
 ) -> None:
     """Fold, overfit, unfold: features as colours (PCA) and decoded colours, at any grid."""
-    from experiments.fields.fold import FoldRequest, run_fold, with_grid
+    from experiments.fields.fold import FoldRequest, run, with_grid
     from glom.adaptation.overfit import OverfitSettings
 
     for_adaptation()
@@ -49,19 +48,10 @@ def fold(
         apm=apm,
         overfit=OverfitSettings(iterations),
         seed=seed,
-        device=device,
         save_grids=save_grid,
         fit=fit,
     )
-    result = {}
-    events = started(run_fold(with_grid(request, grid), Path(out)))
-    with progress(quiet, "note") as bar:
-        task = bar.add_task("overfitting", total=iterations, note="")
-        for event in events:
-            if "result" in event:
-                result = event["result"]
-            else:
-                bar.update(task, completed=event["iteration"], note=f"loss {event['loss']:.4f}")
+    result = follow(run(with_grid(request, grid), Path(out), device), quiet)
     if as_json:
         emit_json(result)
         return

@@ -17,10 +17,10 @@ from commands.common import (
     Seed,
     emit_json,
     follow,
+    keep_record,
     refuse_idle,
     resumable,
     say,
-    show_stages,
     table,
 )
 from commands.paths import any_picture, data_set_or_composites
@@ -105,7 +105,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a GLOM; DIR then holds its weights, the log of the loss, and all that going on needs."""
-    from experiments.consensus.train import run_train
+    from experiments.consensus.train import run
     from glom.consensus.config import GlomConfig, parse_radius, parse_weights
     from glom.consensus.objectives import ObjectiveSettings, objective_of
     from glom.consensus.training import TrainSettings
@@ -136,8 +136,7 @@ def train(
         objective, data, source, limit, size, steps, batch, lr, precision=precision, seed=seed, config=config, task=task
     )
     with resumable("the last checkpoint is kept"):
-        events = run_train(settings, Path(out), resume, device)
-        result = follow((_training(event, settings.steps) for event in events), quiet, "note")["result"]
+        result = follow(run(settings, Path(out), resume, device), quiet)
     if as_json:
         emit_json(result)
         return
@@ -154,12 +153,6 @@ MEASURES = {
 }
 
 
-def _training(event: dict[str, Any], total: int) -> dict[str, Any]:
-    if "loss" not in event:
-        return event
-    return {**event, "stage": "training", "done": event["step"], "total": total, "note": f"loss {event['loss']:.3f}"}
-
-
 @app.command("islands")
 def islands(
     trained: Trained,
@@ -174,13 +167,12 @@ def islands(
     quiet: Quiet = False,
 ) -> None:
     """A sheet of levels by iterations, a page to explore and a film of the islands forming, for each picture."""
-    from experiments.consensus.islands import IslandSettings, run_islands
+    from experiments.consensus.islands import IslandSettings, run
     from experiments.consensus.sheets import islands_folder
 
     settings = IslandSettings(trained, tuple(images), size, iterations, threshold, untrained)
     folder = Path(out) if out else islands_folder(Path(trained), images)
-    [*_, last] = show_stages(run_islands(settings, folder, device), quiet)
-    show_sheets(last["result"], folder, ("sheet", "page", "film"), as_json)
+    show_sheets(follow(run(settings, folder, device), quiet), folder, ("sheet", "page", "film"), as_json)
 
 
 def show_sheets(result: dict[str, Any], folder: Path, kinds: tuple[str, ...], as_json: bool) -> None:
@@ -212,18 +204,16 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Islands a level and ARI against parts and wholes on held-out composites, beside both baselines."""
-    from experiments.consensus.score import ScoreSettings, run_score
-    from glom.runs.artifacts import check_record
+    from experiments.consensus.score import ScoreSettings, run
 
-    check_record(record)
     settings = ScoreSettings(trained, source, limit, iterations, threshold, seed)
-    [*_, last] = show_stages(run_score(settings, Path(out), device, record), quiet)
-    result = last["result"]
+    result = follow(run(settings, Path(out), device), quiet)
+    keep_record(record, result, out)
     if as_json:
         emit_json(result)
         return
     score_table(result)
-    say(f"figure: {out}/levels.png; numbers: {out}/summary.json")
+    say(f"figure: {out}/levels.png; numbers: {out}/result.json")
 
 
 def score_table(result: dict[str, Any], word: str = "level") -> None:

@@ -20,6 +20,7 @@ from commands.common import (
     counted,
     emit_json,
     follow,
+    keep_record,
     percent,
     resumable,
     say,
@@ -76,12 +77,10 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Pre-train an APM on a teacher's grids; also under torchrun. One forward pass then gives its features."""
-    from experiments.pretraining.run import run_grid_train
+    from experiments.pretraining.run import run
     from experiments.pretraining.settings import grid_settings
     from glom.devices import ranks
-    from glom.runs.artifacts import check_record
 
-    check_record(record)
     check_cache(cache, no_cache)
     machine = {"patch": patch, "channels": channels, "local_patch": local_patch, "trunk": _widths(trunk)}
     settings = grid_settings(
@@ -107,12 +106,12 @@ def train(
         init=init,
     )
     first, folder = ranks()[0] == 0, Path(out)
-    events = run_grid_train(settings, folder, resume, device, Path(cache) if cache else None, not no_cache, half)
+    events = run(settings, folder, resume, device, Path(cache) if cache else None, not no_cache, half)
     with resumable("the last state is kept"):
-        result = follow(map(_paced, events), quiet or not first, "note").get("summary")
+        result = follow(events, quiet or not first)
     if not first or result is None:
         return
-    keep_record(record, out)
+    keep_record(record, {"results": result}, out)
     if as_json:
         emit_json(result)
         return
@@ -195,11 +194,9 @@ def shortcut(
     quiet: Quiet = False,
 ) -> None:
     """Skip layers: students from one layer's grid straight to a later one's, measured on held-out pictures."""
-    from experiments.shortcut.run import ShortcutSettings, run_shortcut
+    from experiments.shortcut.run import ShortcutSettings, run
     from glom.errors import InputError
-    from glom.runs.artifacts import check_record
 
-    check_record(record)
     check_cache(cache, no_cache)
     if matrix and (early is not None or late is not None):
         raise InputError("--matrix takes every pair of --layers; leave --from and --to out")
@@ -224,9 +221,9 @@ def shortcut(
         cache_precision,
         seed,
     )
-    events = run_shortcut(settings, Path(out), device, Path(cache) if cache else None, not no_cache)
-    result = follow(events, quiet)["summary"]
-    keep_record(record, out)
+    events = run(settings, Path(out), device, Path(cache) if cache else None, not no_cache)
+    result = follow(events, quiet)
+    keep_record(record, {"results": result}, out)
     if as_json:
         emit_json(result)
     elif matrix:
@@ -288,32 +285,15 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """A checkpoint beside its teacher on held-out pictures: R², cosine, k-NN accuracy, PCA colours side by side."""
-    from experiments.pretraining.evaluate import run_eval
-    from glom.runs.artifacts import check_record
+    from experiments.pretraining.evaluate import EvalSettings, run
 
-    check_record(record)
-    events = run_eval(checkpoint, data, Path(out), limit, bank, size, seed, device)
-    result = follow(events, quiet)["summary"]
-    keep_record(record, out)
+    result = follow(run(EvalSettings(checkpoint, data, limit, bank, size, seed), Path(out), device), quiet)
+    keep_record(record, {"results": result}, out)
     if as_json:
         emit_json(result)
         return
     quality_table(result, result["checkpoint"])
     say(f"side by side: {out}/grids.png")
-
-
-def _paced(event: dict[str, Any]) -> dict[str, Any]:
-    if event.get("loss") is None:
-        return event
-    return {**event, "note": f"loss {event['loss']:.4f}  {event['pictures_per_second']:,.0f} pictures/s"}
-
-
-def keep_record(record: str | None, out: str) -> None:
-    """Write the run's record where one was asked for."""
-    if record is not None:
-        from experiments.pretraining.record import record_run
-
-        record_run(Path(out), Path(record))
 
 
 # A machine as a thing that is asked: a file of its own.

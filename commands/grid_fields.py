@@ -18,6 +18,7 @@ from commands.common import (
     emit_json,
     follow,
     for_adaptation,
+    keep_record,
     number,
     refuse_idle,
     resumable,
@@ -39,15 +40,13 @@ def decode(
     quiet: Quiet = False,
 ) -> None:
     """Decode colours at any resolution: PSNR and SSIM against the picture resized to that grid."""
-    from experiments.fields.decode import run_decode
-    from glom.runs.artifacts import check_record
+    from experiments.fields.decode import run
 
-    check_record(record)
     way = "--overfit" if settings.overfit else "a trained machine"
     refuse_idle(way, way, dict.fromkeys(("iterations", "lr", "channels"), ("--overfit",)), given)
     for_adaptation()
-    result = follow(run_decode(settings, Path(out), device), quiet)["summary"]
-    record_result(record, result)
+    result = follow(run(settings, Path(out), device), quiet)
+    keep_record(record, result, out)
     if as_json:
         alone = len(settings.images) == 1
         single = {k: result["images"][0][k] for k in ("psnr", "ssim", "seconds")} if alone else {}
@@ -75,28 +74,26 @@ def overfit(
 ) -> None:
     """One picture, one token, random weights: the islands that appear. A folder: whether they follow the picture."""
     from glom.errors import InputError
-    from glom.runs.artifacts import check_record
 
-    check_record(record)
     for_adaptation()
     if Path(settings.image).is_dir():
-        from experiments.fields.overfit_study import run_study
+        from experiments.fields.overfit_study import run as run_study
 
         with resumable("whole pictures are kept"):
-            result = follow(run_study(settings, Path(out), resume, device), quiet)["summary"]
-        record_result(record, result)
+            result = follow(run_study(settings, Path(out), resume, device), quiet)
+        keep_record(record, result, out)
         if as_json:
             emit_json(result)
         else:
             study_table(result)
             say(f"as a figure: {out}/study.png")
         return
-    from experiments.fields.overfit import run_overfit
+    from experiments.fields.overfit import run
 
     if resume or "limit" in given or "split" in given:
         raise InputError("--resume, --limit and --split belong to a study; give a folder with outlines")
-    result = follow(run_overfit(settings, Path(out), device), quiet)["summary"]
-    record_result(record, result)
+    result = follow(run(settings, Path(out), device), quiet)
+    keep_record(record, result, out)
     if as_json:
         emit_json(result)
         return
@@ -139,13 +136,11 @@ def interpolate(
     quiet: Quiet = False,
 ) -> None:
     """Between two pictures: their columns interpolated, unfolded at each step, as a strip, films and numbers."""
-    from experiments.fields.interpolate import run_interpolate
-    from glom.runs.artifacts import check_record
+    from experiments.fields.interpolate import run
 
-    check_record(record)
     for_adaptation()
-    result = follow(run_interpolate(settings, Path(out), device), quiet)["summary"]
-    record_result(record, result)
+    result = follow(run(settings, Path(out), device), quiet)
+    keep_record(record, result, out)
     if as_json:
         emit_json(result)
         return
@@ -175,13 +170,11 @@ def upsample(
     quiet: Quiet = False,
 ) -> None:
     """Between locations: finer grids than the teacher's, beside bilinear and the views' average."""
-    from experiments.fields.upsample import run_upsample
-    from glom.runs.artifacts import check_record
+    from experiments.fields.upsample import run
 
-    check_record(record)
     for_adaptation()
-    result = follow(run_upsample(settings, Path(out), device), quiet)["summary"]
-    record_result(record, result)
+    result = follow(run(settings, Path(out), device), quiet)
+    keep_record(record, result, out)
     if as_json:
         emit_json(result)
         return
@@ -200,12 +193,3 @@ def upsample(
     table(heads, rows, title=title, right=range(1, len(heads)))
     caption("average: the same views, bilinear, averaged; over: the cosine minus the baseline's [95 % over pictures]")
     say(f"sheets: {out}")
-
-
-def record_result(path: str | None, result: dict[str, Any]) -> None:
-    """Write a result for the records, where that is asked for."""
-    from glom.runs.artifacts import write_record
-
-    if path is not None:
-        write_record(Path(path), result)
-        say(f"recorded in {path}")

@@ -25,9 +25,9 @@ def show(
     settings: ShowSettings, out: Out, device: Device = "auto", as_json: Json = False, quiet: Quiet = False
 ) -> None:
     """One sheet and one page a picture: each layer's islands, and what agrees with the location pointed at."""
-    from experiments.islands.show import run_show
+    from experiments.islands.show import run
 
-    result = follow(run_show(settings, Path(out), device), quiet)["result"]
+    result = follow(run(settings, Path(out), device), quiet)
     if as_json:
         emit_json(result)
         return
@@ -46,7 +46,7 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Islands of every layer against people's outlines, beside both baselines and the people themselves."""
-    from experiments.islands.score import load_summary, run_score
+    from experiments.islands.score import load_summary, run
 
     folder = Path(out)
 
@@ -55,7 +55,7 @@ def score(
             score_table(load_summary(folder), folder)
 
     with resumable(before=so_far):
-        result = follow(run_score(settings, folder, resume, device), quiet)["summary"]
+        result = follow(run(settings, folder, resume, device), quiet)
     if as_json:
         emit_json(result)
     else:

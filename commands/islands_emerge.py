@@ -7,7 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Device, Json, Out, Quiet, Record, Resume, console, emit_json, follow, resumable, say, table
+from commands.common import (
+    Device,
+    Json,
+    Out,
+    Quiet,
+    Record,
+    Resume,
+    console,
+    emit_json,
+    follow,
+    keep_record,
+    resumable,
+    say,
+    table,
+)
 from commands.options import options
 from experiments.emergence.settings import EmergeSettings
 
@@ -24,20 +38,18 @@ def emerge(
     quiet: Quiet = False,
 ) -> None:
     """Train from scratch with classification alone; score every layer's islands on the way; give a verdict."""
-    from experiments.emergence.run import run_emerge, write_record
-    from glom.runs.artifacts import check_record
+    from experiments.emergence.run import run, seconds_training
 
-    check_record(record)
     folder = Path(out)
     with resumable("all up to the last look is kept"):
-        result = follow(run_emerge(settings, folder, resume, device, download), quiet, "note")["summary"]
+        result = follow(run(settings, folder, resume, device, download), quiet)
     if record:
-        write_record(folder, Path(record))
+        keep_record(record, {"seconds_training": seconds_training(folder), **result}, folder)
     if as_json:
         emit_json(result)
         return
     layer_table(result, folder)
-    say(f"in {folder}: summary.json, curve.png, islands.{settings.film}, model.safetensors")
+    say(f"in {folder}: result.json, curve.png, islands.{settings.film}, model.safetensors")
 
 
 def layer_table(result: dict[str, Any], folder: Path) -> None:

@@ -17,6 +17,7 @@ from commands.common import (
     emit_json,
     follow,
     for_adaptation,
+    keep_record,
     percent,
     resumable,
     say,
@@ -55,11 +56,11 @@ def select(
     settings: ObjectiveSettings, out: Out, resume: Resume = False, as_json: Json = False, quiet: Quiet = False
 ) -> None:
     """Every candidate on the selection half: differences from the teacher, corrected for how many were tried."""
-    from experiments.objective.run import run_select
+    from experiments.objective.run import run
 
     for_adaptation()
     with resumable("every picture so far is kept"):
-        result = follow(run_select(settings, Path(out), resume), quiet)["summary"]
+        result = follow(run(settings, Path(out), resume), quiet)
     if as_json:
         emit_json(result)
         return
@@ -80,14 +81,14 @@ def confirm(
     quiet: Quiet = False,
 ) -> None:
     """The best candidates once on the other half. A folder is confirmed once; a second time is refused."""
-    from experiments.objective.run import run_confirm
-    from glom.runs.artifacts import write_record
+    from experiments.objective.confirm import ConfirmSettings, run
+    from glom.runs.artifacts import read_result
 
     for_adaptation()
     with resumable("every picture so far is kept"):
-        result = follow(run_confirm(Path(folder), top, limit, resume), quiet)["summary"]
-    if save:
-        write_record(Path(save), result)
+        confirmed = follow(run(ConfirmSettings(top, limit), Path(folder), resume), quiet)
+    result = {"selection": read_result(Path(folder)), "confirmation": confirmed}
+    keep_record(save, result, Path(folder) / "confirm")
     if as_json:
         emit_json(result)
         return
@@ -97,18 +98,16 @@ def confirm(
     adds = [r["candidate"] for r in found["rows"] if r.get("apm_adds")]
     say(f"above the teacher after correction: {', '.join(beats) or 'none'}")
     say(f"where overfitting adds to the plain use of the same information: {', '.join(adds) or 'none'}")
-    say(f"figure: {folder}/confirm.png" + (f"; recorded in {save}" if save else ""))
+    say(f"figure: {folder}/confirm.png")
 
 
 @options(PromptChoice)
 def prompts(settings: PromptChoice, save: Record = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """CoOp's length, optimiser, rate and epochs for a teacher, scored on training pictures it did not learn from."""
-    from experiments.objective.prompts import run_choice
-    from glom.runs.artifacts import write_record
+    from experiments.objective.prompts import run
 
-    result = follow(run_choice(settings), quiet)["summary"]
-    if save:
-        write_record(Path(save), result)
+    result = follow(run(settings), quiet)
+    keep_record(save, result)
     if as_json:
         emit_json(result)
         return

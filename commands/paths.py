@@ -80,3 +80,12 @@ def class_list(value: str | None) -> str | None:
 
         read_class_file(Path(value))
     return value
+
+
+def record_file(value: str | None) -> str | None:
+    """Where a record goes; see `glom.runs.artifacts.check_record`."""
+    if value is not None:
+        from glom.runs.artifacts import check_record
+
+        check_record(value)
+    return value

@@ -17,6 +17,7 @@ from commands.common import (
     emit_json,
     follow,
     for_adaptation,
+    keep_record,
     resumable,
     say,
     table,
@@ -40,10 +41,9 @@ def reproduce(
     quiet: Quiet = False,
 ) -> None:
     """A table or figure of the poster: published, measured, difference, interval; JSON, CSV, Markdown, LaTeX, HTML."""
-    from experiments.reproduce.run import NAMES, demand_results, describe, run_reproduce
+    from experiments.reproduce.run import NAMES, demand_results, describe, run
     from glom.devices import ranks
     from glom.errors import InputError
-    from glom.runs.artifacts import write_record
 
     if listing or not settings.name:
         if as_json:
@@ -64,19 +64,15 @@ def reproduce(
         if dry_run:
             return
     with resumable("everything computed is kept"):
-        result = follow(run_reproduce(settings, Path(out), resume, device), quiet or not first, "now").get("result")
+        result = follow(run(settings, Path(out), resume, device), quiet or not first)
     if not first or result is None:
         return
-    if record:
-        write_record(Path(record), result)
+    keep_record(record, result, out)
     if as_json:
         emit_json(result)
     else:
         show(result)
-        say(
-            f"in {out}: table.html, table.md, table.csv, table.tex, table.json"
-            + (f"; recorded in {record}" if record else "")
-        )
+        say(f"in {out}: table.html, table.md, table.csv, table.tex, result.json")
     demand_results(Path(out))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,10 +19,10 @@ from commands.common import (
     bounds,
     corruption_words,
     emit_json,
+    follow,
+    keep_record,
     percent,
-    progress,
     say,
-    started,
     table,
 )
 from commands.paths import data_set
@@ -76,26 +75,17 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Zero-shot top-1 of a teacher on a data set, for each set of templates."""
-    from experiments.adaptation.zero_shot import score_teacher
+    from experiments.adaptation.zero_shot import ZeroShotSettings, run
     from glom.datasets.remarks import remark
-    from glom.runs.artifacts import check_record, write_record
 
-    check_record(record)
-    rows = []
-    sets = templates.split(",")
-    request = (teacher, data, sets, split, corruption, limit, device, seed, corrupt, classes, superclasses, nameable)
-    events = started(score_teacher(*request))
-    with progress(quiet) as bar:
-        task = bar.add_task("encoding", total=None)
-        for event in events:
-            if isinstance(event, tuple):
-                bar.update(task, completed=event[0], total=event[1])
-            else:
-                rows.append(event)
+    sets = tuple(templates.split(","))
+    settings = ZeroShotSettings(
+        teacher, data, sets, split, corruption, corrupt, limit, classes, superclasses, nameable, seed
+    )
+    rows = follow(run(settings, device), quiet)["rows"]
     asked = {"teacher": teacher, "data": data, "corruption": corruption, "corrupt": corrupt}
     result = {**asked, "superclasses": superclasses, "rows": rows, "remark": remark(data)}
-    if record:
-        write_record(Path(record), result)
+    keep_record(record, result)
     if as_json:
         emit_json(result)
         return

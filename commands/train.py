@@ -16,6 +16,7 @@ from commands.common import (
     Resume,
     emit_json,
     follow,
+    keep_record,
     resumable,
     say,
     table,
@@ -44,7 +45,7 @@ def glom_tiny(
     from experiments.recipes.tiny_clip import run_training
 
     with resumable("every finished epoch is kept"):
-        result = follow(run_training(settings, Path(out), resume, download), quiet, "loss", "accuracy")["result"]
+        result = follow(run_training(settings, Path(out), resume, download), quiet)
     if as_json:
         emit_json(result)
     say(f"weights: {out}/open_clip_model.safetensors; a folder open_clip loads as local-dir:{out}")
@@ -64,7 +65,7 @@ def mvit_v2_tiny(
     from experiments.recipes.mvit_tiny import run_training
 
     with resumable("every finished epoch is kept"):
-        result = follow(run_training(settings, Path(out), resume, download), quiet, "loss", "accuracy")["result"]
+        result = follow(run_training(settings, Path(out), resume, download), quiet)
     if as_json:
         emit_json(result)
         return
@@ -90,18 +91,16 @@ def mae_tiny(
 ) -> None:
     """Train the small masked autoencoder and its class heads, the corruption table's baselines; an hour on one core."""
     from experiments.recipes.mae_run import run_training
-    from glom.runs.artifacts import write_record
 
     with resumable("every finished epoch is kept"):
         events = run_training(settings, Path(out), stage, resume, download, device)
-        result = follow(events, quiet, "loss", "accuracy")["result"]
-    if record:
-        write_record(Path(record), result)
+        result = follow(events, quiet)
+    keep_record(record, result, out)
     if as_json:
         emit_json(result)
         return
     show_stages_of_mae(result["stages"])
-    say(f"in {out}" + (f"; recorded in {record}" if record else "") + f"; to compare: apm benchmark --mae {out}")
+    say(f"in {out}" + f"; to compare: apm benchmark --mae {out}")
 
 
 def show_stages_of_mae(stages: dict[str, Any]) -> None:

@@ -15,12 +15,11 @@ from commands.common import (
     bounds,
     corruption_words,
     emit_json,
+    follow,
     for_adaptation,
     percent,
-    progress,
     resumable,
     say,
-    started,
     table,
 )
 from commands.options import options
@@ -38,7 +37,6 @@ def run(settings: TTTRun, out: Out, resume: Resume = False, as_json: Json = Fals
     from experiments.adaptation.run import demand_results, summary
     from experiments.adaptation.run import run as run_experiment
     from glom.devices import ranks
-    from glom.runs.artifacts import command_line
 
     for_adaptation()
     folder = Path(out)
@@ -50,37 +48,15 @@ def run(settings: TTTRun, out: Out, resume: Resume = False, as_json: Json = Fals
             report_table(summary(folder), folder)
 
     with resumable(before=so_far):
-        follow(run_experiment(settings, folder, resume, command_line()), quiet)
+        result = follow(run_experiment(settings, folder, resume), quiet)
     if not first:
         return
-    result = summary(folder)
     if as_json:
         emit_json(result)
     else:
         report_table(result, folder)
         say(f"results in {folder}; the table again: apm ttt report {folder}")
     demand_results(folder)
-
-
-def follow(events: Any, quiet: bool, description: str = "adapting") -> None:
-    """Show a run's progress with the running accuracies."""
-    teacher = apm = seen = 0
-    events = started(events)
-    with progress(quiet, "note") as bar:
-        task = bar.add_task(description, total=None, note="")
-        for event in events:
-            if event.message:
-                bar.console.print(f"warning: {event.message}", markup=False)
-            record = event.record
-            if record is not None and record["status"] != "ok":
-                if not quiet:
-                    bar.console.print(f"{record['status']}: {record['id']}: {record['reason']}", markup=False)
-            elif record is not None and record["label"] is not None:
-                seen += 1
-                teacher += record["teacher"] == record["label"]
-                apm += record["apm"] == record["label"]
-            note = f"teacher {100 * teacher / seen:.1f}  APM {100 * apm / seen:.1f}" if seen else ""
-            bar.update(task, completed=event.done, total=event.total, note=note)
 
 
 def report_table(result: dict[str, Any], folder: Path) -> None:
@@ -131,9 +107,9 @@ def report(
 @options(TraceSettings)
 def trace(settings: TraceSettings, out: Out, as_json: Json = False) -> None:
     """The prediction, loss and agreement at each iteration, as a table and a figure."""
-    from experiments.adaptation.trace import run_trace
+    from experiments.adaptation.trace import run
 
-    result = run_trace(settings, Path(out))
+    result = follow(run(settings, Path(out)), quiet=True)
     if as_json:
         emit_json(result)
         return

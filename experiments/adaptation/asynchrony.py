@@ -18,17 +18,16 @@ from glom.adaptation.ttt import Case, adapt
 from glom.apm import AsynchronousPerceptionMachine
 from glom.columns import grid_queries
 from glom.errors import GlomError, InputError, RunError, demand_some
-from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci
 from glom.settings import write_settings
 from probes.fields import counts_for, order_locations, running_tokens
 
 
-def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Read every picture's machine in every order, yielding progress and, last, `{"summary": ...}`.
-
-    Written: `asynchrony.png` (the curve) and `summary.json`.
+def run(settings: AsynchronySettings, out: Path, device: str = "auto") -> Iterator[Event]:
+    """Read every picture's machine in every order; `asynchrony.png` is the curve.
 
     Raises:
         InputError: an unknown order, shares out of range, a data set without labels, a read-out without an order, no
@@ -57,15 +56,15 @@ def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto"
         if pretrained.config.features != ready.teacher.width:
             raise InputError(f"{settings.checkpoint} gives features of another width than {settings.teacher}'s token")
     held = {**asdict(settings), "data": ready.dataset.name, "data_fingerprint": ready.dataset.fingerprint()}
-    with RunFolder(out, "asynchrony", held, extra={"command": command_line(), "device": str(ready.device)}) as folder:
+    with RunFolder(out, "asynchrony", held, extra={"device": str(ready.device)}) as folder:
         write_settings(out, settings)
         total = len(ready.dataset)
-        yield {"stage": "asking", "done": 0, "total": total}
+        yield Event("asking", 0, total)
         cases = load_cases(request, ready)
         lost = total - len(cases)
         passed = list(_unread(ready, {case.id for case in cases}))
         for message in passed:
-            yield {"stage": "asking", "done": lost, "total": total, "message": message}
+            yield Event("asking", lost, total, message)
         records = [*({"status": "ok"} for _ in cases), *({"status": "skipped", "reason": why} for why in passed)]
         demand_some(records, f"pictures of {ready.dataset.name}")
         asked = enumerate(_machines(cases, request, ready, pretrained))
@@ -78,12 +77,11 @@ def run_asynchrony(settings: AsynchronySettings, out: Path, device: str = "auto"
                 tokens = running_tokens(apm, features[places], queries[places])
                 record[order] = _classes(ready, tokens[torch.tensor(counts) - 1])
             folder.append({**record, "index": number, "counts": counts})
-            yield {"stage": "asking", "done": lost + number + 1, "total": total}
+            yield Event("asking", lost + number + 1, total)
         result = summarise(folder.records(), settings)
-        write_json(out / "summary.json", result)
         draw(result, out / "asynchrony.png")
-        folder.finish()
-    yield {"summary": result}
+        folder.conclude(result)
+    yield Event(result=result)
 
 
 def _classes(ready: Prepared, tokens: Tensor) -> list[int]:

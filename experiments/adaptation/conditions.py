@@ -7,25 +7,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.adaptation.run import run, summary
+from experiments.adaptation.run import run
 from experiments.adaptation.settings import TTTRun
 from glom.adaptation.settings import settings_dict
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.remarks import remark
 from glom.errors import InputError
-from glom.runs.artifacts import command_line, machine, public_command, versions, write_json
+from glom.runs.events import Event
 
 
-def run_conditions(
-    base: TTTRun, corruptions: Sequence[str], out: Path
-) -> Generator[dict[str, Any], None, list[dict[str, Any]]]:
+def run_conditions(base: TTTRun, corruptions: Sequence[str], out: Path) -> Generator[Event, None, list[dict[str, Any]]]:
     """Run `base` clean and under each corruption, each in a folder of its own under `out`; always resumes.
 
-    Yields:
-        `{"stage", "done", "total"}`.
-
     Returns:
-        A row a condition: its name and `summary`.
+        A row a condition: its name and what its run found.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out needs a folder")
@@ -35,25 +30,22 @@ def run_conditions(
     for name in (None, *corruptions):
         title = name or "clean"
         folder = out / title.replace(":", "-")
-        for event in run(replace(base, corruption=name), folder, resume=True, command=command_line()):
-            yield {"stage": title, "done": event.done, "total": event.total}
-        rows.append({"name": title, **summary(folder)})
+        found: dict[str, Any] | None = None
+        for event in run(replace(base, corruption=name), folder, resume=True):
+            found = event.result or found
+            yield replace(event, stage=title, message="", values={}, result=None)
+        assert found is not None
+        rows.append({"name": title, **found})
     return rows
 
 
-def record(base: TTTRun, rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write the rows with all that made them, so that a table can be redrawn and a run repeated."""
+def about(base: TTTRun, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a record holds: the rows with all that made them, so that a table can be redrawn and a run repeated."""
     request = {k: v for k, v in asdict(base).items() if k not in ("ttt", "data")}
-    write_json(
-        path,
-        {
-            "command": public_command(),
-            "data": Path(base.data).name,
-            "request": request,
-            "settings": settings_dict(base.ttt),
-            "machine": machine(),
-            "versions": versions(),
-            "remark": remark(base.data),
-            "rows": list(rows),
-        },
-    )
+    return {
+        "data": Path(base.data).name,
+        "request": request,
+        "settings": settings_dict(base.ttt),
+        "remark": remark(base.data),
+        "rows": list(rows),
+    }

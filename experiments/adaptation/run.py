@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,15 +27,16 @@ from glom.datasets.registry import open_dataset
 from glom.devices import ranks, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.execution import init_group
-from glom.runs.artifacts import RunFolder, read_json, read_results, read_timing
+from glom.runs.artifacts import RESULT, RunFolder, read_json, read_results, read_timing, write_json
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval, mcnemar_exact
 from glom.settings import write_settings
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import Asked, asked_of
-from glom.teachers.base import Teacher
+from glom.teachers.base import ZeroShotHead
 from glom.teachers.corrupted import corrupted, described
-from glom.teachers.heads import ZeroShotHead
+from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 from glom.teachers.superclasses import record_of
 from glom.teachers.views import seen
@@ -45,21 +46,11 @@ Block = Sequence[tuple[int, Sample]]
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a run yields: a message before it starts, then one record a sample."""
-
-    done: int
-    total: int
-    record: dict[str, Any] | None = None
-    message: str = ""
-
-
-@dataclass(frozen=True)
 class Prepared:
     """Everything a run needs, opened and checked before the first sample."""
 
     dataset: ImageDataset
-    teacher: Teacher
+    teacher: FrozenTeacher
     head: ZeroShotHead
     corruption: Corruption | None
     device: torch.device
@@ -74,7 +65,7 @@ def prepare(request: TTTRun) -> Prepared:
     corruption = parse_corruption(request.corruption) if request.corruption else None
     device = resolve_device(request.device)
     file = Path(request.classes) if request.classes else None
-    teacher: Teacher | None = None
+    teacher: FrozenTeacher | None = None
     try:
         dataset = open_dataset(request.data, split=request.split, classes_file=file)
     except InputError:
@@ -93,14 +84,15 @@ def prepare(request: TTTRun) -> Prepared:
     return Prepared(dataset, teacher, make_head(teacher, dataset, request), corruption, device)
 
 
-def _load_named(request: TTTRun, file: Path | None) -> Teacher:
+def _load_named(request: TTTRun, file: Path | None) -> FrozenTeacher:
     """The teacher; a classifier without class names has those of the file, in the order of its rows."""
     teacher = load_teacher(request.teacher, device=request.device, precision=request.teacher_precision)
+    assert isinstance(teacher, FrozenTeacher)
     name_rows(teacher, file)
     return gathered(teacher, request.superclasses)
 
 
-def make_head(teacher: Teacher, dataset: ImageDataset, request: TTTRun) -> ZeroShotHead:
+def make_head(teacher: FrozenTeacher, dataset: ImageDataset, request: TTTRun) -> ZeroShotHead:
     """The zero-shot head for the data set's classes, or a file's, or the classifier's own."""
     classes = dataset.classes
     if classes is None and request.classes:
@@ -154,8 +146,8 @@ def join_ranks(request: TTTRun) -> tuple[TTTRun, int, int]:
     return request, rank, world
 
 
-def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> Iterator[Progress]:
-    """Adapt every sample that has no result yet, yielding each as it is written.
+def run(request: TTTRun, out: Path, resume: bool = False) -> Iterator[Event]:
+    """Adapt every sample that has no result yet; the first rank's result is the `summary`.
 
     Under torchrun the ranks share out the samples, each writing a part of its own (the parts together are the run),
     or the columns of each sample, the first rank writing. Any number of ranks can go on with a run.
@@ -173,7 +165,7 @@ def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> 
         return
     part = f"-{share}-of-{shares}" if shares > 1 else ""
     asked = ready.asked(look=not rank).say()
-    extra = {"command": command, "device": str(ready.device), "data_spec": request.data, "world": world}
+    extra = {"device": str(ready.device), "data_spec": request.data, "world": world}
     extra["asked"] = asked.record()
     if share:
         torch.distributed.barrier()  # the first rank makes the folder, or refuses it, before the others look at it
@@ -190,27 +182,50 @@ def run(request: TTTRun, out: Path, resume: bool = False, command: str = "") -> 
         total = sum(map(len, mine))
         count = sum(sample.id in done for block in mine for _, sample in block)
         for message in folder.warnings:
-            yield Progress(count, total, message=message)
-        yield Progress(count, total)
+            yield Event("adapting", count, total, f"warning: {message}")
+        yield Event("adapting", count, total)
+        right = Right()
         for record, seconds in _results(todo, done, request, ready):
             if record["id"] not in done:
                 folder.append(record, seconds)
                 count += 1
-                yield Progress(count, total, record)
+                message = "" if record["status"] == "ok" else f"{record['status']}: {record['id']}: {record['reason']}"
+                yield Event("adapting", count, total, message, right.after(record))
         if shares > 1:
             torch.distributed.barrier()
         if rank == 0 and len(read_results(out)) == len(ready.dataset):
             folder.finish()
+    if rank == 0:
+        found = summary(out)  # after the manifest's last notices
+        write_json(out / RESULT, found)
+        yield Event(result=found)
 
 
-def _assist(request: TTTRun, ready: Prepared, out: Path) -> Iterator[Progress]:
+@dataclass
+class Right:
+    """How often teacher and machine were right so far."""
+
+    seen: int = 0
+    teacher: int = 0
+    apm: int = 0
+
+    def after(self, record: Mapping[str, Any]) -> dict[str, float]:
+        """Both accuracies in percent with one more line counted; nothing before the first label."""
+        if record["status"] == "ok" and record["label"] is not None:
+            self.seen += 1
+            self.teacher += record["teacher"] == record["label"]
+            self.apm += record["apm"] == record["label"]
+        return {"teacher": 100 * self.teacher / self.seen, "APM": 100 * self.apm / self.seen} if self.seen else {}
+
+
+def _assist(request: TTTRun, ready: Prepared, out: Path) -> Iterator[Event]:
     """A further rank of a run over columns: the same samples in the same order, nothing written."""
     done = set(_tell([None])[0])
     todo = unfinished(make_blocks(request, ready), done)
     count, total = len(done), len(ready.dataset)
     for record, _ in _results(todo, done, request, ready):
         count += record["id"] not in done
-        yield Progress(count, total)
+        yield Event("adapting", count, total)
 
 
 def _tell(message: list[Any]) -> list[Any]:

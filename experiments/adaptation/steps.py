@@ -14,12 +14,13 @@ from experiments.adaptation.run import load_cases, prepare
 from experiments.adaptation.settings import StepsSettings, TTTRun
 from glom.adaptation.settings import settings_for
 from glom.adaptation.ttt import adapt_group, stack_size
+from glom.runs.events import Event
 
 ENOUGH = 0.999  # the cosine below which a distillation is not called done
 
 
-def run_steps(settings: StepsSettings) -> Iterator[dict[str, Any]]:
-    """Yield one row a setting: smallest and median cosine, agreement with the teacher, seconds a sample.
+def run(settings: StepsSettings) -> Iterator[Event]:
+    """A row a setting: smallest and median cosine, agreement with the teacher, seconds a sample.
 
     The closed form (`exact`) comes last: what is left for steps to do.
     """
@@ -34,23 +35,28 @@ def run_steps(settings: StepsSettings) -> Iterator[dict[str, Any]]:
         for rate, steps, queries in itertools.product(settings.rates, settings.steps, settings.queries)
     ]
     trials.append((settings_for(settings.teacher, "exact", apm=base.apm), 0))
+    rows: list[dict[str, Any]] = []
     for ttt, queries in trials:
+        yield Event("adapting", len(rows), len(trials))
         stack = stack_size(ttt, "cpu")
         started = time.perf_counter()
         groups = [cases[i : i + stack] for i in range(0, len(cases), stack)]
         results = [r for group in groups for r in adapt_group(group, ttt, ready.head, settings.seed)]
         seconds = (time.perf_counter() - started) / len(cases)
         cosines = np.array([r.cosine for r in results])
-        yield {
-            "apm": ttt.apm,
-            "start": ttt.initialisation,
-            "rate": ttt.lr,
-            "steps": ttt.iterations,
-            "queries": queries,
-            "cosine_min": round(float(np.nanmin(cosines)), 5),
-            "cosine_median": round(float(np.nanmedian(cosines)), 5),
-            "enough": bool(np.nanmin(cosines) >= ENOUGH),
-            "agreement": round(float(np.mean([r.apm_class == r.teacher_class for r in results])), 4),
-            "n": len(results),
-            "seconds_per_sample": round(seconds, 4),
-        }
+        rows.append(
+            {
+                "apm": ttt.apm,
+                "start": ttt.initialisation,
+                "rate": ttt.lr,
+                "steps": ttt.iterations,
+                "queries": queries,
+                "cosine_min": round(float(np.nanmin(cosines)), 5),
+                "cosine_median": round(float(np.nanmedian(cosines)), 5),
+                "enough": bool(np.nanmin(cosines) >= ENOUGH),
+                "agreement": round(float(np.mean([r.apm_class == r.teacher_class for r in results])), 4),
+                "n": len(results),
+                "seconds_per_sample": round(seconds, 4),
+            }
+        )
+    yield Event("adapting", len(rows), len(trials), result={"rows": rows})

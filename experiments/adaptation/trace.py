@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from glom.columns import picture
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
-from glom.runs.artifacts import RunFolder, command_line, versions, write_json
+from glom.runs.artifacts import RunFolder, versions
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.asked import asked_about, choose_classes
+from glom.teachers.base import ZeroShotHead
 from glom.teachers.corrupted import corrupted, described
-from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.teachers.zero_shot import choose_templates
@@ -61,8 +63,8 @@ def titled(name: str, result: dict[str, Any]) -> str:
     return "\n".join([name, *lines]) + f", of {result['classes']:,} classes"
 
 
-def run_trace(request: TraceSettings, out: Path) -> dict[str, Any]:
-    """Read the picture, adapt, write `trace.csv`, `trace.json` and `trace.png`; returns what `trace.json` holds."""
+def run(request: TraceSettings, out: Path) -> Iterator[Event]:
+    """Read the picture, adapt, write `trace.csv` and `trace.png`."""
     original = image = read_image(request.image)
     device = resolve_device(request.device)
     teacher = load_teacher(request.teacher, str(device), request.teacher_precision)
@@ -84,11 +86,10 @@ def run_trace(request: TraceSettings, out: Path) -> dict[str, Any]:
     case = Case(name, None, picture(image, size), teacher.token(images)[0].clone(), grid)
     settings = {"image": name, "teacher": teacher.name, "fingerprint": teacher.fingerprint, **asdict(request.ttt)}
     settings |= described(kind, request.corrupt)
-    with RunFolder(out, "trace", settings, extra={"command": command_line(), "asked": asked.record()}) as folder:
+    with RunFolder(out, "trace", settings, extra={"asked": asked.record()}) as folder:
         write_settings(out, request)
         result = trace_case(case, head, request, device) | asked.kept()
         result["versions"] = versions()
-        write_json(out / "trace.json", result)
         with (out / "trace.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(["iteration", "loss", "cosine", "class", "name", "probability", "agrees"])
@@ -98,5 +99,5 @@ def run_trace(request: TraceSettings, out: Path) -> dict[str, Any]:
                 said = result["names"][str(step["class"])], f"{step['probability']:.4f}"
                 writer.writerow([*row, *said, int(agrees)])
         trace_figure([{"title": titled(name, result), **result}], out / "trace.png")
-        folder.finish()
-    return result
+        folder.conclude(result)
+    yield Event(result=result)

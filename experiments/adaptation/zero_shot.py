@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ from glom.datasets.corruptions import parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import asked_of
 from glom.teachers.corrupted import CROP, check_place, corrupted
+from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 from glom.teachers.tiny import TRAIN_TEMPLATES
 from glom.teachers.zero_shot import choose_templates, count_sentences
@@ -25,45 +27,56 @@ from glom.teachers.zero_shot import choose_templates, count_sentences
 BATCH = 64
 
 
-def score_teacher(
-    teacher_name: str,
-    data: str,
-    templates: Sequence[str],
-    split: str = "test",
-    corruption: str | None = None,
-    limit: int | None = None,
-    device_name: str = "auto",
-    seed: int = 0,
-    place: str = CROP,
-    classes: str | None = None,
-    superclasses: str = "",
-    leave_out: bool = False,
-) -> Iterator[tuple[int, int] | dict[str, Any]]:
-    """Encode every picture once, then score each set of templates. `classes` is a file of class names.
+@dataclass(frozen=True)
+class ZeroShotSettings:
+    """What is scored.
 
-    Yields:
-        (done, total) while encoding, then `{"templates", "count", "top1", "ci95", "n", "skipped", "scale"}` for each
-        set.
+    Attributes:
+        teacher: its name.
+        data, split: a data set with labels, and which part of it.
+        templates: sets of sentences, each scored over the same encoding; see `choose_templates`.
+        corruption, corrupt: NAME:SEVERITY or None, and where it is applied, see `glom.teachers.corrupted`.
+        limit: samples at most; None for all.
+        classes: a file of class names.
+        superclasses, nameable: see `glom.teachers.align.gathered` and `nameable`.
+    """
 
-    Args:
-        place: where a corruption is applied, see `glom.teachers.corrupted`; `scale` says whose strengths it had.
-        superclasses, leave_out: see `glom.teachers.align.gathered` and `nameable`.
+    teacher: str
+    data: str
+    templates: Sequence[str] = ("simple",)
+    split: str = "test"
+    corruption: str | None = None
+    corrupt: str = CROP
+    limit: int | None = None
+    classes: str | None = None
+    superclasses: str = ""
+    nameable: bool = False
+    seed: int = 0
+
+
+def run(settings: ZeroShotSettings, device: str = "auto") -> Iterator[Event]:
+    """Encode every picture once, then score each set of templates.
+
+    The result has for each set an entry in `rows`: `templates`, `count`, `top1`, `ci95`, `n`, `skipped`, and in
+    `scale` whose strengths the corruption had.
     """
     # "seen": the sentences glom-tiny was trained on; any other set is new to it.
-    sets = {name: TRAIN_TEMPLATES if name == "seen" else choose_templates(name) for name in templates}
-    check_place(place)
-    kind = parse_corruption(corruption) if corruption else None
-    device = resolve_device(device_name)
-    dataset = open_dataset(data, split=split, classes_file=Path(classes) if classes else None)
-    teacher = load_teacher(teacher_name, str(device))
-    name_rows(teacher, classes)
-    teacher = gathered(teacher, superclasses)
-    dataset = nameable(dataset, teacher, leave_out)
-    if limit is not None:
-        dataset = dataset.limit(limit)
+    sets = {name: TRAIN_TEMPLATES if name == "seen" else choose_templates(name) for name in settings.templates}
+    check_place(settings.corrupt)
+    kind = parse_corruption(settings.corruption) if settings.corruption else None
+    where = resolve_device(device)
+    file = Path(settings.classes) if settings.classes else None
+    dataset = open_dataset(settings.data, split=settings.split, classes_file=file)
+    teacher = load_teacher(settings.teacher, str(where))
+    assert isinstance(teacher, FrozenTeacher)
+    name_rows(teacher, settings.classes)
+    teacher = gathered(teacher, settings.superclasses)
+    dataset = nameable(dataset, teacher, settings.nameable)
+    if settings.limit is not None:
+        dataset = dataset.limit(settings.limit)
     if any(s.label is None for s in dataset.samples):
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
-    asked_of(dataset, dataset.classes or teacher.classes, teacher_name, superclasses=teacher.superclasses).say()
+    asked_of(dataset, dataset.classes or teacher.classes, settings.teacher, superclasses=teacher.superclasses).say()
     heads = {name: aligned_head(teacher, dataset, chosen) for name, chosen in sets.items()}
     tokens, labels, skipped = [], [], []
     scales: set[str] = set()
@@ -74,21 +87,24 @@ def score_teacher(
             try:
                 image = sample.image()
                 if kind is not None:
-                    image = corrupted(teacher, image, kind, sample_seed(seed, sample.id, "corruption"), place)
+                    image = corrupted(
+                        teacher, image, kind, sample_seed(settings.seed, sample.id, "corruption"), settings.corrupt
+                    )
                     scales.add(kind.scale_for(image.size))
                 views.append(teacher.preprocess(image))
                 labels.append(sample.label)
             except GlomError as error:
                 skipped.append(lost(error))
         if views:
-            tokens.append(teacher.token(torch.stack(views).to(device)))
-        yield min(start + BATCH, total), total
+            tokens.append(teacher.token(torch.stack(views).to(where)))
+        yield Event("encoding", min(start + BATCH, total), total)
     if not tokens:
         demand_some(skipped, f"pictures of {dataset.name}")
     everything, truth = torch.cat(tokens), np.array(labels)
+    rows = []
     for name, head in heads.items():
         right = 100.0 * (head(everything).argmax(-1).cpu().numpy() == truth)
-        yield {
+        row = {
             "templates": name,
             "count": count_sentences(sets[name]),
             "top1": float(right.mean()),
@@ -97,3 +113,5 @@ def score_teacher(
             "skipped": len(skipped),
             "scale": sorted(scales),
         }
+        rows.append(row)
+    yield Event(result={"rows": rows})

@@ -37,7 +37,8 @@ from experiments.published import gigabytes, published_table
 from glom import execution
 from glom.columns import grid_queries
 from glom.devices import resolve_device
-from glom.runs.artifacts import RunFolder, command_line, machine, versions, write_json
+from glom.runs.artifacts import RunFolder, machine, versions
+from glom.runs.events import Event
 from probes.figures.compute import compute_figure
 
 SIDES = (7, 14, 28, 56, 112, 224)
@@ -299,10 +300,8 @@ def time_curves(seconds: dict[tuple[str, int], list[float]], gflops: dict[str, l
     return found
 
 
-def run_compute(settings: ComputeSettings, out: Path | None = None) -> Iterator[dict[str, Any]]:
-    """Yield `{"done", "total", "note"}` on the way and `{"result": ...}` last; with `out`, a run folder as well.
-
-    The folder holds `compute.json` and `compute.png`.
+def run(settings: ComputeSettings, out: Path | None = None) -> Iterator[Event]:
+    """Count and time; with `out`, into a run folder with `compute.png` as well.
 
     Raises:
         InputError: a device that is not here, a folder that exists.
@@ -311,16 +310,15 @@ def run_compute(settings: ComputeSettings, out: Path | None = None) -> Iterator[
     if out is None:
         yield from _measure(settings)
         return
-    with RunFolder(out, "bench compute", asdict(settings), extra={"command": command_line()}) as folder:
+    with RunFolder(out, "bench compute", asdict(settings)) as folder:
         for event in _measure(settings):
-            if "result" in event:
-                write_json(out / "compute.json", event["result"])
-                compute_figure(event["result"]["figure"], out / "compute.png")
-                folder.finish()
+            if event.result is not None:
+                compute_figure(event.result["figure"], out / "compute.png")
+                folder.conclude(event.result)
             yield event
 
 
-def _measure(settings: ComputeSettings) -> Iterator[dict[str, Any]]:
+def _measure(settings: ComputeSettings) -> Iterator[Event]:
     sides = [f"clip@{s}" for s in settings.clip_sides] + [f"apm@{s}" for s in settings.apm_sides]
     names = [*compute_memory.CASES, *sides] if settings.memory else []
     n_timed = settings.rounds * (len(settings.clip_sides) + len(settings.apm_sides))
@@ -329,25 +327,25 @@ def _measure(settings: ComputeSettings) -> Iterator[dict[str, Any]]:
     # First: the helper's forks then stand beside a small parent.
     for name, peak in compute_memory.peak_memory(names, settings.device) if names else ():
         peaks[name], done = peak, done + 1
-        yield {"done": done, "total": total, "note": f"memory, {name}"}
+        yield Event("bench compute", done, total, values={"": f"memory, {name}"})
     rows = []
     for line, published in zip(table_lines(), published_table(4), strict=True):
         rows.append(row(line, published, peaks))
         done += 1
-        yield {"done": done, "total": total, "note": f"counting, {published['model']}"}
+        yield Event("bench compute", done, total, values={"": f"counting, {published['model']}"})
     seconds: dict[tuple[str, int], list[float]] = {}
     for model, side, found in timed(settings):
         seconds[model, side], done = found, done + 1
-        yield {"done": done, "total": total, "note": f"time, {model} {side} x {side}"}
+        yield Event("bench compute", done, total, values={"": f"time, {model} {side} x {side}"})
     gflops = curves()
     memory = {model: [b and b / 1e9 for b in (peaks.get(f"{model}@{s}") for s in SIDES)] for model in ("clip", "apm")}
     figure = {"sides": list(SIDES), "gflops": gflops, "time": time_curves(seconds, gflops), "memory_gb": memory}
-    yield {
-        "result": {
+    yield Event(
+        result={
             "rows": rows,
             "figure": figure,
             "settings": asdict(settings),
             "machine": machine(),
             "versions": versions(),
         }
-    }
+    )

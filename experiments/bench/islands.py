@@ -18,7 +18,7 @@ from glom.backbones.video import clip_for, feature_grids, load_backbone
 from glom.colours import Array
 from glom.datasets.reading import read_image
 from glom.errors import InputError
-from glom.runs.artifacts import read_json, read_timing
+from glom.runs.artifacts import read_json, read_result, read_timing
 from probes.reduction import embed, trustworthiness
 
 
@@ -147,26 +147,22 @@ def compare_hooks(image: Image.Image, settings: IslandsSettings, tell: Tell = si
     }
 
 
-def score_record(folder: Path, name: str, command: str) -> dict[str, Any]:
-    """A finished run of `apm islands score` as one record: settings, machine, versions, every figure to five digits.
+def score_record(folder: Path, name: str) -> dict[str, Any]:
+    """A finished run of `apm islands score` as one record, every figure to five digits.
 
     Args:
-        folder: the run. name: of the record. command: what repeats it.
+        folder: the run. name: of the record.
 
     Raises:
         InputError: the folder holds no finished run.
     """
-    manifest, summary = read_json(folder / "manifest.json"), read_json(folder / "summary.json")
+    manifest, summary = read_json(folder / "manifest.json"), read_result(folder)
     seconds = list(read_timing(folder).values())
     return {
         "bench": name,
-        "command": command,
-        "settings": manifest["settings"],
         "what": manifest["what"],
         "notes": manifest["notes"],
         "seconds_per_picture": round(float(np.mean(seconds)), 2) if seconds else None,
-        "machine": manifest["machine"],
-        "versions": manifest["versions"],
         "date": manifest["started"][:10],
         **rounded(summary),
     }

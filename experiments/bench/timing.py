@@ -19,7 +19,7 @@ from torch import Tensor
 
 from glom.apm import APMConfig
 from glom.errors import InputError
-from glom.runs.artifacts import machine, versions, write_json
+from glom.runs.artifacts import machine, versions, write_record
 
 Tell = Callable[[str], None]
 """Called with one sentence of progress."""
@@ -133,12 +133,8 @@ def save(folder: Path, value: Mapping[str, Any]) -> Path:
     Raises:
         InputError: the folder cannot be made. RunError: the disk is full.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from error
     path = folder / f"{value['bench']}.json"
-    write_json(path, value)
+    write_record(path, value)
     return path
 
 

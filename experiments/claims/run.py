@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.published import TABLES, published_table
 from glom.errors import InputError, nearest
-from glom.runs.artifacts import read_json
+from glom.runs.artifacts import read_json, read_result
 
 REPRODUCED, HOME, NOT, UNTESTED = (
     "reproduced",
@@ -166,7 +166,7 @@ class Results:
 
     def add_reproduced(self, folder: Path) -> None:
         """Take a folder of `apm reproduce`. Raises `InputError` where it holds no finished table."""
-        table = read_json(folder / "table.json")
+        table = read_result(folder)
         if not isinstance(table, dict) or not {"name", "scale", "rows"} <= set(table):
             raise InputError(f"{folder} is no folder of `apm reproduce`")
         self._held[reproduced(str(table["name"]), str(table["scale"]))] = table

@@ -19,7 +19,8 @@ from experiments.comparison.stream import Stream
 from glom.devices import ranks
 from glom.methods import Method
 from glom.methods.few_shot import Learning
-from glom.runs.artifacts import RunFolder, command_line, read_results, write_json
+from glom.runs.artifacts import RunFolder, read_results, write_json
+from glom.runs.events import Event
 from glom.runs.saving import save_tensors
 from glom.teachers.asked import asked_of
 from glom.teachers.corrupted import described
@@ -37,7 +38,7 @@ def run_leg(
     out: Path,
     resume: bool,
     learning: Learning | None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
     """Answer for the leg's pictures that have no line yet; events as `run_benchmark`'s.
 
     Of an episodic method the ranks share out the pictures; a stream is the first rank's alone.
@@ -60,7 +61,7 @@ def run_leg(
         folders: dict[str, RunFolder] = {}
         for c in leg.conditions:
             asked = asked_of(c.dataset, method.task.classes, settings.teacher, False, method.task.teacher.superclasses)
-            extra = {"command": command_line(), "asked": asked.record(), "constants": method.constants}
+            extra = {"asked": asked.record(), "constants": method.constants}
             identity = _identity(settings, c, leg, stream, method)
             folder = RunFolder(out / c.name / method.name, "benchmark", identity, resume, extra, part)
             folders[c.name] = stack.enter_context(folder)
@@ -72,8 +73,8 @@ def run_leg(
             for message in folder.warnings:
                 if rank == 0:
                     _note(folder, message)
-                yield {"stage": stage, "done": count, "total": total, "message": message}
-        yield {"stage": stage, "done": count, "total": total}
+                yield Event(stage, count, total, message)
+        yield Event(stage, count, total)
         place = out / leg.conditions[0].name / method.name
         if count < total and method.needs_shots:
             assert learning is not None
@@ -85,7 +86,7 @@ def run_leg(
                     folders[visit.condition.name].append(record, seconds, own)
                     count += 1
                 message = f"{record['id']}: {record['reason']}" if "reason" in record else ""
-                yield {"stage": stage, "done": count, "total": total, "message": message}
+                yield Event(stage, count, total, message)
         for c in leg.conditions:
             if rank == 0 and len(read_results(out / c.name / method.name)) == len(c.dataset):
                 folders[c.name].finish()

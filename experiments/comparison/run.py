@@ -1,7 +1,7 @@
 """Methods x data sets x samples: one resumable folder, one paired table.
 
     DIR/CONDITION/METHOD/    results.jsonl: a line a sample; a method's fit beside it as fit.safetensors
-    DIR/table.json           the table, from those lines alone
+    DIR/result.json          the table, from those lines alone
 
 Every method sees the same pictures with the same corruption. Differences are paired with the first method's (the
 teacher, unless another is named first), with 95 % bootstrap intervals, exact McNemar p-values, and Holm's correction
@@ -11,9 +11,8 @@ over all comparisons of the run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -36,28 +35,25 @@ from glom.devices import ranks, resolve_device
 from glom.errors import InputError
 from glom.execution import init_group
 from glom.methods import METHODS, Method, Task, make_method
-from glom.runs.artifacts import write_json
+from glom.runs.artifacts import RESULT, write_json
+from glom.runs.events import Event
 from glom.teachers.align import gathered, name_rows
 from glom.teachers.asked import asked_of
+from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 
 __all__ = [
-    "TABLE",
     "BenchmarkSettings",
     "Condition",
     "averages",
     "class_names",
     "open_conditions",
-    "run_benchmark",
+    "run",
 ]
 
-TABLE = "table.json"
 
-
-def run_benchmark(
-    settings: BenchmarkSettings, out: Path, resume: bool = False, device: str = "auto"
-) -> Iterator[dict[str, Any]]:
-    """Run every method on every condition; events `{"stage", "done", "total", "message"}`, last `{"table": ...}`.
+def run(settings: BenchmarkSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+    """Run every method on every condition; the first rank's result is the table.
 
     Under torchrun the ranks share out the samples; a method whose answers depend on the stream is the first rank's.
 
@@ -73,6 +69,7 @@ def run_benchmark(
         raise InputError(f"{out} already holds a run; add --resume to go on, or choose another --out")
     where = resolve_device(device)
     loaded = load_teacher(settings.teacher, device=str(where))
+    assert isinstance(loaded, FrozenTeacher)
     name_rows(loaded, settings.classes)
     loaded = gathered(loaded, settings.superclasses)
     conditions = open_conditions(settings, loaded)
@@ -81,7 +78,9 @@ def run_benchmark(
     base = Task(loaded, (), where, settings.seed, settings.mae, settings.preset)
     made, learning = make_all(settings, conditions, base)
     if settings.train and learning is None:
-        yield {"message": f"--train {settings.train} is not used: none of these methods learns from labelled pictures"}
+        yield Event(
+            message=f"--train {settings.train} is not used: none of these methods learns from labelled pictures"
+        )
     for dataset, names in {id(c.dataset): (c.dataset, class_names(c, loaded)) for c in conditions}.values():
         asked_of(dataset, names, settings.teacher, not rank, loaded.superclasses).say()
     online = any(METHODS[name].stateful for name in settings.methods)
@@ -89,19 +88,18 @@ def run_benchmark(
     warned: set[str] = set()
     for leg, method in _turns(settings, every, streams, base, made):
         for event in run_leg(settings, leg, method, out, resume, learning):
-            message = event.get("message", "")
-            if message in warned:
-                event = {**event, "message": ""}
-            elif message.startswith("package versions"):  # the same for every folder of the run
-                warned.add(message)
+            if event.message in warned:
+                event = replace(event, message="")
+            elif event.message.startswith("package versions"):  # the same for every folder of the run
+                warned.add(event.message)
             yield event
     if world > 1:
         torch.distributed.barrier()
     if rank == 0:
         table = make_table(out, asdict(settings), [c.name for c in conditions])
         table["shares pictures with"] = shares_pictures_with(list({c.spec: c.dataset for c in conditions}.values()))
-        write_json(out / TABLE, table)
-        yield {"table": table}
+        write_json(out / RESULT, table)
+        yield Event(result=table)
 
 
 def _turns(

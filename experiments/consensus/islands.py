@@ -21,7 +21,8 @@ from glom.consensus.model import Glom
 from glom.consensus.training import new_glom
 from glom.devices import resolve_device
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, command_line, disk_error, write_json
+from glom.runs.artifacts import RunFolder, command_line, disk_error
+from glom.runs.events import Event
 from glom.runs.files import write_text
 from probes.figures.base import png_data
 from probes.figures.film import write_film
@@ -55,8 +56,8 @@ class IslandSettings:
     untrained: bool = False
 
 
-def run_islands(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Show every picture, yielding `{"stage", "done", "total"}` and, last, the same with `"result"`.
+def run(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+    """Show every picture.
 
     Raises:
         InputError: the request is wrong, or no picture at all could be shown.
@@ -82,17 +83,16 @@ def run_islands(settings: IslandSettings, out: Path, device: str = "auto") -> It
         image, pixels = picture(path, size, patch)
         return image, *look(glom, pixels.to(where), count, decodes)
 
-    with RunFolder(out, "glom-islands", held, extra={"command": command_line()}) as folder:
+    with RunFolder(out, "glom-islands", held) as folder:
         shown, failed = yield from look_at(settings.images, see)
         pictures = []
         for item, flat, colours, counts in islands_of(shown, settings.threshold):
             pictures.append(write_picture(item, flat, colours, counts, facts, settings, out))
-            yield {"stage": "drawing", "done": len(pictures), "total": len(shown)}
+            yield Event("drawing", len(pictures), len(shown))
         result = {"trained": held["trained"], "objective": facts.get("objective"), "iterations": count, "size": size,
                   "pictures": pictures, "skipped": failed}  # fmt: skip
-        write_json(out / "islands.json", result)
-        folder.finish()
-    yield {"stage": "drawing", "done": len(shown), "total": len(shown), "result": result}
+        folder.conclude(result)
+    yield Event("drawing", len(shown), len(shown), result=result)
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from glom.colours import Array
 from glom.datasets.composites import CompositeBatch, Composites
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
 from probes.agreement import neighbour_agreement, resize_grid
 from probes.levels import both_ari, centred, check_threshold, island_counts
@@ -51,8 +52,8 @@ def score_levels(
     seed: int,
     read: int = -1,
     show: Callable[[Tensor], Tensor] | None = None,
-) -> Generator[dict[str, Any], None, tuple[dict[str, Any], Tensor]]:
-    """Score the first composites, a line a picture in `folder`, yielding `{"stage", "done", "total"}`.
+) -> Generator[Event, None, tuple[dict[str, Any], Tensor]]:
+    """Score the first composites, a line a picture in `folder`, yielding events.
 
     Args:
         networks: `trained` and `untrained`: pictures (B, 3, S, S) in [0, 1] -> states (T, B, h, w, L, d).
@@ -81,7 +82,7 @@ def score_levels(
             states[which].append(found[read])
             if which == "trained":
                 early.append(found)
-        yield {"stage": "looking", "done": min(begin + BATCH, total), "total": total}
+        yield Event("looking", min(begin + BATCH, total), total)
     whole = {which: np.concatenate(parts) for which, parts in states.items()}
     flat = {which: centred(x) for which, x in whole.items()}
     wholes, parts = (torch.cat([getattr(t, k) for t in truths]).numpy() for k in ("masks", "parts"))
@@ -94,7 +95,7 @@ def score_levels(
         small = resize_grid(images[i].permute(1, 2, 0).numpy(), *whole["trained"].shape[1:3])
         pixels.append(both_ari(colour_position(small.clip(0, 1)), wholes[i], parts[i], seed, False))
         folder.append({"id": str(i), "index": i, **{w: rows[w][i] for w in networks}, "pixels": pixels[i]})
-        yield {"stage": "scoring", "done": i + 1, "total": total}
+        yield Event("scoring", i + 1, total)
     return {
         "levels": summarise(rows["trained"]),
         "untrained": summarise(rows["untrained"]),

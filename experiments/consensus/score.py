@@ -23,7 +23,8 @@ from glom.consensus.model import Glom
 from glom.consensus.objectives import ObjectiveSettings, objective_of
 from glom.consensus.training import new_glom
 from glom.devices import resolve_device
-from glom.runs.artifacts import RunFolder, public_command, read_json, write_json, write_record
+from glom.runs.artifacts import RunFolder, public_command, read_json
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from probes.figures.levels import levels_figure
 
@@ -51,10 +52,8 @@ class ScoreSettings:
     seed: int = 0
 
 
-def run_score(
-    settings: ScoreSettings, out: Path, device: str = "auto", record: str | None = None
-) -> Iterator[dict[str, Any]]:
-    """Score, yielding `{"stage", "done", "total"}` and, last, the same with `"result"`.
+def run(settings: ScoreSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+    """Score a GLOM and its untrained twin.
 
     Raises:
         InputError: the request is wrong, or `out` is taken.
@@ -72,7 +71,7 @@ def run_score(
     def looking(network: Glom) -> Look:
         return lambda images: look(network, images.to(where), count)
 
-    with RunFolder(out, "glom-score", held, extra={"command": public_command()}) as folder:
+    with RunFolder(out, "glom-score", held) as folder:
         looks = {which: looking(network) for which, network in networks.items()}
         scores, images = yield from score_levels(looks, made, total, folder, settings.threshold, settings.seed)
         result: dict[str, Any] = {
@@ -89,12 +88,9 @@ def run_score(
             "task": held_out_task(networks, images.to(where), facts, settings.seed),
         }
         result["verdict"] = verdict(result)
-        write_json(out / "summary.json", result)
         levels_figure(result, out / "levels.png")
-        folder.finish()
-    if record:
-        write_record(Path(record), result)
-    yield {"stage": "scoring", "done": total, "total": total, "result": result}
+        folder.conclude(result)
+    yield Event("scoring", total, total, result=result)
 
 
 @torch.inference_mode()
@@ -109,7 +105,9 @@ def training_of(trained: str) -> dict[str, Any] | None:
     """The command that trained it and how many seconds that took; None for weights without their run folder."""
     manifest = Path(trained) / "manifest.json"
     found = read_json(manifest) if manifest.is_file() else {}
-    return {k: found.get(k) for k in ("command", "seconds")} if found.get("kind") == "glom-train" else None
+    if found.get("kind") != "glom-train":
+        return None
+    return {"command": public_command(found.get("command", "")), "seconds": found.get("seconds")}
 
 
 @torch.inference_mode()

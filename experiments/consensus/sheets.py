@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from glom.errors import GlomError, InputError, demand_some, lost
+from glom.runs.events import Event
 from glom.runs.files import file_stem
 from probes.levels import centred, island_counts
 from probes.reduction import reduce_rgb
@@ -38,10 +38,8 @@ class Looked:
 See = Callable[[str], tuple[Image.Image, NDArray[np.float32], NDArray[np.float32] | None]]
 
 
-def look_at(
-    paths: Sequence[str], see: See
-) -> Generator[dict[str, Any], None, tuple[list[Looked], list[dict[str, str]]]]:
-    """Look at every picture, yielding `{"stage", "done", "total"}`.
+def look_at(paths: Sequence[str], see: See) -> Generator[Event, None, tuple[list[Looked], list[dict[str, str]]]]:
+    """Look at every picture, yielding events.
 
     Args:
         paths: of the pictures.
@@ -60,7 +58,7 @@ def look_at(
             shown.append(Looked(path, file_stem(path, [s.stem for s in shown]), *see(path)))
         except GlomError as error:
             failed.append({"image": path, **lost(error)})
-        yield {"stage": "looking", "done": done, "total": len(paths)}
+        yield Event("looking", done, len(paths))
     demand_some([*({"status": "ok"} for _ in shown), *failed], "pictures")
     return shown, failed
 

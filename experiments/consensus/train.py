@@ -13,17 +13,16 @@ from glom.consensus.checkpoint import save_glom
 from glom.consensus.objectives import ObjectiveSettings
 from glom.consensus.training import Trainer, TrainSettings, new_glom
 from glom.devices import resolve_device
-from glom.runs.artifacts import RunFolder, public_command, read_json
+from glom.runs.artifacts import RunFolder, read_json
+from glom.runs.events import Event
 from glom.training.loop import STATE
 
 SAVE_EVERY = 100
 LOG_EVERY = 20
 
 
-def run_train(
-    settings: TrainSettings, out: Path, resume: bool = False, device: str = "auto"
-) -> Iterator[dict[str, Any]]:
-    """Train, yielding `{"step", "loss", "levels", "measure", "message"}` and, last, `{"result": ...}`.
+def run(settings: TrainSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+    """Train; the first line of the log says the loss of the first step.
 
     Raises:
         InputError: the request is wrong, `out` holds another run, or this one without `resume`.
@@ -38,13 +37,13 @@ def run_train(
     held["task"] = _task(settings.task, out)
     about = {k: held[k] for k in ("objective", "data", "size", "seed", "steps", "task")}
     about |= {"source": facts.get("source", "") if settings.data == "composites" else ""}
-    with RunFolder(out, "glom-train", held, resume, {"command": public_command()}) as folder:
+    with RunFolder(out, "glom-train", held, resume) as folder:
         begun, started, log = training.restore(), time.perf_counter(), folder.records()
         known, event = {record["id"] for record in log}, dict(log[-1]) if log else {}
         if not begun:
             save_glom(out, glom, {**about, "step": 0})
         for message in [*notes, *folder.warnings]:
-            yield {"step": begun, "message": message}
+            yield Event("training", begun, settings.steps, message)
 
         def keep(done: int) -> bool:
             return done % SAVE_EVERY == 0 or done == settings.steps
@@ -59,9 +58,8 @@ def run_train(
                 save_glom(out, glom, {**about, "step": step})
 
         for _ in training.run(trainer.loss, keep, told):
-            yield {**event, "message": ""}
+            yield Event("training", training.done, settings.steps, values={"loss": event["loss"]})
         seconds = time.perf_counter() - started
-        folder.finish(seconds=round(seconds + folder.manifest.get("seconds", 0.0), 3))
         result = {
             "objective": settings.objective,
             "data": facts,
@@ -72,7 +70,8 @@ def run_train(
             "measure": event.get("measure"),
             "seconds": round(seconds, 3),
         }
-    yield {"result": result}
+        folder.conclude(result, seconds=round(seconds + folder.manifest.get("seconds", 0.0), 3))
+    yield Event(result=result)
 
 
 def _task(task: ObjectiveSettings, out: Path) -> dict[str, Any]:

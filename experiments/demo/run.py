@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
@@ -21,7 +19,8 @@ from glom.adaptation.settings import settings_for
 from glom.adaptation.ttt import Case
 from glom.columns import picture
 from glom.datasets.registry import open_dataset
-from glom.runs.artifacts import command_line, machine, versions, write_json
+from glom.runs.artifacts import RESULT, command_line, machine, versions, write_json
+from glom.runs.events import Event
 from glom.runs.files import write_text
 from probes.figures.base import accuracy_figure, png_data, trace_figure
 
@@ -31,8 +30,8 @@ SOURCE = (
 )
 
 
-def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
-    """Run everything and write `report.html`, yielding `{"stage", "done", "total"}` and, last, `{"rows": ...}`.
+def run(settings: DemoSettings, out: Path) -> Iterator[Event]:
+    """Run everything and write `report.html`.
 
     An interrupted demo goes on where it stopped when it is called again on the same folder.
     """
@@ -59,22 +58,18 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
         token = ready.teacher.token(ready.teacher.preprocess(image)[None].to(ready.device))[0].clone()
         result = trace_case(Case(sample.id, None, picture(image, size), token), ready.head, base, ready.device)
         traces.append({"title": titled(sample.id, result), **result})
-        yield {"stage": "traces", "done": len(traces), "total": len(chosen)}
+        yield Event("traces", len(traces), len(chosen))
     trace_figure(traces, figures / "traces.png")
     write_json(figures / "traces.json", traces)
 
     sheets = []
-    for number, sample in enumerate(chosen):
+    for sample in chosen:
         request = FoldRequest(
             sample.id, height=32, width=32, overfit=OverfitSettings(settings.fold_iterations), seed=settings.seed
         )
-        last: dict[str, Any] = {}
-        for last in fold_image(replace(request, device=settings.device), sample.image(), sample.id):
-            if "iteration" in last:
-                done = number * settings.fold_iterations + int(last["iteration"])
-                yield {"stage": "unfolding", "done": done, "total": len(chosen) * settings.fold_iterations}
-        found = last["result"]
-        panels = [{"name": n, "image": png_data(p, enlarge_to=256)} for n, p in last["panels"]]
+        folded = yield from fold_image(request, sample.image(), sample.id, settings.device)
+        found = folded.result
+        panels = [{"name": n, "image": png_data(p, enlarge_to=256)} for n, p in folded.panels]
         r2 = "-" if found["grid_r2"] is None else f"{found['grid_r2']:.3f}"
         caption = f"{sample.id}: R² of the teacher's grid {r2}, colours {found['psnr']:.1f} dB at 32x32"
         sheets.append({"panels": panels, "caption": caption})
@@ -90,7 +85,9 @@ def run_demo(settings: DemoSettings, out: Path) -> Iterator[dict[str, Any]]:
         facts=_facts(ready.asked(look=False).line, str(base.ttt), seconds),
     )
     write_text(out / "report.html", html)
-    yield {"stage": "report", "done": 1, "total": 1, "rows": rows, "seconds": seconds}
+    result = {"rows": rows, "seconds": seconds}
+    write_json(out / RESULT, result)
+    yield Event("report", 1, 1, result=result)
 
 
 def _facts(asked: str, settings: str, seconds: float) -> list[tuple[str, str]]:

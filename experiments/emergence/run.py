@@ -1,10 +1,10 @@
 """Islands of agreement while they emerge: a network learns to classify, and is looked at without stopping.
 
     settings = EmergeSettings(recipe="weave", steps=200)
-    for event in run_emerge(settings, Path("runs/emerge")): ...
+    for event in run(settings, Path("runs/emerge")): ...
 
 The folder: `manifest.json`, `results.jsonl` (a line a look), `state.pt` (written after each look), `curve.png`,
-`islands.gif`, `summary.json`, and the network as `mvit-v2-tiny@FOLDER` loads it: `config.json`, `model.safetensors`.
+`islands.gif`, `result.json`, and the network as `mvit-v2-tiny@FOLDER` loads it: `config.json`, `model.safetensors`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from experiments.emergence.settings import EmergeSettings
 from experiments.emergence.train import BLOCKS, FRAMES, MEAN, STD, Trainer
 from glom.backbones.mvit_shipped import CONFIG, WEIGHTS, TinyConfig
 from glom.devices import resolve_device
-from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, command_line, machine, public_command, read_json, write_json
+from glom.runs.artifacts import RunFolder, read_timing, write_json
+from glom.runs.events import Event
 from glom.runs.saving import save_tensors
 from glom.settings import write_settings
 from glom.teachers.asked import Asked
@@ -33,10 +33,10 @@ from probes.figures.film import check_format
 WATCH_ACCURACY = 256  # held-out pictures the curve's accuracy is measured on
 
 
-def run_emerge(
+def run(
     settings: EmergeSettings, out: Path, resume: bool = False, device: str = "auto", download: bool = False
-) -> Iterator[dict[str, Any]]:
-    """Train and look, yielding `{"stage", "done", "total", "message", "note"}` and, last, `{"summary": ...}`.
+) -> Iterator[Event]:
+    """Train and look; the result is what `summarise` gives.
 
     Raises:
         InputError: an unknown recipe, source or film format, data that are missing or have no classes, or a folder that
@@ -52,12 +52,12 @@ def run_emerge(
     held_settings["source"] = task.name
     if settings.data != "composites":
         held_settings["data"] = task.name
-    with RunFolder(out, "islands-emerge", held_settings, resume, {"command": command_line()}) as folder:
+    with RunFolder(out, "islands-emerge", held_settings, resume) as folder:
         write_settings(out, settings)
         trainer = Trainer(settings.plan, len(task.classes), total, settings.seed, where, out / STATE)
         done = trainer.training.restore()
         for message in [*task.notes, *folder.warnings]:
-            yield {"stage": "training", "done": done, "total": total, "message": message}
+            yield Event("training", done, total, message)
         held = task.held_out(max(settings.watch, WATCH_ACCURACY))
         picture = film_picture(held)
         records = {r["step"]: r for r in folder.records()}
@@ -65,19 +65,18 @@ def run_emerge(
             trainer, task, settings, folder, records, lambda: measure(trainer, held, settings, picture, out)
         )
         rows = [records[step] for step in sorted(records)]
-        yield {"stage": "verdict", "done": 0, "total": 3}
+        yield Event("verdict", 0, 3)
         result = summarise(trainer, task, settings, rows)
-        yield {"stage": "verdict", "done": 1, "total": 3}
+        yield Event("verdict", 1, 3)
         draw(out, result, rows)
-        yield {"stage": "verdict", "done": 2, "total": 3}
+        yield Event("verdict", 2, 3)
         at = result["verdict"]["trained"] if "verdict" in result else result["layers"][-1]
         best = (at["layer"], at["cut"])
         make_film(out, held, picture, best, settings, [r["step"] for r in rows])
         _save_weights(trainer, task, out)
-        write_json(out / "summary.json", result)
-        folder.finish()
-        yield {"stage": "verdict", "done": 3, "total": 3}
-    yield {"summary": result}
+        folder.conclude(result)
+        yield Event("verdict", 3, 3)
+    yield Event(result=result)
 
 
 def _train(
@@ -87,16 +86,16 @@ def _train(
     folder: RunFolder,
     records: dict[int, dict[str, Any]],
     look: Callable[[], dict[str, Any]],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
     """Every step that is left; `records` gets a look at the beginning, at the end, and each `interval` in between."""
     training, losses = trainer.training, list[float]()
-    begun, note = time.perf_counter(), ""
+    begun, shown = time.perf_counter(), dict[str, float]()
 
     def due(done: int) -> bool:
         return done % settings.interval == 0 or done == training.total
 
     def told(values: list[float]) -> None:
-        nonlocal begun, note
+        nonlocal begun, shown
         losses.extend(values)
         if not due(training.done):
             return
@@ -107,19 +106,20 @@ def _train(
             folder.append(record, time.perf_counter() - begun)
             records[training.done] = record
         losses.clear()
-        begun, note = time.perf_counter(), _note(records[training.done])
+        begun, shown = time.perf_counter(), _figures(records[training.done])
 
     if not training.done:
         told([])
     for _ in training.run(lambda step: trainer.loss(*task.train(step)), due, told):
-        yield {"stage": "training", "done": training.done, "total": training.total, "note": note}
+        yield Event("training", training.done, training.total, values=shown)
 
 
-def _note(record: dict[str, Any]) -> str:
+def _figures(record: dict[str, Any]) -> dict[str, float]:
+    """What stands beside the bar: the best layer's islands, the accuracy in percent."""
     cuts = [rows for layer in record["layers"].values() for rows in layer.values()]
     name, short = ("ari", "ARI") if "ari" in cuts[0] else ("neighbour_agreement", "agreement")
     best = max(float(np.mean(rows[name])) for rows in cuts)
-    return f"{short} {best:.2f}  accuracy {100 * record['accuracy']:.0f} %"
+    return {short: round(best, 2), "accuracy": round(100 * record["accuracy"], 1)}
 
 
 def _save_weights(trainer: Trainer, task: Task, out: Path) -> None:
@@ -140,31 +140,6 @@ def _save_weights(trainer: Trainer, task: Task, out: Path) -> None:
     save_tensors(out / WEIGHTS, trainer.net.state_dict())
 
 
-def write_record(out: Path, path: Path) -> Path:
-    """A finished run's summary with its settings and machine, as `benchmarks/results` keeps them; no local path in it.
-
-    Raises:
-        InputError: the run is not finished, or `path` is a folder.
-    """
-    manifest = read_json(out / "manifest.json")
-    if path.is_dir():
-        raise InputError(f"--record {path} is a folder; name a .json file")
-    settings = manifest["settings"]
-    seconds = sum(_seconds(out))
-    record = {
-        "command": public_command(),
-        "machine": machine(),
-        "versions": manifest["versions"],
-        "seconds_training": round(seconds),
-        "settings": settings,
-        **read_json(out / "summary.json"),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, record)
-    return path
-
-
-def _seconds(out: Path) -> list[float]:
-    from glom.runs.artifacts import read_timing
-
-    return list(read_timing(out).values())
+def seconds_training(out: Path) -> int:
+    """How long a run took to train and to look, from its lines."""
+    return round(sum(read_timing(out).values()))

@@ -18,7 +18,8 @@ from glom.apm import APMConfig, blank_apm
 from glom.columns import picture
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
-from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.files import file_stem
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
@@ -45,10 +46,10 @@ def colour_config(settings: DecodeSettings) -> APMConfig:
     )
 
 
-def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Decode every picture, yielding `{"stage", "done", "total"}` and, last, `{"summary": {"images": [...]}}`.
+def run(settings: DecodeSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+    """Decode every picture; the result has an entry in `images` for each.
 
-    Each has `image`, `psnr` (dB), `ssim` and `seconds` (overfit and decoding), against the picture resized to the grid
+    It has `image`, `psnr` (dB), `ssim` and `seconds` (overfit and decoding), against the picture resized to the grid
     by area means.
 
     Raises:
@@ -62,7 +63,7 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
     held = settings.held("size", "overfit", images=names, checkpoint=settings.machine, height=height, width=width)
     held["contents"] = digest(settings.images)
     rows: list[dict[str, Any]] = []
-    with RunFolder(out, "grid-decode", held, extra={"command": command_line()}) as folder:
+    with RunFolder(out, "grid-decode", held) as folder:
         write_settings(out, settings)
         for number, (image, name) in enumerate(zip(images, names, strict=True)):
             begun = time.perf_counter()
@@ -80,8 +81,8 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
                 side = max(h, w)
                 how = OverfitSettings(settings.iterations, side, settings.lr, subset=min(ASKED, side**2))
                 for step in overfit(apm, folded, None, None, how, generator, colours=colours):
-                    done, total = number * how.iterations + int(step["iteration"]), len(images) * how.iterations
-                    yield {"stage": "overfitting", "done": done, "total": total}
+                    done, total = number * how.iterations + int(step.done), len(images) * how.iterations
+                    yield Event("overfitting", done, total)
             _, found = unfold_grid(apm, folded[None], height, width)
             truth = area(image, height, width)
             seconds = time.perf_counter() - begun
@@ -97,9 +98,8 @@ def run_decode(settings: DecodeSettings, out: Path, device: str = "auto") -> Ite
                 (f"decoded, {record['psnr']:.1f} dB", found),
             ]
             strip(panels, out / f"{stem}-sheet.png", title=name)
-            yield {"stage": "decoding", "done": number + 1, "total": len(images)}
+            yield Event("decoding", number + 1, len(images))
         result: dict[str, Any] = {"grid": [height, width], "fit": settings.fit, "images": rows}
         result["psnr_mean"] = float(np.mean([r["psnr"] for r in rows]))
-        write_json(out / "summary.json", result)
-        folder.finish()
-    yield {"summary": result}
+        folder.conclude(result)
+    yield Event(result=result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from glom.columns import grid_queries, picture, sample_at
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.files import replacing
 from glom.runs.seeds import sample_seed
 from glom.teachers.registry import load_teacher
@@ -51,7 +52,6 @@ class FoldRequest:
     apm: str = "apm-tiny"
     overfit: OverfitSettings = OverfitSettings()
     seed: int = 0
-    device: str = "auto"
     save_grids: bool = False
     fit: str = "squeeze"
 
@@ -66,9 +66,21 @@ def unfold_grid(
     return found.features.reshape(shape).numpy(), to_pixels(found.rgb).reshape(shape).numpy()
 
 
-def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[dict[str, Any]]:
-    """Overfit and unfold, yielding `{"iteration", "loss"}` a step and, last, `{"result": ..., "panels": ...}`."""
-    device = resolve_device(request.device)
+@dataclass(frozen=True)
+class Folded:
+    """What `fold_image` gives: the numbers, named panels to be drawn, features (h, w, F) and colours (h, w, 3)."""
+
+    result: dict[str, Any]
+    panels: list[tuple[str, Any]]
+    features: np.ndarray
+    colours: np.ndarray
+
+
+def fold_image(
+    request: FoldRequest, image: Image.Image, name: str, device_name: str = "auto"
+) -> Generator[Event, None, Folded]:
+    """Overfit and unfold one picture, yielding an event a step."""
+    device = resolve_device(device_name)
     teacher = load_teacher(request.teacher, str(device))
     image = fitted(image, request.fit)
     views = squeezed(teacher, image)[None]  # not the teacher's own crop: its grid lies over all that is folded
@@ -82,8 +94,7 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[
     apm.reset(generator, "default")
     apm.to(device)
     folded = picture(image, config.image_size).to(device)
-    for step in overfit(apm, folded, token, usable, request.overfit, generator):
-        yield dict(step)
+    yield from overfit(apm, folded, token, usable, request.overfit, generator)
     height, width = request.height, request.width
     if not height:
         height = width = min(128, teacher.image_size)
@@ -116,34 +127,26 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Iterator[
     else:
         [apm_colours] = pca_rgb(features)
     panels += [(f"unfolded features, {height}x{width}", apm_colours), (f"unfolded colours, {height}x{width}", colours)]
-    yield {"result": result, "panels": panels, "features": features, "colours": colours}
+    return Folded(result, panels, features, colours)
 
 
-def run_fold(request: FoldRequest, out: Path) -> Iterator[dict[str, Any]]:
-    """`fold_image` on a file, into a run folder: sheet, features, colours, `fold.json`, on request `grids.npz`."""
+def run(request: FoldRequest, out: Path, device: str = "auto") -> Iterator[Event]:
+    """`fold_image` on a file, into a run folder: sheet, features, colours, `result.json`, on request `grids.npz`."""
     if request.height < 0 or request.width < 0 or bool(request.height) != bool(request.width):
         raise InputError(f"--grid needs two sizes of at least 1, got {request.height}x{request.width}")
     check_fit(request.fit)
     image = read_image(request.image)
     name = Path(request.image).name
-    settings = {**asdict(request), "image": name}
-    settings.pop("device")
-    with RunFolder(out, "fold", settings, extra={"command": command_line()}) as folder:
-        last: dict[str, Any] = {}
-        for event in fold_image(request, image, name):
-            if "result" in event:
-                last = event
-            else:
-                yield event
-        strip(last["panels"], out / "fold.png", title=name)
-        to_image(last["panels"][-2][1]).save(out / "features.png")
-        to_image(last["colours"]).save(out / "colours.png")
+    with RunFolder(out, "fold", {**asdict(request), "image": name}) as folder:
+        found = yield from fold_image(request, image, name, device)
+        strip(found.panels, out / "fold.png", title=name)
+        to_image(found.panels[-2][1]).save(out / "features.png")
+        to_image(found.colours).save(out / "colours.png")
         if request.save_grids:
             with replacing(out / "grids.npz") as file:
-                np.savez_compressed(file, features=last["features"], colours=last["colours"])
-        write_json(out / "fold.json", last["result"])
-        folder.finish()
-    yield {"result": last["result"]}
+                np.savez_compressed(file, features=found.features, colours=found.colours)
+        folder.conclude(found.result)
+    yield Event(result=found.result)
 
 
 def with_grid(request: FoldRequest, grid: str | None) -> FoldRequest:

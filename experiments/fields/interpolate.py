@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from glom.columns import grid_queries, picture
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.asked import asked_about, choose_classes
-from glom.teachers.base import Teacher
-from glom.teachers.heads import ZeroShotHead
+from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.zero_shot import choose_templates
 from probes.fields import column_path, path_numbers, unfold_columns
@@ -47,8 +47,8 @@ def check_sizes(images: Sequence[Image.Image], resize: bool) -> None:
 
 def both_overfit(
     images: Sequence[Image.Image], teacher: Teacher, settings: InterpolateSettings, device: torch.device
-) -> Iterator[dict[str, Any]]:
-    """One machine overfit on both pictures together; the last event holds it under `apm`."""
+) -> Generator[Event, None, AsynchronousPerceptionMachine]:
+    """One machine overfit on both pictures together."""
     config = field_config(preset("apm-tiny", features=teacher.width, readout="mean", channels=3))
     generator = torch.Generator().manual_seed(sample_seed(settings.seed, "both", "interpolate"))
     apm = blank_apm(config)
@@ -61,9 +61,8 @@ def both_overfit(
     if grids is not None and grids.shape[-1] != teacher.width:
         grids = None
     how = OverfitSettings(settings.iterations, 24)
-    for step in overfit(apm, folded, tokens, grids, how, generator):
-        yield {"stage": "overfitting", "done": int(step["iteration"]), "total": settings.iterations}
-    yield {"apm": apm.requires_grad_(False)}
+    yield from overfit(apm, folded, tokens, grids, how, generator)
+    return apm.requires_grad_(False)
 
 
 def walk(
@@ -91,11 +90,11 @@ def walk(
     return T, torch.stack(features), torch.stack(colours), torch.stack(tokens)
 
 
-def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Walk from one picture to the other, yielding progress and, last, `{"summary": ...}`.
+def run(settings: InterpolateSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+    """Walk from one picture to the other, yielding events.
 
     Written: `strip.png` (features and colours, step by step), `colours.gif`, `features.gif`, `path.png` (distances to
-    both ends and class probabilities), `summary.json`.
+    both ends and class probabilities), `result.json`.
 
     Raises:
         InputError: pictures that cannot be read or differ in size, a machine without colours.
@@ -121,16 +120,11 @@ def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "aut
     held = settings.held("overfit", first=names[0], last=names[1], checkpoint=settings.machine)
     held["contents"] = digest([settings.first, settings.last])
     asked = asked_about(list(zip(names, images, strict=True)), head.classes, teacher_name, chosen=why).say()
-    extra = {"command": command_line(), "asked": asked.record()}
+    extra = {"asked": asked.record()}
     with RunFolder(out, "grid-interpolate", held, extra=extra) as folder:
         write_settings(out, settings)
         if apm is None:
-            for event in both_overfit(images, teacher, settings, where):
-                if "apm" in event:
-                    apm = event["apm"]
-                else:
-                    yield event
-        assert apm is not None
+            apm = yield from both_overfit(images, teacher, settings, where)
         folded = torch.stack([picture(image, apm.config.image_size) for image in images]).to(where)
         T, features, colours, tokens = walk(apm, folded, settings)
         chances = head(tokens).softmax(-1)
@@ -146,9 +140,8 @@ def run_interpolate(settings: InterpolateSettings, out: Path, device: str = "aut
         shown = pca_rgb(*features.reshape(shape).cpu().numpy())
         pixels = colours.reshape(shape).cpu().numpy()
         _draw(result, chances, head, shown, pixels, out)
-        write_json(out / "summary.json", result)
-        folder.finish()
-    yield {"summary": result}
+        folder.conclude(result)
+    yield Event(result=result)
 
 
 def _draw(

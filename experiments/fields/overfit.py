@@ -36,7 +36,8 @@ from glom.datasets.reading import read_image
 from glom.datasets.segmentation import read_mask, read_npz
 from glom.devices import native_bf16, resolve_device
 from glom.errors import InputError, unknown
-from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.grids import grid_teacher
@@ -164,8 +165,8 @@ class Run:
     settings: OverfitSettings
     generator: torch.Generator
 
-    def steps(self) -> Iterator[dict[str, float]]:
-        """`{"iteration", "loss"}` after every step."""
+    def steps(self) -> Iterator[Event]:
+        """See `glom.adaptation.overfit.overfit`."""
         token = self.token if self.condition.token else None
         yield from overfit(
             self.apm, self.folded, token, self.target, self.settings, self.generator, rgb=self.condition.rgb
@@ -218,10 +219,10 @@ def relief(grid: Array) -> Array:
     return (centred / max(float(centred.std()), 1e-12)).astype(np.float32)
 
 
-def run_overfit(settings: OverfitOne, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Overfit one picture and its controls, looking every few iterations; last `{"summary": ...}`.
+def run(settings: OverfitOne, out: Path, device: str = "auto") -> Iterator[Event]:
+    """Overfit one picture and its controls, looking every few iterations.
 
-    Written: `curve.png`, `sheet.png` (first and last look, controls, baselines), `summary.json`, `film.gif` if asked.
+    Written: `curve.png`, `sheet.png` (first and last look, controls, baselines), `result.json`, `film.gif` if asked.
 
     Raises:
         InputError: a wrong request, a picture or outlines that cannot be read.
@@ -239,7 +240,7 @@ def run_overfit(settings: OverfitOne, out: Path, device: str = "auto") -> Iterat
     held["contents"] = digest([settings.image, *([settings.truth] if settings.truth else [])])
     outlines = Outlines(truths) if truths else None
     judge = partial(_judged, image, truths, outlines)
-    with RunFolder(out, "grid-overfit", held, extra={"command": command_line()}) as folder:
+    with RunFolder(out, "grid-overfit", held) as folder:
         write_settings(out, settings)
         marks = set(every(settings.iterations, FRAMES))
         final: dict[str, Labels] = {}
@@ -254,12 +255,12 @@ def run_overfit(settings: OverfitOne, out: Path, device: str = "auto") -> Iterat
                 cuts.append(partition(grids[kind][0], how, settings.seed))
                 looks.append({"iteration": 0, "loss": None, "cosine": run.cosine()})
             for step in run.steps():
-                done = number * settings.iterations + int(step["iteration"])
-                yield {"stage": "overfitting", "done": done, "total": len(kinds) * settings.iterations}
-                if kind == "picture" and int(step["iteration"]) in marks:
+                done = number * settings.iterations + int(step.done)
+                yield Event("overfitting", done, len(kinds) * settings.iterations)
+                if kind == "picture" and int(step.done) in marks:
                     grids[kind].append(run.grid(settings.grid))
                     cuts.append(partition(grids[kind][-1], how, settings.seed))
-                    looks.append({**step, "iteration": int(step["iteration"]), "cosine": run.cosine()})
+                    looks.append({"iteration": int(step.done), **step.values, "cosine": run.cosine()})
             if kind != "picture":
                 grids[kind].append(run.grid(settings.grid))
             final[kind] = partition(grids[kind][-1], how, settings.seed)
@@ -276,9 +277,8 @@ def run_overfit(settings: OverfitOne, out: Path, device: str = "auto") -> Iterat
         }
         coloured = pca_rgb(*map(relief, [*grids["picture"], grids["shuffled"][-1], grids["noise"][-1]]))
         _draw(image, coloured, cuts, final, result, truths, out, settings.film)
-        write_json(out / "summary.json", result)
-        folder.finish()
-    yield {"summary": result}
+        folder.conclude(result)
+    yield Event(result=result)
 
 
 def _judged(image: Image.Image, truths: list[Labels], outlines: Outlines | None, labels: Labels) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from experiments.fields.percepts import area
 from experiments.fields.settings import STUDY, OverfitOne
 from glom.datasets.segmentation import open_segmentation
 from glom.errors import GlomError, InputError, demand_some, lost
-from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
 from glom.settings import write_settings
 from probes.metrics import Outlines, adjusted_rand, score
@@ -32,8 +33,8 @@ SCORES = ("ari", "nmi", "covering", "covering_best", "boundary_f")
 BASELINES = ("untrained", "position code", "colour + position")
 
 
-def run_study(settings: OverfitOne, out: Path, resume: bool = False, device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Overfit, cut and score, yielding progress and, last, `{"summary": ...}`; a record a picture, resumable.
+def run(settings: OverfitOne, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+    """Overfit, cut and score; a record a picture, resumable.
 
     Raises:
         InputError: a wrong request, or no picture that could be scored.
@@ -50,10 +51,10 @@ def run_study(settings: OverfitOne, out: Path, resume: bool = False, device: str
     held |= {"data_fingerprint": data.fingerprint(), "teacher": machine.teacher.name}
     total = len(data.pictures) * len(conditions) * len(INPUTS)
     share = len(conditions) * len(INPUTS)
-    with RunFolder(out, "overfit-study", held, resume, {"command": command_line()}) as folder:
+    with RunFolder(out, "overfit-study", held, resume) as folder:
         write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
-        yield {"stage": "overfitting", "done": len(done) * share, "total": total}
+        yield Event("overfitting", len(done) * share, total)
         for index, item in enumerate(data.pictures):
             if item.id in done:
                 continue
@@ -66,22 +67,21 @@ def run_study(settings: OverfitOne, out: Path, resume: bool = False, device: str
                 message = f"{item.id}: {error}"
                 folder.append({**record, **lost(error)})
                 done.add(item.id)
-                yield {"stage": "overfitting", "done": len(done) * share, "total": total, "message": message}
+                yield Event("overfitting", len(done) * share, total, message)
                 continue
             islands: dict[str, Any] = {}
             record["cosine"] = {}
             for step, (name, cosine) in enumerate(_cut_all(machine, conditions, image, item.id, settings, islands)):
                 record["cosine"][name] = cosine
-                yield {"stage": "overfitting", "done": len(done) * share + step + 1, "total": total}
+                yield Event("overfitting", len(done) * share + step + 1, total)
             record |= _judged(islands, list(maps), item.background, settings.grid)
             folder.append({**record, "status": "ok"}, time.perf_counter() - begun)
             done.add(item.id)
         result = summarise(folder.records(), conditions)
         demand_some(folder.records(), f"pictures of {data.name}")
-        write_json(out / "summary.json", result)
         draw(result, out / "study.png")
-        folder.finish()
-    yield {"summary": result}
+        folder.conclude(result)
+    yield Event(result=result)
 
 
 def _cut_all(

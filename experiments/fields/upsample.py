@@ -29,7 +29,8 @@ from glom.columns import grid_queries, picture, sample_at
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.files import file_stem
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci
@@ -152,10 +153,10 @@ def ask(apm: AsynchronousPerceptionMachine, folded: Tensor, height: int, width: 
     return found.reshape(height, width, -1).numpy()
 
 
-def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Fit and ask, yielding progress and, last, `{"summary": {"scales": [...], ...}}`.
+def run(settings: UpsampleSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+    """Fit and ask; the result has an entry in `scales` for each.
 
-    Each scale has `cosine`, `r2` of the machine, the same with `_bilinear` for the teacher's grid interpolated, and
+    It has `cosine`, `r2` of the machine, the same with `_bilinear` for the teacher's grid interpolated, and
     with `_average` for the baseline that averages all views (without further ones the same), means over the pictures;
     `minus_bilinear` and `minus_average` are paired differences of the cosine, 95 % intervals over pictures.
 
@@ -174,7 +175,7 @@ def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") ->
     finer = {s: grid_teacher(name, s * size, str(where)) for s in settings.scales}
     names = [Path(p).name for p in settings.images]
     held = settings.held(images=names, teacher=name, contents=digest(settings.images))
-    with RunFolder(out, "grid-upsample", held, extra={"command": command_line()}) as folder:
+    with RunFolder(out, "grid-upsample", held) as folder:
         write_settings(out, settings)
         for number, (image, stem) in enumerate(zip(images, names, strict=True)):
             views = make_views(teacher, image, settings, stem)
@@ -186,16 +187,15 @@ def run_upsample(settings: UpsampleSettings, out: Path, device: str = "auto") ->
             folded = picture(image, 224)[None].to(where)
             for step, _ in enumerate(fit(apm, folded, views, settings, generator), 1):
                 done, total = number * settings.iterations + step, len(images) * settings.iterations
-                yield {"stage": "fitting", "done": done, "total": total}
+                yield Event("fitting", done, total)
             rows, shown = compare(apm, folded, views, image, finer, settings)
             folder.append({"id": f"{number} {stem}", "index": number, "image": stem, "scales": rows})
             _sheet(image, base, shown, settings, out / f"{number:02d}-{file_stem(stem)}.png")
         result = {"teacher": name, "views": settings.views, "patch": settings.patch, "n": len(images)}
         result["fit"] = settings.fit
         result["scales"] = _summary([r["scales"] for r in folder.records()], settings.scales)
-        write_json(out / "summary.json", result)
-        folder.finish()
-    yield {"summary": result}
+        folder.conclude(result)
+    yield Event(result=result)
 
 
 def default_teacher() -> str:

@@ -26,13 +26,13 @@ from glom.columns import grid_queries, picture
 from glom.datasets.pictures import open_pictures
 from glom.devices import now, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
-from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.seeds import fixed_seed, sample_seed
 from glom.settings import write_settings
 from glom.teachers.asked import Asked, strangers
-from glom.teachers.base import Teacher
+from glom.teachers.base import Teacher, ZeroShotHead
 from glom.teachers.grids import grid_teacher
-from glom.teachers.heads import ZeroShotHead
 from glom.teachers.known import SHIPPED_MODELS
 from probes.alike import psnr
 from probes.fields import grid_scores, unfold_columns
@@ -155,10 +155,8 @@ def cost(setting: Setting, settings: FoldingSettings, width: int) -> dict[str, i
     return {"parameters": parameters, "bytes": 16 * parameters + sum(kept.values())}
 
 
-def run_folding(
-    settings: FoldingSettings, out: Path, resume: bool = False, device: str = "auto"
-) -> Iterator[dict[str, Any]]:
-    """Overfit every machine on every picture, yielding `{"stage", "done", "total"}` and, last, `{"summary": ...}`.
+def run(settings: FoldingSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+    """Overfit every machine on every picture.
 
     Raises:
         InputError: a wrong request, a teacher whose grid is not as wide as its token, no picture that can be read.
@@ -177,13 +175,13 @@ def run_folding(
     Asked(name, len(pictures), tuple(classes or ()), teacher.name, warnings=tuple(warnings)).say()
     held = {**asdict(settings), "data": name, "data_fingerprint": fingerprint}
     costs = {s.key: cost(s, settings, teacher.width) for s in asked}
-    extra = {"command": command_line(), "costs": costs, "device": str(where)}
+    extra = {"costs": costs, "device": str(where)}
     total = len(asked) * settings.seeds * len(pictures)
     with RunFolder(out, "folding", held, resume, extra) as folder:
         write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
         passed: list[dict[str, str]] = []
-        yield {"stage": "overfitting", "done": len(done), "total": total}
+        yield Event("overfitting", len(done), total)
         for number, item in enumerate(pictures):
             keys = [(s, k, f"{s.key}/{k}/{item.id}") for k in range(settings.seeds) for s in asked]
             if all(key in done for *_, key in keys):
@@ -192,7 +190,7 @@ def run_folding(
                 seen = look(*item.read(), teacher, settings)
             except GlomError as error:
                 passed.append(lost(error))
-                yield {"stage": "overfitting", "done": len(done), "total": total, "message": f"{item.id}: {error}"}
+                yield Event("overfitting", len(done), total, f"{item.id}: {error}")
                 continue
             if seen.grid.shape[-1] != len(seen.token):
                 raise InputError(f"{settings.teacher}: its grid and token differ in width; choose another --teacher")
@@ -204,10 +202,9 @@ def run_folding(
                 record = {"id": key, "picture": item.id, "number": number, "seed": k}
                 folder.append({**record, "axis": setting.axis, "setting": setting.name, **found}, seconds)
                 done.add(key)
-                yield {"stage": "overfitting", "done": len(done), "total": total}
+                yield Event("overfitting", len(done), total)
         demand_some([*({"status": "ok"} for _ in done), *passed], f"pictures of {name}")
         result = summarise(out, settings, costs)
-        write_json(out / "summary.json", result)
         draw(result, out / "folding.png")
-        folder.finish()
-    yield {"summary": result}
+        folder.conclude(result)
+    yield Event(result=result)

@@ -11,7 +11,7 @@ from glom.errors import InputError
 from glom.forward_forward.checkpoint import CHECKPOINT, error_rates, load_checkpoint, restore
 from glom.forward_forward.pictures import check_fit, read_pictures
 from glom.forward_forward.scaling import Scaling
-from glom.runs.artifacts import public_name, read_json, write_json
+from glom.runs.artifacts import public_name, read_json
 from glom.teachers.asked import Asked
 from glom.teachers.known import Known
 
@@ -89,18 +89,8 @@ def data_of(folder: Path, data_root: Path | None = None) -> str:
     return name
 
 
-def write_record(folder: Path, result: dict[str, Any], path: Path) -> None:
-    """What is published of a run: the result, the settings, every epoch, the machine and the command.
-
-    Raises:
-        InputError: `folder` holds no run. RunError: the file cannot be written.
-    """
-    manifest = read_json(folder / "manifest.json")
+def about(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """What a record holds of a run: the result and every epoch. Raises `InputError` where `folder` holds no run."""
     history = load_checkpoint(folder / CHECKPOINT)["history"]
     curve = [{k: v for k, v in r.items() if k != "id"} for r in history]
-    kept = {k: manifest.get(k) for k in ("command", "settings", "machine", "versions")}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
-    write_json(path, {"experiment": "ff", "result": result, **kept, "curve": curve})
+    return {"experiment": "ff", "result": result, "curve": curve}

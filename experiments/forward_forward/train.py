@@ -20,7 +20,8 @@ from glom.forward_forward.epochs import Epoch, Step, run_epoch
 from glom.forward_forward.pictures import check_fit, read_pictures
 from glom.forward_forward.scaling import Scaling
 from glom.forward_forward.twin import Twin
-from glom.runs.artifacts import RunFolder, public_command, read_json, write_json
+from glom.runs.artifacts import RunFolder, read_json
+from glom.runs.events import Event
 from glom.runs.saving import save_state
 from glom.teachers.asked import Asked
 
@@ -107,12 +108,10 @@ def check_test_split(request: FFRequest, data: Loaded) -> None:
     check_fit(pictures, data.images.shape[1:], data.classes, "test split: the training split has")
 
 
-def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[str, Any]]:
-    """Train; the folder then holds `checkpoint.pt`, the error of each epoch, and `result.json` (the test set, once).
+def run(request: FFRequest, out: Path, resume: bool = False) -> Iterator[Event]:
+    """Train; the folder then holds `checkpoint.pt`, the error of each epoch, and the result (the test set, once).
 
-    Yields:
-        `{"stage": "forward-forward" | "backprop", "done", "total", "note", "message"}` while it goes on, and last
-        `{"result": ...}`.
+    The stages of its events are "forward-forward" and "backprop".
 
     Raises:
         InputError: the request or the data are wrong, or `out` holds another training.
@@ -126,14 +125,14 @@ def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[
     check_test_split(request, data)
     held = _held(request, data, out, resume)
     asked = Asked(f"{data.name}/train", len(data.labels) + len(data.held_labels), data.classes).say()
-    extra = {"command": public_command(), "classes": list(data.classes), "asked": asked.record()}
+    extra = {"classes": list(data.classes), "asked": asked.record()}
     with RunFolder(out, "ff", held, resume, extra) as folder:
         state = _begin(out, settings, data)
         if state["network"] is not None:
             learner.load(state["network"])
         _complete_lines(folder, state["history"])
         for message in folder.warnings:
-            yield {"stage": "forward-forward", "done": state["epoch"], "total": settings.epochs, "message": message}
+            yield Event("forward-forward", state["epoch"], settings.epochs, message)
 
         def step(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
             return learner.learn(x, y, settings.rate_share(state["epoch"]), g)
@@ -151,9 +150,8 @@ def train(request: FFRequest, out: Path, resume: bool = False) -> Iterator[dict[
 
             yield from _epochs("backprop", twin, back, data, settings, state, folder)
         result = evaluate(out, request.data, request.data_root, request.device)
-        write_json(out / "result.json", result)
-        folder.finish(result={k: result[k] for k in ("test_error", "baseline_test_error", "epochs")})
-        yield {"result": result}
+        folder.conclude(result, result={k: result[k] for k in ("test_error", "baseline_test_error", "epochs")})
+        yield Event(result=result)
 
 
 def _held(request: FFRequest, data: Loaded, out: Path, resume: bool) -> dict[str, Any]:
@@ -214,7 +212,7 @@ def _epochs(
     settings: FFSettings,
     state: dict[str, Any],
     folder: RunFolder,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
     """The epochs that are left, each with random numbers of its own, so that a resumed run is the uninterrupted one."""
     twin = isinstance(learner, Twin)
     total, key, part = (
@@ -223,7 +221,7 @@ def _epochs(
     for epoch in range(state[key], total):
         begun = time.perf_counter()
         work = run_epoch(learner, step, data.images, data.labels, settings, epoch, stage)
-        done = yield from _told(work, stage, epoch, total, _note(state, stage))
+        done = yield from _told(work, stage, epoch, total, _figures(state, stage))
         record: dict[str, Any] = {"id": f"{stage}-{epoch + 1}", "stage": stage, "epoch": epoch + 1}
         record["train_error"] = round(100 * done.wrong / len(data.labels), 4)
         if done.squares is not None:
@@ -235,25 +233,25 @@ def _epochs(
         state[part], state[key] = learner.state(), epoch + 1
         save_state(folder.path / CHECKPOINT, state)
         folder.append(record, seconds)
-        yield {"stage": stage, "done": epoch + 1, "total": total, "note": _note(state, stage)}
+        yield Event(stage, epoch + 1, total, values=_figures(state, stage))
 
 
 def _told(
-    work: Generator[float, None, Epoch], stage: str, epoch: int, total: int, note: str
-) -> Generator[dict[str, Any], None, Epoch]:
+    work: Generator[float, None, Epoch], stage: str, epoch: int, total: int, note: dict[str, float]
+) -> Generator[Event, None, Epoch]:
     """An epoch's progress as events."""
     while True:
         try:
             share = next(work)
         except StopIteration as end:
             return end.value
-        yield {"stage": stage, "done": epoch + share, "total": total, "note": note}
+        yield Event(stage, epoch + share, total, values=note)
 
 
-def _note(state: dict[str, Any], stage: str) -> str:
-    """The last epoch's error in a few words."""
+def _figures(state: dict[str, Any], stage: str) -> dict[str, float]:
+    """The last epoch's error in percent."""
     last = next((r for r in reversed(state["history"]) if r["stage"] == stage), None)
     if last is None:
-        return ""
+        return {}
     held = last.get("held_out_error")
-    return f"held out {next(iter(held.values())):.2f} %" if held else f"training {last['train_error']:.2f} %"
+    return {"held-out error": next(iter(held.values()))} if held else {"training error": last["train_error"]}

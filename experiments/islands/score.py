@@ -25,7 +25,8 @@ from glom.backbones.video import (
 from glom.colours import Array
 from glom.datasets.segmentation import CompositePicture, SegmentedPicture, open_segmentation
 from glom.errors import GlomError, InputError, RunError, demand_some, lost
-from glom.runs.artifacts import RunFolder, command_line, read_json, read_results, write_json
+from glom.runs.artifacts import RunFolder, read_json, read_results
+from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
 from glom.settings import write_settings
 from probes.agreement import neighbour_agreement, resize_grid
@@ -38,10 +39,8 @@ CHOSEN_BY = "covering"
 RULE = "covering: mean over annotators"  # kept with a run, so that pictures scored by another rule do not mix with it
 
 
-def run_score(
-    settings: ScoreSettings, out: Path, resume: bool = False, device: str = "auto"
-) -> Iterator[dict[str, Any]]:
-    """Score every picture, yielding `{"stage", "done", "total", "message"}` and, last, `{"summary": ...}`.
+def run(settings: ScoreSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+    """Score every picture; the result is what `summarise` gives.
 
     Raises:
         InputError: the request is wrong, or no picture at all could be scored.
@@ -58,7 +57,6 @@ def run_score(
     held |= {"data_fingerprint": data.fingerprint(), "limit": len(data.pictures), "measure": RULE}
     places = [backbone.layers[i][0] for i in layers]
     extra = {
-        "command": command_line(),
         "notes": notes,
         "what": backbone.what,
         "layer_indices": layers,
@@ -69,7 +67,7 @@ def run_score(
         write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
         for message in [*notes, *folder.warnings]:
-            yield {"stage": "scoring", "done": len(done), "total": total, "message": message}
+            yield Event("scoring", len(done), total, message)
         for index, item in enumerate(data.pictures):
             if item.id in done:
                 continue
@@ -83,12 +81,11 @@ def run_score(
                 record |= lost(error)
             folder.append(record, time.perf_counter() - begun)
             done.add(item.id)
-            yield {"stage": "scoring", "done": len(done), "total": total, "message": message}
+            yield Event("scoring", len(done), total, message)
         result = summarise(folder.records(), layers, places)
         demand_some(folder.records(), f"pictures of {data.name}")
-        write_json(out / "summary.json", result)
-        folder.finish()
-    yield {"summary": result}
+        folder.conclude(result)
+    yield Event(result=result)
 
 
 def score_picture(

@@ -17,7 +17,8 @@ from glom.backbones.video import Backbone, clip_for, default_backbone, feature_g
 from glom.colours import Array
 from glom.datasets.reading import read_image
 from glom.errors import GlomError, demand_some, lost
-from glom.runs.artifacts import RunFolder, command_line, disk_error, write_json
+from glom.runs.artifacts import RunFolder, command_line, disk_error
+from glom.runs.events import Event
 from glom.runs.files import file_stem, replacing, write_text
 from glom.settings import write_settings
 from probes.agreement import at_most
@@ -45,8 +46,8 @@ class Shown:
         return "one colour all over: one island; what its layers still tell apart is the frame's border"
 
 
-def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Write sheets and pages, yielding `{"stage", "done", "total", "message"}` and, last, `{"result": ...}`.
+def run(settings: ShowSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+    """Write sheets and pages.
 
     A picture that cannot be read or is too small is said in one line and passed over.
 
@@ -62,7 +63,7 @@ def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterato
     held |= {"frames": frames, "size": size, "cache": None}
     begun = time.perf_counter()
     failed: list[dict[str, str]] = []
-    with RunFolder(out, "islands-show", held, extra={"command": command_line(), "notes": notes}) as folder:
+    with RunFolder(out, "islands-show", held, extra={"notes": notes}) as folder:
         write_settings(out, settings)
         shown: list[Shown] = []
         for done, path in enumerate(settings.images, 1):
@@ -75,14 +76,14 @@ def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterato
                 failed.append({"image": path, **lost(error)})
                 message = f"skipped: {error}"
             said = "\n".join([*(notes if done == 1 else []), *([message] if message else [])])
-            yield {"stage": "watching", "done": done, "total": len(settings.images), "message": said}
+            yield Event("watching", done, len(settings.images), said)
         demand_some([*({"status": "ok"} for _ in shown), *failed], "pictures")
         coloured: list[list[Array]] = []
         for colours in _colours(shown, settings):
             coloured.append(colours)
             message = _few_points(shown[0], layers, len(coloured) - 1, settings)
             total = 1 if settings.joint else len(layers)
-            yield {"stage": "reducing", "done": len(coloured), "total": total, "message": message}
+            yield Event("reducing", len(coloured), total, message)
         by_layer = coloured if not settings.joint else _split(coloured[0], len(layers), len(shown))
         pictures = []
         for number, item in enumerate(shown):
@@ -91,7 +92,7 @@ def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterato
                 panels = [np.full_like(panel, 0.5) for panel in panels]
             names = [f"layer {i}: {backbone.layers[i][0]}" for i in layers]
             pictures.append(_write(item, names, panels, backbone, notes, settings, out))
-            yield {"stage": "drawing", "done": number + 1, "total": len(shown)}
+            yield Event("drawing", number + 1, len(shown))
         result = {
             "backbone": name,
             "what": backbone.what,
@@ -101,9 +102,8 @@ def run_show(settings: ShowSettings, out: Path, device: str = "auto") -> Iterato
             "skipped": failed,
             "seconds": round(time.perf_counter() - begun, 3),
         }
-        write_json(out / "show.json", result)
-        folder.finish()
-    yield {"result": result}
+        folder.conclude(result)
+    yield Event(result=result)
 
 
 def _look(

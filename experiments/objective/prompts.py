@@ -17,19 +17,22 @@ from glom.errors import InputError
 from glom.methods import Task
 from glom.methods.few_shot import few_shot
 from glom.methods.prompts import PRESETS, READ, CoOp, PromptSettings
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci
 from glom.teachers.asked import asked_of
+from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 
 
-def run_choice(settings: PromptChoice) -> Iterator[dict[str, Any]]:
-    """Score every setting; events `{"stage", "done", "total"}`, last `{"summary": ...}` with the best first.
+def run(settings: PromptChoice) -> Iterator[Event]:
+    """Score every setting; in the result the best comes first.
 
     Raises:
         InputError: no class names, too few pictures, a teacher without a text encoder.
     """
     teacher = load_teacher(settings.teacher, device="cpu")
+    assert isinstance(teacher, FrozenTeacher)
     dataset = open_dataset(settings.data, split="train")
     if dataset.classes is None:
         raise InputError(f"{dataset.name} has no class names; nothing can be learned from it")
@@ -57,16 +60,16 @@ def run_choice(settings: PromptChoice) -> Iterator[dict[str, Any]]:
     zero = _score(plain, tokens, labels)
     rows: list[dict[str, Any]] = []
     for number, one in enumerate(tried):
-        yield {"stage": "learning", "done": number, "total": len(tried)}
+        yield Event("learning", number, len(tried))
         method = CoOp(one)
         method.prepare(task)
         losses = method.fit(learning.shots)
         rows.append({"settings": asdict(one), "loss": round(losses[-1], 4), **_score(method, tokens, labels)})
-    yield {"stage": "learning", "done": len(tried), "total": len(tried)}
+    yield Event("learning", len(tried), len(tried))
     rows.sort(key=lambda r: -r["top1"])
     preset = PRESETS["coop"].get(settings.teacher)
-    yield {
-        "summary": {
+    yield Event(
+        result={
             "data": dataset.name,
             "teacher": settings.teacher,
             "shots": settings.shots,
@@ -75,7 +78,7 @@ def run_choice(settings: PromptChoice) -> Iterator[dict[str, Any]]:
             "rows": rows,
             "preset": None if preset is None else asdict(preset),
         }
-    }
+    )
 
 
 @torch.no_grad()

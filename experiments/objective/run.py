@@ -1,9 +1,8 @@
 """The objective study: every candidate on one half of the pictures, the best of them once on the other half.
 
 DIR/results.jsonl         a line a picture and condition: the class every candidate gave (the selection half)
-DIR/select.json, .png     differences from the teacher, corrected for how many were tried
-DIR/confirm/              the chosen ones on the other half
-DIR/confirm.json, .png    written once
+DIR/result.json, select.png    differences from the teacher, corrected for how many were tried
+DIR/confirm/              the chosen ones on the other half: see `experiments.objective.confirm`
 DIR/tokens/               what the teachers said, for a run that is resumed
 """
 
@@ -17,10 +16,10 @@ from typing import Any
 
 import torch
 
-from experiments.objective.candidates import CANDIDATES, TEACHER, answers, available
+from experiments.objective.candidates import CANDIDATES, answers, available
 from experiments.objective.encode import Block, Case, Second, blocks_of, second_teacher
-from experiments.objective.report import choose, draw, summarise
-from experiments.objective.settings import CONFIRM, SELECT, ObjectiveSettings, conditions_of, half_of
+from experiments.objective.report import draw, summarise
+from experiments.objective.settings import SELECT, ObjectiveSettings, conditions_of, half_of
 from experiments.objective.trials import Seen
 from glom.adaptation.settings import settings_for
 from glom.apm import AsynchronousPerceptionMachine
@@ -28,12 +27,13 @@ from glom.datasets.base import ImageDataset
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.methods.trained import trained_machine
-from glom.runs.artifacts import RunFolder, command_line, read_json, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.settings import write_settings
 from glom.teachers.align import gathered, nameable
 from glom.teachers.asked import asked_of
-from glom.teachers.base import Teacher
-from glom.teachers.heads import ZeroShotHead
+from glom.teachers.base import ZeroShotHead
+from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 from glom.teachers.zero_shot import choose_templates
 from glom.weights import state_sha256
@@ -44,7 +44,7 @@ class Ready:
     """Everything a half needs, opened and checked before the first picture."""
 
     dataset: ImageDataset
-    teacher: Teacher
+    teacher: FrozenTeacher
     head: ZeroShotHead
     second: Second | None
     prior: AsynchronousPerceptionMachine | None
@@ -70,6 +70,7 @@ def prepare(settings: ObjectiveSettings) -> Ready:
     if any(s.label is None for s in dataset.samples):
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
     teacher = load_teacher(settings.teacher, device="cpu")
+    assert isinstance(teacher, FrozenTeacher)
     teacher = gathered(teacher, settings.superclasses)
     dataset = nameable(dataset, teacher, settings.nameable)
     blank = torch.zeros(1, 3, teacher.image_size, teacher.image_size)
@@ -93,8 +94,8 @@ def cases_of(dataset: ImageDataset, settings: ObjectiveSettings, half: str, limi
     return [Case(s, c) for s in own.samples for c in conditions_of(s.id, settings)]
 
 
-def run_select(settings: ObjectiveSettings, out: Path, resume: bool = False) -> Iterator[dict[str, Any]]:
-    """Every candidate on the selection half; events `{"stage", "done", "total"}`, last `{"summary": ...}`.
+def run(settings: ObjectiveSettings, out: Path, resume: bool = False) -> Iterator[Event]:
+    """Every candidate on the selection half.
 
     Raises:
         InputError: a wrong request, or not one readable picture. RunError: the disk is full.
@@ -104,75 +105,28 @@ def run_select(settings: ObjectiveSettings, out: Path, resume: bool = False) -> 
     left_out = [c.name for c in CANDIDATES.values() if c not in tried]
     cases = cases_of(ready.dataset, settings, SELECT, settings.limit)
     names = [c.name for c in tried]
-    extra = {"command": command_line(), "candidates": names, "left_out": left_out, "data_spec": settings.data}
+    extra = {"candidates": names, "left_out": left_out, "data_spec": settings.data}
     held = {**ready.held(settings, SELECT), "tried": names}
     with RunFolder(out, "objective-select", held, resume, extra) as folder:
         write_settings(out, settings)
-        yield from _run_half(folder, cases, names, settings, ready)
-        result = summarise(folder.records(), tried) | {"settings": _public(settings), "left_out": left_out}
+        yield from run_half(folder, cases, names, settings, ready)
+        result = summarise(folder.records(), tried) | {"settings": public_settings(settings), "left_out": left_out}
         result |= {k: v for k, v in held.items() if k.endswith("fingerprint")}
-        write_json(out / "select.json", result)
         draw(result, None, out / "select.png")
-        folder.finish()
-    yield {"summary": result}
+        folder.conclude(result)
+    yield Event(result=result)
 
 
-def run_confirm(out: Path, top: int = 2, limit: int = 0, resume: bool = False) -> Iterator[dict[str, Any]]:
-    """The `top` best of each kind, and their controls, once, on the other half; events as `run_select`'s.
-
-    Args:
-        out: the folder of a complete selection.
-        limit: pictures of the half at most; 0: all.
-        resume: go on with a confirmation that was stopped. One that is complete is never done again.
-
-    Raises:
-        InputError: no complete selection there, or it has been confirmed already.
-    """
-    if top < 1 or limit < 0:
-        raise InputError(f"--top must be at least 1 and --limit not negative, got {top} and {limit}")
-    if (out / "confirm.json").exists():
-        raise InputError(f"{out} has been confirmed already, and that is done once; read {out / 'confirm.json'}")
-    manifest = read_json(out / "manifest.json")
-    if manifest.get("kind") != "objective-select" or manifest.get("status") != "complete":
-        raise InputError(f"{out} holds no complete selection; run `apm ablate objective select --out {out}` first")
-    held = manifest["settings"]
-    if "corrupt" not in held:
-        raise InputError(f"{out} was selected when corruptions had other strengths; select again, with another --out")
-    kept: dict[str, Any] = {
-        k: tuple(held[k]) if isinstance(held[k], list) else held[k] for k in asdict(ObjectiveSettings()) if k in held
-    }
-    settings = ObjectiveSettings(**kept)
-    selection = read_json(out / "select.json")
-    chosen = choose(selection, top)
-    controls = [c for n in chosen for c in CANDIDATES[n].controls if c != TEACHER]
-    names = list(dict.fromkeys([*chosen, *controls]))
-    ready = prepare(settings)
-    for what, now in ready.held(settings, SELECT).items():
-        if what.endswith("fingerprint") and now != held[what]:
-            raise InputError(f"the {what.removesuffix('_fingerprint')} is not the one the selection was made with")
-    cases = cases_of(ready.dataset, settings, CONFIRM, limit)
-    own = {**ready.held(settings, CONFIRM), "limit": limit, "chosen": chosen}
-    extra = {"command": command_line(), "data_spec": settings.data}
-    with RunFolder(out / "confirm", "objective-confirm", own, resume, extra) as folder:
-        yield from _run_half(folder, cases, names, settings, ready)
-        candidates = [CANDIDATES[n] for n in names]
-        result = summarise(folder.records(), candidates, chosen, tried=selection["tried"])
-        result |= {"chosen": chosen, "settings": _public(settings) | {"limit": limit}}
-        write_json(out / "confirm.json", result)
-        draw(selection, result, out / "confirm.png")
-        folder.finish()
-    yield {"summary": {"selection": selection, "confirmation": result}}
-
-
-def _run_half(
+def run_half(
     folder: RunFolder, cases: Sequence[Case], names: Sequence[str], settings: ObjectiveSettings, ready: Ready
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
+    """Every case of a half that has no line yet, a line a case."""
     done = {r["id"] for r in folder.records()}
     size = settings_for(settings.teacher, "fast").config(ready.teacher.width).image_size
     stage, total = "adapting", len(cases)
     for message in folder.warnings:
-        yield {"stage": stage, "done": len(done), "total": total, "message": message}
-    yield {"stage": stage, "done": len(done), "total": total}
+        yield Event(stage, len(done), total, message)
+    yield Event(stage, len(done), total)
     index = 0
     for number, part in enumerate(blocks_of(cases)):
         start, index = index, index + len(part)
@@ -196,9 +150,10 @@ def _run_half(
             if case.id not in done:
                 folder.append({"id": case.id, "index": place[case.id], "status": "skipped", "reason": reason})
                 done.add(case.id)
-                yield {"stage": stage, "done": len(done), "total": total, "message": f"{case.id}: {reason}"}
-        yield {"stage": stage, "done": len(done), "total": total}
+                yield Event(stage, len(done), total, f"{case.id}: {reason}")
+        yield Event(stage, len(done), total)
 
 
-def _public(settings: ObjectiveSettings) -> dict[str, Any]:
+def public_settings(settings: ObjectiveSettings) -> dict[str, Any]:
+    """The settings without places of this machine."""
     return {**asdict(settings), "data": Path(settings.data).name}

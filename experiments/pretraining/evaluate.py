@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from glom.columns import grid_queries
 from glom.datasets.base import ImageDataset
 from glom.devices import resolve_device
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, public_command, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
 from glom.teachers.grids import Encoder, grid_teacher
 from probes.alike import psnr
@@ -190,37 +192,62 @@ def panels(apm: AsynchronousPerceptionMachine, shown: tuple[Any, ...]) -> list[l
     return [list(zip(titles, row, strict=True)) for row in zip(*tables, strict=True)]
 
 
-def run_eval(
-    checkpoint: str, data: str, out: Path, limit: int, bank: int, size: int, seed: int, device: str
-) -> Iterator[dict[str, Any]]:
-    """`apm grid eval`: a checkpoint beside its own teacher on DATA, yielding messages and, last, `{"summary": ...}`.
+@dataclass(frozen=True)
+class EvalSettings:
+    """What is compared.
+
+    Attributes:
+        checkpoint: of `apm grid train`, or one that ships.
+        data: where the held-out pictures and the bank are from.
+        limit: held-out pictures; 0: 1,000, or a fifth.
+        bank: training pictures that k-NN compares with.
+        size: side of the teacher's picture; 0: as trained.
+    """
+
+    checkpoint: str
+    data: str
+    limit: int = 0
+    bank: int = 5000
+    size: int = 0
+    seed: int = 0
+
+
+def run(settings: EvalSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+    """A checkpoint beside its own teacher on DATA.
 
     Raises:
         InputError: no such checkpoint, one whose teacher is another model by now, data without pictures.
     """
     from probes.figures.grids import grid_sheet
 
-    apm, meta = load_apm(checkpoint, resolve_device(device))
+    apm, meta = load_apm(settings.checkpoint, resolve_device(device))
     if "teacher" not in meta:
-        raise InputError(f"{checkpoint} does not say whose grid it learnt; it cannot be compared with a teacher")
-    split = split_data(data, 0, limit, seed)
-    teacher = grid_teacher(meta["teacher"], size or int(meta.get("size", 0)), device)
+        raise InputError(
+            f"{settings.checkpoint} does not say whose grid it learnt; it cannot be compared with a teacher"
+        )
+    split = split_data(settings.data, 0, settings.limit, settings.seed)
+    teacher = grid_teacher(meta["teacher"], settings.size or int(meta.get("size", 0)), device)
     encoder = Encoder(teacher, apm.config.image_size)
-    held, known = (OnTheFly(part, encoder, 1, seed) for part in (split.held_out, split.train))
+    held, known = (OnTheFly(part, encoder, 1, settings.seed) for part in (split.held_out, split.train))
     if held.shape[2] != apm.config.features:
         raise InputError(f"{meta['teacher']}'s grid is {held.shape[2]} wide, the APM's {apm.config.features}")
-    settings = {"checkpoint": Path(checkpoint).name, "data": split.held_out.name, "limit": len(split.held_out)}
-    settings |= {"bank": bank, "size": teacher.image_size, "seed": seed, "fingerprint": split.held_out.fingerprint()}
-    with RunFolder(out, "grid-eval", settings, extra={"command": public_command()}) as folder:
+    held_settings = {**asdict(settings), "checkpoint": Path(settings.checkpoint).name, "data": split.held_out.name}
+    held_settings |= {"limit": len(split.held_out), "size": teacher.image_size}
+    held_settings["fingerprint"] = split.held_out.fingerprint()
+    with RunFolder(out, "grid-eval", held_settings) as folder:
         if meta.get("teacher_fingerprint") != teacher.fingerprint:
-            yield {"message": f"{meta['teacher']} is not the model this checkpoint learnt from"}
-        yield {"message": f"{len(split.held_out)} pictures, {split.how}"}
-        found = measure(apm, held, split.held_out, known, split.train, bank)
+            yield Event(message=f"{meta['teacher']} is not the model this checkpoint learnt from")
+        yield Event(message=f"{len(split.held_out)} pictures, {split.how}")
+        found = measure(apm, held, split.held_out, known, split.train, settings.bank)
         messages = unread_message(held, split.held_out, "held-out") + unread_message(known, split.train, "training")
         for message in messages:
-            yield {"message": message}
+            yield Event(message=message)
         grid_sheet(panels(apm, found.pop("shown")), out / "grids.png")
-        result = {"checkpoint": Path(checkpoint).name, "teacher": meta["teacher"], "grid": list(held.shape), **found}
-        write_json(out / "summary.json", result)
-        folder.finish()
-    yield {"summary": result}
+        result = {
+            "checkpoint": held_settings["checkpoint"],
+            "teacher": meta["teacher"],
+            "grid": list(held.shape),
+            **found,
+        }
+        folder.conclude(result)
+    yield Event(result=result)

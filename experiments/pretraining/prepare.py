@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from experiments.pretraining.settings import GridTrainSettings
 from glom.checkpoints import find_checkpoint
 from glom.devices import native_bf16
 from glom.errors import InputError
+from glom.runs.events import Event
 from glom.teachers.base import Teacher
 from glom.teachers.grids import Encoder, grid_shape, grid_teacher
 from glom.training.ranks import Ranks
@@ -31,8 +32,8 @@ class Prepared:
 
 def prepare(
     settings: GridTrainSettings, group: Ranks, device: str, cache: Path | None, use_cache: bool
-) -> Iterator[dict[str, Any] | Prepared]:
-    """Open data and teacher and fill the caches, yielding `{"stage", "done", "total"}` and, last, a `Prepared`.
+) -> Generator[Event, None, Prepared]:
+    """Open data and teacher and fill the caches.
 
     Raises:
         InputError: no such data or teacher, a cache of something else, too few pictures that can be read.
@@ -52,7 +53,7 @@ def prepare(
         if group.rank == 0:
             kept = open_cache(cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision)
             for done, total in fill(kept, data, encoder, settings.seed):
-                yield {"stage": stage, "done": done, "total": total}
+                yield Event(stage, done, total)
         group.wait()
         kept = open_cache(cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision)
         sources.append(Cached(kept, len(data)))
@@ -61,7 +62,7 @@ def prepare(
         raise InputError(
             f"{readable} of {len(split.held_out)} held-out pictures could be read; at least {FEWEST} are needed"
         )
-    yield Prepared(split, teacher, sources[0], sources[1], settings)
+    return Prepared(split, teacher, sources[0], sources[1], settings)
 
 
 def identity(ready: Prepared, cached: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 manifest.json, results.jsonl    settings; the loss of every tenth step
 state.pt                        weights and optimiser, so that a killed run goes on
 apm.safetensors                 the machine
-summary.json, curve.png, grids.png    figures on the held-out pictures
+result.json, curve.png, grids.png    figures on the held-out pictures
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from glom.apm import AsynchronousPerceptionMachine
 from glom.checkpoints import FILE, save_apm
 from glom.devices import resolve_device
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, command_line, read_results, write_json
+from glom.runs.artifacts import RunFolder, read_results
+from glom.runs.events import Event
 from glom.training.loop import STATE
 from glom.training.ranks import Ranks
 from probes.figures.grids import grid_sheet, loss_curve
@@ -34,7 +35,7 @@ from probes.figures.grids import grid_sheet, loss_curve
 BANK = 5000  # pictures of the k-NN classifier's bank
 
 
-def run_grid_train(
+def run(
     settings: GridTrainSettings,
     out: Path,
     resume: bool = False,
@@ -42,8 +43,8 @@ def run_grid_train(
     cache: Path | None = None,
     use_cache: bool = True,
     half: bool = False,
-) -> Iterator[dict[str, Any]]:
-    """Train, or go on; evaluate on the held-out pictures; yields progress and, on the first rank, `{"summary": ...}`.
+) -> Iterator[Event]:
+    """Train, or go on; evaluate on the held-out pictures; the first rank has the result.
 
     `half` writes the machine in float16, half the size. Under torchrun every process calls this; the first one writes.
 
@@ -59,14 +60,8 @@ def run_grid_train(
     where = resolve_device(device)
     if group.world > 1 and where.type == "cuda":
         where = resolve_device(f"cuda:{dist.get_rank() % max(1, _gpus())}")
-    ready: Prepared | None = None
-    for event in prepare(settings, group, str(where), cache, use_cache):
-        if isinstance(event, Prepared):
-            ready = event
-        else:
-            yield event
-    assert ready is not None
-    extra = {"command": command_line(), "device": str(where), "world": group.world, "split": ready.split.how}
+    ready = yield from prepare(settings, group, str(where), cache, use_cache)
+    extra = {"device": str(where), "world": group.world, "split": ready.split.how}
     first = group.rank == 0
     opened = RunFolder(out, "grid-train", identity(ready, use_cache), resume, extra) if first else nullcontext()
     with opened as folder:
@@ -74,25 +69,21 @@ def run_grid_train(
         if folder:
             told = _unread(ready)
             for message in [*folder.warnings, *told]:
-                yield {"message": message}
-        started, apm = time.perf_counter(), None
-        for event in train(ready, folder, out / STATE, group, where):
-            apm = event.get("apm", apm)
-            if "apm" not in event:
-                yield event
-        assert apm is not None
+                yield Event(message=message)
+        started = time.perf_counter()
+        apm = yield from train(ready, folder, out / STATE, group, where)
         if folder:
-            yield {"message": f"trained in {time.perf_counter() - started:.0f} s; now the held-out pictures"}
+            yield Event(message=f"trained in {time.perf_counter() - started:.0f} s; now the held-out pictures")
             result = finish(ready, apm, out, half)
             # Without a cache it is known only now which pictures could not be read.
-            yield from ({"message": message} for message in _unread(ready) if message not in told)
-            folder.finish()
-            yield {"summary": result}
+            yield from (Event(message=message) for message in _unread(ready) if message not in told)
+            folder.conclude(result)
+            yield Event(result=result)
         group.wait()
 
 
 def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path, half: bool) -> dict[str, Any]:
-    """Write the checkpoint, measure, and write the figures, `summary.json` and the checkpoint with its results."""
+    """Write the checkpoint, measure, and write the figures and the checkpoint with its results."""
     apm.eval()
     if half:
         apm.half().float()  # what is measured is what is written
@@ -105,7 +96,6 @@ def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path, half:
     result = {"teacher": ready.teacher.name, "grid": list(ready.train.shape), **found}
     result["parameters"] = sum(p.numel() for p in apm.parameters())
     save_apm(out / FILE, apm, checkpoint_meta(ready, result), precision)
-    write_json(out / "summary.json", result)
     return result
 
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ from glom.checkpoints import load_apm
 from glom.columns import grid_queries, sample_at
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.training.loop import Training
 from glom.training.optimisation import parameter_groups, warmup_cosine
@@ -143,8 +143,8 @@ def statistics(source: Source, rows: Rows) -> tuple[Tensor, float]:
 
 def train(
     ready: Prepared, folder: RunFolder | None, state: Path, group: Ranks, device: torch.device
-) -> Iterator[dict[str, Any]]:
-    """Every step from the last kept state on, yielding `{"stage", "done", "total", "loss", "pictures_per_second"}`.
+) -> Generator[Event, None, AsynchronousPerceptionMachine]:
+    """Every step from the last kept state on; returns the machine.
 
     Args:
         folder: where steps are recorded, on the first rank; None on the others.
@@ -193,9 +193,8 @@ def train(
             record = {"id": f"step {step}", "index": step, "loss": values[0], "feature_loss": values[1]}
             folder.append({**record, "rgb_loss": values[2], "lr": training.rate(step - 1)})
 
-    event = {"stage": "training", "total": ends[-1]}
-    yield {**event, "done": first, "loss": None, "pictures_per_second": 0.0}
+    yield Event("training", first, ends[-1])
     for values in training.run(loss, lambda done: done % KEEP == 0 or done in ends, told):
         speed = (training.done - first) * size / (time.perf_counter() - begun)
-        yield {**event, "done": training.done, "loss": values[0], "pictures_per_second": speed}
-    yield {"apm": apm}
+        yield Event("training", training.done, ends[-1], values={"loss": values[0], "pictures/s": speed})
+    return apm

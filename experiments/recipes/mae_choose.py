@@ -23,6 +23,7 @@ from glom.masked.network import MaskedClassifier
 from glom.masked.parts import Masked, load_masked, load_part, save_config
 from glom.masked.shapes import HeadShape, MAEShape
 from glom.runs.artifacts import RunFolder, read_results, write_json
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci
 
@@ -71,9 +72,7 @@ def probe(folder: RunFolder, device: torch.device) -> tuple[Masked, MaskedClassi
     return masked, model.to(device)
 
 
-def choose(
-    held: ImageDataset, settings: MAETinySettings, folder: RunFolder, device: torch.device
-) -> Iterator[dict[str, Any]]:
+def choose(held: ImageDataset, settings: MAETinySettings, folder: RunFolder, device: torch.device) -> Iterator[Event]:
     """Try every candidate on every trial; write `adapt.json` and the best candidate into `config.json`.
 
     The best has the highest accuracy over all trials; among equals, the least mean negative log-likelihood.
@@ -92,7 +91,7 @@ def choose(
                 record = {"id": name, "stage": "adapt", "candidate": number, "read": read}
                 folder.append(record, time.perf_counter() - begun)
             count += 1
-            yield {"stage": "adapt", "done": count, "total": total}
+            yield Event("adapt", count, total)
     found = summarise([r for r in read_results(folder.path) if r.get("stage") == "adapt"])
     write_json(folder.path / "adapt.json", found)
     best = AdaptSettings(**found["chosen"])
@@ -156,7 +155,7 @@ def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def answer_adapted(
     pictures: Pictures, settings: MAETinySettings, folder: RunFolder, device: torch.device
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
     """Answer for `tested_on` clean test pictures with the chosen settings, and without; a line for each."""
     masked, model = probe(folder, device)
     assert masked.adapt is not None
@@ -174,7 +173,7 @@ def answer_adapted(
                     right = int(model(image[None]).argmax()) == label
             record = {"id": name, "stage": "ttt-mae", "right": right, "unadapted": plain}
             folder.append(record, time.perf_counter() - begun)
-        yield {"stage": "ttt-mae", "done": count, "total": len(chosen)}
+        yield Event("ttt-mae", count, len(chosen))
 
 
 def tested(records: list[dict[str, Any]]) -> dict[str, Any]:

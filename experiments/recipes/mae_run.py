@@ -17,11 +17,20 @@ from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.masked.network import build_mae
 from glom.masked.parts import WEIGHTS, Masked, View, load_masked, load_part, part_of, save_config, save_half
-from glom.runs.artifacts import RunFolder, public_command, read_json, read_results, read_timing, write_json
+from glom.runs.artifacts import (
+    RESULT,
+    RunFolder,
+    public_command,
+    read_json,
+    read_result,
+    read_results,
+    read_timing,
+    result_file,
+    write_json,
+)
+from glom.runs.events import Event
 from glom.runs.seeds import fixed_seed
 from glom.settings import write_settings
-
-RESULTS = "accuracy.json"
 
 
 def run_training(
@@ -31,13 +40,10 @@ def run_training(
     resume: bool = False,
     download: bool = False,
     device: str = "auto",
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
     """Run one stage or all of them; a stage that is done already is left as it is.
 
     The test pictures are read once by each stage that classifies, at its end, with the weights as written.
-
-    Yields:
-        Events for `commands.common.follow`; last `{"result": {...}}`, what `accuracy.json` holds.
 
     Raises:
         InputError: the data do not fit the recipe, an earlier stage is missing, `out` holds something else, a resumed
@@ -45,10 +51,9 @@ def run_training(
         RunError: the loss is no longer finite, or the disk is full.
     """
     stages, where = stages_of(stage), resolve_device(device)
-    extra = {"command": public_command().replace(" --resume", "")}
-    with RunFolder(out, "train-mae-tiny", {"data": settings.data, **settings.deciding}, resume, extra) as folder:
+    with RunFolder(out, "train-mae-tiny", {"data": settings.data, **settings.deciding}, resume) as folder:
         write_settings(out, settings)
-        yield {"message": "reading the pictures"}
+        yield Event(message="reading the pictures")
         splits = read_splits(settings, download)
         for name in stages:
             if name not in _results(out):
@@ -59,19 +64,22 @@ def run_training(
             "stages": _results(out),
         }
         result["train_pictures"] = len(splits.train.images)
+        write_json(out / RESULT, result)
         if all(name in result["stages"] for name in stages_of("all")):
-            write_card(out, result, extra["command"])
+            write_card(out, result, public_command(folder.manifest["command"]))
             folder.finish()
-    yield {"result": result}
+    yield Event(result=result)
 
 
 def _results(out: Path) -> dict[str, Any]:
-    return read_json(out / RESULTS) if (out / RESULTS).exists() else {}
+    """What the stages that are done have found; the former result file held nothing else."""
+    found = read_result(out) if result_file(out).exists() else {}
+    return found.get("stages", found)
 
 
 def _run_stage(
     name: str, splits: Splits, settings: MAETinySettings, folder: RunFolder, device: torch.device
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
     out = folder.path
     result: dict[str, Any]
     if name == "adapt":
@@ -98,7 +106,7 @@ def _run_stage(
     seconds = read_timing(out)
     names = (f"{name} ", "ttt-mae ") if name == "adapt" else (f"{name} ",)
     result["seconds"] = round(sum(s for i, s in seconds.items() if i.startswith(names)), 1)
-    write_json(out / RESULTS, _results(out) | {name: result})
+    write_json(out / RESULT, {"stages": _results(out) | {name: result}})
 
 
 def _start(name: str, splits: Splits, settings: MAETinySettings, out: Path) -> Masked:

@@ -16,6 +16,7 @@ from glom.datasets.augment import augment
 from glom.masked.network import MaskedClassifier, encode, reconstruction, side_of
 from glom.masked.parts import View
 from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.training.epochs import Epochs
 from glom.training.loop import Training
@@ -77,8 +78,8 @@ class Stage:
         return self.model(images, noise.argsort(1)[:, : round(SEEN * self.patches)].to(self.device))
 
 
-def train(stage: Stage, data: Pictures, folder: RunFolder) -> Iterator[dict[str, Any]]:
-    """All epochs of a stage from its last state on; a line of results for each; events for `commands.common.follow`."""
+def train(stage: Stage, data: Pictures, folder: RunFolder) -> Iterator[Event]:
+    """All epochs of a stage from its last state on; a line of results for each."""
     recipe, name = stage.recipe, stage.name
 
     # An epoch's random numbers depend on the seed, the stage and the epoch alone.

@@ -21,6 +21,7 @@ from glom.backbones.mvit_tiny import build_mvit
 from glom.datasets.augment import augment
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, public_command, read_timing
+from glom.runs.events import Event
 from glom.runs.seeds import fixed_seed
 from glom.settings import write_settings
 from glom.training.epochs import Epochs
@@ -32,37 +33,34 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)  # of CIFAR-10's t
 
 def run_training(
     settings: MViTTinySettings, out: Path, resume: bool = False, download: bool = False
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
     """Train, measure on the test split, write the weights, their configuration and the model card into `out`.
 
     Resumed anywhere it gives the same weights to the bit.
 
-    Yields:
-        `{"message"}` while data are read; `{"stage", "done", "total", "loss", "accuracy"}` in between, and last
-        `{"result": {"test_accuracy", "ci95", "n", ...}}`. Loss and accuracy are the running epoch's, on augmented
-        training pictures.
+    The events' loss and accuracy are the running epoch's, on augmented training pictures; the result has
+    `test_accuracy`, `ci95`, `n` and more.
 
     Raises:
         InputError: the data do not fit the recipe, `out` holds something else, a resumed run has other settings.
         RunError: the loss is no longer finite, or the disk is full.
     """
     check(settings)
-    extra = {"command": public_command().replace(" --resume", "")}
-    with RunFolder(out, "train-mvit-v2-tiny", {"data": settings.data, **settings.deciding}, resume, extra) as folder:
+    with RunFolder(out, "train-mvit-v2-tiny", {"data": settings.data, **settings.deciding}, resume) as folder:
         write_settings(out, settings)
         splits = [open_split(settings.data, split, settings.limit, download) for split in ("train", "test")]
         if splits[0].classes != splits[1].classes:
             raise InputError(f"{settings.data}: the classes of its train and test splits differ")
-        yield {"message": "reading the pictures"}
+        yield Event(message="reading the pictures")
         config = TinyConfig(classes=splits[0].classes or (), mean=MEAN, std=STD)
         train_set, test_set = (read_pictures(split, config.size) for split in splits)
         trainer = Trainer(train_set, config, settings, folder)
         yield from trainer.run()
-        facts = {"command": extra["command"], "train_pictures": len(train_set.images)}
+        facts = {"command": public_command(folder.manifest["command"]), "train_pictures": len(train_set.images)}
         facts["seconds"] = round(sum(read_timing(out).values()), 1)
         result = ship(trainer.net, config, settings.deciding, facts, test_set, out)
-        folder.finish(test_accuracy=result["test_accuracy"])
-    yield {"result": result}
+        folder.conclude(result, test_accuracy=result["test_accuracy"])
+    yield Event(result=result)
 
 
 def check(settings: MViTTinySettings) -> None:
@@ -99,7 +97,7 @@ class Trainer:
             beside={"epochs": self.epochs},
         )
 
-    def run(self) -> Iterator[dict[str, Any]]:
+    def run(self) -> Iterator[Event]:
         """All epochs from the last state on; a line of results for each."""
 
         def record(epoch: int, means: dict[str, float]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def ship(
     test_set: Pictures,
     out: Path,
 ) -> dict[str, Any]:
-    """Write `model.safetensors` (fp16), `config.json`, `accuracy.json` and `MODEL_CARD.md`.
+    """Write `model.safetensors` (fp16), `config.json` and `MODEL_CARD.md`.
 
     Args:
         net: trained.
@@ -97,7 +97,6 @@ def ship(
     save_tensors(out / WEIGHTS, {k: v.half() for k, v in net.state_dict().items()})
     write_json(out / CONFIG, config.to_json())
     result = {**measure(out, config, test_set), "parameters": parameters(net), **facts}
-    write_json(out / "accuracy.json", result)
     loader = Environment(loader=PackageLoader("experiments"), keep_trailing_newline=True, trim_blocks=True)
     card = loader.get_template("mvit_tiny_card.md.j2").render(r=result, c=config, s=recipe, stages=config.stages())
     write_text(out / CARD, card)

@@ -23,7 +23,8 @@ from experiments.recipes.settings import TinyClipSettings
 from glom.datasets.augment import augment
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, public_command, read_timing, write_json
+from glom.runs.artifacts import RunFolder, read_timing, write_json
+from glom.runs.events import Event
 from glom.runs.saving import save_tensors
 from glom.runs.seeds import fixed_seed
 from glom.settings import write_settings
@@ -53,7 +54,7 @@ def write_captions(settings: TinyClipSettings, generator: torch.Generator) -> li
 
 def train(
     images: Tensor, labels: Tensor, config: dict[str, Any], settings: TinyClipSettings, folder: RunFolder
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
     """Train from scratch, or go on, in `folder`; `open_clip_model.safetensors` (fp16) is there at the end.
 
     Args:
@@ -140,11 +141,10 @@ def read_images(data: str, limit: int | None = None, download: bool = False) -> 
 
 def run_training(
     settings: TinyClipSettings, out: Path, resume: bool = False, download: bool = False
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Event]:
     """Read the data and train; `out` becomes a folder that open_clip loads.
 
-    Yields:
-        see `train`; last `{"result": {"epoch", "loss", "train_accuracy", "seconds"}}`, the last epoch's.
+    The result is the last epoch's: `epoch`, `loss`, `train_accuracy`, `seconds`.
 
     Raises:
         InputError: `out` holds a training already and `resume` is not given, or one with other settings.
@@ -153,13 +153,12 @@ def run_training(
     images, labels = read_images(settings.data, settings.limit or None, download)
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     held = {"data": settings.data, "limit": settings.limit or None, **settings.deciding}
-    with RunFolder(out, "train-glom-tiny", held, resume, {"command": public_command()}) as folder:
+    with RunFolder(out, "train-glom-tiny", held, resume) as folder:
         write_settings(out, settings)
         write_json(out / "open_clip_config.json", config)
         yield from train(images, labels, config, settings, folder)
-        folder.finish()
         last = folder.records()[-1]
-    seconds = read_timing(out)[last["id"]]
-    yield {
-        "result": {"epoch": last["epoch"], "loss": last["loss"], "train_accuracy": last["accuracy"], "seconds": seconds}
-    }
+        result = {"epoch": last["epoch"], "loss": last["loss"], "train_accuracy": last["accuracy"]}
+        result["seconds"] = read_timing(out)[last["id"]]
+        folder.conclude(result)
+    yield Event(result=result)

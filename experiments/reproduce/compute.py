@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.compute import QUICK, ComputeSettings, run_compute
+from experiments.bench.compute import QUICK, ComputeSettings
+from experiments.bench.compute import run as run_compute
 from experiments.published import gigabytes
 from experiments.reproduce.parts import Drawn, FigureSpec, once, row
 from experiments.reproduce.settings import Request
+from glom.runs.events import Event
 
 CAPTION = (
     "Random weights, as cost depends on sizes alone. G: the printed GFLOPs are mostly multiply-adds (two operations "
@@ -30,17 +33,10 @@ QUANTITIES = (  # (column, printed, measured, of what)
 PICTURE = "GFLOPs and time against patches a side"
 
 
-def computed(request: Request, out: Path, device: str) -> Generator[dict[str, Any], None, dict[str, Any]]:
+def computed(request: Request, out: Path, device: str) -> Generator[Event, None, Any]:
     """Run `apm bench compute`; returns its result. Small sizes and one round at home, everything at poster scale."""
     sizes = replace(QUICK, memory=True) if request.scale == "home" else ComputeSettings()
-    how = replace(sizes, device=device)
-
-    def run(folder: Path) -> Iterator[dict[str, Any]]:
-        for event in run_compute(how, folder):
-            if "total" in event:
-                yield {"stage": "counting", "done": event["done"], "total": event["total"]}
-
-    return (yield from once(out / "compute", "compute.json", run))
+    return (yield from once(out / "compute", partial(run_compute, replace(sizes, device=device))))
 
 
 def table4(request: Request, out: Path, device: str) -> Drawn:

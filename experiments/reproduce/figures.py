@@ -18,19 +18,19 @@ from glom.errors import InputError, RunError
 
 def islands(request: Request, out: Path, device: str) -> Drawn:
     """t-SNE colours of every layer on two pictures, and islands scored against outlines beside both baselines."""
-    from experiments.islands.score import run_score
+    from experiments.islands.score import run as run_score
     from experiments.islands.settings import ScoreSettings, ShowSettings
-    from experiments.islands.show import run_show
+    from experiments.islands.show import run as run_show
 
     poster = request.scale == "poster"
     backbone = "torchvision:mvit_v2_s@DEFAULT" if poster else ""
     paths, _, origin = photographs(request, out / "pictures", ("dog/0004.jpg", "ship/0002.jpg"))
     settings = ShowSettings(images=tuple(paths), backbone=backbone, seed=request.seed)
-    shown = yield from once(out / "show", "show.json", partial(run_show, settings, device=device))
+    shown = yield from once(out / "show", partial(run_show, settings, device=device))
     data = str(Path(paths[0]).parent.parent) if origin == "BSDS500" else "composites"
     parts = "kmeans:6" if origin == "BSDS500" else "kmeans:3"
     how = ScoreSettings(data=data, backbone=backbone, partition=parts, limit=request.limit or 20, seed=request.seed)
-    scored = yield from once(out / "score", "summary.json", partial(run_score, how, device=device))
+    scored = yield from once(out / "score", partial(run_score, how, device=device))
     name = Path(data).name
     rows = [_island(f"{shown['backbone']}, layer {r['layer']}", name, r, scored["n"]) for r in scored["layers"]]
     if held := scored["held_out"]:
@@ -51,14 +51,14 @@ def _island(method: str, data: str, found: dict[str, Any], n: int) -> dict[str, 
 
 def interpolation(request: Request, out: Path, device: str) -> Drawn:
     """The columns of two pictures interpolated on the great circle, unfolded at each step."""
-    from experiments.fields.interpolate import run_interpolate
+    from experiments.fields.interpolate import run as run_interpolate
     from experiments.fields.settings import SHIPPED, InterpolateSettings
 
     paths, _, _ = photographs(Request(name=request.name), out / "pictures", ("frog/0000.jpg", "ship/0002.jpg"))
     settings = InterpolateSettings(
         first=paths[0], last=paths[1], path="spherical", checkpoint=request.checkpoint or SHIPPED, seed=request.seed
     )
-    found = yield from once(out / "path", "summary.json", partial(run_interpolate, settings, device=device))
+    found = yield from once(out / "path", partial(run_interpolate, settings, device=device))
     what = f"{found['images'][0]} to {found['images'][1]}"
     machine = Path(settings.machine).name
     rows = [
@@ -71,7 +71,7 @@ def interpolation(request: Request, out: Path, device: str) -> Drawn:
 
 def overfitting(request: Request, out: Path, device: str) -> Drawn:
     """One picture and one token, random weights: the islands that grow, beside shuffled patches and noise."""
-    from experiments.fields.overfit import run_overfit
+    from experiments.fields.overfit import run as run_overfit
     from experiments.fields.settings import OverfitOne
 
     paths, truths, origin = photographs(request, out / "pictures", ("dog/0004.jpg",))
@@ -82,7 +82,7 @@ def overfitting(request: Request, out: Path, device: str) -> Drawn:
             image=paths[0], targets=(condition,), truth=truths[0], iterations=60, film=True, seed=request.seed
         )
         place = out / condition.replace("+", "-")
-        found = yield from once(place, "summary.json", partial(run_overfit, settings, device=device))
+        found = yield from once(place, partial(run_overfit, settings, device=device))
         name = f"{found['image']} ({origin})"
         first, last = found["looks"][0], found["looks"][-1]
         rows.append(row(f"{condition}: before", name, first["neighbour_agreement"], "agreement of neighbours"))
@@ -97,7 +97,7 @@ def overfitting(request: Request, out: Path, device: str) -> Drawn:
 
 def decoding(request: Request, out: Path, device: str) -> Drawn:
     """Colours decoded from one column at any resolution, by a machine overfit on the picture."""
-    from experiments.fields.decode import run_decode
+    from experiments.fields.decode import run as run_decode
     from experiments.fields.settings import DecodeSettings
 
     wanted = ("dog/0004.jpg", "frog/0000.jpg", "ship/0002.jpg")
@@ -110,7 +110,7 @@ def decoding(request: Request, out: Path, device: str) -> Drawn:
         size=(side, side),
         seed=request.seed,
     )
-    found = yield from once(out / "decode", "summary.json", partial(run_decode, settings, device=device))
+    found = yield from once(out / "decode", partial(run_decode, settings, device=device))
     rows = [
         row(
             "overfit" if not request.checkpoint else "pre-trained",
@@ -128,16 +128,14 @@ def skipping(request: Request, out: Path, device: str) -> Drawn:
     """From the stem's grid straight to the last stage's, by students of growing capacity."""
     from experiments.reproduce.home import locate
     from experiments.shortcut.data import ShortcutSettings
-    from experiments.shortcut.run import run_shortcut
+    from experiments.shortcut.run import run as run_shortcut
 
     data = locate("cifar10", request.root) or "cifar10-sample"
     limit = request.limit or (1500 if data != "cifar10-sample" else 0)
     settings = ShortcutSettings(
         data, "glom-tiny", epochs=6, limit=limit, held_out=300 if limit > 600 else 0, seed=request.seed
     )
-    found = yield from once(
-        out / "skip", "summary.json", partial(run_shortcut, settings, device=device, use_cache=False)
-    )
+    found = yield from once(out / "skip", partial(run_shortcut, settings, device=device, use_cache=False))
     name = f"{found['data']}, {found['n_train']} to learn from"
     rows = []
     for student in (found["baselines"]["mean_grid"], *found["students"]):
@@ -148,7 +146,7 @@ def skipping(request: Request, out: Path, device: str) -> Drawn:
 
 def any_order(request: Request, out: Path, device: str) -> Drawn:
     """Columns that arrive in any order: the read-out's accuracy after each share of them."""
-    from experiments.adaptation.asynchrony import run_asynchrony
+    from experiments.adaptation.asynchrony import run as run_asynchrony
     from experiments.adaptation.settings import AsynchronySettings
 
     del device  # the runner is the processor's
@@ -156,7 +154,7 @@ def any_order(request: Request, out: Path, device: str) -> Drawn:
     images: list[tuple[str, Path]] = []
     for name, checkpoint in (("pre-trained", request.checkpoint or "apm-cifar10"), ("overfit", "")):
         settings = AsynchronySettings(checkpoint=checkpoint, limit=request.limit or 60, seed=request.seed)
-        found = yield from once(out / name, "summary.json", partial(run_asynchrony, settings))
+        found = yield from once(out / name, partial(run_asynchrony, settings))
         for curve in found["curves"]:
             for share in (0, -1):
                 unit = f"accuracy after {found['counts'][share]} of {found['locations']} columns"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from experiments.reproduce.settings import Request
 from glom.datasets.registry import data_root, open_dataset
-from glom.runs.artifacts import read_json
+from glom.runs.artifacts import read_json, read_result, result_file
+from glom.runs.events import Event
 
-Events = Iterator[dict[str, Any]]
-Drawn = Generator[dict[str, Any], None, tuple[list[dict[str, Any]], list[tuple[str, Path]]]]
+Drawn = Generator[Event, None, tuple[list[dict[str, Any]], list[tuple[str, Path]]]]
 """Events of what makes a figure; it returns the figure's rows, and its pictures as (title, path)."""
 
 
@@ -55,17 +55,14 @@ def row(
     }
 
 
-def once(folder: Path, file: str, run: Callable[[Path], Events]) -> Generator[dict[str, Any], None, dict[str, Any]]:
+def once(folder: Path, run: Callable[[Path], Iterator[Event]]) -> Generator[Event, None, Any]:
     """A runner's events; returns its summary. What was complete before is read, a half is made again."""
     done = folder / "manifest.json"
-    if not (done.is_file() and read_json(done).get("status") == "complete" and (folder / file).is_file()):
+    if not (done.is_file() and read_json(done).get("status") == "complete" and result_file(folder).is_file()):
         if folder.exists():
             shutil.rmtree(folder)
-        for event in run(folder):
-            if "stage" in event or event.get("message"):
-                yield event
-    found: dict[str, Any] = read_json(folder / file)
-    return found
+        yield from (replace(event, result=None) for event in run(folder))
+    return read_result(folder)
 
 
 def photographs(request: Request, folder: Path, wanted: tuple[str, ...]) -> tuple[list[str], list[str], str]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments.comparison.run import TABLE, open_conditions
+from experiments.comparison.run import open_conditions
 from experiments.comparison.table import cannot_act
 from experiments.reproduce.averages import Answers
 from experiments.reproduce.plan import Block, Column, Line, Mean, Plan
 from experiments.reproduce.settings import Request
 from glom.methods import METHODS
 from glom.methods.masked import MaskedMethod
-from glom.runs.artifacts import read_json
+from glom.runs.artifacts import read_result, result_file
 from glom.runs.statistics import holm
 
 OTHER = "other data"
@@ -35,7 +35,7 @@ def make_rows(plan: Plan, request: Request, out: Path) -> list[dict[str, Any]]:
 
 
 def _block_rows(plan: Plan, block: Block, request: Request, runs: Path) -> list[dict[str, Any]]:
-    table = read_json(runs / TABLE) if block.runnable and (runs / TABLE).is_file() else None
+    table = read_result(runs) if block.runnable and result_file(runs).is_file() else None
     places = _places(block, request, plan.limit) if table else {}
     given = Answers(block, places, runs) if table else None
     rows = []

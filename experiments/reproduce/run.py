@@ -1,7 +1,7 @@
 """`apm reproduce`: the poster's tables and figures, published beside measured.
 
 DIR/runs/BLOCK/     a resumable benchmark a teacher (tables), or a runner's folder (figures)
-DIR/table.json      every row; table.md, table.csv, table.tex, table.html are written from it alone
+DIR/result.json     every row; table.md, table.csv, table.tex, table.html are written from it alone
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.comparison.run import TABLE, open_conditions, run_benchmark
+from experiments.comparison.run import open_conditions
+from experiments.comparison.run import run as run_benchmark
 from experiments.comparison.table import demand_answers
 from experiments.reproduce import compute as reproduce_compute
 from experiments.reproduce import figures as reproduce_figures
@@ -26,7 +27,8 @@ from glom.datasets.registry import data_root
 from glom.devices import ranks
 from glom.errors import InputError, RunError, unknown
 from glom.methods import METHODS
-from glom.runs.artifacts import RunFolder, command_line, public_command, read_json
+from glom.runs.artifacts import RunFolder, public_command, read_result, result_file
+from glom.runs.events import Event
 from glom.settings import write_settings
 
 FIGURES = {**reproduce_compute.FIGURES, **reproduce_figures.FIGURES}
@@ -99,8 +101,8 @@ def _how(costs: list[Cost]) -> str:
     return "; ".join(dict.fromkeys(c.how.partition(" on ")[0] if "measured" in c.how else c.how for c in costs))
 
 
-def run_reproduce(request: Request, out: Path, resume: bool = False, device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Fill the table, yielding progress and last `{"result": ...}`; under torchrun the samples are shared out.
+def run(request: Request, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+    """Fill the table; under torchrun the samples are shared out, and the first rank has the result.
 
     Raises:
         InputError: a wrong request, or a folder that holds something else.
@@ -115,11 +117,11 @@ def run_reproduce(request: Request, out: Path, resume: bool = False, device: str
             yield from _fill(plan, request, out, device)
         return
     held = {**asdict(request), "root": "", "checkpoint": Path(request.checkpoint).name}
-    with RunFolder(out, f"reproduce {request.name}", held, resume, {"command": command_line()}) as folder:
+    with RunFolder(out, f"reproduce {request.name}", held, resume) as folder:
         write_settings(out, request)
         warnings = list(folder.warnings)
         for message in warnings:
-            yield {"message": message}
+            yield Event(message=message)
         result: dict[str, Any] = {"name": request.name, "scale": request.scale, "source": SOURCE}
         if plan is None:
             spec = FIGURES[request.name]
@@ -134,7 +136,7 @@ def run_reproduce(request: Request, out: Path, resume: bool = False, device: str
             result["rows"] = make_rows(plan, request, out)
             shared: set[str] = set()
             for block in plan.runnable:
-                table = read_json(out / "runs" / block.name / TABLE)
+                table = read_result(out / "runs" / block.name)
                 warnings += [w for w in table["warnings"] if w not in warnings]
                 shared |= set(table["shares pictures with"])
             result["shares pictures with"] = sorted(shared)
@@ -144,14 +146,15 @@ def run_reproduce(request: Request, out: Path, resume: bool = False, device: str
         result |= {"warnings": kept, "command": public_command()}
         result = _without_paths(result, request.root or str(data_root()))
         write_tables(result, out)
-        folder.finish(warnings=kept)
-    yield {"result": result}
+        folder.conclude(result, warnings=kept)
+    yield Event(result=result)
 
 
 def demand_results(out: Path) -> None:
     """Raise where a method of a table has no answer at all under some condition; see `demand_answers`."""
-    for table in sorted((out / "runs").glob(f"*/{TABLE}")):
-        demand_answers(table.parent, read_json(table))
+    for block in sorted(path for path in (out / "runs").glob("*") if not (path / "manifest.json").exists()):
+        if result_file(block).is_file():
+            demand_answers(block, read_result(block))
 
 
 def _without_paths(value: Any, root: str) -> Any:
@@ -172,24 +175,23 @@ def _refuse(request: Request, plan: Plan | None) -> None:
         raise RunError(f"{request.name} cannot be made at poster scale here: {why}")
 
 
-def _one_bar(events: Iterator[dict[str, Any]], name: str, total: int) -> Iterator[dict[str, Any]]:
+def _one_bar(events: Iterator[Event], name: str, total: int) -> Iterator[Event]:
     """A benchmark's events as one bar a block: a table has hundreds of conditions and methods."""
-    done: dict[str, int] = {}
+    done: dict[str, float] = {}
     for event in events:
-        if "stage" in event:
-            done[event["stage"]] = event["done"]
-            bar = {"stage": name, "done": sum(done.values()), "total": total, "now": event["stage"]}
-            yield {**bar, "message": event.get("message", "")}
+        if event.stage:
+            done[event.stage] = event.done
+            yield Event(name, sum(done.values()), total, event.message, {"": event.stage})
 
 
-def _fill(plan: Plan, request: Request, out: Path, device: str) -> Generator[dict[str, Any], None, Plan]:
+def _fill(plan: Plan, request: Request, out: Path, device: str) -> Generator[Event, None, Plan]:
     """Run every block that can be; one that fails is left out, with its reason, and the others go on."""
     blocks = []
     for block in plan.blocks:
         planned, block = block, usable(block, request, plan.limit, device)
         left = [f"{line.method} is left out: {line.why}" for line in block.lines if line.why]
         left += [f"{block.name} is left out: {block.why}"] if block.why and not planned.why else []
-        yield from ({"message": message} for message in left)
+        yield from (Event(message=message) for message in left)
         if block.runnable:
             try:
                 settings = block.settings(request, plan.limit)
@@ -199,7 +201,7 @@ def _fill(plan: Plan, request: Request, out: Path, device: str) -> Generator[dic
                 events = run_benchmark(settings, out / "runs" / block.name, True, device)
                 yield from _one_bar(events, f"teacher {block.teacher}", total)
             except InputError as error:
-                yield {"message": f"{block.name} is left out: {error}"}
+                yield Event(message=f"{block.name} is left out: {error}")
                 block = replace(block, why=str(error))
         blocks.append(block)
     said = [block.why for block in blocks if block.why not in ("", *plan.notes)]

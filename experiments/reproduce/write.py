@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from experiments.comparison.table import STILL
-from glom.runs.artifacts import machine, versions, write_json
+from glom.runs.artifacts import machine, versions
 from glom.runs.files import write_text
 from probes.figures.base import png_data
 
@@ -25,9 +25,8 @@ STILL_HERE = "cannot act here"
 
 
 def write_tables(result: dict[str, Any], out: Path) -> None:
-    """`table.json`, `.csv`, `.md`, `.tex` and `.html` in `out`. Raises `RunError` where one cannot be written."""
+    """`table.csv`, `.md`, `.tex` and `.html` in `out`. Raises `RunError` where one cannot be written."""
     result |= {"machine": machine(), "versions": versions()}
-    write_json(out / "table.json", result)
     texts = {"csv": as_csv(result), "md": as_markdown(result), "tex": as_latex(result), "html": as_html(result, out)}
     for ending, text in texts.items():
         write_text(out / f"table.{ending}", text)

@@ -1,7 +1,7 @@
 """Layer skipping measured: students from an early grid to a later one, on held-out pictures.
 
-summary.json     R², cosine, accuracy kept, islands' agreement, FLOPs and time for every student and both baselines
-matrix.json, matrix.png    with --matrix: R² from every layer to every later one
+result.json      R², cosine, accuracy kept, islands' agreement, FLOPs and time for every student and both baselines
+matrix.png       with --matrix: R² from every layer to every later one, also in result.json
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from experiments.shortcut.model import (
 from glom.backbones.shortcuts import Shape, Student, fit, make_student
 from glom.backbones.video import Backbone, clip_for, default_backbone, load_backbone, select_layers
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, command_line, write_json
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from probes.figures.grids import matrix_figure, shortcut_figure
 from probes.metrics import adjusted_rand
 from probes.partition import Partition, parse_partition, partition
@@ -52,10 +53,10 @@ class Task:
     held: Grids
 
 
-def run_shortcut(
+def run(
     settings: ShortcutSettings, out: Path, device: str = "auto", cache: Path | None = None, use_cache: bool = True
-) -> Iterator[dict[str, Any]]:
-    """Train and measure, yielding `{"stage", "done", "total", "message"}` and, last, `{"summary": ...}`.
+) -> Iterator[Event]:
+    """Train and measure.
 
     Raises:
         InputError: a wrong request: layers, students, data, a folder with another run.
@@ -77,9 +78,9 @@ def run_shortcut(
     held |= {"layers": layers, "train_fingerprint": split.train.fingerprint()}
     held["held_out_fingerprint"] = split.held_out.fingerprint()
     kind = "shortcut-matrix" if settings.matrix else "shortcut"
-    with RunFolder(out, kind, held, extra={"command": command_line(), "what": backbone.what}) as folder:
+    with RunFolder(out, kind, held, extra={"what": backbone.what}) as folder:
         for note in notes:
-            yield {"message": note}
+            yield Event(message=note)
         parts = []
         for stage, data, views in (("train grids", split.train, settings.views), ("held-out grids", split.held_out, 1)):
             found: Grids | None = None
@@ -87,21 +88,20 @@ def run_shortcut(
                 if isinstance(made, Grids):
                     found = made
                 else:
-                    yield {"stage": stage, "done": made[0], "total": made[1]}
+                    yield Event(stage, made[0], made[1])
             assert found is not None
             parts.append(found)
             lost = len(data) - len(found.samples)
             if lost:
-                yield {"message": f"{lost} of {len(data)} pictures could not be read and are left out ({stage})"}
+                yield Event(message=f"{lost} of {len(data)} pictures could not be read and are left out ({stage})")
         task = Task(settings, backbone, layers, size, how, *parts)
         for event in measure_matrix(task, out) if settings.matrix else measure_pair(task, out):
-            if "summary" in event:
-                write_json(out / ("matrix.json" if settings.matrix else "summary.json"), event["summary"])
-                folder.finish()
+            if event.result is not None:
+                folder.conclude(event.result)
             yield event
 
 
-def measure_pair(task: Task, out: Path) -> Iterator[dict[str, Any]]:
+def measure_pair(task: Task, out: Path) -> Iterator[Event]:
     """One pair of layers: every student and the mean grid, by every measure."""
     settings, backbone, layers, size = task.settings, task.backbone, task.layers, task.size
     train, held = task.train, task.held
@@ -151,16 +151,16 @@ def measure_pair(task: Task, out: Path) -> Iterator[dict[str, Any]]:
         student = build_student(task, name, early, late)
         for step in fit(student, early, late, **settings.fitting):
             done = (number + 1 if name == "linear" else number) * settings.epochs + step["epoch"] * (name != "linear")
-            yield {"stage": "students", "done": done, "total": total}
+            yield Event("students", done, total)
         row = figures(name, predict(student, held.layers[a]), student_cost(student, held.layers[a][:1].float()))
         result["students"].append({**row, "parameters": sum(p.numel() for p in student.parameters())})
         if name == "linear":
             result["baselines"]["linear"] = row
     shortcut_figure(result, out / "students.png")
-    yield {"summary": result}
+    yield Event(result=result)
 
 
-def measure_matrix(task: Task, out: Path) -> Iterator[dict[str, Any]]:
+def measure_matrix(task: Task, out: Path) -> Iterator[Event]:
     """Every pair of layers: R² and cosine of every student."""
     settings, backbone, layers, size = task.settings, task.backbone, task.layers, task.size
     train, held = task.train, task.held
@@ -176,7 +176,7 @@ def measure_matrix(task: Task, out: Path) -> Iterator[dict[str, Any]]:
             found = compare(held.layers[z].float().numpy(), predict(student, held.layers[a]).numpy())
             row[name] = {"r2": found["r2"], "r2_ci95": found["r2_ci95"], "cosine": found["cosine"]}
         rows.append(row)
-        yield {"stage": "layer pairs", "done": number + 1, "total": len(pairs)}
+        yield Event("layer pairs", number + 1, len(pairs))
     names = {str(i): backbone.layers[i][0] for i in layers}
     result: dict[str, Any] = {
         "backbone": backbone.name,
@@ -187,7 +187,7 @@ def measure_matrix(task: Task, out: Path) -> Iterator[dict[str, Any]]:
     result |= {"n_train": len(train.samples), "views": settings.views, "n": len(held.samples), "size": size}
     result |= {"students": list(settings.students), "pairs": rows}
     matrix_figure(result, out / "matrix.png")
-    yield {"summary": result}
+    yield Event(result=result)
 
 
 def build_student(task: Task, name: str, early: Tensor, late: Tensor) -> Student:

@@ -19,6 +19,7 @@ from glom import execution
 from glom.apm import APMConfig, AsynchronousPerceptionMachine
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD, grid_queries, sample_at
 from glom.errors import InputError, RunError
+from glom.runs.events import Event
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def overfit(
     generator: torch.Generator,
     colours: Tensor | None = None,
     rgb: bool = True,
-) -> Iterator[dict[str, float]]:
-    """Overfit `apm` in place, yielding `{"iteration", "loss"}` after every step.
+) -> Iterator[Event]:
+    """Overfit `apm` in place, yielding an event with `values["loss"]` after every step.
 
     Each term is relative to the mean square of its target, the colours excepted, which are of unit size already.
 
@@ -115,7 +116,7 @@ def overfit(
         value = float(loss.detach())
         if value != value or value == float("inf"):
             raise RunError(f"the loss turned {value} at iteration {iteration + 1}; try a smaller learning rate")
-        yield {"iteration": iteration + 1, "loss": value}
+        yield Event("overfitting", iteration + 1, settings.iterations, values={"loss": value})
 
 
 def _relative(found: Tensor, wanted: Tensor) -> Tensor:

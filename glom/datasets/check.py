@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from glom.datasets.reading import one_line
 from glom.datasets.registry import dataset_names, open_dataset
 from glom.datasets.sources import FileSource
 from glom.errors import InputError, unknown
+from glom.runs.events import Event
 
 COMPLETE, INCOMPLETE, ABSENT = "complete", "incomplete", "absent"
 STEP = 500  # pictures between two events
@@ -91,14 +91,15 @@ def check_dataset(
         >>> check_dataset("cifar10-sample").state
         'complete'
     """
-    found: DatasetCheck = deque(checking(spec, root, splits, read), maxlen=1)[0]["check"]
-    return found
+    [*_, last] = checking(spec, root, splits, read)
+    assert last.result is not None
+    return last.result
 
 
 def checking(
     spec: str, root: Path | None = None, splits: Sequence[str] | None = None, read: bool = False
-) -> Iterator[dict[str, Any]]:
-    """As `check_dataset`: events `{"stage", "done", "total"}` while pictures are read, last `{"check": ...}`."""
+) -> Iterator[Event[DatasetCheck]]:
+    """As `check_dataset`, with events while pictures are read; the last one has the `DatasetCheck`."""
     whole, _, place = spec.partition(":")
     name, _, variant = whole.partition("/")
     where = Path(place).expanduser() if place else root or data_root()
@@ -120,20 +121,16 @@ def checking(
         found_any = True
         layout = place_of[0].title
         for split in splits or list(place_of[0].counts):
-            row: SplitCheck | None = None
-            for event in _check_split(named, where, split, one, read, seen):
-                row = event.get("row")
-                if row is None:
-                    yield event
+            row = yield from _check_split(named, where, split, one, read, seen)
             if row is not None and (row.images is not None or row.problems not in [r.problems for r in rows]):
                 rows.append(row)
     if not found_any:
         missing = str(named.not_there(where, variant or (named.variants[-1] if named.variants else "")))
-        yield {"check": DatasetCheck(whole, where, ABSENT, problems=(missing + _plain_folder(where / name),))}
+        yield Event(result=DatasetCheck(whole, where, ABSENT, problems=(missing + _plain_folder(where / name),)))
         return
     problems = tuple(problem for row in rows for problem in row.problems)
     state, part = INCOMPLETE if problems else COMPLETE, "" if splits or variant or problems else _part(named, rows)
-    yield {"check": DatasetCheck(whole, where, state, layout, tuple(rows), problems, part)}
+    yield Event(result=DatasetCheck(whole, where, state, layout, tuple(rows), problems, part))
 
 
 def _plain_folder(folder: Path) -> str:
@@ -155,7 +152,7 @@ def _part(named: NamedSet, rows: Sequence[SplitCheck]) -> str:
     return f"{found:,} of the {named.size} images published ({', '.join(row.split for row in rows)})"
 
 
-def _check_shipped(name: str, where: Path, read: bool) -> Iterator[dict[str, Any]]:
+def _check_shipped(name: str, where: Path, read: bool) -> Iterator[Event[DatasetCheck]]:
     """What has no layouts: the sample that ships, and what a program registered itself."""
     names = [info.name for info in dataset_names()]
     if name not in names:
@@ -163,21 +160,17 @@ def _check_shipped(name: str, where: Path, read: bool) -> Iterator[dict[str, Any
     try:
         dataset = open_dataset(name, root=where)
     except NotThereError as error:
-        yield {"check": DatasetCheck(name, where, ABSENT, problems=(str(error),))}
+        yield Event(result=DatasetCheck(name, where, ABSENT, problems=(str(error),)))
         return
-    event: dict[str, Any] = {}
-    for event in _counted(dataset, SplitCheck("test"), read):
-        if "row" not in event:
-            yield event
-    row = event["row"]
+    row = yield from _counted(dataset, SplitCheck("test"), read)
     state = INCOMPLETE if row.problems else COMPLETE
-    yield {"check": DatasetCheck(name, where, state, "shipped", (row,), row.problems)}
+    yield Event(result=DatasetCheck(name, where, state, "shipped", (row,), row.problems))
 
 
 def _check_split(
     named: NamedSet, root: Path, split: str, variant: str, read: bool, seen: set[tuple[int, str, str]]
-) -> Iterator[dict[str, Any]]:
-    """Events, the last with the row; none where its files were `seen` as another split's already, as where a validation
+) -> Generator[Event[DatasetCheck], None, SplitCheck | None]:
+    """The row; none where its files were `seen` as another split's already, as where a validation
     set serves as the test set."""
     found = named.find(root, variant)
     counts = found[0].counts if found else {}
@@ -188,18 +181,17 @@ def _check_split(
     except InputError as error:
         if split not in named.splits(variant):
             raise
-        yield {"row": replace(row, problems=(str(error),))}
-        return
+        return replace(row, problems=(str(error),))
     ends = dataset[0].source, dataset[len(dataset) - 1].source
     if isinstance(ends[0], FileSource) and isinstance(ends[1], FileSource):
         key = len(dataset), str(ends[0].path), str(ends[1].path)
         if key in seen:
-            return
+            return None
         seen.add(key)
-    yield from _counted(dataset, row, read)
+    return (yield from _counted(dataset, row, read))
 
 
-def _counted(dataset: ImageDataset, row: SplitCheck, read: bool) -> Iterator[dict[str, Any]]:
+def _counted(dataset: ImageDataset, row: SplitCheck, read: bool) -> Generator[Event[DatasetCheck], None, SplitCheck]:
     problems = []
     images, expected = len(dataset), row.expected_images
     used = {sample.label for sample in dataset.samples if sample.label is not None}
@@ -219,15 +211,14 @@ def _counted(dataset: ImageDataset, row: SplitCheck, read: bool) -> Iterator[dic
     unreadable = None
     if read:
         unreadable, first = 0, ""
-        yield {"stage": row.split, "done": 0, "total": images}
+        yield Event(row.split, 0, images)
         for number, sample in enumerate(dataset, 1):
             try:
                 sample.image()
             except InputError as error:
                 unreadable, first = unreadable + 1, first or str(error)
             if number % STEP == 0 or number == images:
-                yield {"stage": row.split, "done": number, "total": images}
+                yield Event(row.split, number, images)
         if unreadable:
             problems.append(f"{row.split}: {plural(unreadable, 'picture')} cannot be read, the first: {first}")
-    found = replace(row, images=images, classes=len(used), unreadable=unreadable, problems=tuple(problems))
-    yield {"row": found}
+    return replace(row, images=images, classes=len(used), unreadable=unreadable, problems=tuple(problems))

@@ -3,6 +3,7 @@
     manifest.json    settings, seed, versions, machine, the data set's fingerprint, the command, notices
     results.jsonl    one complete line a sample, in the data set's order; equal for equal settings
     timing.jsonl     seconds a sample: kept apart, so that results can be compared byte for byte
+    result.json      what the run found, written when it is complete
 
 A line is written whole and flushed, or taken back; whatever half-line a kill leaves is cut off at the next opening.
 """
@@ -13,9 +14,6 @@ import contextlib
 import json
 import math
 import os
-import platform
-import re
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,40 +23,33 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from glom.errors import InputError
+from glom.runs.environment import command_line as command_line
+from glom.runs.environment import machine as machine
+from glom.runs.environment import public_command as public_command
+from glom.runs.environment import public_name as public_name
+from glom.runs.environment import versions as versions
 from glom.runs.files import disk_error as disk_error
 from glom.runs.files import json_bytes, write_whole
 from glom.runs.notices import heard
 
 FORMAT = 1
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results may depend on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    names = ("glom-apm", "torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "pillow")
-    found = {"python": platform.python_version()}
-    for name in (*names, "imagecorruptions-imaug"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> dict[str, Any]:
-    """Processor, threads and accelerator, as figures should state them."""
-    import torch
-
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else model
-    found: dict[str, Any] = {"processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name(0)
-    return found
+RESULT = "result.json"
+# What the result was called before it had one name, by the first word of the run's kind ("" for a
+# folder of runs); "summary.json" where it is not said here.
+FORMER_RESULT = {
+    "": "table.json",
+    "bench": "compute.json",
+    "fold": "fold.json",
+    "ff-islands": "islands.json",
+    "glom-islands": "islands.json",
+    "islands-show": "show.json",
+    "train-mae-tiny": "accuracy.json",
+    "objective-confirm": "../confirm.json",
+    "objective-select": "select.json",
+    "reproduce": "table.json",
+    "shortcut-matrix": "matrix.json",
+    "trace": "trace.json",
+}
 
 
 def finite(value: Any) -> Any:
@@ -160,7 +151,7 @@ class RunFolder:
         settings: everything that decides the results; must match to resume.
         resume: go on with what is there, or start where there is nothing; without it a held folder is refused. None
             for a command that cannot go on: the refusal then does not speak of it.
-        extra: what to record beside the settings (it need not match): command, machine, ...
+        extra: what to record beside the settings (it need not match) and the command: the device, ...
         part: name of this process's results among several ("" for a single process).
 
     Raises:
@@ -227,6 +218,7 @@ class RunFolder:
                 "versions": versions(),
                 "machine": machine(),
                 "started": self.manifest.get("started", time.strftime("%Y-%m-%dT%H:%M:%S%z")),
+                "command": self.manifest.get("command") or command_line(),
                 **extra,
             }
         )
@@ -254,6 +246,11 @@ class RunFolder:
         if stem not in self._lines:
             self._lines[stem] = LineFile(self.path / f"{stem}{self._part}.jsonl")
         return self._lines[stem]
+
+    def conclude(self, result: Mapping[str, Any], /, **extra: Any) -> None:
+        """Write what the run found, and that it is complete; `extra` goes into the manifest."""
+        write_json(self.path / RESULT, result)
+        self.finish(**extra)
 
     def finish(self, status: str = "complete", **extra: Any) -> None:
         """Write the run's last word into its manifest."""
@@ -295,24 +292,45 @@ def read_timing(folder: Path, what: str = "seconds") -> dict[str, float]:
     return {record["id"]: record[what] for record in _parts(folder, "timing") if what in record}
 
 
-def command_line() -> str:
-    """The command that repeats this run, as a person would type it."""
-    import shlex
-
-    program = Path(sys.argv[0]).name
-    if program.endswith(".py") or program == "__main__.py":
-        return "python " + shlex.join([program, *sys.argv[1:]])
-    return shlex.join([program, *sys.argv[1:]])
+def read_result(folder: Path) -> Any:
+    """What a run found, under today's name or a former one. Raises `InputError` where it has found nothing yet."""
+    return read_json(result_file(folder))
 
 
-def write_record(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result for `benchmarks/results`: the command that made it, machine and versions first.
+def result_file(folder: Path) -> Path:
+    """Where a run's result is, or will be: `RESULT`, in an older folder `FORMER_RESULT`."""
+    manifest = folder / "manifest.json"
+    kind = read_json(manifest).get("kind", "") if manifest.is_file() else ""
+    former = folder / FORMER_RESULT.get(kind.partition(" ")[0], "summary.json")
+    return former if former.is_file() and not (folder / RESULT).is_file() else folder / RESULT
+
+
+def write_record(path: Path, found: Mapping[str, Any], run: Path | None = None) -> None:
+    """Write what was found for `benchmarks/results`: first how it was made, without places of this machine.
+
+    Args:
+        run: the run's folder, whose manifest then says the command, the settings, the machine and the versions; None
+            for what leaves no folder, and was found by this very process.
 
     Raises:
-        InputError: the folder cannot be made. RunError: the disk is full.
+        InputError: the folder cannot be made, `run` holds no run. RunError: the disk is full.
     """
+    made: dict[str, Any] = {"command": public_command(), "machine": machine(), "versions": versions()}
+    if run is not None:
+        manifest = read_json(run / "manifest.json")
+        made |= {key: manifest[key] for key in (*made, "kind", "settings", "started") if key in manifest}
+        made |= {"command": public_command(made["command"]), "settings": _public(made["settings"])}
     make_parent(path)
-    write_json(path, {"command": public_command(), "machine": machine(), "versions": versions(), **result})
+    write_json(path, {**made, **found})
+
+
+def _public(value: Any) -> Any:
+    """The same with files and folders by their last names."""
+    if isinstance(value, str):
+        return public_name(value)
+    if isinstance(value, Mapping):
+        return {key: _public(part) for key, part in value.items()}
+    return [_public(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def make_parent(path: Path) -> None:
@@ -345,18 +363,3 @@ def check_target(path: Path, option: str) -> None:
         raise InputError(f"{option} {path}: {above.name} is a file, not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"{option} {path}: the folder {above} is not writable")
-
-
-def public_command() -> str:
-    """`command_line` for records that leave the machine: see `public_name`."""
-    import shlex
-
-    return shlex.join(public_name(word) for word in shlex.split(command_line()))
-
-
-def public_name(word: str) -> str:
-    """An argument whose files and folders go by their last names: "dtd:/a/b,mnist:/a" becomes "dtd:b,mnist:a"."""
-    if "://" in word:
-        return word
-    parts = re.split(r"([,:=]|@(?=/))", word)
-    return "".join(Path(part).name if Path(part).is_absolute() else part for part in parts)

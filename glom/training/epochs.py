@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
 from glom.training.loop import Loss, Training
 
 KEEP = 200  # steps between two states, at most; one is kept after every epoch as well
@@ -76,8 +77,8 @@ class Epochs:
         folder: RunFolder,
         record: Callable[[int, dict[str, float]], dict[str, Any]],
         stage: str = "training",
-    ) -> Iterator[dict[str, Any]]:
-        """Every step that is left, yielding `{"stage", "done", "total", "loss", "accuracy"}`, the running epoch's.
+    ) -> Iterator[Event]:
+        """Every step that is left, yielding loss and accuracy of the running epoch.
 
         Args:
             training: has this under `beside`, and was restored.
@@ -100,4 +101,4 @@ class Epochs:
         for _ in training.run(loss, keep, told):
             if (training.done % self.steps) % TELL == 0:
                 means = {name: round(mean, 4) for name, mean in self.means(training.done).items()}
-                yield {"stage": stage, "done": training.done, "total": training.total, **means}
+                yield Event(stage, training.done, training.total, values=means)

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from commands.bench_compute import _print, compute
 from experiments.bench import compute as bench
 from experiments.bench import compute_models as models
-from experiments.bench.compute import SIDES, ComputeSettings, run_compute, table_lines, time_curves
+from experiments.bench.compute import SIDES, ComputeSettings, table_lines, time_curves
+from experiments.bench.compute import run as run_compute
 from experiments.bench.compute_arithmetic import (
     apm_columns,
     apm_folded,
@@ -205,7 +206,7 @@ def ran(tmp_path_factory) -> tuple[Path, dict]:
 
 def test_command_writes_a_folder_once(ran):
     out, result = ran
-    assert json.loads((out / "compute.json").read_text())["rows"] == result["rows"]
+    assert json.loads((out / "result.json").read_text())["rows"] == result["rows"]
     assert (out / "compute.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError):
         next(run_compute(ComputeSettings(memory=False), out))

@@ -14,7 +14,7 @@ from torch import Tensor
 from experiments.comparison import resumable
 from experiments.comparison.conditions import BenchmarkSettings, Condition
 from experiments.comparison.legs import in_turn, legs, visits
-from experiments.comparison.run import run_benchmark
+from experiments.comparison.run import run as run_benchmark
 from experiments.comparison.stream import Stream, parse_stream
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
@@ -78,7 +78,7 @@ def settings(folder: Path, **changes: Any) -> BenchmarkSettings:
 
 
 def table(events: Any) -> dict[str, Any]:
-    return list(events)[-1]["table"]
+    return list(events)[-1].result
 
 
 def order_of(out: Path) -> dict[str, int]:
@@ -159,7 +159,7 @@ def test_a_stopped_stream_goes_on_from_its_saved_state_exactly(
     for stop in (1, 4, 7, 11):  # pictures that are there when it is killed; states are saved after 4 and 8
         out = tmp_path / f"cut-{stop}"
         for event in run_benchmark(settings(folder), out, device="cpu"):
-            if event.get("stage") == "data: counting" and event["done"] == stop:
+            if event.stage == "data: counting" and event.done == stop:
                 break
         counting.calls.clear()
         again = table(run_benchmark(settings(folder), out, resume=True, device="cpu"))
@@ -177,7 +177,7 @@ def test_a_method_that_cannot_tell_its_state_sees_the_stream_again(
     monkeypatch.setattr(resumable, "EVERY", 2)
     monkeypatch.setattr(counting, "stream_state", lambda self: None)
     for event in run_benchmark(settings(folder), tmp_path / "run", device="cpu"):
-        if event.get("stage") == "data: counting" and event["done"] == 7:
+        if event.stage == "data: counting" and event.done == 7:
             break
     counting.calls.clear()
     table(run_benchmark(settings(folder), tmp_path / "run", resume=True, device="cpu"))

@@ -215,7 +215,7 @@ def test_score_gives_levels_baselines_and_a_verdict(call, trained, tmp_path):
     code, text, error = call("score", trained, "--out", tmp_path / "again", "--limit", 6, "--quiet")
     assert code == 0 and max(map(len, text.splitlines())) <= 80
     assert "pixels" in text and "wholes: best level" in error
-    again = json.loads((tmp_path / "again" / "summary.json").read_text())
+    again = json.loads((tmp_path / "again" / "result.json").read_text())
     assert again["levels"] == result["levels"]
 
 

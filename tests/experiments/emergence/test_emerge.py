@@ -17,7 +17,7 @@ from PIL import Image
 from commands.common import guard
 from commands.islands import app
 from experiments.emergence.data import CompositeTask, HeldOut, open_task
-from experiments.emergence.run import run_emerge
+from experiments.emergence.run import run as run_emerge
 from experiments.emergence.score import CUTS, MEASURES, cut, score_grids, score_pixels, settle, verdict
 from experiments.emergence.settings import RECIPES, EmergeSettings
 from experiments.emergence.train import (
@@ -67,7 +67,7 @@ def test_a_run_leaves_curve_film_weights_and_verdict(call, tmp_path):
     code, text, _ = call("--out", out, "--steps", 4, "--every", 2, "--json", "--record", record, *TINY)
     assert code == 0
     result = json.loads(text)
-    assert result == json.loads((out / "summary.json").read_text())
+    assert result == json.loads((out / "result.json").read_text())
     assert [r["step"] for r in result["curve"]] == [0, 2, 4]
     places = ["block 0", "block 1", "class scores"]
     assert [(r["layer"], r["cut"]) for r in result["layers"]] == [(p, c) for p in places for c in CUTS]
@@ -118,14 +118,14 @@ def test_resumed_is_uninterrupted_bit_for_bit(tmp_path):
         folder = tmp_path / f"cut{stop}"
         events = run_emerge(settings(), folder, device="cpu")
         for event in events:
-            if event["done"] == stop and event["stage"] == "training":
+            if event.done == stop and event.stage == "training":
                 break
         events.close()  # as Ctrl-C does
         lines = folder / "results.jsonl"
         lines.write_text(lines.read_text() + '{"id": "step 6", "ind')  # as a kill may leave it
         for _ in run_emerge(settings(), folder, resume=True, device="cpu"):
             pass
-        for name in ("results.jsonl", "summary.json", "model.safetensors", "islands.gif"):
+        for name in ("results.jsonl", "result.json", "model.safetensors", "islands.gif"):
             assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 

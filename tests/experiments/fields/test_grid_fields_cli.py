@@ -153,7 +153,7 @@ def test_one_picture_alone_gives_no_verdict(call, tmp_path):
     options = ["--targets", "token", *SMALL, "--iterations", 2, "--points", 4, "--grid", 8, "--quiet"]
     code, text, error = call("overfit", bsds(tmp_path, 1), "--out", tmp_path / "s", *options)
     assert code == 0 and text.startswith("1 picture, 0 skipped") and "nan" not in text, error
-    summary = (tmp_path / "s" / "summary.json").read_text()
+    summary = (tmp_path / "s" / "result.json").read_text()
     assert "NaN" not in summary
     row = json.loads(summary)["rows"][0]
     assert row["specific"] == {"mean": None, "ci95": [None, None]} and row["follows"] is None
@@ -260,7 +260,7 @@ def test_upsampling_shows_the_machine_beside_both_baselines(call, pictures, tmp_
     options = ["--teacher", "glom-tiny", "--scale", "2", "--views", 2, "--iterations", 5, "--quiet"]
     code, text, error = call("upsample", *pictures[:2], "--out", tmp_path / "u", *options)
     assert code == 0 and "over bilinear" in text and "over average" in text and "gain" not in text + error, error
-    [scale] = json.loads((tmp_path / "u" / "summary.json").read_text())["scales"]
+    [scale] = json.loads((tmp_path / "u" / "result.json").read_text())["scales"]
     for other in ("bilinear", "average"):
         gain, low, high = scale[f"minus_{other}"]
         assert f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]" in " ".join(text.split())

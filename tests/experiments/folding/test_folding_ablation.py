@@ -163,7 +163,7 @@ def test_a_product_keeps_its_digits_in_80_columns(call, tmp_path, monkeypatch):
     assert code == 0, error
     words = [line for line in error.splitlines()[:4] if not line.startswith("note: ")]  # notes are never broken
     assert max(map(len, text.splitlines())) <= 80 and max(map(len, words)) <= 80
-    result = json.loads((tmp_path / "run" / "summary.json").read_text())
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
     for row in result["rows"]:
         assert f" {row['measures']['psnr']['mean']:.1f} " in text
 

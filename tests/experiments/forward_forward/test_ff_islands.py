@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.forward_forward.islands import grey, look, open_local
+from experiments.forward_forward.islands import look, open_local
+from experiments.forward_forward.score import grey
 from glom.errors import InputError
 from glom.forward_forward.checkpoint import restore
 from glom.forward_forward.scaling import Scaling
@@ -77,7 +78,7 @@ def test_islands_draws_a_sheet_for_each_picture(call, trained, tmp_path):
         assert shown["islands"] == counts and np.shape(counts) == (3, 2)
         with Image.open(out / shown["sheet"]) as sheet:
             assert sheet.width > sheet.height > 300 and len(set(sheet.convert("L").resize((64, 64)).tobytes())) > 20
-    assert json.loads((out / "islands.json").read_text())["pictures"] == result["pictures"]
+    assert json.loads((out / "result.json").read_text())["pictures"] == result["pictures"]
     # Nowhere named: in the run folder, after the picture, and never over what is there.
     code, text, error = call("islands", trained, paths[0], "--quiet")
     assert code == 0 and "0.png" in text and (trained / "islands-0" / "0.png").exists() and "islands-0" in error
@@ -114,7 +115,7 @@ def test_score_stands_beside_the_untrained_network_and_the_pixels(call, trained,
     code, text, error = call(*ask)
     assert code == 0 and max(map(len, text.splitlines())) <= 80
     assert "layer" in text and "pixels" in text and "wholes: best layer" in error and "level" not in text + error
-    assert json.loads((trained / "score" / "summary.json").read_text())["levels"] == result["levels"]
+    assert json.loads((trained / "score" / "result.json").read_text())["levels"] == result["levels"]
     code, _, error = call(*ask)
     assert code == 2 and "not overwritten" in error
     assert call(*ask, "--out", tmp_path / "w", "--record", tmp_path)[0] == 2 and not (tmp_path / "w").exists()

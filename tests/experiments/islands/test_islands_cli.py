@@ -69,7 +69,7 @@ def test_score_gives_every_number_with_its_baselines(call, tmp_path):
         assert 0 <= low <= row["covering"] <= high <= 1
     assert result["human"]["covering"] > 0.6
     assert result["baselines"]["pixels"]["ari"] > 0.4  # flat colours give themselves away
-    assert json.loads((out / "summary.json").read_text()) == result
+    assert json.loads((out / "result.json").read_text()) == result
     assert len((out / "results.jsonl").read_text().splitlines()) == 3
     code, text, said = call("score", data / "val", "--out", tmp_path / "b", "--grid", 16, "--limit", 2, *SMALL)
     assert code == 0 and "people" in text

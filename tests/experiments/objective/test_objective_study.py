@@ -17,10 +17,12 @@ from torch import nn
 
 from commands.ablate import app
 from commands.common import guard
-from experiments.comparison.run import BenchmarkSettings, run_benchmark
+from experiments.comparison.run import BenchmarkSettings
+from experiments.comparison.run import run as run_benchmark
 from experiments.objective.candidates import CANDIDATES
 from experiments.objective.encode import blocks_of, crop_centres, mixed_statistics
-from experiments.objective.prompts import PromptChoice, run_choice
+from experiments.objective.prompts import PromptChoice
+from experiments.objective.prompts import run as run_choice
 from experiments.objective.readouts import agreeing, largest_island, mean_p, neighbours_agree
 from experiments.objective.report import choose, compare, summarise
 from experiments.objective.settings import CONFIRM, SELECT, ObjectiveSettings, conditions_of, half_of
@@ -36,7 +38,7 @@ from glom.methods.trained import TrainedSettings, adapt_trained, trained_machine
 from glom.methods.tuned import TPTSettings
 from glom.methods.views import augmented, entropy
 from glom.runs.statistics import mcnemar_exact
-from glom.teachers.heads import ZeroShotHead
+from glom.teachers.base import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image
 
@@ -320,7 +322,7 @@ def test_a_stopped_selection_goes_on_and_ends_the_same(call, tmp_path, monkeypat
     assert call("select", "--out", part, *SMALL)[0] == 2
     assert call("select", "--out", part, "--resume", *SMALL)[0] == 0
     assert (part / "results.jsonl").read_text() == (whole / "results.jsonl").read_text()
-    assert (part / "select.json").read_text() == (whole / "select.json").read_text()
+    assert (part / "result.json").read_text() == (whole / "result.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -474,8 +476,8 @@ def test_settings_are_compared_on_training_pictures_nothing_was_learned_from(tmp
                 make_image(100 * label + 10 * count + i).save(tmp_path / split / name / f"{i}.png")
     asked = PromptChoice(data=str(tmp_path), shots=1, held_out=5, lengths=(0, 2), rates=(("adam", 0.01),), epochs=(2,))
     *events, last = run_choice(asked)
-    found = last["summary"]
-    assert found["held_out"] == 4 and [e["done"] for e in events] == [0, 1, 2]  # three each, one of them learned from
+    found = last.result
+    assert found["held_out"] == 4 and [e.done for e in events] == [0, 1, 2]  # three each, one of them learned from
     assert [r["settings"]["words"] for r in sorted(found["rows"], key=lambda r: str(r["settings"]["words"]))] == [
         2,
         "a photo of a",

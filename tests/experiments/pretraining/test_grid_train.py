@@ -245,7 +245,7 @@ def test_without_a_colour_loss_there_are_no_colours_to_measure(call, tmp_path):
     base = ["cifar10-sample", "--limit", "32", *SMALL, "--rgb-weight", "0", "--out", tmp_path / "run"]
     code, text, error = call("train", *base)
     assert code == 0 and "no colour head" in text, error
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["rgb"] is None
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["rgb"] is None
     code, text, error = call(
         "eval", tmp_path / "run", "cifar10-sample", "--limit", 4, "--out", tmp_path / "e", "--json"
     )
@@ -262,12 +262,12 @@ def test_one_unreadable_picture_is_said_and_costs_nothing_else(call, tmp_path, i
         options = [*SMALL, "--held-out", 5, "--batch", 1, "--epochs", 1, "--views", 1, "--no-cache"]
         code, _, error = call("train", image_folder, *options, "--out", out)
         assert code == 0, error
-        seen[kind] = json.loads((out / "summary.json").read_text())
+        seen[kind] = json.loads((out / "result.json").read_text())
         assert (seen[kind]["n"], seen[kind]["knn"]["bank"]) == ((5, 11) if kind == "whole" else (4, 10))
         assert ("1 of 11 training pictures could not be read" in error) == (kind == "spoilt")
         assert ("1 of 5 held-out pictures could not be read" in error) == (kind == "spoilt")
         code, _, error = call("eval", out, image_folder, "--limit", 5, "--out", tmp_path / f"e-{kind}")
-        again = json.loads((tmp_path / f"e-{kind}" / "summary.json").read_text())
+        again = json.loads((tmp_path / f"e-{kind}" / "result.json").read_text())
         assert code == 0 and again["n"] == seen[kind]["n"] and again["knn"]["bank"] == seen[kind]["knn"]["bank"]
         assert error.count("could not be read") == (2 if kind == "spoilt" else 0)
         split = split_data(str(image_folder), held_out=5)

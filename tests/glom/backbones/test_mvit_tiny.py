@@ -143,15 +143,15 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
     data = str(small_data(tmp_path))
     for event in run_training(replace(QUICK, data=data), tmp_path / "whole"):
         last = event
-    assert set(last["result"]) >= {"test_accuracy", "ci95", "n", "command", "seconds"}
+    assert set(last.result) >= {"test_accuracy", "ci95", "n", "command", "seconds"}
     steps = run_training(replace(QUICK, data=data), tmp_path / "parts")
     for event in steps:
-        if event.get("done") == 2:  # after the first epoch
+        if event.done == 2:  # after the first epoch
             break
     steps.close()
     torch.rand(3)
     again = list(run_training(replace(QUICK, data=data), tmp_path / "parts", resume=True))
-    assert [e["done"] for e in again if "done" in e] == [4]
+    assert [e.done for e in again if e.stage] == [4]
     whole, parts = (load_file(tmp_path / n / WEIGHTS) for n in ("whole", "parts"))
     assert all(torch.equal(whole[k], parts[k]) for k in whole | parts)
     assert (tmp_path / "whole" / "results.jsonl").read_text() == (tmp_path / "parts" / "results.jsonl").read_text()
@@ -183,8 +183,8 @@ def test_the_recipe_learns_what_can_be_learnt(tmp_path):
     data = Pictures(images, pictures.labels, pictures.classes)
     with RunFolder(tmp_path, "test", {}) as folder:
         events = list(Trainer(data, config, settings, folder).run())
-    assert [event["done"] for event in events] == list(range(4, 25, 4))
-    assert events[-1]["accuracy"] == 100 and events[-1]["loss"] < events[0]["loss"]
+    assert [event.done for event in events] == list(range(4, 25, 4))
+    assert events[-1].values["accuracy"] == 100 and events[-1].values["loss"] < events[0].values["loss"]
 
 
 def test_what_is_decayed():

@@ -291,7 +291,7 @@ def test_wrong_arrays_and_numbers(garments):
 
 def test_composites_are_scored_like_any_pictures_with_masks(tmp_path):
     """`apm islands score composites`: made on the fly, with both baselines, and FG-ARI since 0 is the ground."""
-    from experiments.islands.score import run_score
+    from experiments.islands.score import run as run_score
     from experiments.islands.settings import ScoreSettings
 
     data = open_segmentation(f"composites:{SAMPLE}", limit=2)
@@ -304,7 +304,7 @@ def test_composites_are_scored_like_any_pictures_with_masks(tmp_path):
         data=f"composites:{SAMPLE}", backbone="glom-tiny", partition="kmeans:3", grid=12, size=32, limit=3
     )
     *_, last = run_score(asked, tmp_path, device="cpu")
-    result = last["summary"]
+    result = last.result
     assert result["n"] == 3 and result["human"] is None
     for row in [*result["layers"], result["baselines"]["pixels"], *result["baselines"]["untrained"]]:
         assert row["fg_ari"] is not None and -1 <= row["ari"] <= 1

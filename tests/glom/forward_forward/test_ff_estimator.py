@@ -57,7 +57,8 @@ def test_the_same_network_as_the_training_s(tmp_path):
     """`apm ff train` on a folder and the estimator on its pictures: the same weights."""
     from PIL import Image
 
-    from experiments.forward_forward.train import FFRequest, train
+    from experiments.forward_forward.train import FFRequest
+    from experiments.forward_forward.train import run as train
     from glom.forward_forward import preset
 
     x, y = strokes(60)

@@ -13,7 +13,8 @@ from transformers import ViTConfig, ViTModel
 
 from cli import app
 from commands.common import guard
-from experiments.comparison.run import BenchmarkSettings, run_benchmark
+from experiments.comparison.run import BenchmarkSettings
+from experiments.comparison.run import run as run_benchmark
 from experiments.recipes.mae_choose import summarise, trials
 from experiments.recipes.mae_run import run_training
 from experiments.recipes.mae_settings import PART_OF, MAETinySettings, Recipe, stages_of
@@ -272,12 +273,12 @@ def test_heads_are_fitted_to_other_classes_and_only_what_learns_moves(kind, teac
 def test_the_methods_run_in_the_benchmark(image_folder: Path, tmp_path: Path):
     mae = save_tiny(tmp_path / "mae", ("cat", "ship"), AdaptSettings(2, 2, 0.05))
     asked = BenchmarkSettings(NAMES, (str(image_folder),), ("", "contrast:3"), mae=str(mae))
-    table = list(run_benchmark(asked, tmp_path / "run", device="cpu"))[-1]["table"]
+    table = list(run_benchmark(asked, tmp_path / "run", device="cpu"))[-1].result
     assert [(r["method"], r["n"]) for r in table["rows"]] == [(name, 6) for name in NAMES] * 2
     assert table["settings"]["mae"] == "mae"
     manifest = read_json(next((tmp_path / "run").glob("*/ttt-mae/manifest.json")))
     assert manifest["settings"]["settings"]["adapt"]["steps"] == 2
-    again = list(run_benchmark(asked, tmp_path / "again", device="cpu"))[-1]["table"]
+    again = list(run_benchmark(asked, tmp_path / "again", device="cpu"))[-1].result
     assert again["rows"] == table["rows"]
     # Other weights under the same name are another run.
     save_half(mae / "vit-probe.safetensors", {k: 2 * v for k, v in load_masked(str(mae)).parts["vit-probe"].items()})
@@ -411,7 +412,7 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
             "experiments.recipes.mae_choose.CANDIDATES", (AdaptSettings(20, 2, 0.01), AdaptSettings(20, 2, 0.02))
         )
         events = list(run_training(replace(small_recipe(), data=str(pictures)), out, device="cpu"))
-    return out, events[-1]["result"]
+    return out, events[-1].result
 
 
 def test_the_recipe_makes_what_the_methods_read(trained, pictures: Path, teacher):
@@ -446,13 +447,13 @@ def test_a_stage_resumed_in_its_midst_ends_at_the_same_weights(trained, pictures
     whole, _ = trained
     for name in ("mae.safetensors", "vit-probe.safetensors", "config.json", "manifest.json"):
         (tmp_path / name).write_bytes((whole / name).read_bytes())
-    done = read_json(whole / "accuracy.json")
-    write_json(tmp_path / "accuracy.json", {name: done[name] for name in ("pretrain", "probe")})
+    done = read_json(whole / "result.json")["stages"]
+    write_json(tmp_path / "accuracy.json", {name: done[name] for name in ("pretrain", "probe")})  # its former name
     monkeypatch.setattr(epochs, "KEEP", 3)
     monkeypatch.setattr(epochs, "TELL", 1)
     events = run_training(replace(small_recipe(), data=str(pictures)), tmp_path, "joint", resume=True, device="cpu")
     for event in events:
-        if event.get("done") == 7:
+        if event.done == 7:
             break
     events.close()
     assert torch.load(tmp_path / "state-joint.pt", weights_only=True)["step"] == 7

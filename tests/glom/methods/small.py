@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torchvision import transforms as T
 
 from glom.methods import Task
-from glom.teachers.base import Runtime, Teacher
+from glom.teachers.frozen import FrozenTeacher, Runtime
 
 SIDE, CLASSES = 16, ("ant", "bee", "cow", "dog", "eel")
 
 
-class Small(Teacher):
+class Small(FrozenTeacher):
     """Two convolutions, each with batch norm, and five classes."""
 
     has_grid = False

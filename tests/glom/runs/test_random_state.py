@@ -22,7 +22,8 @@ def states() -> tuple[bytes, bytes, object]:
 
 
 def fold(tmp_path: Path) -> Iterator[object]:
-    from experiments.fields.fold import FoldRequest, run_fold
+    from experiments.fields.fold import FoldRequest
+    from experiments.fields.fold import run as run_fold
     from glom.adaptation.overfit import OverfitSettings
 
     return run_fold(FoldRequest(str(tmp_path / "a.png"), overfit=OverfitSettings(2)), tmp_path / "run")
@@ -38,7 +39,7 @@ def ttt(tmp_path: Path) -> Iterator[object]:
 
 
 def decode(tmp_path: Path) -> Iterator[object]:
-    from experiments.fields.decode import run_decode
+    from experiments.fields.decode import run as run_decode
     from experiments.fields.settings import DecodeSettings
 
     settings = DecodeSettings(images=(str(tmp_path / "a.png"),), overfit=True, size=(8, 8), iterations=2)
@@ -46,7 +47,7 @@ def decode(tmp_path: Path) -> Iterator[object]:
 
 
 def interpolate(tmp_path: Path) -> Iterator[object]:
-    from experiments.fields.interpolate import run_interpolate
+    from experiments.fields.interpolate import run as run_interpolate
     from experiments.fields.settings import InterpolateSettings
 
     both = {"first": str(tmp_path / "a.png"), "last": str(tmp_path / "b.png")}

@@ -164,7 +164,7 @@ def test_a_trace_says_which_classes_and_how_sure(call, tmp_path):
     photograph().save(tmp_path / "a.png")
     code, text, error = call("ttt", "trace", tmp_path / "a.png", "--iterations", 2, "--out", tmp_path / "t")
     assert code == 0 and "those glom-tiny was trained on, as none were named" in error
-    found = json.loads((tmp_path / "t" / "trace.json").read_text())
+    found = json.loads((tmp_path / "t" / "result.json").read_text())
     sure = f"{found['teacher_name']}, {100 * found['teacher_probability']:.0f} % among 10 classes"
     assert sure in " ".join(text.split())
     assert all(0.1 <= step["probability"] <= 1 for step in found["trace"])

@@ -39,11 +39,11 @@ def test_resumed_training_gives_the_same_weights_to_the_bit(tmp_path):
     settings = replace(QUICK, epochs=3, batch_size=8)
     list(run_training(replace(settings, data=data), tmp_path / "whole"))
     events = run_training(replace(settings, data=data), tmp_path / "parts")
-    assert next(events)["done"] == 2  # two steps an epoch
+    assert next(events).done == 2  # two steps an epoch
     events.close()
     torch.rand(3)
     resumed = list(run_training(replace(settings, data=data), tmp_path / "parts", resume=True))
-    assert [event["done"] for event in resumed if "done" in event] == [4, 6]
+    assert [event.done for event in resumed if event.stage] == [4, 6]
     for name in (weights, "results.jsonl"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

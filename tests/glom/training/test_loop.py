@@ -97,11 +97,11 @@ def test_an_epoch_goes_on_in_its_midst(tmp_path, monkeypatch, stop):
             return list(epochs.run(one, loss, folder, lambda epoch, means: {"id": f"{epoch}", **means}))
 
     told = run(tmp_path / "whole", None)
-    assert [t["done"] for t in told] == list(range(1, 13)) and all(t["accuracy"] == 42.8571 for t in told)
+    assert [t.done for t in told] == list(range(1, 13)) and all(t.values["accuracy"] == 42.8571 for t in told)
     with pytest.raises(Stopped):
         run(tmp_path / "cut", stop)
     again = run(tmp_path / "cut", None, resume=True)
-    assert again == told[again[0]["done"] - 1 :] and again[0]["done"] > stop - 2
+    assert again == told[int(again[0].done) - 1 :] and again[0].done > stop - 2
     assert (tmp_path / "cut" / "results.jsonl").read_bytes() == (tmp_path / "whole" / "results.jsonl").read_bytes()
     one, other = (torch.load(tmp_path / x / STATE, weights_only=True)["model"] for x in ("cut", "whole"))
     assert same(one, other)

@@ -1,0 +1,95 @@
+"""Islands a layer of a local network and how well they fit parts and wholes, on held-out composites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.consensus.data import HELD_OUT_SEED, composites
+from experiments.consensus.measures import Look, check_asked, score_levels, verdict
+from experiments.forward_forward.islands import look, open_local
+from glom.devices import resolve_device
+from glom.errors import InputError
+from glom.forward_forward import Learner
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
+from probes.figures.levels import levels_figure
+
+GREY = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as Pillow's mode L
+
+
+@dataclass(frozen=True)
+class LayerScoreSettings:
+    """What decides the scores.
+
+    Attributes:
+        trained: folder of `apm ff train --mode local`.
+        limit: held-out composites.
+        source: of the composites' objects, see `experiments.consensus.data.composites`.
+        threshold: cosine from which neighbouring locations are one island.
+        seed: of the composites and of k-means.
+    """
+
+    trained: str
+    limit: int = 200
+    source: str = ""
+    threshold: float = 0.9
+    seed: int = 0
+
+
+def run(settings: LayerScoreSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+    """Score a local network on held-out composites of its own size, as `experiments.consensus.measures` does.
+
+    The layers are scored at the last iteration whose goodness is read. Untrained is the network as it was before its
+    first step.
+
+    Raises:
+        InputError: the request is wrong, or `out` is taken.
+    """
+    check_asked(settings.limit, settings.threshold)
+    place = resolve_device(device)
+    learner, scaling, state = open_local(Path(settings.trained), place)
+    channels, height, width = learner.shape
+    if height != width or channels not in (1, 3):
+        raise InputError(
+            f"composites are square, grey or in colour; this network reads {list(learner.shape)} (C, H, W)"
+        )
+    made, name, note = composites(settings.source, height, "test", HELD_OUT_SEED + settings.seed)
+    shape = learner.settings
+    untrained = Learner(learner.shape, learner.classes, shape, place)
+
+    def looking(network: Learner) -> Look:
+        return lambda images: look(network, scaling, (images[:, :channels] * 255).round().to(torch.uint8))
+
+    held = {**asdict(settings), "trained": Path(settings.trained).name, "epoch": state["epoch"], "source": name}
+    with RunFolder(out, "ff-score", held) as folder:
+        yield Event("looking", 0, settings.limit, note)
+        scores, _ = yield from score_levels(
+            {"trained": looking(learner), "untrained": looking(untrained)},
+            made, settings.limit, folder, settings.threshold, settings.seed, shape.read[1] - 1,
+            grey if channels == 1 else None,
+        )  # fmt: skip
+        result: dict[str, Any] = {
+            **{k: v for k, v in held.items() if k != "limit"},
+            "objective": f"forward-forward, local fields, epoch {state['epoch']}",
+            "n": settings.limit,
+            "read": shape.read[1],
+            "size": height,
+            "widths": list(shape.widths),
+            "field": shape.field,
+            **scores,
+        }
+        result["verdict"] = verdict(result, "layer")
+        levels_figure(result, out / "layers.png", "layer")
+        folder.conclude(result)
+    yield Event("scoring", settings.limit, settings.limit, result=result)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) as a network of one channel is given them: three equal channels."""
+    return torch.einsum("bchw,c->bhw", images, images.new_tensor(GREY))[:, None].expand_as(images)
