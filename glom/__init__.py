@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from glom.machine import GridPercept, load
     from glom.machine import Machine as APM
     from glom.pictures import as_image
-    from glom.teachers.base import Teacher, ZeroShotHead
+    from glom.teachers.base import Teacher
+    from glom.teachers.heads import ZeroShotHead
     from glom.teachers.own import teacher
     from glom.teachers.registry import load_teacher
 
@@ -54,7 +55,7 @@ _PLACES = {
     "RunError": "glom.errors",
     "TTTSettings": "glom.adaptation.settings",
     "Teacher": "glom.teachers.base",
-    "ZeroShotHead": "glom.teachers.base",
+    "ZeroShotHead": "glom.teachers.heads",
     "adapt": "glom.adaptation.answer",
     "adapt_many": "glom.adaptation.answer",
     "as_image": "glom.pictures",

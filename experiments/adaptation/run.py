@@ -34,9 +34,9 @@ from glom.runs.statistics import interval, mcnemar_exact
 from glom.settings import write_settings
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import Asked, asked_of
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.base import Teacher
 from glom.teachers.corrupted import corrupted, described
-from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.superclasses import record_of
 from glom.teachers.views import seen
@@ -50,7 +50,7 @@ class Prepared:
     """Everything a run needs, opened and checked before the first sample."""
 
     dataset: ImageDataset
-    teacher: FrozenTeacher
+    teacher: Teacher
     head: ZeroShotHead
     corruption: Corruption | None
     device: torch.device
@@ -65,7 +65,7 @@ def prepare(request: TTTRun) -> Prepared:
     corruption = parse_corruption(request.corruption) if request.corruption else None
     device = resolve_device(request.device)
     file = Path(request.classes) if request.classes else None
-    teacher: FrozenTeacher | None = None
+    teacher: Teacher | None = None
     try:
         dataset = open_dataset(request.data, split=request.split, classes_file=file)
     except InputError:
@@ -84,15 +84,14 @@ def prepare(request: TTTRun) -> Prepared:
     return Prepared(dataset, teacher, make_head(teacher, dataset, request), corruption, device)
 
 
-def _load_named(request: TTTRun, file: Path | None) -> FrozenTeacher:
+def _load_named(request: TTTRun, file: Path | None) -> Teacher:
     """The teacher; a classifier without class names has those of the file, in the order of its rows."""
     teacher = load_teacher(request.teacher, device=request.device, precision=request.teacher_precision)
-    assert isinstance(teacher, FrozenTeacher)
     name_rows(teacher, file)
     return gathered(teacher, request.superclasses)
 
 
-def make_head(teacher: FrozenTeacher, dataset: ImageDataset, request: TTTRun) -> ZeroShotHead:
+def make_head(teacher: Teacher, dataset: ImageDataset, request: TTTRun) -> ZeroShotHead:
     """The zero-shot head for the data set's classes, or a file's, or the classifier's own."""
     classes = dataset.classes
     if classes is None and request.classes:

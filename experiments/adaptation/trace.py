@@ -22,8 +22,8 @@ from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.asked import asked_about, choose_classes
-from glom.teachers.base import ZeroShotHead
 from glom.teachers.corrupted import corrupted, described
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.teachers.zero_shot import choose_templates

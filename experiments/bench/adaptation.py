@@ -14,7 +14,7 @@ from glom.adaptation.settings import TTTSettings
 from glom.adaptation.ttt import Adaptation, Case, adapt
 from glom.columns import picture
 from glom.errors import GlomError
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 
 CLASSES = 1000
 

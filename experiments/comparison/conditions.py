@@ -16,8 +16,8 @@ from glom.errors import InputError, unknown
 from glom.methods import METHODS, Method, Task, make_method
 from glom.methods.few_shot import Learning, check_classes, few_shot
 from glom.teachers.align import nameable
+from glom.teachers.base import Teacher
 from glom.teachers.corrupted import CROP, check_place
-from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.zero_shot import plain_name
 
 PRESETS = ("fast", "published")
@@ -117,7 +117,7 @@ class Condition:
     out_of: str = ""
 
 
-def open_conditions(settings: BenchmarkSettings, teacher: FrozenTeacher | None = None) -> list[Condition]:
+def open_conditions(settings: BenchmarkSettings, teacher: Teacher | None = None) -> list[Condition]:
     """Every data set under every corruption, opened before the first hour is spent.
 
     Args:
@@ -174,7 +174,7 @@ def open_out_set(settings: BenchmarkSettings, conditions: Sequence[Condition]) -
     return found
 
 
-def class_names(condition: Condition, teacher: FrozenTeacher) -> tuple[str, ...]:
+def class_names(condition: Condition, teacher: Teacher) -> tuple[str, ...]:
     """The data set's class names, or the classifier's own. Raises `InputError` where neither has any."""
     classes = condition.dataset.classes or teacher.classes
     if classes is None:

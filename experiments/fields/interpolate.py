@@ -26,7 +26,8 @@ from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.asked import asked_about, choose_classes
-from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.base import Teacher
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.zero_shot import choose_templates
 from probes.fields import column_path, path_numbers, unfold_columns

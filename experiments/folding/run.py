@@ -31,8 +31,9 @@ from glom.runs.events import Event
 from glom.runs.seeds import fixed_seed, sample_seed
 from glom.settings import write_settings
 from glom.teachers.asked import Asked, strangers
-from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.base import Teacher
 from glom.teachers.grids import grid_teacher
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.known import SHIPPED_MODELS
 from probes.alike import psnr
 from probes.fields import grid_scores, unfold_columns

@@ -28,9 +28,9 @@ from glom.methods.views import augmented
 from glom.runs.files import to_bytes
 from glom.runs.saving import save_tensors
 from glom.runs.seeds import fixed_seed, sample_seed
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.base import Teacher
 from glom.teachers.corrupted import corrupted
-from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.heads import ZeroShotHead
 
 LEAST = {"views": 0.08, "crops": 0.6}  # the smallest share of the area a crop keeps
 BATCH = 64
@@ -48,7 +48,7 @@ class Case:
         """`condition/sample`, unique in a run."""
         return f"{self.condition}/{self.sample.id}"
 
-    def image(self, teacher: FrozenTeacher, seed: int, place: str) -> Image.Image:
+    def image(self, teacher: Teacher, seed: int, place: str) -> Image.Image:
         """The picture, corrupted. Raises `GlomError` where it cannot be read."""
         image = self.sample.image()
         if self.condition == CLEAN:
@@ -141,7 +141,7 @@ class Block:
         self,
         cases: Sequence[Case],
         settings: ObjectiveSettings,
-        teacher: FrozenTeacher,
+        teacher: Teacher,
         size: int,
         second: Second | None,
         path: Path | None = None,

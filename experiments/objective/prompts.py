@@ -21,7 +21,6 @@ from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.runs.statistics import bootstrap_ci
 from glom.teachers.asked import asked_of
-from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 
 
@@ -32,7 +31,6 @@ def run(settings: PromptChoice) -> Iterator[Event]:
         InputError: no class names, too few pictures, a teacher without a text encoder.
     """
     teacher = load_teacher(settings.teacher, device="cpu")
-    assert isinstance(teacher, FrozenTeacher)
     dataset = open_dataset(settings.data, split="train")
     if dataset.classes is None:
         raise InputError(f"{dataset.name} has no class names; nothing can be learned from it")

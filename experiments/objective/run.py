@@ -32,8 +32,8 @@ from glom.runs.events import Event
 from glom.settings import write_settings
 from glom.teachers.align import gathered, nameable
 from glom.teachers.asked import asked_of
-from glom.teachers.base import ZeroShotHead
-from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.base import Teacher
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.zero_shot import choose_templates
 from glom.weights import state_sha256
@@ -44,7 +44,7 @@ class Ready:
     """Everything a half needs, opened and checked before the first picture."""
 
     dataset: ImageDataset
-    teacher: FrozenTeacher
+    teacher: Teacher
     head: ZeroShotHead
     second: Second | None
     prior: AsynchronousPerceptionMachine | None
@@ -70,7 +70,6 @@ def prepare(settings: ObjectiveSettings) -> Ready:
     if any(s.label is None for s in dataset.samples):
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
     teacher = load_teacher(settings.teacher, device="cpu")
-    assert isinstance(teacher, FrozenTeacher)
     teacher = gathered(teacher, settings.superclasses)
     dataset = nameable(dataset, teacher, settings.nameable)
     blank = torch.zeros(1, 3, teacher.image_size, teacher.image_size)

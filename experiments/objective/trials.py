@@ -18,7 +18,7 @@ from glom.apm import AsynchronousPerceptionMachine
 from glom.methods.aims import Aim, Trained, machine_config, train
 from glom.methods.trained import TrainedSettings, adapt_trained
 from glom.methods.views import confident
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 
 SHARE = 0.1  # of the views, the surest
 EARLY = 3 / 8  # of the steps

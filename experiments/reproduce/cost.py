@@ -21,7 +21,6 @@ from glom.errors import GlomError
 from glom.methods import Task, make_method
 from glom.runs.artifacts import read_timing
 from glom.runs.seeds import sample_seed
-from glom.teachers.frozen import FrozenTeacher
 from glom.teachers.registry import load_teacher
 
 SAMPLES = 8  # pictures a method is timed on, after one that warms it up
@@ -82,7 +81,6 @@ def usable(block: Block, request: Request, limit: int, device: str = "auto") -> 
 def _task(settings: BenchmarkSettings, condition: Condition, device: str) -> Task:
     where = resolve_device(device)
     teacher = load_teacher(settings.teacher, device=str(where))
-    assert isinstance(teacher, FrozenTeacher)
     names = class_names(condition, teacher)
     return Task(teacher, names, where, settings.seed, settings.mae, settings.preset, condition.dataset)
 

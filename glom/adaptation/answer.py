@@ -26,7 +26,8 @@ from glom.devices import resolve_device
 from glom.errors import InputError, RunError
 from glom.notebook import Showing
 from glom.pictures import Picture, as_images
-from glom.teachers.base import Teacher, ZeroShotHead
+from glom.teachers.base import Teacher
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.known import SHIPPED_MODELS
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen

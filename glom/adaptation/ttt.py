@@ -27,7 +27,7 @@ from glom.adaptation.settings import TTTSettings
 from glom.apm import AsynchronousPerceptionMachine, Percept, blank_apm
 from glom.execution import Locations, StackedAPM
 from glom.runs.seeds import sample_seed
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 
 BLOCK = 16  # samples read, corrupted and encoded at once, one block ahead of the adaptation
 

@@ -27,7 +27,7 @@ from glom.apm import APMConfig, AsynchronousPerceptionMachine, Percept, blank_ap
 from glom.columns import grid_queries, sample_at
 from glom.execution import StackedAPM
 from glom.runs.seeds import sample_seed
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 
 WEIGHT = 0.1  # w
 TOGETHER = 40_000_000  # parameters in one stack

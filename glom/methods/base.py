@@ -17,8 +17,8 @@ from glom.methods.views import ViewCache, augmented
 from glom.methods_list import LISTED
 from glom.runs.seeds import sample_seed
 from glom.teachers.align import aligned_head
-from glom.teachers.base import ZeroShotHead
-from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.base import Teacher
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.zero_shot import choose_templates
 
 
@@ -37,7 +37,7 @@ class Task:
         views: tokens of pictures' views, kept for the next method that asks for the same ones.
     """
 
-    teacher: FrozenTeacher
+    teacher: Teacher
     classes: tuple[str, ...]
     device: torch.device
     seed: int = 0

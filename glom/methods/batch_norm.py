@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from glom.errors import InputError
 from glom.methods.base import Method, Task
-from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.base import Teacher
 from glom.teachers.registry import SHIPPED
 
 Norms = tuple[type[nn.Module], ...]
@@ -29,7 +29,7 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-def own_copy(teacher: FrozenTeacher, method: str) -> FrozenTeacher:
+def own_copy(teacher: Teacher, method: str) -> Teacher:
     """The teacher with a network of its own, in evaluation mode, no parameter asking for a gradient.
 
     Raises:

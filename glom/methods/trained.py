@@ -20,8 +20,8 @@ from glom.columns import picture
 from glom.errors import InputError
 from glom.methods.aims import Aim, Trained, train
 from glom.methods.base import Method, Task, register
-from glom.teachers.base import ZeroShotHead
-from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.base import Teacher
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.views import seen
 from glom.weights import state_sha256
 
@@ -38,7 +38,7 @@ class TrainedSettings:
     fingerprint: str = ""
 
 
-def trained_machine(teacher: FrozenTeacher) -> AsynchronousPerceptionMachine | None:
+def trained_machine(teacher: Teacher) -> AsynchronousPerceptionMachine | None:
     """The shipped APM that was trained on this very teacher's grids, without its colours; None if there is none."""
     for name in SHIPPED:
         apm, meta = load_apm(name)

@@ -20,8 +20,8 @@ from glom.datasets.classes import WNID, imagenet_wnids
 from glom.errors import InputError
 from glom.runs.notices import notice
 from glom.teachers.asked import listed
-from glom.teachers.base import Teacher, ZeroShotHead
-from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.base import Teacher
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.superclasses import read_superclasses, superclass_head
 from glom.teachers.zero_shot import Templates, imagenet_classes, plain_name, select_rows
 
@@ -93,7 +93,7 @@ def restrict(head: ZeroShotHead, dataset: ImageDataset) -> ZeroShotHead:
     return head.take(dataset.classes or head.classes, class_rows(dataset, head.classes))
 
 
-def gathered(teacher: FrozenTeacher, superclasses: str) -> FrozenTeacher:
+def gathered(teacher: Teacher, superclasses: str) -> Teacher:
     """A classifier of ImageNet's 1,000 classes that answers in superclasses; its heads average their members.
 
     Args:
@@ -123,7 +123,7 @@ def gathered(teacher: FrozenTeacher, superclasses: str) -> FrozenTeacher:
     return twin
 
 
-def nameable(dataset: ImageDataset, teacher: FrozenTeacher, leave_out: bool) -> ImageDataset:
+def nameable(dataset: ImageDataset, teacher: Teacher, leave_out: bool) -> ImageDataset:
     """The pictures of the classes that the teacher can name: its superclasses', else its own; all for a text encoder.
 
     Args:

@@ -1,60 +1,45 @@
-"""The teacher protocol: a frozen encoder that turns pictures into tokens, and where it can into grids and classes."""
+"""The teacher: a frozen encoder that turns pictures into tokens, and where it can into grids and classes.
+
+Checked input, float32 output, a head from text or from a classifier; a family's adapter adds the encoder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, Self, runtime_checkable
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision import transforms as T
 
-from glom.pictures import Picture
-from glom.teachers.zero_shot import Templates
+from glom.errors import InputError
+from glom.pictures import Picture, as_images
+from glom.teachers.heads import Channels, ZeroShotHead
+from glom.teachers.hub import first_line
+from glom.teachers.superclasses import Superclasses, SuperclassHead
+from glom.teachers.zero_shot import Templates, check_classes, class_embeddings, select_rows
+from glom.weights import state_sha256
 
-Channels = tuple[float, float, float]  # red, green, blue
+# A strip of more than this many pixels after resizing its shorter side is cut first; ordinary pictures never are.
+MAX_RESIZED = 16_000_000
+ENCODED = 32  # pictures encoded at a time
 
 
 @dataclass(frozen=True)
-class ZeroShotHead:
-    """Class scores: `scale * normalise(token) @ weights.T`, or a classifier's own `token @ weights.T + bias`.
+class Runtime:
+    """Where a teacher runs, and in what precision."""
 
-    Attributes:
-        classes: C class names, in the order of the rows.
-        weights: (C, F) float32; unit-length rows where they come from a text encoder.
-        scale: the logit scale (CLIP's exp(logit_scale)); 1.0 for a classifier.
-        bias: (C,) or None.
-        normalize: whether tokens are scaled to unit length first (text encoders: yes; classifiers: no).
-    """
-
-    classes: tuple[str, ...]
-    weights: Tensor
-    scale: float = 1.0
-    bias: Tensor | None = None
-    normalize: bool = True
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """(..., F) tokens -> (..., C) logits, float32."""
-        tokens = tokens.float()
-        if self.normalize:
-            tokens = torch.nn.functional.normalize(tokens, dim=-1)
-        logits = self.scale * tokens @ self.weights.T
-        return logits if self.bias is None else logits + self.bias
-
-    def take(self, classes: Sequence[str], rows: Sequence[int]) -> Self:
-        """Some of the classes: these rows, under these names."""
-        bias = None if self.bias is None else self.bias[list(rows)]
-        return replace(self, classes=tuple(classes), weights=self.weights[list(rows)], bias=bias)
-
-    def to(self, device: torch.device) -> Self:
-        """The same on another device."""
-        bias = None if self.bias is None else self.bias.to(device)
-        return replace(self, weights=self.weights.to(device), bias=bias)
+    device: torch.device
+    dtype: torch.dtype
+    precision: str
 
 
-@runtime_checkable
-class Teacher(Protocol):
+class Teacher(ABC):
     """What every adapter offers. All outputs are float32 on `device`, whatever precision the encoder runs in.
 
     Attributes:
@@ -62,59 +47,286 @@ class Teacher(Protocol):
         width: F, the length of its token.
         image_size: side of the square picture `preprocess` returns, in pixels.
         mean, std: of its normalisation, for pixels in [0, 1].
-        device: where it runs.
+        device: where it runs. precision: `fp32`, `bf16` or `fp16`.
         has_grid: whether `grid` works.
         has_text: whether `zero_shot_head` takes arbitrary class names (False: the classifier's own classes only).
-        classes: the classifier's own class names, or None.
-        unnamed_rows: how many rows a classifier without class names has; `name_classes` names them.
+        no_text: why `has_text` is False.
+        classes: the classifier's own class names, or None. superclasses: what they are gathered into, or None.
         notes: what loading had to assume, one sentence each.
         fingerprint: sha256 over architecture, preprocessing, weights and precision: equal exactly when the outputs are.
     """
 
-    name: str
-    width: int
-    image_size: int
-    mean: Channels
-    std: Channels
-    device: torch.device
-    has_grid: bool
-    has_text: bool
-    classes: tuple[str, ...] | None
-    notes: list[str]
+    has_grid: bool = True
+    has_text: bool = False
+    no_text: str = "it has no text encoder"
+    classes: tuple[str, ...] | None = None
+    crops: bool = True  # whether preprocessing resizes the shorter side and crops, rather than squashing
+    scale: float = 1.0
+    logit_bias: float | None = None
+    superclasses: Superclasses | None = None  # what a classifier's classes are gathered into, see `align.gathered`
+    gathered_head: SuperclassHead | None = None
 
-    @property
-    def fingerprint(self) -> str: ...
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        transform: Callable[[Image.Image], Tensor],
+        width: int,
+        runtime: Runtime,
+        identity: str,
+    ) -> None:
+        """Freeze `model` and move it.
 
-    @property
-    def unnamed_rows(self) -> int: ...
+        Args:
+            name: what loads it again.
+            model: the encoder, in float32.
+            transform: an RGB picture -> (3, S, S).
+            width: F.
+            runtime: device and precision.
+            identity: architecture and preprocessing; with weights and precision it makes the fingerprint.
+        """
+        self.name, self.width, self.precision = name, width, runtime.precision
+        self.device, self._dtype = runtime.device, runtime.dtype
+        self.notes: list[str] = []
+        self._model = model.eval().requires_grad_(False).to(runtime.device, runtime.dtype)
+        self._transform, self._identity = transform, identity
+        self._classifier: tuple[Tensor, Tensor | None] | None = None
+        self.image_size = _side(name, transform)
+        self.mean, self.std = normalisation(transform)
 
-    def name_classes(self, names: Sequence[str]) -> None:
-        """Name a classifier's rows, in their order. Raises `InputError` for another number of names."""
-        ...
+    # -- what a family adds ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _token(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in the encoder's precision -> (B, F)."""
+
+    @abstractmethod
+    def _grid(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in the encoder's precision -> (B, h, w, F_grid). Only called where `has_grid`."""
+
+    def _texts(self, sentences: list[str]) -> Tensor:
+        """N sentences -> (N, F). Only called where `has_text`."""
+        raise InputError(f"{self.name} cannot read text: {self.no_text}")
+
+    # -- what all share -----------------------------------------------------------------------------------------------
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """An RGB picture of any size -> (3, image_size, image_size), float32, on the CPU."""
-        ...
+        """A picture of any size and mode -> (3, image_size, image_size), float32, on the CPU.
+
+        One of exactly the input size is read whole, as it is: it is a crop already (`glom.teachers.views.seen`, the
+        views of a picture, ImageNet-C's files), and resizing it once more would cut its border off.
+        """
+        image = image.convert("RGB")
+        if image.size == (self.image_size, self.image_size) and not self._keeps_own_size:
+            return self._normalised(image)
+        if self.crops:
+            image = _cut_strip(image, self.image_size)
+        return self._transform(image).float()
+
+    @cached_property
+    def _keeps_own_size(self) -> bool:
+        """Whether preprocessing leaves the pixels of a picture of the input size where they are."""
+        size = self.image_size
+        ramp = torch.arange(size) * 255 // size
+        pattern = torch.stack(
+            [ramp[:, None].expand(size, size), ramp.expand(size, size), (ramp * 7 % 256).expand(size, size)]
+        )
+        image = Image.fromarray(pattern.permute(1, 2, 0).to(torch.uint8).numpy())
+        return torch.allclose(self._transform(image).float(), self._normalised(image), atol=1e-4)
+
+    def _normalised(self, image: Image.Image) -> Tensor:
+        return T.functional.normalize(T.functional.to_tensor(image), list(self.mean), list(self.std))
 
     def resized(self, size: int) -> Self:
-        """The same encoder reading the whole picture squeezed onto (size, size). Raises `InputError` if it cannot."""
-        ...
+        """This teacher reading `size` px a side: the whole picture squeezed onto the square, normalised as ever.
 
-    def encode(self, pictures: Picture | Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
-        """Pictures of any kind -> tokens (B, F) and grids (B, h, w, F_grid), None without a grid."""
-        ...
+        Position codes are interpolated by the architecture itself: transformers' models and convolutional networks can.
+        The weights are shared.
+
+        Raises:
+            InputError: a size this architecture cannot read.
+        """
+        if size < 1:
+            raise InputError(f"a teacher's picture needs a side of at least 1 px, got {size}")
+        if size == self.image_size:
+            return self
+        twin = copy.copy(self)
+        # The fingerprint was computed for the other size, if it was; the identity now names this one.
+        twin.__dict__.pop("fingerprint", None)
+        stated = isinstance(self._transform, T.Compose)  # its steps are in the identity; what was probed is not
+        twin._identity = f"{self._identity} squeezed to {size}" + (
+            "" if stated else f", mean {self.mean}, std {self.std}"
+        )
+        twin.image_size, twin.crops = size, False
+        bicubic = T.InterpolationMode.BICUBIC
+        twin._transform = T.Compose([T.Resize((size, size), bicubic), T.ToTensor(), T.Normalize(self.mean, self.std)])
+        try:
+            blank = twin.preprocess(Image.new("RGB", (size, size)))[None]
+            twin.token(blank)
+            if self.has_grid:
+                twin.grid(blank)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            own = self.image_size
+            raise InputError(f"{self.name} cannot read {size} px ({first_line(error)}); it reads {own} px") from error
+        return twin
 
     def token(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, F): the raw token, before any normalisation."""
-        ...
+        """(B, 3, S, S) -> (B, F) float32: the raw token. Raises `InputError` for pictures of another shape."""
+        with torch.inference_mode():
+            tokens = self._token(self._checked(images)).float()
+        return tokens.clone()  # an ordinary tensor: one made in inference mode could not stand in a loss
+
+    def token_with_grad(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, F) in the encoder's precision, inside the autograd graph: for methods that train it."""
+        return self._token(self._checked(images))
+
+    def texts_with_grad(self, sentences: Sequence[str]) -> Tensor:
+        """N sentences -> (N, F) in the encoder's precision, inside the autograd graph. Only where `has_text`."""
+        return self._texts(list(sentences))
 
     def grid(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, h, w, F_grid): the last spatial features. Raises `InputError` unless `has_grid`."""
-        ...
+        """(B, 3, S, S) -> (B, h, w, F_grid) float32. Raises `InputError` without a grid, or for another shape."""
+        if not self.has_grid:
+            raise InputError(f"{self.name} has no feature grid; choose a teacher with one, or an objective without")
+        with torch.inference_mode():
+            grid = self._grid(self._checked(images)).float()
+        return grid.clone(memory_format=torch.contiguous_format)
+
+    def encode(self, pictures: Picture | Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
+        """Pictures of any kind (`glom.pictures.as_images`) -> tokens (B, F) and grids (B, h, w, F_grid) or None."""
+        views = torch.stack([self.preprocess(image) for image in as_images(pictures)])
+        parts = [(self.token(x), self.grid(x) if self.has_grid else None) for x in views.split(ENCODED)]
+        grids = [grid for _, grid in parts if grid is not None]
+        return torch.cat([token for token, _ in parts]), torch.cat(grids) if grids else None
+
+    @property
+    def model(self) -> nn.Module:
+        """The frozen network itself, on `device` and in the teacher's precision."""
+        return self._model
+
+    def encode_text(self, sentences: Sequence[str]) -> Tensor:
+        """N sentences -> (N, F) float32, not normalised. Raises `InputError` where `has_text` is False."""
+        if not self.has_text:
+            raise InputError(f"{self.name} cannot read text: {self.no_text}")
+        with torch.inference_mode():
+            embedded = self._texts(list(sentences)).float()
+        return embedded.clone()
+
+    @property
+    def unnamed_rows(self) -> int:
+        """How many rows its classifier has, where nobody knows what they are called; else 0."""
+        return 0 if self._classifier is None or self.classes is not None else len(self._classifier[0])
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Say what the rows of a classifier without class names are called, in their order.
+
+        Raises:
+            InputError: no such classifier, another number of names than of rows, or a name given twice.
+        """
+        if not self.unnamed_rows:
+            raise InputError(f"{self.name} has no classifier whose rows could be named")
+        check_classes(names)
+        if len(names) != self.unnamed_rows:
+            raise InputError(
+                f"{len(names)} class names, but the classifier of {self.name} has {self.unnamed_rows} rows"
+            )
+        self.classes = tuple(names)
 
     def zero_shot_head(self, classes: Sequence[str], templates: Templates = ("a photo of a {}.",)) -> ZeroShotHead:
         """Class embeddings: templates filled with each name, encoded, normalised, averaged, normalised again.
 
-        A classifier ignores templates and selects its rows by name. Raises `InputError` for names it does not know.
+        A classifier ignores templates and selects its rows by name.
+
+        Raises:
+            InputError: neither text encoder nor classifier, unknown or repeated names, faulty templates.
         """
-        ...
+        if self.has_text:
+            weights = class_embeddings(self.encode_text, classes, templates)
+            bias = None if self.logit_bias is None else torch.full((len(classes),), self.logit_bias, device=self.device)
+            return ZeroShotHead(tuple(classes), weights, self.scale, bias)
+        if self.unnamed_rows:
+            raise InputError(
+                f"the classifier of {self.name} has {self.unnamed_rows} rows without names; "
+                "give them in the order of its rows with `classes` FILE"
+            )
+        if self._classifier is None or self.classes is None:
+            raise InputError(f"{self.name} has no zero-shot head: {self.no_text}, and no classifier with class names")
+        rows = select_rows(classes, self.classes)
+        if self.gathered_head is not None:
+            return self.gathered_head.take(classes, rows)
+        weight, row_bias = self._classifier
+        bias = None if row_bias is None else row_bias[rows].float()
+        return ZeroShotHead(tuple(classes), weight[rows].float(), 1.0, bias, normalize=False)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """sha256 over architecture, preprocessing, precision and the weights' bytes; where they lie plays no part."""
+        return state_sha256(self._model.state_dict(), self._identity, self.precision)
+
+    # -- helpers ----------------------------------------------------------------------------------------------------
+
+    def _checked(self, images: Tensor) -> Tensor:
+        s = self.image_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, s, s) or not images.is_floating_point():
+            raise InputError(
+                f"{self.name} reads float pictures (B, 3, {s}, {s}) from its preprocess, "
+                f"got {images.dtype} {tuple(images.shape)}"
+            )
+        return images.to(self.device, self._dtype)
+
+    def use_rows(self, layer: nn.Linear, names: Sequence[str] | None) -> None:
+        self._classifier = (layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
+        self.classes = None if names is None else tuple(names)
+        self.no_text = "it has no text encoder"
+
+
+def _side(name: str, transform: Callable[[Image.Image], Tensor]) -> int:
+    """The side of the square that pictures of any shape become. Raises `InputError` where they do not all."""
+    found = []
+    for w, h in ((64, 64), (90, 41), (31, 70)):
+        try:
+            found.append(tuple(transform(Image.new("RGB", (w, h))).shape))
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{name}: its preprocessing fails on a picture of {w}x{h} ({first_line(error)})"
+            ) from error
+    if len(set(found)) > 1:
+        raise InputError(
+            f"{name}: its preprocessing makes {found[0]} of a square picture and {found[1]} of a wide one; "
+            "only encoders that always read one square size are supported: let it crop or squash"
+        )
+    size = found[0]
+    if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
+        raise InputError(f"{name} reads pictures of shape {size}; only square ones of 3 channels are supported")
+    return size[1]
+
+
+def normalisation(transform: Callable[[Image.Image], Tensor]) -> tuple[Channels, Channels]:
+    """Mean and standard deviation that `transform` applies, for pixels in [0, 1].
+
+    torchvision's step says them. Any other library's preprocessing ends in an affine map of each channel all the same,
+    and what it makes of black and of white gives the map.
+    """
+    for step in getattr(transform, "transforms", []):
+        if isinstance(step, T.Normalize):
+            return _three(step.mean), _three(step.std)
+    black, white = (transform(Image.new("RGB", (64, 64), (c, c, c))).double().mean((1, 2)) for c in (0, 255))
+    if not bool((white > black).all()):
+        raise InputError("the preprocessing makes the same of black and of white; its mean and deviation are damaged")
+    return _three((-black / (white - black)).tolist()), _three((1 / (white - black)).tolist())
+
+
+def _three(values: Iterable[float]) -> Channels:
+    r, g, b = (float(x) for x in values)
+    return r, g, b
+
+
+def _cut_strip(image: Image.Image, size: int) -> Image.Image:
+    """The middle of a very long or tall picture: all that a centre crop would see of it anyway."""
+    w, h = image.size
+    short, long = min(w, h), max(w, h)
+    if size * size * long <= MAX_RESIZED * short:
+        return image
+    keep = 16 * short + (long - 16 * short) % 2  # same parity as before, so that the middle stays the middle
+    start = (long - keep) // 2
+    return image.crop((start, 0, start + keep, h) if w > h else (0, start, w, start + keep))

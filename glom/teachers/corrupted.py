@@ -30,7 +30,7 @@ def corrupted(
         image: RGB, as the file holds it.
         seed: see `corrupt`.
         place: `crop`, as ImageNet-C was made: the square that the teacher cuts out and resizes is corrupted, and the
-            teacher reads it as it is (`FrozenTeacher.preprocess`). Small pictures that the teacher does not shrink,
+            teacher reads it as it is (`Teacher.preprocess`). Small pictures that the teacher does not shrink,
             such as CIFAR-10's, are corrupted at their own size and enlarged afterwards, as CIFAR-10-C is used. `file`:
             the picture at its own size; resizing then takes away part of what was done to a large one.
 

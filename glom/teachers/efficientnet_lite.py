@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glom.errors import InputError
 from glom.runs.seeds import fixed_seed
-from glom.teachers.frozen import Runtime
+from glom.teachers.base import Runtime
 from glom.teachers.hub import quiet
 from glom.teachers.registry import LITE, LITE_INSTALL, lite_module, register_teacher
 from glom.teachers.timm_models import TimmTeacher

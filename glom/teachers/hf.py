@@ -32,7 +32,7 @@ from transformers.utils import logging as hf_logging
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError
 from glom.runs.seeds import fixed_seed
-from glom.teachers.frozen import FrozenTeacher, Runtime
+from glom.teachers.base import Runtime, Teacher
 from glom.teachers.hf_classifiers import ClassifierTeacher, is_classifier
 from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path
 from glom.teachers.registry import register_teacher
@@ -44,7 +44,7 @@ DINO = ("dinov2", "dinov2_with_registers")
 FAMILIES = ("clip", "siglip", *DINO)
 
 
-class TransformersTeacher(FrozenTeacher):
+class TransformersTeacher(Teacher):
     """A transformers model.
 
     Token: CLIP's projected embedding, SigLIP's attention-pooled one, DINOv2's class token after the final norm.
@@ -127,7 +127,7 @@ def size_notes(own: Any, size: int, patch: int) -> list[str]:
     return notes
 
 
-def try_out(teacher: FrozenTeacher) -> None:
+def try_out(teacher: Teacher) -> None:
     """Read one picture that is not square. Raises `InputError` for whatever would stop a run in its middle."""
     try:
         images = teacher.preprocess(Image.new("RGB", (90, 41)))[None]

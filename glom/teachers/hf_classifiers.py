@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from glom.errors import InputError
-from glom.teachers.frozen import FrozenTeacher, Runtime
+from glom.teachers.base import Runtime, Teacher
 from glom.teachers.own import as_grid
 from glom.teachers.zero_shot import IMAGENET_SIZE, imagenet_classes
 
 UNNAMED = re.compile(r"LABEL_\d+|\d+|")  # what transformers calls a row of which nothing was said
 
 
-class ClassifierTeacher(FrozenTeacher):
+class ClassifierTeacher(Teacher):
     """Token: what the classifier's linear layer reads, (B, F). Grid: the last hidden state, without special tokens.
 
     DINOv2's classifier reads the class token and the mean of the patches side by side: its F is twice the grid's width.

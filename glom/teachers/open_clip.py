@@ -33,7 +33,7 @@ from glom.errors import InputError, unknown
 from glom.runs.notices import notice
 from glom.runs.seeds import fixed_seed
 from glom.teachers import registry
-from glom.teachers.frozen import FrozenTeacher, Runtime
+from glom.teachers.base import Runtime, Teacher
 from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path, reachable
 from glom.teachers.registry import register_teacher
 from glom.teachers.tiny import GlomTinyTrunk
@@ -49,7 +49,7 @@ HUB = "hf-hub:"  # before a model's name on the hub, as open_clip writes it
 DEFAULT = "default"  # before a file: open_clip's own settings, those of weights trained without a tag
 
 
-class OpenClipTeacher(FrozenTeacher):
+class OpenClipTeacher(Teacher):
     """An open_clip model. The token is the image embedding in the joint space, before normalisation.
 
     The grid is the last spatial map: a ViT's patch tokens after the final norm, a convolutional tower's last features.

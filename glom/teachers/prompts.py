@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from glom.errors import InputError
-from glom.teachers.frozen import FrozenTeacher
+from glom.teachers.base import Teacher
 from glom.teachers.zero_shot import check_classes
 
 PLACEHOLDER = "X"
@@ -45,7 +45,7 @@ class PromptedText:
 
     def __init__(
         self,
-        teacher: FrozenTeacher,
+        teacher: Teacher,
         classes: Sequence[str],
         words: str | int = "a photo of a",
         generator: torch.Generator | None = None,

@@ -18,8 +18,7 @@ from glom.errors import InputError, unknown
 from glom.runs.notices import notice
 
 if TYPE_CHECKING:
-    from glom.teachers.base import Teacher
-    from glom.teachers.frozen import Runtime
+    from glom.teachers.base import Runtime, Teacher
 
     Loader = Callable[[str, str, str | None, Runtime], Teacher]
     Load = TypeVar("Load", bound=Loader)
@@ -54,7 +53,7 @@ def register_teacher(family: str, what: str) -> Callable[[Load], Load]:
     """Decorate `load(name, model, weights, runtime) -> Teacher`, so that `load_teacher("family:model@w")` calls it.
 
     `name` is the full name, for messages; `model` and `weights` are what stands after the colon and after the @ ("" and
-    None where there is neither). What it returns is a `glom.teachers.frozen.FrozenTeacher`, which asks for two methods:
+    None where there is neither). What it returns is a `glom.teachers.base.Teacher`, which asks for two methods:
     a token and a grid. Outside of this folder, import the file that holds it first.
 
     Args:
@@ -114,7 +113,7 @@ def _load(name: str, device: str, precision: str) -> Teacher:
         raise InputError(f"teacher '{name}' names no model; write {family}:MODEL[@WEIGHTS]")
 
     from glom.devices import resolve_device, resolve_precision
-    from glom.teachers.frozen import Runtime
+    from glom.teachers.base import Runtime
 
     where = resolve_device(device)
     runtime = Runtime(where, resolve_precision(precision, where), precision)

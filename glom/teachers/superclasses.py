@@ -25,7 +25,7 @@ from glom.datasets.labels import whole_number
 from glom.datasets.reading import one_line
 from glom.errors import InputError, unknown
 from glom.runs.artifacts import public_name
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 
 TABLES = Path(__file__).parent / "tables"
 SHIPPED = ("geirhos16", "pacs", "imagenet-d")

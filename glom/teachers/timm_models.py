@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from glom.errors import InputError, unknown
 from glom.runs.notices import notice
 from glom.runs.seeds import fixed_seed
-from glom.teachers.frozen import FrozenTeacher, Runtime
+from glom.teachers.base import Runtime, Teacher
 from glom.teachers.hub import hub_access, local_access, local_path
 from glom.teachers.registry import register_teacher
 from glom.teachers.zero_shot import IMAGENET_SIZE, imagenet_classes
@@ -29,7 +29,7 @@ from glom.weights import check_finite, check_state, load_state_dict
 SHOWN = ("input_size", "mean", "std", "interpolation", "crop_pct")
 
 
-class TimmTeacher(FrozenTeacher):
+class TimmTeacher(Teacher):
     """A timm model. Token: the pooled features its classifier reads. Grid: the last feature map, (B, h, w, C).
 
     The classifier's rows are the zero-shot head where they are linear in the token and their class names are known:

@@ -19,7 +19,7 @@ from glom.apm import PRESETS as APM_PRESETS
 from glom.apm import APMConfig, preset
 from glom.columns import sample_at
 from glom.errors import InputError
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 from tests.conftest import in_process
 
 FAST = TTTSettings(apm="apm-tiny", iterations=25, lr=3e-3, schedule="cosine", initialisation="default", queries=16)

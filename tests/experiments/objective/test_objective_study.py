@@ -38,7 +38,7 @@ from glom.methods.trained import TrainedSettings, adapt_trained, trained_machine
 from glom.methods.tuned import TPTSettings
 from glom.methods.views import augmented, entropy
 from glom.runs.statistics import mcnemar_exact
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image
 

@@ -27,7 +27,7 @@ from glom.datasets.named.imagenet_sets import subset_layouts, subset_wnids
 from glom.datasets.named.layouts import Archive, Download, Layout
 from glom.errors import InputError, RunError
 from glom.teachers.align import aligned_head, class_rows
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 from tests.conftest import in_process
 from tests.glom.datasets.test_dataset_layouts import coco, coop, photo, save, write
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torchvision import transforms as T
 
 from glom.methods import Task
-from glom.teachers.frozen import FrozenTeacher, Runtime
+from glom.teachers.base import Runtime, Teacher
 
 SIDE, CLASSES = 16, ("ant", "bee", "cow", "dog", "eel")
 
 
-class Small(FrozenTeacher):
+class Small(Teacher):
     """Two convolutions, each with batch norm, and five classes."""
 
     has_grid = False

@@ -28,7 +28,7 @@ from glom.methods.prompts import (
 )
 from glom.methods.tuned import MEMO, MEMO_PRESETS, TPT, MEMOSettings, TPTCoCoOp, TPTSettings
 from glom.methods.voting import VotingSettings, Zero
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image
 

@@ -27,7 +27,7 @@ from glom.methods.memory import DMN, DMNSettings
 from glom.methods.roid import ROID, ROIDSettings
 from glom.methods.sar import SAR, SARSettings
 from glom.methods.tent import Tent
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import SHIPPED, load_teacher
 from tests.conftest import make_image
 from tests.glom.methods.small import random_features, small_pictures, small_task, view_features

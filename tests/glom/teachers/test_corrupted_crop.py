@@ -17,8 +17,8 @@ from commands.common import guard
 from glom.datasets.corruptions import parse_corruption
 from glom.errors import InputError
 from glom.runs.artifacts import read_json, read_results
+from glom.teachers.base import Runtime, Teacher
 from glom.teachers.corrupted import corrupted
-from glom.teachers.frozen import FrozenTeacher, Runtime
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from tests.helpers_images import photo
@@ -26,7 +26,7 @@ from tests.helpers_images import photo
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
 
-class Cropper(FrozenTeacher):
+class Cropper(Teacher):
     """A teacher of 128 px that resizes the shorter side to 146 and cuts the middle out."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.runs.notices import listening
 from glom.teachers.align import aligned_head, gathered, nameable
-from glom.teachers.base import ZeroShotHead
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.superclasses import read_superclasses, superclass_head
 
