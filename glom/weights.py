@@ -179,19 +179,6 @@ def load_into(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(state, strict=True)
 
 
-def file_sha256(path: str | Path) -> str:
-    """The file's sha256, hexadecimal, read in pieces.
-
-    Raises:
-        InputError: the file is missing or cannot be read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-
-
 def state_sha256(state: Mapping[str, Tensor], *identity: str) -> str:
     """sha256 over `identity` and every tensor's name, dtype, shape and bytes, in the order of the names."""
     digest = hashlib.sha256("\0".join(identity).encode())

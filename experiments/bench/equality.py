@@ -8,20 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.bench.steps import drawn
 from glom import execution
-from glom.apm import INITIALISATIONS, APMConfig, AsynchronousPerceptionMachine, blank_apm
+from glom.apm import INITIALISATIONS, APMConfig, AsynchronousPerceptionMachine
 from glom.execution import StackedAPM
 
 Answer = tuple[Tensor, dict[str, Tensor]]
-
-
-def _setting(config: APMConfig, seed: int, dtype: torch.dtype, init: str) -> tuple[Any, Tensor, Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    image = torch.randn(1, 3, config.image_size, config.image_size, generator=g).to(dtype)
-    target = torch.randn(1, config.features, generator=g).to(dtype)
-    apm = blank_apm(config)
-    apm.reset(g, init)
-    return apm.to(dtype), image, target
 
 
 def answer(apm: AsynchronousPerceptionMachine, image: Tensor, target: Tensor, how: str) -> Answer:
@@ -52,7 +44,7 @@ def measure_differences(config: APMConfig, seed: int = 0) -> dict[str, Any]:
         each = {how: {"output": 0.0, "gradient": 0.0} for how in ("folded", "streamed", "stacked")}
         largest = {"output": 0.0, "gradient": 0.0}
         for init in INITIALISATIONS:
-            apm, image, target = _setting(config, seed, dtype, init)
+            apm, image, target = drawn(config, seed, init, dtype=dtype)
             token, gradients = answer(apm, image, target, "plain")
             largest["output"] = max(largest["output"], float(token.abs().max()))
             largest["gradient"] = max(largest["gradient"], *(float(g.abs().max()) for g in gradients.values()))
@@ -76,7 +68,7 @@ def measure_bf16_token(config: APMConfig, seed: int = 0) -> dict[str, float]:
     """Cosine of the token by bf16 products with the token in float32, by initialisation, before any adaptation."""
     found = {}
     for init in INITIALISATIONS:
-        apm, image, _ = _setting(config, seed, torch.float32, init)
+        apm, image, _ = drawn(config, seed, init)
         exact = execution.run(apm, image, None, ("token",), "folded").token
         with torch.autocast("cpu", torch.bfloat16):
             rough = execution.run(apm, image, None, ("token",), "folded").token

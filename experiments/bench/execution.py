@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from experiments.bench.adaptation import measure_adaptation
 from experiments.bench.apart import Apart
 from experiments.bench.equality import measure_bf16_token, measure_differences
 from experiments.bench.published import ITERATIONS, published_apm, published_optimiser, published_step
+from experiments.bench.steps import Step
 from experiments.bench.timing import (
     Products,
     Round,
@@ -29,9 +29,8 @@ from experiments.bench.timing import (
     silent,
     spread,
 )
-from glom import execution
 from glom.adaptation.settings import ttt_preset
-from glom.apm import APMConfig, blank_apm, preset
+from glom.apm import APMConfig, preset
 from glom.execution import StackedAPM
 from glom.execution.allocation import keep_freed_memory
 
@@ -206,23 +205,8 @@ def single_steps(
     config: APMConfig, seed: int, names: tuple[str, ...] = (), device: torch.device | None = None
 ) -> dict[str, Callable[[], None]]:
     """An iteration of one sample by name; all share one APM and one fused Adam, which is what the next step gets."""
-    g = torch.Generator().manual_seed(seed)
-    image = torch.randn(1, 3, config.image_size, config.image_size, generator=g).to(device)
-    target = torch.randn(1, config.features, generator=g).to(device)
-    apm = blank_apm(config)
-    apm.reset(g, "default")
-    apm.to(device)
-    optimiser = torch.optim.Adam(apm.parameters(), lr=1e-4, fused=True)
-    queries = apm.default_queries(image)
-
-    def step(how: str, bf16: bool) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
-            token = execution.run(apm, image, queries, ("token",), how).token
-        assert token is not None
-        F.mse_loss(token.float(), target).backward()
-        optimiser.step()
-
+    step = Step(config, seed, device)
+    queries = step.apm.default_queries(step.image)
     rows: dict[str, tuple[str, bool]] = {
         "plain, best": ("plain", False),
         "folded": ("folded", False),
@@ -230,7 +214,7 @@ def single_steps(
         "plain, bf16": ("plain", True),
         "folded, bf16": ("folded", True),
     }
-    return {name: (lambda r=row: step(*r)) for name, row in rows.items() if not names or name in names}  # type: ignore[misc]
+    return {name: (lambda r=row: step(r[0], queries, r[1])) for name, row in rows.items() if not names or name in names}  # type: ignore[misc]
 
 
 def stacked_steps(

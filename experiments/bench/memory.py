@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from experiments.bench.apart import Apart
+from experiments.bench.steps import Step
 from experiments.bench.timing import Tell, silent
-from glom import execution
-from glom.apm import blank_apm, preset
+from glom.apm import preset
 from glom.columns import grid_queries
 
 
@@ -86,30 +85,20 @@ def make_step(
 
     def run() -> dict[str, Any]:
         before = peak_resident()
-        config = preset(apm, features=features, rgb=None)
-        g = torch.Generator().manual_seed(0)
-        machine = blank_apm(config)
-        machine.reset(g, "default")
-        optimiser = torch.optim.Adam(machine.parameters(), lr=1e-4, fused=True)
-        image = torch.randn(1, 3, config.image_size, config.image_size, generator=g)
-        target = torch.randn(1, features, generator=g)
+        step = Step(preset(apm, features=features, rgb=None), 0)
 
-        def step(n: int) -> None:
-            optimiser.zero_grad(set_to_none=True)
-            token = execution.run(machine, image, grid_queries(n, n), ("token",), how, chunk=chunk).token
-            assert token is not None
-            F.mse_loss(token, target).backward()
-            optimiser.step()
+        def at(n: int) -> None:
+            step(how, grid_queries(n, n), chunk=chunk)
 
-        parameters = sum(p.numel() * p.element_size() for p in machine.parameters())
-        step(2)  # the optimiser's state is there from here on
+        parameters = sum(p.numel() * p.element_size() for p in step.apm.parameters())
+        at(2)  # the optimiser's state is there from here on
         gc.collect()
         found = {"import": before, "parameters": parameters, "persistent": 4 * parameters}
         if profiled:
-            optimiser.zero_grad(set_to_none=True)
+            step.optimiser.zero_grad(set_to_none=True)
             # Gradients are allocated within the step too; they are not activations.
-            return {**found, "activations": allocated_peak(lambda: step(side)) - parameters}
-        step(side)
+            return {**found, "activations": allocated_peak(lambda: at(side)) - parameters}
+        at(side)
         return {**found, "peak": peak_resident()}
 
     return run

@@ -17,15 +17,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 
 from experiments.bench.adaptation import random_case
 from experiments.bench.apart import Apart
+from experiments.bench.steps import Step
 from experiments.bench.timing import Tell, interleave, ratios, silent, spread
-from glom import execution
 from glom.adaptation.settings import ttt_preset
 from glom.adaptation.ttt import adapt
-from glom.apm import blank_apm, preset
+from glom.apm import preset
 from glom.columns import grid_queries
 from glom.execution.allocation import keep_freed_memory
 
@@ -69,28 +68,6 @@ QUICK = ScalingSettings(
 """Fewer rounds and sizes: about a minute and a half on two cores."""
 
 
-class _Machine:
-    """An APM with a fused Adam, and a step on a grid."""
-
-    def __init__(self, apm: str, features: int, seed: int) -> None:
-        g = torch.Generator().manual_seed(seed)
-        config = preset(apm, features=features, rgb=None)
-        self.apm = blank_apm(config)
-        self.apm.reset(g, "default")
-        self.optimiser = torch.optim.Adam(self.apm.parameters(), lr=1e-4, fused=True)
-        self.image = torch.randn(1, 3, config.image_size, config.image_size, generator=g)
-        self.target = torch.randn(1, features, generator=g)
-
-    def step(self, how: str, queries: torch.Tensor) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
-        token = execution.run(self.apm, self.image, queries, ("token",), how).token
-        assert token is not None
-        F.mse_loss(token, self.target).backward()
-        if how == "sharded":
-            execution.sync_gradients(self.apm)
-        self.optimiser.step()
-
-
 def make_rank(rank: int, folder: str, settings: ScalingSettings) -> Callable[[str, int], float]:
     """In a process of its own, one thread: (what, side or samples) -> 0, or the largest difference for "compare"."""
     torch.set_num_threads(1)
@@ -99,8 +76,8 @@ def make_rank(rank: int, folder: str, settings: ScalingSettings) -> Callable[[st
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     store = dist.FileStore(f"{folder}/store", RANKS)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=300))
-    alone = _Machine(settings.apm, settings.features, settings.seed)
-    shared = _Machine(settings.apm, settings.features, settings.seed)
+    config = preset(settings.apm, features=settings.features, rgb=None)
+    alone, shared = Step(config, settings.seed), Step(config, settings.seed)
     presets = {
         "published": ttt_preset("published", apm=settings.apm, iterations=settings.iterations),
         "fast": ttt_preset("fast", apm=settings.apm, iterations=settings.fast_iterations),
@@ -109,9 +86,9 @@ def make_rank(rank: int, folder: str, settings: ScalingSettings) -> Callable[[st
 
     def run(what: str, size: int) -> float:
         if what == "sharded":
-            shared.step("sharded", grid_queries(size, size))
+            shared("sharded", grid_queries(size, size))
         elif what == "alone":
-            alone.step("folded", grid_queries(size, size))
+            alone("folded", grid_queries(size, size))
         elif what in presets:
             for _ in range(size):
                 adapt(case, presets[what], head, settings.seed)
@@ -119,8 +96,8 @@ def make_rank(rank: int, folder: str, settings: ScalingSettings) -> Callable[[st
             # As many steps on both, of which a rank that never ran alone has none.
             for mine, other in zip(shared.apm.parameters(), alone.apm.parameters(), strict=True):
                 mine.data.copy_(other.data)
-            alone.step("folded", grid_queries(size, size))
-            shared.step("sharded", grid_queries(size, size))
+            alone("folded", grid_queries(size, size))
+            shared("sharded", grid_queries(size, size))
             pairs = zip(shared.apm.parameters(), alone.apm.parameters(), strict=True)
             return max(
                 float((a.grad - b.grad).abs().max()) for a, b in pairs if a.grad is not None and b.grad is not None
@@ -196,9 +173,9 @@ def line(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
 
 def growth(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
     """Seconds a step against the number of columns, in this process: folded, streamed, and with a query subset."""
-    machine = _Machine(settings.apm, settings.features, settings.seed)
+    step = Step(preset(settings.apm, features=settings.features, rgb=None), settings.seed)
     g = torch.Generator().manual_seed(settings.seed)
-    machine.step("folded", grid_queries(2, 2))
+    step("folded", grid_queries(2, 2))
     rows: list[dict[str, Any]] = []
     for side in settings.growth_sides:
         tell(f"time of {side} x {side} columns")
@@ -208,11 +185,11 @@ def growth(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
             return everywhere[torch.randperm(len(everywhere), generator=g)[: settings.subset]]
 
         work: dict[str, Callable[[], object]] = {
-            "folded": lambda q=everywhere: machine.step("folded", q),  # type: ignore[misc]
-            "streamed": lambda q=everywhere: machine.step("streamed", q),  # type: ignore[misc]
+            "folded": lambda q=everywhere: step("folded", q),  # type: ignore[misc]
+            "streamed": lambda q=everywhere: step("streamed", q),  # type: ignore[misc]
         }
         subset: dict[str, Callable[[], object]] = {
-            "subset": lambda q=everywhere: machine.step("folded", some(q))  # type: ignore[misc]
+            "subset": lambda q=everywhere: step("folded", some(q))  # type: ignore[misc]
         }
         # Warming up costs a round: worth it only where a step is short.
         rounds = settings.growth_rounds if side > 56 else settings.growth_rounds * 3

@@ -192,11 +192,3 @@ class Products:
             if k == 3:
                 torch.matmul(g, W, out=dx)
             torch.matmul(g.mT, x, out=dW)
-
-
-def matmul_rate(
-    work: Sequence[Product], dtype: torch.dtype, rounds: int = 5, device: torch.device | None = None
-) -> list[float]:
-    """FLOP/s of these products alone, one number a round: the roof over a step made of them."""
-    run = Products(work, dtype, device)
-    return [run.flops / seconds for seconds in interleave({"products": run}, rounds, device=device)["products"]]

@@ -13,7 +13,7 @@ comes from the run's seed and its id, so that order, resumption and sharding cha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,18 +112,6 @@ def adapt(
 ) -> Adaptation:
     """Adapt a fresh APM to one sample and classify: `adapt_group` of one."""
     return adapt_group([case], settings, head, seed, device, keep_trace, keep_apm)[0]
-
-
-def adapt_all(
-    cases: Iterable[Case],
-    settings: TTTSettings,
-    head: ZeroShotHead,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-) -> Iterator[Adaptation]:
-    """Adapt each case in turn, everything reset between them; one result per case, in order."""
-    for case in cases:
-        yield adapt(case, settings, head, seed, device)
 
 
 def adapt_group(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from glom.datasets.samples_build import write_archive
 from glom.errors import unknown
 
 SAMPLE = "fashion-mnist-sample"
@@ -120,12 +121,7 @@ def build_sample(root: Path, out: Path, train: int = 180, test: int = 50) -> Pat
         Image.fromarray(sheet).save(buffer, "PNG", optimize=True)
         entries[f"{split}.png"], counts[split] = buffer.getvalue(), each
     entries["labels.json"] = json.dumps(counts, indent=1).encode()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, data in sorted(entries.items()):
-            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
-            archive.writestr(entry, data, compress_type=zipfile.ZIP_STORED)
-    return out
+    return write_archive(out, entries)
 
 
 def read_sample(split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

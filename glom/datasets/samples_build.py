@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from glom.datasets.base import ImageDataset, Sample
@@ -46,6 +47,11 @@ def build_sample(source: Path, out: Path, each: int = 20) -> Path:
             assert isinstance(sample.source, FileSource)
             entries[sample.id] = sample.source.path.read_bytes()
     entries["README.md"] = README.format(each=each, count=len(classes)).encode()
+    return write_archive(out, entries)
+
+
+def write_archive(out: Path, entries: Mapping[str, bytes]) -> Path:
+    """A zip of these entries, uncompressed: the same bytes from the same entries."""
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in sorted(entries.items()):
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))

@@ -14,7 +14,7 @@ from glom.adaptation import ttt
 from glom.adaptation.objectives import OBJECTIVES, Targets, get_objective
 from glom.adaptation.overfit import OverfitSettings, jittered_queries, overfit
 from glom.adaptation.settings import TTTSettings, ttt_preset
-from glom.adaptation.ttt import Case, adapt, adapt_all, adapt_group, stack_size
+from glom.adaptation.ttt import Case, adapt, adapt_group, stack_size
 from glom.apm import PRESETS as APM_PRESETS
 from glom.apm import APMConfig, preset
 from glom.columns import sample_at
@@ -66,9 +66,9 @@ def test_every_objective_falls(name):
 
 def test_order_and_company_change_nothing():
     cases = [make_case(i) for i in range(3)]
-    forward = {r.id: r.record() for r in adapt_all(cases, FAST, make_head())}
+    forward = {r.id: r.record() for r in adapt_group(cases, FAST, make_head())}
     torch.rand(17)
-    backward = {r.id: r.record() for r in adapt_all(cases[::-1], FAST, make_head())}
+    backward = {r.id: r.record() for r in adapt_group(cases[::-1], FAST, make_head())}
     alone = {c.id: adapt(c, FAST, make_head()).record() for c in cases}
     assert forward == backward == alone
 
@@ -153,7 +153,7 @@ def test_early_stopping_stops_at_the_cosine():
 
 def test_a_loss_that_turns_nan_fails_alone():
     bad = replace(make_case(1), token=torch.full((16,), math.nan))
-    results = list(adapt_all([make_case(0), bad, make_case(2)], FAST, make_head()))
+    results = [adapt(case, FAST, make_head()) for case in (make_case(0), bad, make_case(2))]
     assert [r.failed != "" for r in results] == [False, True, False]
     assert results[1].record()["status"] == "failed"
     assert "nan at iteration 1" in results[1].record()["reason"]
