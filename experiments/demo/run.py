@@ -13,7 +13,8 @@ from experiments.adaptation.run import prepare
 from experiments.adaptation.settings import TTTRun
 from experiments.adaptation.trace import titled, trace_case
 from experiments.demo.settings import DemoSettings
-from experiments.fields.fold import FoldRequest, fold_image
+from experiments.fields.fold import fold_image
+from experiments.fields.settings import FoldRequest
 from glom.adaptation.overfit import OverfitSettings
 from glom.adaptation.settings import settings_for
 from glom.adaptation.ttt import Case
@@ -65,7 +66,10 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event]:
     sheets = []
     for sample in chosen:
         request = FoldRequest(
-            sample.id, height=32, width=32, overfit=OverfitSettings(settings.fold_iterations), seed=settings.seed
+            image=sample.id,
+            grid=(32, 32),
+            overfit=OverfitSettings(iterations=settings.fold_iterations),
+            seed=settings.seed,
         )
         folded = yield from fold_image(request, sample.image(), sample.id, settings.device)
         found = folded.result

@@ -79,7 +79,9 @@ def run(settings: DecodeSettings, out: Path, device: str = "auto") -> Iterator[E
                 h, w = (max(1, round(side * scale)) for side in settings.size)
                 colours = from_pixels(torch.from_numpy(area(image, h, w)).to(where))
                 side = max(h, w)
-                how = OverfitSettings(settings.iterations, side, settings.lr, subset=min(ASKED, side**2))
+                how = OverfitSettings(
+                    iterations=settings.iterations, points=side, lr=settings.lr, subset=min(ASKED, side**2)
+                )
                 for step in overfit(apm, folded, None, None, how, generator, colours=colours):
                     done, total = number * how.iterations + int(step.done), len(images) * how.iterations
                     yield Event("overfitting", done, total)

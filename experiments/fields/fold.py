@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +12,24 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from experiments.fields.percepts import FITS, check_fit, fitted, parse_size
+from experiments.fields.percepts import fitted
+from experiments.fields.settings import FITS, FoldRequest
 from glom import execution
-from glom.adaptation.overfit import OverfitSettings, field_config, overfit, to_pixels
+from glom.adaptation.overfit import field_config, overfit, to_pixels
 from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
 from glom.backbones.video import squeezed
 from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture, sample_at
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
-from glom.errors import InputError
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.runs.files import replacing
 from glom.runs.seeds import sample_seed
+from glom.settings import write_settings
 from glom.teachers.registry import load_teacher
 from probes.alike import psnr
 from probes.figures.base import strip, to_image
-
-
-@dataclass(frozen=True)
-class FoldRequest:
-    """One picture's folding and unfolding.
-
-    Attributes:
-        image: path of the picture.
-        teacher: see `apm teachers`.
-        height, width: the grid that is unfolded, any size; 0 for the teacher's input size, at most 128 cells a side.
-        apm: preset.
-        overfit: how long and how densely.
-        save_grids: also write `grids.npz`.
-        fit: see `experiments.fields.percepts.FITS`.
-    """
-
-    image: str
-    teacher: str = "glom-tiny"
-    height: int = 0
-    width: int = 0
-    apm: str = "apm-tiny"
-    overfit: OverfitSettings = OverfitSettings()
-    seed: int = 0
-    save_grids: bool = False
-    fit: str = "squeeze"
 
 
 def unfold_grid(
@@ -95,9 +71,7 @@ def fold_image(
     apm.to(device)
     folded = picture(image, config.image_size).to(device)
     yield from overfit(apm, folded, token, usable, request.overfit, generator)
-    height, width = request.height, request.width
-    if not height:
-        height = width = min(128, teacher.image_size)
+    height, width = request.grid or [min(128, teacher.image_size)] * 2
     features, colours = unfold_grid(apm, folded[None], height, width)
     target = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255
     side = config.cells
@@ -132,12 +106,11 @@ def fold_image(
 
 def run(request: FoldRequest, out: Path, device: str = "auto") -> Iterator[Event]:
     """`fold_image` on a file, into a run folder: sheet, features, colours, `result.json`, on request `grids.npz`."""
-    if request.height < 0 or request.width < 0 or bool(request.height) != bool(request.width):
-        raise InputError(f"--grid needs two sizes of at least 1, got {request.height}x{request.width}")
-    check_fit(request.fit)
     image = read_image(request.image)
     name = Path(request.image).name
-    with RunFolder(out, "fold", {**asdict(request), "image": name}) as folder:
+    height, width = request.grid or (0, 0)
+    with RunFolder(out, "fold", request.held("grid", image=name, height=height, width=width)) as folder:
+        write_settings(out, request)
         found = yield from fold_image(request, image, name, device)
         strip(found.panels, out / "fold.png", title=name)
         to_image(found.panels[-2][1]).save(out / "features.png")
@@ -147,11 +120,3 @@ def run(request: FoldRequest, out: Path, device: str = "auto") -> Iterator[Event
                 np.savez_compressed(file, features=found.features, colours=found.colours)
         folder.conclude(found.result)
     yield Event(result=found.result)
-
-
-def with_grid(request: FoldRequest, grid: str | None) -> FoldRequest:
-    """The request with a "HxW" grid. Raises `InputError` for anything else."""
-    if grid is None:
-        return request
-    height, width = parse_size(grid, "--grid")
-    return replace(request, height=height, width=width)

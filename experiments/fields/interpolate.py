@@ -61,7 +61,7 @@ def both_overfit(
     grids = teacher.grid(views) if teacher.has_grid else None
     if grids is not None and grids.shape[-1] != teacher.width:
         grids = None
-    how = OverfitSettings(settings.iterations, 24)
+    how = OverfitSettings(iterations=settings.iterations)
     yield from overfit(apm, folded, tokens, grids, how, generator)
     return apm.requires_grad_(False)
 

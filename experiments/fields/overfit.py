@@ -123,7 +123,7 @@ class Overfitter:
         name = how.teacher or default_teacher()
         self.base, self.seed = preset(how.apm), how.seed
         precision = "bf16" if native_bf16() and max(self.base.trunk) >= 1024 else "fp32"
-        self.settings = OverfitSettings(how.iterations, how.points, how.lr, precision)
+        self.settings = OverfitSettings(iterations=how.iterations, points=how.points, lr=how.lr, precision=precision)
         self.teacher = grid_teacher(name, 0, str(self.device))
         self._teachers = {1: self.teacher}
         if any(condition.grid == 2 for condition in conditions):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from experiments.fields.settings import FITS, LARGEST
+from experiments.fields.settings import FITS
 from glom.apm import AsynchronousPerceptionMachine
 from glom.errors import InputError, unknown
 
@@ -39,16 +39,6 @@ def area(image: Image.Image, height: int, width: int) -> Array:
     """The picture resized by area means: (height, width, 3) float32 in [0, 1]."""
     small = image.convert("RGB").resize((width, height), Image.Resampling.BOX)
     return (np.asarray(small, dtype=np.float32) / 255).astype(np.float32)
-
-
-def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
-    """`64x48` -> (height 64, width 48). Raises `InputError` for anything else, or for more than `LARGEST` a side."""
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise InputError(f"{option} must look like 64x64 (height x width), got '{text}'")
-    if max(int(height), int(width)) > LARGEST:
-        raise InputError(f"{option} {text}: at most {LARGEST} a side")
-    return int(height), int(width)
 
 
 def machine_from(checkpoint: str, device: torch.device) -> tuple[AsynchronousPerceptionMachine, dict[str, Any]]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from glom import settings
+from glom.adaptation.settings import OverfitSettings
 from glom.errors import InputError
-from glom.settings import Settings, setting
+from glom.settings import Settings, part, setting
 
 LARGEST = 4096  # cells a side that may be asked for: beyond it a picture takes gigabytes
 MOST = 512  # cells a side of a grid that is cut, and locations a side of a step
@@ -130,3 +131,19 @@ class OverfitOne(Settings):
     limit: int = settings.limit("Of the study: pictures", 10)
     split: str = setting("val", "Of the study: split of a bsds500 folder.")
     seed: int = settings.seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldRequest(Settings):
+    """One picture's folding and unfolding. The grid is at most 128 cells a side where none is asked for."""
+
+    image: str = setting(help="A picture.", kind="picture", argument=True)
+    teacher: str = settings.teacher()
+    grid: tuple[int, int] | None = setting(
+        None, "The grid to unfold, any size.", least=1, most=LARGEST, metavar="HxW", shown="the teacher's picture"
+    )
+    apm: str = setting("apm-tiny", "The APM's preset.", metavar="PRESET")
+    overfit: OverfitSettings = part(OverfitSettings(), keys=("iterations",))
+    seed: int = settings.seed()
+    save_grids: bool = setting(False, "Also write the arrays, grids.npz.", key="save_grid")
+    fit: str = fitting()

@@ -55,7 +55,9 @@ def overfit_for(setting: Setting, settings: FoldingSettings) -> OverfitSettings:
     points = changed.get("points", settings.points)
     subset = changed.get("subset", settings.subset)
     subset = 0 if subset >= points**2 else subset
-    return OverfitSettings(settings.iterations, points, settings.lr, subset=subset, execution="plain")
+    return OverfitSettings(
+        iterations=settings.iterations, points=points, lr=settings.lr, subset=subset, execution="plain"
+    )
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ Fields without a help are not asked for on the command line: other values are ot
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from glom import settings
 from glom.settings import Settings, setting
@@ -21,11 +20,6 @@ class Shipped(Settings):
     data: str = settings.data("cifar10", FROM, kind="", named=True)
     limit: int = settings.limit("Pictures of either split")
     seed: int = settings.seed()
-
-    @property
-    def deciding(self) -> dict[str, Any]:
-        """Everything but the data: what decides the weights."""
-        return {name: value for name, value in asdict(self).items() if name != "data"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +36,6 @@ class TinyClipSettings(Shipped):
     cutout: int = 10
     synonym_share: float = 0.3
     bf16: bool = True
-
-    @property
-    def deciding(self) -> dict[str, Any]:
-        """Everything but the data and how much of it: what the weights' file says of itself."""
-        return {name: value for name, value in super().deciding.items() if name != "limit"}
 
 
 @dataclass(frozen=True, kw_only=True)

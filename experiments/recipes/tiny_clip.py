@@ -103,7 +103,9 @@ def train(
         training, loss, folder, lambda epoch, means: {"id": f"epoch {epoch}", "epoch": epoch, **means}
     )
     weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items() if k != "attn_mask"}
-    save_tensors(folder.path / "open_clip_model.safetensors", weights, {"settings": json.dumps(settings.deciding)})
+    save_tensors(
+        folder.path / "open_clip_model.safetensors", weights, {"settings": json.dumps(settings.held("data", "limit"))}
+    )
 
 
 def _untrained(shape: dict[str, Any], seed: int) -> tuple[Any, Any]:
@@ -152,7 +154,7 @@ def run_training(
     """
     images, labels = read_images(settings.data, settings.limit or None, download)
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
-    held = {"data": settings.data, "limit": settings.limit or None, **settings.deciding}
+    held = settings.held(limit=settings.limit or None)
     with RunFolder(out, "train-glom-tiny", held, resume) as folder:
         write_settings(out, settings)
         write_json(out / "open_clip_config.json", config)

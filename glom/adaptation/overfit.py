@@ -8,7 +8,7 @@ asked at fresh random locations every step, so that what is learned is a field a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -16,31 +16,11 @@ from einops import rearrange
 from torch import Tensor
 
 from glom import execution
+from glom.adaptation.settings import OverfitSettings
 from glom.apm import APMConfig, AsynchronousPerceptionMachine
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD, grid_queries, sample_at
 from glom.errors import InputError, RunError
 from glom.runs.events import Event
-
-
-@dataclass(frozen=True)
-class OverfitSettings:
-    """How a picture is overfit.
-
-    Attributes:
-        iterations: optimiser steps.
-        points: locations a step, points x points, each drawn at random within its cell.
-        lr: Adam's rate at the start; it falls to zero as a cosine.
-        precision: "fp32" or "bf16" products.
-        subset: how many of these locations are asked in a step, drawn without replacement; 0 for all.
-        execution: see `glom.execution.EXECUTIONS`; never changes a result beyond rounding.
-    """
-
-    iterations: int = 300
-    points: int = 24
-    lr: float = 2e-3
-    precision: str = "fp32"
-    subset: int = 0
-    execution: str = "auto"
 
 
 def jittered_queries(side: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:

@@ -100,6 +100,22 @@ class TTTSettings(Settings):
         return config
 
 
+@dataclass(frozen=True, kw_only=True)
+class OverfitSettings(Settings):
+    """How one picture is overfit: Adam, whose rate falls to zero as a cosine.
+
+    A step asks `points` x `points` locations, each drawn at random within its cell, or `subset` of them without
+    replacement. `execution` is one of `glom.execution.EXECUTIONS` and never changes a result beyond rounding.
+    """
+
+    iterations: int = setting(300, "Optimiser steps.", least=1, metavar="K")
+    points: int = setting(24, "Side of the lattice of locations a step.", least=1)
+    lr: float = setting(2e-3, "Rate at the start.", above=0)
+    precision: str = setting("fp32", "fp32, or bf16 products.", choices=("fp32", "bf16"))
+    subset: int = setting(0, "Locations of them asked in a step; 0: all.", least=0)
+    execution: str = setting("auto", "auto, plain, folded, streamed.")
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Adam at 1e-4, a tenth every 200 steps, 1,200 steps, normal(0, 0.01): the released test-time code.
     "published": {},

@@ -258,7 +258,7 @@ def test_overfitting_a_picture_lowers_every_term():
     case = make_case()
     apm = ttt.AsynchronousPerceptionMachine(preset("apm-tiny", features=16, readout="mean"))
     generator = torch.Generator().manual_seed(0)
-    steps = list(overfit(apm, case.picture, case.token, case.grid, OverfitSettings(60, 8), generator))
+    steps = list(overfit(apm, case.picture, case.token, case.grid, OverfitSettings(iterations=60, points=8), generator))
     assert len(steps) == 60
     assert steps[-1].values["loss"] < 0.8 * steps[0].values["loss"]
 

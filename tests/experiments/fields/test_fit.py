@@ -12,8 +12,9 @@ from PIL import Image
 
 from cli import app
 from commands.common import guard
-from experiments.fields.fold import FoldRequest, fold_image
+from experiments.fields.fold import fold_image
 from experiments.fields.percepts import fitted
+from experiments.fields.settings import FoldRequest
 from glom.adaptation.overfit import OverfitSettings
 from glom.errors import InputError
 from tests.conftest import make_image
@@ -52,7 +53,9 @@ def test_fold_sees_the_whole_picture_unless_it_is_cropped(wide):
     for fit in ("squeeze", "crop"):
         torch.manual_seed(0)
         found[fit] = returned(
-            fold_image(FoldRequest("wide.png", overfit=OverfitSettings(2), fit=fit), image, "wide", "cpu")
+            fold_image(
+                FoldRequest(image="wide.png", overfit=OverfitSettings(iterations=2), fit=fit), image, "wide", "cpu"
+            )
         )
         assert found[fit].result["fit"] == fit
     assert [found[fit].panels[0][0] for fit in found] == ["picture, squeezed", "picture, cropped"]

@@ -22,11 +22,11 @@ def states() -> tuple[bytes, bytes, object]:
 
 
 def fold(tmp_path: Path) -> Iterator[object]:
-    from experiments.fields.fold import FoldRequest
     from experiments.fields.fold import run as run_fold
+    from experiments.fields.settings import FoldRequest
     from glom.adaptation.overfit import OverfitSettings
 
-    return run_fold(FoldRequest(str(tmp_path / "a.png"), overfit=OverfitSettings(2)), tmp_path / "run")
+    return run_fold(FoldRequest(image=str(tmp_path / "a.png"), overfit=OverfitSettings(iterations=2)), tmp_path / "run")
 
 
 def ttt(tmp_path: Path) -> Iterator[object]:
