@@ -353,8 +353,8 @@ def figures(values: Mapping[str, Any]) -> str:
     """Running figures in a line.
 
     Example:
-        >>> figures({"loss": 0.31415, "pictures/s": 1234.5, "epoch": 3, "": "memory, teacher"})
-        'loss 0.3142  pictures/s 1,234  epoch 3  memory, teacher'
+        >>> figures({"loss": 0.25, "pictures/s": 1234.5, "epoch": 3, "": "memory, teacher"})
+        'loss 0.25  pictures/s 1,234  epoch 3  memory, teacher'
     """
     shown = [f"{name} {_figure(value)}".strip() for name, value in values.items() if value is not None]
     return "  ".join(shown)

@@ -42,10 +42,10 @@ def glom_tiny(
     quiet: Quiet = False,
 ) -> None:
     """Train the small CLIP on CIFAR-10's class names in sentences; about 25 minutes on two cores."""
-    from experiments.recipes.tiny_clip import run_training
+    from experiments.recipes.tiny_clip import run
 
     with resumable("every finished epoch is kept"):
-        result = follow(run_training(settings, Path(out), resume, download), quiet)
+        result = follow(run(settings, Path(out), resume, download), quiet)
     if as_json:
         emit_json(result)
     say(f"weights: {out}/open_clip_model.safetensors; a folder open_clip loads as local-dir:{out}")
@@ -62,10 +62,10 @@ def mvit_v2_tiny(
     quiet: Quiet = False,
 ) -> None:
     """Train the small MViTv2 on boring videos, by classification alone; about an hour on one core."""
-    from experiments.recipes.mvit_tiny import run_training
+    from experiments.recipes.mvit_tiny import run
 
     with resumable("every finished epoch is kept"):
-        result = follow(run_training(settings, Path(out), resume, download), quiet)
+        result = follow(run(settings, Path(out), resume, download), quiet)
     if as_json:
         emit_json(result)
         return
@@ -90,10 +90,10 @@ def mae_tiny(
     quiet: Quiet = False,
 ) -> None:
     """Train the small masked autoencoder and its class heads, the corruption table's baselines; an hour on one core."""
-    from experiments.recipes.mae_run import run_training
+    from experiments.recipes.mae_run import run
 
     with resumable("every finished epoch is kept"):
-        events = run_training(settings, Path(out), stage, resume, download, device)
+        events = run(settings, Path(out), stage, resume, download, device)
         result = follow(events, quiet)
     keep_record(record, result, out)
     if as_json:

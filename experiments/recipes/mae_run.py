@@ -33,7 +33,7 @@ from glom.runs.seeds import fixed_seed
 from glom.settings import write_settings
 
 
-def run_training(
+def run(
     settings: MAETinySettings,
     out: Path,
     stage: str = "all",

@@ -31,9 +31,7 @@ from glom.training.optimisation import parameter_groups
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)  # of CIFAR-10's training pictures
 
 
-def run_training(
-    settings: MViTTinySettings, out: Path, resume: bool = False, download: bool = False
-) -> Iterator[Event]:
+def run(settings: MViTTinySettings, out: Path, resume: bool = False, download: bool = False) -> Iterator[Event]:
     """Train, measure on the test split, write the weights, their configuration and the model card into `out`.
 
     Resumed anywhere it gives the same weights to the bit.

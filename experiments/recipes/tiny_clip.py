@@ -141,9 +141,7 @@ def read_images(data: str, limit: int | None = None, download: bool = False) -> 
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
 
 
-def run_training(
-    settings: TinyClipSettings, out: Path, resume: bool = False, download: bool = False
-) -> Iterator[Event]:
+def run(settings: TinyClipSettings, out: Path, resume: bool = False, download: bool = False) -> Iterator[Event]:
     """Read the data and train; `out` becomes a folder that open_clip loads.
 
     The result is the last epoch's: `epoch`, `loss`, `train_accuracy`, `seconds`.

@@ -150,8 +150,7 @@ def measure_pair(task: Task, out: Path) -> Iterator[Event]:
     for number, name in enumerate(settings.students):
         student = build_student(task, name, early, late)
         for step in fit(student, early, late, **settings.fitting):
-            done = (number + 1 if name == "linear" else number) * settings.epochs + step["epoch"] * (name != "linear")
-            yield Event("students", done, total)
+            yield Event("students", number * settings.epochs + step.done, total, values=step.values)
         row = figures(name, predict(student, held.layers[a]), student_cost(student, held.layers[a][:1].float()))
         result["students"].append({**row, "parameters": sum(p.numel() for p in student.parameters())})
         if name == "linear":

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from glom.columns import LocationCode, check_queries, grid_queries, sample_at
 from glom.errors import InputError, RunError, unknown
+from glom.runs.events import Event
 from glom.runs.seeds import fixed_seed
 
 STUDENTS = ("linear", "mlp", "apm", "conv")
@@ -226,8 +226,8 @@ def fit(
     lr: float = 1e-3,
     seed: int = 0,
     views: int = 1,
-) -> Iterator[dict[str, Any]]:
-    """Train a student in place by MSE, yielding `{"epoch", "loss", "check"}` after every epoch.
+) -> Iterator[Event]:
+    """Train a student in place by MSE, with an event after every epoch.
 
     The linear one is solved in one step. For the others a tenth of the pictures checks every epoch, and the weights of
     the epoch that did best on it are kept; AdamW, the rate falling to nothing as a cosine.
@@ -240,7 +240,7 @@ def fit(
             every picture once, in a view drawn at random; a picture that checks is trained on in no view.
 
     Yields:
-        `loss` and `check` are mean squared errors over the training variance: 1 is the mean feature.
+        in `values`, `loss` and `check`: mean squared errors over the training variance, 1 being the mean feature.
 
     Raises:
         InputError: grids that do not belong together, fewer than 2 pictures, rows that V does not divide.
@@ -255,7 +255,7 @@ def fit(
     if isinstance(student, LinearStudent):
         student.solve(early, late)
         loss = mean_error(student, early, late, batch) / variance
-        yield {"epoch": 1, "loss": loss, "check": loss}
+        yield Event("fitting", epochs, epochs, values={"loss": loss, "check": loss})
         return
     generator = torch.Generator().manual_seed(seed)
     pictures = len(early) // views
@@ -283,7 +283,7 @@ def fit(
             raise RunError(f"the student's loss is not finite in epoch {epoch + 1}; try a lower rate than {lr}")
         if found < best:
             best, kept = found, {name: value.clone() for name, value in student.state_dict().items()}
-        yield {"epoch": epoch + 1, "loss": total / len(rows), "check": found}
+        yield Event("fitting", epoch + 1, epochs, values={"loss": total / len(rows), "check": found})
     student.load_state_dict(kept)
 
 

@@ -15,7 +15,8 @@ from torchvision.models.video.mvit import MViT, Pool
 
 from commands.common import guard
 from commands.train import app
-from experiments.recipes.mvit_tiny import MViTTinySettings, Pictures, Trainer, run_training
+from experiments.recipes.mvit_tiny import MViTTinySettings, Pictures, Trainer
+from experiments.recipes.mvit_tiny import run as run_training
 from experiments.recipes.mvit_tiny_ship import boring, open_split, read_pictures
 from glom.backbones.mvit_shipped import CARD, CONFIG, SHIPPED, WEIGHTS, TinyBackbone, TinyConfig
 from glom.backbones.mvit_tiny import TINY, Block, PlanePool, build_mvit, parameters

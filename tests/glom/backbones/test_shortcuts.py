@@ -89,7 +89,7 @@ def test_training_is_seeded_and_keeps_the_best_epoch():
     assert steps[0] == steps[1] and torch.equal(a(early), b(early))
     order = torch.randperm(20, generator=torch.Generator().manual_seed(2))[:2]
     variance = float((late - a.late_mean).square().mean())
-    best = min(step["check"] for step in steps[0])
+    best = min(step.values["check"] for step in steps[0])
     assert mean_error(a, early[order], late[order]) / variance == pytest.approx(best, rel=1e-4)
 
 

@@ -16,7 +16,7 @@ from commands.common import guard
 from experiments.comparison.run import BenchmarkSettings
 from experiments.comparison.run import run as run_benchmark
 from experiments.recipes.mae_choose import summarise, trials
-from experiments.recipes.mae_run import run_training
+from experiments.recipes.mae_run import run as run_training
 from experiments.recipes.mae_settings import PART_OF, MAETinySettings, Recipe, stages_of
 from experiments.recipes.mae_ship import read_splits
 from glom.datasets.corruptions import CORRUPTIONS

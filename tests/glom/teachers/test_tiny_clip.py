@@ -12,9 +12,9 @@ from experiments.recipes.tiny_clip import (
     CLASSES,
     TinyClipSettings,
     read_images,
-    run_training,
     write_captions,
 )
+from experiments.recipes.tiny_clip import run as run_training
 from glom.datasets.augment import augment
 from glom.errors import InputError
 from glom.teachers.tiny import TRAIN_TEMPLATES
