@@ -1,4 +1,4 @@
-"""Training `mae-tiny` stage by stage into one folder that `glom.masked.load_masked` reads."""
+"""Training `mae-tiny` stage by stage into one folder that `glom.masked.parts.load_masked` reads."""
 
 from __future__ import annotations
 

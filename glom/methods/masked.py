@@ -59,7 +59,7 @@ class MaskedSettings:
 
 
 class MaskedMethod(Method):
-    """A masked autoencoder with a class head. `part` of `glom.masked.PARTS` is what its training changed."""
+    """A masked autoencoder with a class head. `part` of `glom.masked.parts.PARTS` is what its training changed."""
 
     part = ""
     fit_settings = FitSettings()
