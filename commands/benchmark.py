@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,28 +19,36 @@ from commands.common import (
     Resume,
     Seed,
     Superclasses,
-    bounds,
-    console,
     emit_json,
     follow,
     for_adaptation,
     keep_record,
-    percent,
     resumable,
     say,
-    table,
 )
-from commands.paths import data_set, data_sets
+from commands.paths import data_set, data_sets, some_data_sets
 
 
 def benchmark(
     out: Out,
+    sets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Data sets or folders; `apm datasets`.",
+            metavar="[DATA]...",
+            callback=some_data_sets,
+            show_default=False,
+        ),
+    ] = None,
     methods: Annotated[
         str, typer.Option("--methods", "-m", help="Comma-separated; `apm methods list`. The first is the base.")
     ] = "zero-shot,ensemble,tpt,apm",
     data: Annotated[
-        str, typer.Option("--data", "-d", help="Comma-separated data sets or folders.", callback=data_sets)
-    ] = "cifar10-sample",
+        str,
+        typer.Option(
+            "--data", "-d", help="More of them, comma-separated.", callback=data_sets, show_default="cifar10-sample"
+        ),
+    ] = "",
     corruptions: Annotated[
         str,
         typer.Option(
@@ -75,6 +83,30 @@ def benchmark(
         str, typer.Option("--preset", help="Of the APM and of learned prompts: fast or published.")
     ] = "fast",
     limit: Annotated[int, typer.Option("--limit", help="Samples of each data set at most; 0: all.", min=0)] = 0,
+    stream: Annotated[
+        str,
+        typer.Option(
+            "--stream",
+            help="What online methods see: shuffled, sorted, mixed (all conditions), few:K classes, or a seed.",
+            metavar="ORDER",
+        ),
+    ] = "shuffled",
+    batch: Annotated[
+        int, typer.Option("--batch", help="Pictures online methods see at once; 0: each one's own.", min=0, metavar="N")
+    ] = 0,
+    carry: Annotated[
+        bool, typer.Option("--carry", help="Online methods keep what they saw between conditions.")
+    ] = False,
+    out_set: Annotated[
+        str,
+        typer.Option(
+            "--out-set", help="Data set of other classes: are they told apart?", callback=data_set, metavar="DATA"
+        ),
+    ] = "",
+    budget: Annotated[
+        float, typer.Option("--budget", help="Times the first method's seconds, for accuracy within it.", metavar="B")
+    ] = 10.0,
+    tables: Annotated[str, typer.Option("--table", help="What is shown: accuracy, trust, cost or all.")] = "accuracy",
     record: Record = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -83,18 +115,21 @@ def benchmark(
     quiet: Quiet = False,
 ) -> None:
     """Methods x data sets x samples: one paired table, resumable; under torchrun the samples are shared out."""
+    from commands.benchmark_tables import TABLES, show
     from experiments.comparison.run import BenchmarkSettings, run
     from experiments.comparison.table import demand_answers
     from glom.devices import ranks
-    from glom.errors import InputError
+    from glom.errors import InputError, unknown
 
     if not train and (shots is not None or transfer):
         raise InputError("--shots and --transfer say how labelled pictures are used; name these with --train DATA")
+    if tables not in (*TABLES, "all"):
+        raise unknown("table", tables, (*TABLES, "all"))
     for_adaptation()
     conditions = tuple("" if c == "clean" else c for c in _split(corruptions))
     settings = BenchmarkSettings(
         _split(methods),
-        _split(data),
+        (*(sets or ()), *_split(data)) or ("cifar10-sample",),
         conditions,
         teacher,
         split,
@@ -110,6 +145,11 @@ def benchmark(
         classes=classes or "",
         superclasses=superclasses,
         nameable=nameable,
+        stream=stream,
+        batch=batch,
+        carry=carry,
+        out_set=out_set,
+        budget=budget,
     )
     first = ranks()[0] == 0
     with resumable("everything computed is kept"):
@@ -120,43 +160,12 @@ def benchmark(
     if as_json:
         emit_json(result)
     else:
-        show(result)
+        show(result, TABLES if tables == "all" else (tables,))
+        if result["shares pictures with"]:
+            say(f"some of these pictures were used by: {', '.join(result['shares pictures with'])}")
         say(f"results in {out}")
     demand_answers(Path(out), result)
 
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def show(result: dict[str, Any]) -> None:
-    """A row a method, grouped by condition, as a person reads it."""
-    from experiments.comparison.table import cannot_act
-
-    rows = result["rows"]
-    for condition in dict.fromkeys(r["dataset"] for r in rows):
-        shown = []
-        own = [r for r in rows if r["dataset"] == condition]
-        for r in own:
-            difference = p = ""
-            if r.get("difference") is not None:
-                difference, p = f"{r['difference']:+.1f}{bounds(r['difference_ci95'], '+')}", f"{r['p_holm']:.2g}"
-            span = "-" if r["ci95"] is None else f"{r['ci95'][0]:.1f}-{r['ci95'][1]:.1f}"
-            if r is not own[0] and cannot_act(r["changed"], r["moved"]):
-                p = "cannot act"
-            changed = "-" if r["changed"] is None else f"{r['changed']:.1f}"
-            moved = "-" if r["moved"] is None else f"{r['moved']:.4f}"
-            shown.append((r["method"], percent(r["measured"]), span, changed, moved, difference, p))
-        title = f"{condition}: {own[0]['n']} pictures, {max(r['skipped'] for r in own)} skipped"
-        title += f"; strengths of {' and '.join(own[0]['scale'])}" if own[0]["scale"] else ""
-        heads = ["method", "top-1", "95 %", "changed %", "moved", f"minus {own[0]['method']} [95 %]", "p (Holm)"]
-        table(heads, shown, title=title, right=range(1, 7))
-        console().print()
-    say(
-        "changed, moved: the share of the first method's answers that become others, and the mean change of the "
-        "answer's probability; a method that changes next to nothing cannot act"
-    )
-    if result["shares pictures with"]:
-        say(f"some of these pictures were used by: {', '.join(result['shares pictures with'])}")
-    if len({r["dataset"] for r in rows}) > 1:
-        table(["method", "mean"], [(m, percent(v)) for m, v in result["averages"].items()], "mean over all", right=(1,))

@@ -251,7 +251,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
 
     screen = console()
     cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, [head, *(row[n] for row in cells)])) for n, head in enumerate(columns)]
+    lines = [
+        [line for text in (head, *(row[n] for row in cells)) for line in text.split("\n")]
+        for n, head in enumerate(columns)
+    ]
+    widths = [max(map(cell_len, column)) for column in lines]
     heading = Text(title, style="italic") if title else None
     for number, (shown, first) in enumerate(_blocks(widths, set(right), screen.width)):
         if number:

@@ -57,6 +57,11 @@ def data_sets(value: str) -> str:
     return value
 
 
+def some_data_sets(values: list[str] | None) -> list[str]:
+    """Data sets as arguments; none is none."""
+    return [str(data_set(value)) for value in values or ()]
+
+
 def outlines(value: str) -> str:
     """Pictures with people's outlines: a folder, a named set of them, or `composites`."""
     from glom.errors import InputError

@@ -2,7 +2,8 @@
 
 Beside the class a line keeps what the trust metrics need, however many classes there are: how probable the answer (`p`)
 and the label (`p_label`) were, the sum of the squared probabilities (`squares`: with `p_label` the Brier score) and
-their entropy in nats. Probabilities are the softmax of what the method returns.
+their entropy in nats. Probabilities are the softmax of what the method returns. What else a picture shows stands under
+its name, as the `texture` of a cue-conflict picture.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def answer_block(method: Method, block: Sequence[Visit], seed: int) -> tuple[lis
         had made before it among them.
     """
     begun = time.perf_counter()
-    records: list[dict[str, Any]] = [{"id": v.sample.id, "index": v.index, "label": v.sample.label} for v in block]
+    records = [_asked(visit) for visit in block]
     good, images = [], []
     for record, (condition, _, sample) in zip(records, block, strict=True):
         try:
@@ -61,6 +62,11 @@ def answer_block(method: Method, block: Sequence[Visit], seed: int) -> tuple[lis
     for record, answer in zip(good, answers, strict=True):
         record |= lost(answer) if isinstance(answer, GlomError) else _line(method, record, answer)
     return records, (time.perf_counter() - begun) / len(block), own / max(1, len(good))
+
+
+def _asked(visit: Visit) -> dict[str, Any]:
+    others = {name: labels.get(visit.sample.id) for name, labels in visit.condition.dataset.other_labels.items()}
+    return {"id": visit.sample.id, "index": visit.index, "label": visit.sample.label, **others}
 
 
 def _line(method: Method, record: dict[str, Any], answer: Tensor) -> dict[str, Any]:

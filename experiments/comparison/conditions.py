@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.comparison.stream import Stream, parse_stream
+from experiments.comparison.trust import BUDGET
 from experiments.comparison.untouched import ALL, PICTURES, UNTOUCHED, untouched
 from glom.datasets.base import ImageDataset
 from glom.datasets.corruptions import Corruption, parse_corruption
@@ -73,7 +74,7 @@ class BenchmarkSettings:
     batch: int = 0
     carry: bool = False
     out_set: str = ""
-    budget: float = 10.0
+    budget: float = BUDGET
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -168,7 +169,8 @@ def open_out_set(settings: BenchmarkSettings, conditions: Sequence[Condition]) -
             some = ", ".join(dict.fromkeys(shared[:3])) + (", ..." if len(shared) > 3 else "")
             raise InputError(f"the out-set {opened.name} shares classes with {known.name} ({some}); name one of others")
         unlabelled = tuple(replace(sample, label=None) for sample in opened.samples)
-        dataset = replace(opened, samples=unlabelled, classes=known.classes, keys=known.keys, templates=known.templates)
+        own_words = {"name": opened.name, "passed_over": opened.passed_over, "notes": opened.notes}
+        dataset = replace(known, samples=unlabelled, other_labels={}, **own_words)
         name = f"{condition.name}-unknown"
         found.append(replace(condition, name=name, spec=settings.out_set, dataset=dataset, out_of=condition.name))
     return found

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.comparison.stream import parse_stream
+from experiments.comparison.trust import BUDGET, MEASURES, Given, Measured, right
 from glom.errors import demand_some
+from glom.methods_list import LISTED
 from glom.runs.artifacts import read_json, read_results, read_timing
 from glom.runs.statistics import holm, interval, mcnemar_exact
 
@@ -34,11 +38,6 @@ def shared_samples(runs: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[str
     return sorted(set.intersection(*good)) if good else []
 
 
-def right(run: Mapping[str, dict[str, Any]], ids: Sequence[str]) -> NDArray[np.float64]:
-    """1 where the method's class is the label, else 0."""
-    return np.array([run[i]["class"] == run[i]["label"] for i in ids], dtype=float)
-
-
 def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]) -> dict[str, Any]:
     """A row a method and condition, on the pictures all methods could read.
 
@@ -46,51 +45,115 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
         settings: a `BenchmarkSettings`, as a dictionary.
 
     Returns:
-        {"rows": [{"method", "dataset", "measured", "ci95", "n", "skipped", "difference", "difference_ci95", "p",
-        "p_holm", "scale"}], "averages", "seconds", "asked", "warnings", "settings"}; accuracies and differences in
-        points, `difference` from the first method, `seconds` the median a picture, `asked` a condition's
-        `Asked.record`; `scale` names the published sets whose strengths the corruptions had.
+        `conditions`, by name. `stream`: what online methods saw, None where there are none. `asked`: a condition's
+        `Asked.record`. `warnings`, `settings`. `seconds`: method -> median a picture, all told. `averages`: method ->
+        mean accuracy; `means`: the same of all of `MEASURES`, with intervals. `rows`, each with
+
+        method, condition (also as `dataset`), n, skipped, constants; batch of online methods;
+        top1 (also as `measured`) and its ci95; difference from the first method, difference_ci95, p, p_holm; in points;
+        changed and moved, see `action`; scale: the published sets whose strengths the corruptions had;
+        ece, brier, auroc_wrong, auroc_unknown, within_budget, shape, texture, shape_bias, see `comparison.trust`;
+        seconds: the method's own, the median a picture, and times: how often the first method's;
+        clean: the accuracy on the same data set as it is;
+        intervals: name -> ci95, difference, difference_ci95 of the last three lines' measures.
     """
     methods = settings["methods"]
     rows: list[dict[str, Any]] = []
     warnings: list[str] = []
     asked: dict[str, Any] = {}
     seconds: dict[str, list[float]] = {m: [] for m in methods}
-    for condition in conditions:
-        runs = answers(out, condition, methods)
-        shared = shared_samples(runs)
-        base: NDArray[np.float64] | None = None
-        first = runs[methods[0]]
-        for method, run in runs.items():
-            found = right(run, shared)
-            base = found if base is None else base
-            scale = sorted({run[i]["scale"] for i in shared if "scale" in run[i]})
-            acted = action([run[i] for i in shared], [first[i] for i in shared])
-            rows.append(
-                {**row(method, condition, found, base), "skipped": len(run) - len(shared), "scale": scale, **acted}
-            )
-            place = out / condition / method
-            seconds[method] += read_timing(place).values()
-            manifest = read_json(place / "manifest.json")
+    given = [read_given(out, condition, methods, bool(settings.get("out_set"))) for condition in conditions]
+    clean: dict[str, str] = {}
+    for g in given:
+        base = right(next(iter(g.runs.values())))
+        for method, run in g.runs.items():
+            manifest = read_json(out / g.name / method / "manifest.json")
+            if manifest["settings"].get("corruption", "") is None:
+                clean[g.pictures] = g.name
+            found = base if run is g.runs[methods[0]] else right(run)
+            rows.append(row(method, g.name, found, base) | action(run, g.runs[methods[0]]))
+            rows[-1] |= {"skipped": g.skipped[method], "scale": sorted({r["scale"] for r in run if "scale" in r})}
+            rows[-1] |= provenance(method, manifest)
+            seconds[method] += read_timing(out / g.name / method).values()
             said = [*manifest.get("warnings", []), *manifest.get("notices", [])]
             warnings += [w for w in said if w not in warnings]
-            asked[condition] = manifest.get("asked")
+            asked[g.name] = manifest.get("asked")
+    measured = Measured(given, settings.get("budget", BUDGET))
+    for r in rows:
+        r |= measures_of(measured, r["condition"], r["method"], clean)
     compared = [r for r in rows if "p" in r]
     for r, p in zip(compared, holm([r["p"] for r in compared]), strict=True):
         r["p_holm"] = p
-    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
-    kept |= {"data": [Path(d).name for d in settings["data"]], "train": Path(settings["train"]).name}
-    kept["classes"] = Path(settings.get("classes", "")).name
-    mae = settings["mae"]
-    kept["mae"] = Path(mae).name if Path(mae).is_absolute() else mae
     return {
+        "conditions": list(conditions),
+        "stream": stream_of(settings),
         "rows": rows,
+        "means": {m: {kind: measured.cell(conditions, m, kind) for kind in MEASURES} for m in methods},
         "averages": averages(rows, methods),
         "seconds": {m: round(float(np.median(s)), 4) if s else None for m, s in seconds.items()},
         "asked": asked,
         "warnings": warnings,
-        "settings": kept,
+        "settings": public(settings),
     }
+
+
+def read_given(out: Path, condition: str, methods: Sequence[str], unknown: bool) -> Given:
+    """What the methods answered under a condition, of the pictures that all could read, and of its unknowns."""
+    runs = answers(out, condition, methods)
+    shared = shared_samples(runs)
+    settings = read_json(out / condition / methods[0] / "manifest.json")["settings"]
+    given = Given(condition, settings.get("data_fingerprint", condition))
+    for method, run in runs.items():
+        given.runs[method] = [run[i] for i in shared]
+        given.skipped[method] = len(run) - len(shared)
+        own = list(read_timing(out / condition / method, "own").values())
+        given.seconds[method] = float(np.median(own)) if own else None
+    strange = answers(out, f"{condition}-unknown", methods) if unknown else {}
+    known = shared_samples(strange)
+    given.unknown = {m: [run[i] for i in known] for m, run in strange.items()} if known else {}
+    return given
+
+
+def provenance(method: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a method's constants come from, and of an online one how many pictures it was given at once."""
+    listed = LISTED[method].constants if method in LISTED else None
+    found = {"constants": manifest.get("constants", listed)}
+    stream = manifest["settings"].get("stream")
+    return found | ({"batch": stream["batch"]} if stream else {})
+
+
+def measures_of(measured: Measured, condition: str, method: str, clean: Mapping[str, str]) -> dict[str, Any]:
+    """A row's trust and cost."""
+    given = measured.given[condition]
+    cells = {kind: measured.cell([condition], method, kind) for kind in MEASURES if kind != "top1"}
+    as_it_is = [clean[given.pictures]] if given.pictures in clean else []
+    cells["clean"] = measured.cell(as_it_is, method, "top1")
+    if cells["shape_bias"]["value"] is None and cells["shape"]["value"] is None:  # no picture shows two classes
+        cells = {kind: cell for kind, cell in cells.items() if kind not in ("shape", "texture", "shape_bias")}
+    own, first = given.seconds.get(method), next(iter(given.seconds.values()))
+    times = round(own / first, 2) if own is not None and first else None
+    found = {kind: cell.pop("value") for kind, cell in cells.items()}
+    return found | {"seconds": None if own is None else round(own, 5), "times": times, "intervals": cells}
+
+
+def stream_of(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run's online methods saw, in figures and in words; None where it has none."""
+    online = [m for m in settings["methods"] if m in LISTED and LISTED[m].stateful]
+    if not online:
+        return None
+    asked = (settings.get("stream", "shuffled"), settings.get("seed", 0), settings.get("batch", 0))
+    stream = parse_stream(*asked, settings.get("carry", False))
+    return {**asdict(stream), "methods": online, "words": stream.words()}
+
+
+def public(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as a record holds them: files and folders by their last names."""
+    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+    kept |= {"data": [Path(d).name for d in settings["data"]], "train": Path(settings["train"]).name}
+    kept |= {name: Path(settings.get(name, "")).name for name in ("classes", "out_set")}
+    mae = settings["mae"]
+    kept["mae"] = Path(mae).name if Path(mae).is_absolute() else mae
+    return kept
 
 
 def action(run: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
@@ -117,10 +180,15 @@ def row(method: str, condition: str, found: NDArray[np.float64], base: NDArray[n
     result: dict[str, Any] = {
         "method": method,
         "dataset": condition,
+        "condition": condition,
         "measured": round(100 * float(found.mean()), 4) if len(found) else None,
         "ci95": interval(100 * found),
         "n": len(found),
+        "difference": None,
+        "difference_ci95": None,
+        "p_holm": None,
     }
+    result["top1"] = result["measured"]
     if found is not base:
         result |= {
             "difference": round(100 * float((found - base).mean()), 4) if len(found) else None,

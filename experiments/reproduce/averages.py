@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.comparison.table import action, answers, right, shared_samples
+from experiments.comparison.table import action, answers, shared_samples
+from experiments.comparison.trust import right
 from experiments.reproduce.plan import Block, Line
 from glom.runs.statistics import FEWEST, bootstrap_ci
 
@@ -32,7 +33,7 @@ class Answers:
         for condition in self.specs:
             found = answers(runs, condition, self.methods)
             self.ids[condition] = ids = shared_samples(found)
-            self.right[condition] = {m: right(run, ids) for m, run in found.items()}
+            self.right[condition] = {m: right([run[i] for i in ids]) for m, run in found.items()}
             first = found[self.methods[0]]
             self.scale[condition] = {first[i]["scale"] for i in ids if "scale" in first[i]}
             base = [first[i] for i in ids]
