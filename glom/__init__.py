@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from glom.adaptation.settings import TTTSettings, settings_for, ttt_preset
     from glom.apm import PRESETS, APMConfig, Percept, preset
     from glom.backbones.base import Backbone
-    from glom.backbones.registry import load_backbone
+    from glom.backbones.registry import load_backbone, register_backbone
     from glom.backbones.video import boring_video, feature_grids
     from glom.colours import pca_rgb
     from glom.columns import grid_queries
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from glom.teachers.base import Teacher
     from glom.teachers.heads import ZeroShotHead
     from glom.teachers.own import teacher
-    from glom.teachers.registry import load_teacher
+    from glom.teachers.registry import load_teacher, register_teacher
 
     __version__: str
 
@@ -69,6 +69,8 @@ _PLACES = {
     "open_dataset": "glom.datasets.registry",
     "pca_rgb": "glom.colours",
     "preset": "glom.apm",
+    "register_backbone": "glom.backbones.registry",
+    "register_teacher": "glom.teachers.registry",
     "settings_for": "glom.adaptation.settings",
     "ttt_preset": "glom.adaptation.settings",
     "ForwardForward": "glom.forward_forward.estimator",
@@ -109,6 +111,8 @@ __all__ = [
     "open_dataset",
     "pca_rgb",
     "preset",
+    "register_backbone",
+    "register_teacher",
     "settings_for",
     "teacher",
     "ttt_preset",

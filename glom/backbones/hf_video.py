@@ -19,6 +19,8 @@ from transformers import (
 )
 
 from glom.backbones.base import Backbone, resize_positions, tokens_to_grid
+from glom.backbones.images import load_image_backbone
+from glom.backbones.registry import register_backbone
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
 from glom.runs.seeds import fixed_seed
@@ -128,10 +130,18 @@ def load_hf_video(name: str, rest: str, device: torch.device) -> Backbone:
     return _wrap(name, kind, model, device)
 
 
-def load_hf_random(name: str, kind: str, device: torch.device) -> Backbone:
+@register_backbone("hf", "VideoMAE, TimeSformer, or an image model of transformers")
+def load_hf(name: str, model: str, weights: str | None, device: torch.device) -> Backbone:
+    """`hf:NAME_OR_FOLDER`: a video model, else the teacher of that name. Raises `InputError` as both do."""
+    rest = model if weights is None else f"{model}@{weights}"
+    return load_hf_video(name, rest, device) if is_video_folder(rest) else load_image_backbone(name, str(device))
+
+
+@register_backbone("hf-random", "VideoMAE or TimeSformer, random weights")
+def load_hf_random(name: str, kind: str, weights: str | None, device: torch.device) -> Backbone:
     """`hf-random:KIND`: the base architecture, random weights. Raises `InputError` for another kind."""
-    if kind not in MODELS:
-        raise unknown("transformers video backbone", kind, MODELS)
+    if kind not in MODELS or weights is not None:
+        raise unknown("transformers video backbone", name.partition(":")[2], MODELS)
     config, model = MODELS[kind]
     with fixed_seed():
         return _wrap(name, kind, model(config()), device)

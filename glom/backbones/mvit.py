@@ -17,6 +17,7 @@ from torchvision.models import get_model_weights
 from torchvision.models import video as tv
 
 from glom.backbones.base import Backbone, conv_shape, resize_positions, tokens_to_grid
+from glom.backbones.registry import register_backbone
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
 from glom.runs.seeds import fixed_seed
@@ -106,6 +107,7 @@ class PytorchvideoMViT(MViT):
         return self.model(clip if self.video else clip[:, :, 0])
 
 
+@register_backbone("torchvision", "MViT of torchvision")
 def load_torchvision(name: str, model: str, weights: str | None, device: torch.device) -> Backbone:
     """`torchvision:mvit_v2_s@random|FILE|DEFAULT` (no weights named: DEFAULT).
 
@@ -129,6 +131,7 @@ def load_torchvision(name: str, model: str, weights: str | None, device: torch.d
     return TorchvisionMViT(name, built, device, what=TORCHVISION[model], frames=16, **KINETICS)
 
 
+@register_backbone("pytorchvideo", "MViT of PyTorchVideo, from a file")
 def load_pytorchvideo(name: str, model: str, weights: str | None, device: torch.device) -> Backbone:
     """`pytorchvideo:mvit_base_16x4@random|FILE`. Its hub files are pickles, which are not fetched here: give a file.
 

@@ -13,6 +13,7 @@ from torch import nn
 from glom.backbones.base import Backbone
 from glom.backbones.mvit import TorchvisionMViT
 from glom.backbones.mvit_tiny import TINY, Block, TinyMViT, build_mvit
+from glom.backbones.registry import register_backbone
 from glom.errors import InputError
 from glom.runs.artifacts import read_json
 from glom.runs.seeds import fixed_seed
@@ -99,6 +100,11 @@ class TinyBackbone(TorchvisionMViT):
 
     def build(self) -> nn.Module:
         return build_mvit(**self.model.recipe)
+
+
+@register_backbone("mvit-v2-tiny", "the video transformer that ships")
+def _load(name: str, model: str, weights: str | None, device: torch.device) -> Backbone:
+    return load_mvit_tiny(name, weights, device)
 
 
 def load_mvit_tiny(name: str, weights: str | None, device: torch.device) -> Backbone:

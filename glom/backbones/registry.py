@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from glom.errors import InputError, unknown
+from glom.registry import Registry
 from glom.teachers.registry import FAMILIES, SHIPPED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
     from glom.backbones.base import Backbone
 
-VIDEO_FAMILIES = ("torchvision", "pytorchvideo", "hf-random")
+    Loader = Callable[[str, str, str | None, torch.device], Backbone]
+    Load = TypeVar("Load", bound=Loader)
+
 MVIT_TINY = "mvit-v2-tiny"
+BACKBONES: Registry[Loader] = Registry("backbone family", __package__, "register_backbone")
+
+
+def register_backbone(family: str, what: str) -> Callable[[Load], Load]:
+    """Decorate `load(name, model, weights, device) -> Backbone`, so that `load_backbone("family:model@w")` calls it.
+
+    `name` is the full name, for messages; `model` and `weights` are what stands after the colon and after the @ ("" and
+    None where there is neither). Outside of this folder, import the file that holds it first. Every family of teachers
+    (`glom.register_teacher`) is one of backbones as it is.
+
+    Args:
+        family: lower case letters, digits, hyphens and underscores; must be new.
+        what: it is, in a few words.
+
+    Raises:
+        InputError: the family is taken, or not a name.
+    """
+    if family in FAMILIES and family not in BACKBONES:
+        raise InputError(f"a teacher family called '{family}' is registered already; its models are backbones as well")
+    return BACKBONES.register(family, what)
 
 
 def default_backbone() -> tuple[str, str]:
@@ -40,11 +67,15 @@ def load_backbone(name: str, device: str = "auto", weights: str | None = None) -
         if "@" in name:
             raise InputError(f"backbone '{name}' names weights already; leave '{weights}' out")
         name = f"{name}@{weights}"
+    from glom.devices import resolve_device
+
     own, at, tail = name.partition("@")
     if own == MVIT_TINY:
-        return _mvit_tiny(name, tail if at else None, device)
+        if at and not tail:
+            raise InputError(f"backbone '{name}' has nothing after the @; give 'random', a folder or a file")
+        return BACKBONES[MVIT_TINY](name, "", tail if at else None, resolve_device(device))
     family, colon, rest = name.partition(":")
-    known = (*VIDEO_FAMILIES, *FAMILIES)
+    known = [f for f in dict.fromkeys((*BACKBONES.known(), *FAMILIES)) if f != MVIT_TINY]
     if not colon and name not in SHIPPED:
         raise unknown("backbone", name, [MVIT_TINY, *SHIPPED, *(f"{f}:MODEL" for f in known)])
     if colon and family not in known:
@@ -52,33 +83,12 @@ def load_backbone(name: str, device: str = "auto", weights: str | None = None) -
     if colon and not rest:
         raise InputError(f"backbone '{name}' names no model; write {family}:MODEL[@WEIGHTS]")
 
-    from glom.devices import resolve_device
-
     where = resolve_device(device)
     model, at, tail = rest.partition("@")
-    if family in VIDEO_FAMILIES and at and not tail:
-        raise InputError(f"backbone '{name}' has nothing after the @; give 'random' or a file")
-    if family in ("torchvision", "pytorchvideo"):
-        from glom.backbones.mvit import load_pytorchvideo, load_torchvision
-
-        load = load_torchvision if family == "torchvision" else load_pytorchvideo
-        return load(name, model, tail if at else None, where)
-    if family in ("hf", "hf-random"):
-        from glom.backbones.hf_video import is_video_folder, load_hf_random, load_hf_video
-
-        if family == "hf-random":
-            return load_hf_random(name, rest, where)
-        if is_video_folder(rest):
-            return load_hf_video(name, rest, where)
+    if family in BACKBONES:
+        if at and not tail and family != "hf":  # a folder may be called so
+            raise InputError(f"backbone '{name}' has nothing after the @; give 'random' or a file")
+        return BACKBONES[family](name, model, tail if at else None, where)
     from glom.backbones.images import load_image_backbone
 
     return load_image_backbone(name, device)
-
-
-def _mvit_tiny(name: str, weights: str | None, device: str) -> Backbone:
-    if weights == "":
-        raise InputError(f"backbone '{name}' has nothing after the @; give 'random', a folder or a file")
-    from glom.backbones.mvit_shipped import load_mvit_tiny
-    from glom.devices import resolve_device
-
-    return load_mvit_tiny(name, weights, resolve_device(device))

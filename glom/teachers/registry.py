@@ -6,15 +6,14 @@ found by reading the files, so nothing heavy is imported until a teacher is load
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from glom.errors import InputError, unknown
+from glom.registry import Registry
 from glom.runs.notices import notice
 
 if TYPE_CHECKING:
@@ -39,14 +38,8 @@ class TeacherRow:
     hint: str
 
 
-# What was registered so far, and what the files here will register once they are imported: name -> (module, what).
-_REGISTRY: dict[str, tuple[Loader, str]] = {}
-_DECLARED = {
-    found[1]: (f"{__package__}.{path.stem}", found[2])
-    for path in sorted(Path(__file__).parent.glob("*.py"))
-    for found in re.finditer(r'^@register_teacher\("([^"]+)", "([^"]+)"\)$', path.read_text("utf-8"), re.MULTILINE)
-}
-FAMILIES = tuple(name for name in _DECLARED if name not in SHIPPED)
+TEACHERS: Registry[Loader] = Registry("teacher family", __package__, "register_teacher")
+FAMILIES = tuple(name for name in TEACHERS.known() if name not in SHIPPED)
 
 
 def register_teacher(family: str, what: str) -> Callable[[Load], Load]:
@@ -63,17 +56,7 @@ def register_teacher(family: str, what: str) -> Callable[[Load], Load]:
     Raises:
         InputError: the family is taken, or not a name.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", family):
-        raise InputError(f"'{family}' cannot name a teacher family: use lower case letters, digits, - and _")
-
-    def keep(load: Load) -> Load:
-        own = _DECLARED.get(family, (load.__module__,))[0]
-        if family in _REGISTRY or own != load.__module__:
-            raise InputError(f"a teacher family called '{family}' is registered already")
-        _REGISTRY[family] = load, what
-        return load
-
-    return keep
+    return TEACHERS.register(family, what)
 
 
 def load_teacher(name: str, device: str = "auto", precision: str = "fp32") -> Teacher:
@@ -104,7 +87,7 @@ def load_teacher(name: str, device: str = "auto", precision: str = "fp32") -> Te
 
 def _load(name: str, device: str, precision: str) -> Teacher:
     family, colon, rest = name.partition(":")
-    known = [*FAMILIES, *(other for other in _REGISTRY if other not in _DECLARED)]
+    known = [other for other in TEACHERS.known() if other not in SHIPPED]
     if not colon and name not in SHIPPED:
         raise unknown("teacher", name, [*SHIPPED, *(f"{f}:MODEL" for f in known)], "apm teachers lists the forms")
     if colon and family not in known:
@@ -120,9 +103,7 @@ def _load(name: str, device: str, precision: str) -> Teacher:
     model, at, tail = rest.partition("@")
     if at and not tail and family != "hf":
         raise InputError(f"teacher '{name}' has nothing after the @; give a pretrained tag, a file, or 'random'")
-    if family not in _REGISTRY:
-        import_module(_DECLARED[family][0])
-    return _REGISTRY[family][0](name, model, tail if at else None, runtime)
+    return TEACHERS[family](name, model, tail if at else None, runtime)
 
 
 def lite_module(name: str) -> str:
@@ -177,5 +158,6 @@ def teacher_names(ask_hub: bool = True) -> list[TeacherRow]:
 
 def _others() -> list[tuple[str, str]]:
     """(family, what it is) of every family that has no rows of its own above."""
-    known = {name: what for name, (_, what) in [*_DECLARED.items(), *_REGISTRY.items()]}
-    return [(name, what) for name, what in known.items() if name not in (*SHIPPED, "open_clip", "hf", "timm")]
+    return [
+        (name, what) for name, what in TEACHERS.known().items() if name not in (*SHIPPED, "open_clip", "hf", "timm")
+    ]

@@ -1,6 +1,5 @@
 """Teachers of every family, with random weights and no network: shapes, values, heads, and what is refused."""
 
-import importlib
 import json
 import socket
 import subprocess
@@ -473,7 +472,7 @@ def test_names_that_do_not_exist():
 def mine():
     """Leaves the registry without the family that a test adds."""
     yield
-    registry._REGISTRY.pop("mine", None)
+    registry.TEACHERS.forget("mine")
 
 
 @pytest.mark.usefixtures("mine")
@@ -500,10 +499,9 @@ def test_a_teacher_family_is_one_decorator():
 
 
 def test_every_family_is_declared_by_its_decorator():
-    assert set(registry._DECLARED) == {"open_clip", "hf", "timm", *registry.SHIPPED}
-    for module, _ in registry._DECLARED.values():
-        importlib.import_module(module)
-    assert set(registry._DECLARED) <= set(registry._REGISTRY)
+    assert set(registry.TEACHERS.known()) == {"open_clip", "hf", "timm", *registry.SHIPPED}
+    for family, what in registry.TEACHERS.known().items():
+        assert what and callable(registry.TEACHERS[family])
 
 
 def test_devices_and_precisions():
