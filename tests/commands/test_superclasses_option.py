@@ -64,7 +64,7 @@ def test_a_run_is_not_resumed_with_another_table(call, tmp_path):
 
 
 def test_the_objective_study_gathers_leaves_out_and_refuses(call, tmp_path):
-    asked = ObjectiveSettings(str(tmp_path / "pacs"), TEACHER, superclasses="pacs", nameable=True)
+    asked = ObjectiveSettings(data=str(tmp_path / "pacs"), teacher=TEACHER, superclasses="pacs", nameable=True)
     ready = prepare(asked)
     assert ready.head.classes == ready.dataset.classes == ("dog", "guitar", "horse")
     assert "superclasses_fingerprint" in ready.held(asked, "select")
