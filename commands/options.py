@@ -98,7 +98,7 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
 
 
 def _name(key: Key) -> str:
-    return f"{key.name}_" if key.name in ("from", "set", "config") else key.name
+    return f"{key.name}_" if key.name in ("from", "self", "set", "config") else key.name
 
 
 def _value(cls: type[Settings], name: str, value: Any) -> Any:

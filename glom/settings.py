@@ -46,6 +46,7 @@ def setting(
     letter: str = "",
     metavar: str = "",
     shown: str = "",
+    none: str = "none",
     kind: str = "",
     argument: bool = False,
     named: bool = False,
@@ -59,13 +60,14 @@ def setting(
         least, most, above, below: bounds of a number, the last two excluded.
         key: its name for those who give it, where the field's own cannot be (`from`). also: its option's second name.
         letter: its short option. metavar: what stands for its value in a help page.
-        shown: what a help page says of the default, where that is not the value ("the preset's").
+        shown: what a help page says of the default, where that is not the value ("the preset's"). none: what is said
+            for None.
         kind: what the text names, so that a missing file is said early; see `commands.options.KINDS`.
         argument: given by place rather than by name. named: by name too, as it once was: old commands go on working.
     """
     about = {
         "help": help, "choices": tuple(choices), "least": least, "most": most, "above": above, "below": below,
-        "key": key, "also": also, "letter": letter, "metavar": metavar, "shown": shown, "kind": kind,
+        "key": key, "also": also, "letter": letter, "metavar": metavar, "shown": shown, "none": none, "kind": kind,
         "argument": argument, "named": named,
     }  # fmt: skip
     return field(default=default, metadata=about)
@@ -149,27 +151,29 @@ class Key:
 
     def read(self, text: str) -> Any:
         """The value that a text stands for; `none` for None. Raises `InputError` where it stands for none."""
-        if self.optional and text == "none":
+        if self.optional and text == self.about["none"]:
             return None
         try:
-            return _parsed(text, self.type)
+            return _parsed(text, self.type, self.about["none"])
         except ValueError as error:
             raise InputError(f"`{self.name}` takes {_words(self.type)}, got '{text}'") from error
 
     def take(self, value: Any, where: str) -> Any:
         """A value of a settings file. Raises `InputError` where it is of another type."""
-        if self.optional and value == "none":
+        if self.optional and value == self.about["none"]:
             return None
         try:
-            return _taken(value, self.type)
+            return _taken(value, self.type, self.about["none"])
         except TypeError as error:
             raise InputError(f"{where}: {self.name} is {_words(self.type)}, got {json.dumps(value)}") from error
 
     def check(self, value: Any) -> None:
         """Raise `InputError` for a value outside the setting's choices or bounds; None is always inside."""
-        parts = value if isinstance(value, tuple) else () if value is None else (value,)
+        parts = value if isinstance(value, tuple) else () if value is None and self.optional else (value,)
         about = self.about
         for one in parts:
+            if one is None and isinstance(value, tuple):
+                continue
             if about.get("choices") and one not in about["choices"]:
                 raise unknown(f"`{self.name}`", str(one), about["choices"])
             if isinstance(one, float) and not math.isfinite(one):
@@ -201,7 +205,7 @@ class Settings:
             if len(key.path) == 1:
                 key.check(getattr(self, key.path[0]))
 
-    def held(self, *leave: str, **instead: Any) -> dict[str, Any]:
+    def manifest(self, *leave: str, **instead: Any) -> dict[str, Any]:
         """The fields by name, as a manifest holds them: some left out, others as they are told there."""
         return {name: value for name, value in asdict(self).items() if name not in leave} | instead
 
@@ -301,7 +305,7 @@ def to_toml(settings: Settings) -> str:
     lines = []
     for key in keys_of(type(settings)):
         said = f"  # {key.about['help']}" if key.about["help"] else ""
-        lines.append(f"{key.name} = {_toml(values[key.name])}{said}")
+        lines.append(f"{key.name} = {_toml(values[key.name], key.about['none'])}{said}")
     return "\n".join(lines) + "\n"
 
 
@@ -365,7 +369,10 @@ def _bare(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _parsed(text: str, kind: Any) -> Any:
+def _parsed(text: str, kind: Any, none: str) -> Any:
+    kind, optional = _bare(kind)
+    if optional and text == none:
+        return None
     if typing.get_origin(kind) is tuple:
         inside = typing.get_args(kind)
         if len(inside) == 2 and inside[1] is not Ellipsis and "x" in text and "," not in text:
@@ -373,24 +380,27 @@ def _parsed(text: str, kind: Any) -> Any:
         parts = [p.strip() for p in text.split(",") if p.strip()]
         if inside[-1] is not Ellipsis and len(parts) != len(inside):
             raise ValueError(text)
-        return tuple(_parsed(p, inside[0]) for p in parts)
+        return tuple(_parsed(p, inside[0], none) for p in parts)
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(text)
         return text.lower() == "true"
-    return kind(text)
+    return Path(text).expanduser() if kind is Path else kind(text)
 
 
-def _taken(value: Any, kind: Any) -> Any:
+def _taken(value: Any, kind: Any, none: str) -> Any:
+    kind, optional = _bare(kind)
+    if optional and value == none:
+        return None
     if typing.get_origin(kind) is tuple:
         inside = typing.get_args(kind)
         if not isinstance(value, list) or (inside[-1] is not Ellipsis and len(value) != len(inside)):
             raise TypeError
-        return tuple(_taken(v, inside[0]) for v in value)
+        return tuple(_taken(v, inside[0], none) for v in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is Path and isinstance(value, str):
-        return Path(value)
+        return Path(value).expanduser()
     if type(value) is not kind:
         raise TypeError
     return value
@@ -400,18 +410,18 @@ def _words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         inside = typing.get_args(kind)
         many = "" if inside[-1] is Ellipsis else f"{len(inside)} "
-        comma = "commas or an x" if inside[-1] is not Ellipsis and len(inside) == 2 else "commas"
-        return f"{many}{ {int: 'whole numbers', float: 'numbers', str: 'names'}[inside[0]] } with {comma} between"
+        what = {int: "whole numbers", float: "numbers", str: "names"}[_bare(inside[0])[0]]
+        return f"{many}{what} with {'commas or an x' if many == '2 ' else 'commas'} between"
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
 
 
-def _toml(value: Any) -> str:
+def _toml(value: Any, none: str) -> str:
     if value is None:
-        return '"none"'
+        return json.dumps(none)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(_toml(one, none) for one in value)}]"
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     return json.dumps(str(value), ensure_ascii=False) if isinstance(value, str | Path) else str(value)

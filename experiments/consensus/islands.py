@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.consensus.data import picture
+from experiments.consensus.settings import IslandSettings
 from experiments.consensus.sheets import Looked, islands_of, look_at
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.model import Glom
@@ -24,36 +24,15 @@ from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, command_line, disk_error
 from glom.runs.events import Event
 from glom.runs.files import write_text
+from glom.settings import write_settings
 from probes.figures.base import png_data
 from probes.figures.film import write_film
 from probes.figures.islands import page_layer
 from probes.figures.levels import film_frame, level_sheet
-from probes.levels import check_threshold
 
 PAGE_BYTES = 2_400_000  # of quantised embeddings a page
 DECODES = ("denoise", "mask")  # objectives that train the way back to pixels
 MAX_COLUMNS = 64 * 64
-
-
-@dataclass(frozen=True)
-class IslandSettings:
-    """What is shown.
-
-    Attributes:
-        trained: folder of the trained GLOM.
-        images: paths.
-        size: side of what is seen in pixels, 0 for the side it was trained at; a multiple of the patch.
-        iterations: updates, 0 for as many as it was trained with.
-        threshold: cosine from which neighbours are one island.
-        untrained: show the same network with random weights.
-    """
-
-    trained: str
-    images: tuple[str, ...]
-    size: int = 0
-    iterations: int = 0
-    threshold: float = 0.9
-    untrained: bool = False
 
 
 def run(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[Event]:
@@ -62,7 +41,6 @@ def run(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[E
     Raises:
         InputError: the request is wrong, or no picture at all could be shown.
     """
-    check_threshold(settings.threshold)
     where = resolve_device(device)
     glom, facts = load_glom(settings.trained)
     patch = glom.config.patch
@@ -72,11 +50,8 @@ def run(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[E
     if settings.untrained:
         glom = new_glom(glom.config, 0).eval()
     glom = glom.to(where)
-    held = {
-        **asdict(settings),
-        "images": [Path(p).name for p in settings.images],
-        "trained": Path(settings.trained).name,
-    }
+    names = [Path(path).name for path in settings.images]
+    held = settings.manifest(images=names, trained=Path(settings.trained).name)
     decodes = facts.get("objective") in DECODES and not settings.untrained
 
     def see(path: str) -> tuple[Image.Image, NDArray[np.float32], NDArray[np.float32] | None]:
@@ -84,6 +59,7 @@ def run(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[E
         return image, *look(glom, pixels.to(where), count, decodes)
 
     with RunFolder(out, "glom-islands", held) as folder:
+        write_settings(out, settings)
         shown, failed = yield from look_at(settings.images, see)
         pictures = []
         for item, flat, colours, counts in islands_of(shown, settings.threshold):

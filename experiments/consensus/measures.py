@@ -19,12 +19,11 @@ from torch import Tensor
 
 from glom.colours import Array
 from glom.datasets.composites import CompositeBatch, Composites
-from glom.errors import InputError
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
 from probes.agreement import neighbour_agreement, resize_grid
-from probes.levels import both_ari, centred, check_threshold, island_counts
+from probes.levels import both_ari, centred, island_counts
 from probes.partition import colour_position
 
 BATCH = 16
@@ -34,13 +33,6 @@ ARIS = ("ari_wholes", "ari_parts")
 
 Look = Callable[[Tensor], NDArray[np.float32]]
 Rows = list[list[dict[str, float]]]  # a picture, a level
-
-
-def check_asked(limit: int, threshold: float) -> None:
-    """Raise `InputError` for fewer than two pictures, or a threshold that is no cosine."""
-    check_threshold(threshold)
-    if limit < 2:
-        raise InputError(f"--limit must be at least 2 pictures, got {limit}")
 
 
 def score_levels(

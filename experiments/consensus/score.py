@@ -6,7 +6,6 @@ What is measured and what stands beside it: `experiments.consensus.measures`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +15,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.consensus.data import HELD_OUT_SEED, composites
-from experiments.consensus.measures import BATCH, Look, check_asked, score_levels, verdict
+from experiments.consensus.measures import BATCH, Look, score_levels, verdict
+from experiments.consensus.settings import ScoreSettings
 from glom.consensus.checkpoint import load_glom
+from glom.consensus.config import ObjectiveSettings
 from glom.consensus.goodness import blended, hybrids, level_goodness, moved_tops
 from glom.consensus.model import Glom
-from glom.consensus.objectives import ObjectiveSettings, objective_of
+from glom.consensus.objectives import objective_of
 from glom.consensus.training import new_glom
 from glom.devices import resolve_device
 from glom.runs.artifacts import RunFolder, public_command, read_json
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
+from glom.settings import write_settings
 from probes.figures.levels import levels_figure
 
 FAKES = ("hybrid", "hybrid_soft_seam", "own_top_moved", "blobs")
-
-
-@dataclass(frozen=True)
-class ScoreSettings:
-    """What decides the scores.
-
-    Attributes:
-        trained: folder of the trained GLOM.
-        source: objects of the composites, "" for those it was trained on.
-        limit: held-out composites.
-        iterations: updates, 0 for as many as it was trained with.
-        threshold: cosine from which neighbours are one island.
-        seed: of the composites, of k-means and of the untrained twin.
-    """
-
-    trained: str
-    source: str = ""
-    limit: int = 200
-    iterations: int = 0
-    threshold: float = 0.9
-    seed: int = 0
 
 
 def run(settings: ScoreSettings, out: Path, device: str = "auto") -> Iterator[Event]:
@@ -58,20 +39,20 @@ def run(settings: ScoreSettings, out: Path, device: str = "auto") -> Iterator[Ev
     Raises:
         InputError: the request is wrong, or `out` is taken.
     """
-    check_asked(settings.limit, settings.threshold)
     where = resolve_device(device)
     glom, facts = load_glom(settings.trained)
     size = int(facts.get("size", 48))
     made, name, _ = composites(settings.source or facts.get("source", ""), size, "test", HELD_OUT_SEED + settings.seed)
     twin = new_glom(glom.config, sample_seed(settings.seed, "glom", "untrained"))
     networks = {"trained": glom.to(where), "untrained": twin.eval().to(where)}
-    held = {**asdict(settings), "trained": Path(settings.trained).name, "source": name, "facts": facts}
+    held = settings.manifest(trained=Path(settings.trained).name, source=name, facts=facts)
     total, count = settings.limit, settings.iterations or glom.config.iterations
 
     def looking(network: Glom) -> Look:
         return lambda images: look(network, images.to(where), count)
 
     with RunFolder(out, "glom-score", held) as folder:
+        write_settings(out, settings)
         looks = {which: looking(network) for which, network in networks.items()}
         scores, images = yield from score_levels(looks, made, total, folder, settings.threshold, settings.seed)
         result: dict[str, Any] = {

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from experiments.consensus.data import batches
 from glom.consensus.checkpoint import save_glom
-from glom.consensus.objectives import ObjectiveSettings
-from glom.consensus.training import Trainer, TrainSettings, new_glom
+from glom.consensus.config import ObjectiveSettings, TrainSettings
+from glom.consensus.training import Trainer, new_glom
 from glom.devices import resolve_device
 from glom.runs.artifacts import RunFolder, read_json
 from glom.runs.events import Event
+from glom.settings import write_settings
 from glom.training.loop import STATE
 
 SAVE_EVERY = 100
@@ -33,11 +33,12 @@ def run(settings: TrainSettings, out: Path, resume: bool = False, device: str = 
     glom = new_glom(settings.config, settings.seed).to(where)
     trainer = Trainer(glom, settings, draw, out / STATE)
     training = trainer.training
-    held = {**asdict(settings), **facts, "config": settings.config.as_dict(), "precision": trainer.precision}
+    held = settings.manifest() | facts | {"config": settings.config.as_dict(), "precision": trainer.precision}
     held["task"] = _task(settings.task, out)
     about = {k: held[k] for k in ("objective", "data", "size", "seed", "steps", "task")}
     about |= {"source": facts.get("source", "") if settings.data == "composites" else ""}
     with RunFolder(out, "glom-train", held, resume) as folder:
+        write_settings(out, settings)
         begun, started, log = training.restore(), time.perf_counter(), folder.records()
         known, event = {record["id"] for record in log}, dict(log[-1]) if log else {}
         if not begun:
@@ -80,7 +81,7 @@ def _task(task: ObjectiveSettings, out: Path) -> dict[str, Any]:
     Runs made before negatives could be chosen hold none of them and had the kind that is the default. They go on, and
     so do later ones, which hold it.
     """
-    held, manifest = asdict(task), out / "manifest.json"
+    held, manifest = task.manifest(), out / "manifest.json"
     there = read_json(manifest).get("settings", {}).get("task", {}) if manifest.is_file() else {}
     if task.negatives == ObjectiveSettings.negatives and "negatives" not in there:
         del held["negatives"]

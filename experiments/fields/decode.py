@@ -60,7 +60,7 @@ def run(settings: DecodeSettings, out: Path, device: str = "auto") -> Iterator[E
     images = [fitted(read_image(path), settings.fit) for path in settings.images]
     ready = machine_from(settings.machine, where)[0] if settings.machine else None
     names = [Path(path).name for path in settings.images]
-    held = settings.held("size", "overfit", images=names, checkpoint=settings.machine, height=height, width=width)
+    held = settings.manifest("size", "overfit", images=names, checkpoint=settings.machine, height=height, width=width)
     held["contents"] = digest(settings.images)
     rows: list[dict[str, Any]] = []
     with RunFolder(out, "grid-decode", held) as folder:

@@ -118,7 +118,7 @@ def run(settings: InterpolateSettings, out: Path, device: str = "auto") -> Itera
     head = teacher.zero_shot_head(chosen, choose_templates("simple"))
     if apm is not None and apm.config.features != teacher.width:
         raise InputError(f"{teacher_name}'s token is {teacher.width} wide, the machine's {apm.config.features}")
-    held = settings.held("overfit", first=names[0], last=names[1], checkpoint=settings.machine)
+    held = settings.manifest("overfit", first=names[0], last=names[1], checkpoint=settings.machine)
     held["contents"] = digest([settings.first, settings.last])
     asked = asked_about(list(zip(names, images, strict=True)), head.classes, teacher_name, chosen=why).say()
     extra = {"asked": asked.record()}

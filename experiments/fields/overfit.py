@@ -235,7 +235,7 @@ def run(settings: OverfitOne, out: Path, device: str = "auto") -> Iterator[Event
     truths = read_truth(settings.truth, image)
     name = Path(settings.image).name
     machine = Overfitter(settings, [condition], device)
-    held = settings.held("targets", "limit", "split", image=name, truth=Path(settings.truth).name)
+    held = settings.manifest("targets", "limit", "split", image=name, truth=Path(settings.truth).name)
     held |= {"condition": targets[0], "teacher": machine.teacher.name}
     held["contents"] = digest([settings.image, *([settings.truth] if settings.truth else [])])
     outlines = Outlines(truths) if truths else None

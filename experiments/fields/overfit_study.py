@@ -47,7 +47,7 @@ def run(settings: OverfitOne, out: Path, resume: bool = False, device: str = "au
         raise InputError("name each way of overfitting once")
     data = open_segmentation(settings.image, settings.split, settings.limit or None)
     machine = Overfitter(settings, conditions, device)
-    held = settings.held("image", "targets", "truth", "film", data=data.name, conditions=targets)
+    held = settings.manifest("image", "targets", "truth", "film", data=data.name, conditions=targets)
     held |= {"data_fingerprint": data.fingerprint(), "teacher": machine.teacher.name}
     total = len(data.pictures) * len(conditions) * len(INPUTS)
     share = len(conditions) * len(INPUTS)

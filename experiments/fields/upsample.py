@@ -174,7 +174,7 @@ def run(settings: UpsampleSettings, out: Path, device: str = "auto") -> Iterator
         )
     finer = {s: grid_teacher(name, s * size, str(where)) for s in settings.scales}
     names = [Path(p).name for p in settings.images]
-    held = settings.held(images=names, teacher=name, contents=digest(settings.images))
+    held = settings.manifest(images=names, teacher=name, contents=digest(settings.images))
     with RunFolder(out, "grid-upsample", held) as folder:
         write_settings(out, settings)
         for number, (image, stem) in enumerate(zip(images, names, strict=True)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from experiments.forward_forward.settings import EvalSettings
 from glom.datasets.registry import dataset_names
 from glom.devices import resolve_device
 from glom.errors import InputError
@@ -23,25 +24,16 @@ def known_of(folder: Path, state: dict[str, Any]) -> Known:
     return Known(public_name(str(folder)), lambda: classes, folder.name, channels == 3, size, 3 * size)
 
 
-def evaluate(
-    folder: Path,
-    data: str,
-    data_root: Path | None = None,
-    device: str = "auto",
-    limit: int | None = None,
-) -> dict[str, Any]:
+def evaluate(settings: EvalSettings) -> dict[str, Any]:
     """Errors on the test set, in percent, of what a run folder holds.
-
-    Args:
-        data, data_root: see `glom.forward_forward.pictures.read_pictures`.
-        limit: at most so many test pictures.
 
     Raises:
         InputError: no checkpoint, or test pictures of another shape or other classes.
     """
-    place = resolve_device(device)
+    folder, place = Path(settings.folder), resolve_device(settings.device)
+    data = settings.data or data_of(folder, settings.data_root)
     learner, twin, state = restore(folder, place)
-    pictures = read_pictures(data, "test", data_root, limit=limit)
+    pictures = read_pictures(data, "test", settings.data_root, limit=settings.limit or None)
     check_fit(pictures, state["shape"], state["classes"], f"{folder} was trained on")
     asked = Asked(f"{pictures.name}/test", len(pictures.labels), pictures.classes, str(folder)).say()
     scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))

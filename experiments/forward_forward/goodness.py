@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.forward_forward.evaluate import known_of
+from experiments.forward_forward.settings import GoodnessSettings
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
@@ -24,33 +25,20 @@ from glom.teachers.asked import asked_about
 from probes.figures.goodness import figure_endings, goodness_figure
 
 
-def run_goodness(
-    folder: Path,
-    image: Path,
-    out: Path | None = None,
-    device: str = "auto",
-    patch: int = 4,
-) -> dict[str, Any]:
+def run_goodness(settings: GoodnessSettings, out: Path | None = None) -> dict[str, Any]:
     """Draw a picture's goodness, with the numbers beside the figure as JSON.
 
     Three readings of "where": a local network's layers are maps, so their squared states are shown at their places, an
     iteration a column. The units of a fully connected layer have no place; there a patch of the picture is blanked, and
-    the map shows how much goodness, with the label read, the layer loses by it.
-
-    Args:
-        folder: of `apm ff train`.
-        image: any picture file; squeezed to the network's size, grey where the network is.
-        out: see `figure_path`.
-        patch: side of the blanked patches in pixels; every second pixel is a centre.
+    the map shows how much goodness, with the label read, the layer loses by it. `out`: see `figure_path`.
 
     Raises:
-        InputError: no network there, no picture there, a patch below 1, or nowhere to write.
+        InputError: no network there, no picture there, or nowhere to write.
         RunError: the figure could not be written.
     """
-    if patch < 1:
-        raise InputError(f"--patch must be at least 1, got {patch}")
+    folder, image, patch = Path(settings.folder), Path(settings.image), settings.patch
     path = figure_path(folder, image, out)
-    place = resolve_device(device)
+    place = resolve_device(settings.device)
     learner, _, state = restore(folder, place)
     original = read_image(image)
     asked = asked_about([(image.name, original)], state["classes"], str(folder), known_of(folder, state)).say()

@@ -7,7 +7,6 @@ iteration, and whether they are a picture's parts and wholes. Where a GLOM has l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from experiments.consensus.sheets import islands_of, look_at
 from experiments.forward_forward.goodness import fit
+from experiments.forward_forward.settings import IslandSettings
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.errors import InputError
@@ -29,8 +29,8 @@ from glom.forward_forward.recurrent import Recurrent
 from glom.forward_forward.scaling import Scaling
 from glom.runs.artifacts import RunFolder, disk_error
 from glom.runs.events import Event
+from glom.settings import write_settings
 from probes.figures.levels import level_sheet
-from probes.levels import check_threshold
 
 
 def open_local(folder: Path, device: torch.device) -> tuple[Learner, Scaling, dict[str, Any]]:
@@ -72,30 +72,14 @@ def look(learner: Learner, scaling: Scaling, pixels: Tensor) -> NDArray[np.float
     return torch.stack(steps).cpu().numpy()
 
 
-@dataclass(frozen=True)
-class LayerSettings:
-    """What is shown.
-
-    Attributes:
-        trained: folder of `apm ff train --mode local`.
-        images: paths of any pictures; squeezed to the network's size, grey where the network is.
-        threshold: cosine from which neighbouring locations are one island.
-    """
-
-    trained: str
-    images: tuple[str, ...]
-    threshold: float = 0.9
-
-
-def run(settings: LayerSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+def run(settings: IslandSettings, out: Path) -> Iterator[Event]:
     """A sheet of layers by iterations for every picture.
 
     Raises:
         InputError: the request is wrong, or no picture at all could be shown.
         RunError: a sheet could not be written.
     """
-    check_threshold(settings.threshold)
-    learner, scaling, state = open_local(Path(settings.trained), resolve_device(device))
+    learner, scaling, state = open_local(Path(settings.trained), resolve_device(settings.device))
 
     def see(path: str) -> tuple[Image.Image, NDArray[np.float32], None]:
         image = read_image(path)
@@ -104,6 +88,7 @@ def run(settings: LayerSettings, out: Path, device: str = "auto") -> Iterator[Ev
     held: dict[str, Any] = {"trained": Path(settings.trained).name, "epoch": state["epoch"]}
     held |= {"images": [Path(p).name for p in settings.images], "threshold": settings.threshold}
     with RunFolder(out, "ff-islands", held) as folder:
+        write_settings(out, settings)
         shown, failed = yield from look_at(settings.images, see)
         pictures = []
         for item, _, colours, counts in islands_of(shown, settings.threshold):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +10,21 @@ import torch
 from torch import Tensor
 
 from experiments.consensus.data import HELD_OUT_SEED, composites
-from experiments.consensus.measures import Look, check_asked, score_levels, verdict
+from experiments.consensus.measures import Look, score_levels, verdict
 from experiments.forward_forward.islands import look, open_local
+from experiments.forward_forward.settings import ScoreSettings
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import Learner
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
+from glom.settings import write_settings
 from probes.figures.levels import levels_figure
 
 GREY = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as Pillow's mode L
 
 
-@dataclass(frozen=True)
-class LayerScoreSettings:
-    """What decides the scores.
-
-    Attributes:
-        trained: folder of `apm ff train --mode local`.
-        limit: held-out composites.
-        source: of the composites' objects, see `experiments.consensus.data.composites`.
-        threshold: cosine from which neighbouring locations are one island.
-        seed: of the composites and of k-means.
-    """
-
-    trained: str
-    limit: int = 200
-    source: str = ""
-    threshold: float = 0.9
-    seed: int = 0
-
-
-def run(settings: LayerScoreSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+def run(settings: ScoreSettings, out: Path) -> Iterator[Event]:
     """Score a local network on held-out composites of its own size, as `experiments.consensus.measures` does.
 
     The layers are scored at the last iteration whose goodness is read. Untrained is the network as it was before its
@@ -51,8 +33,7 @@ def run(settings: LayerScoreSettings, out: Path, device: str = "auto") -> Iterat
     Raises:
         InputError: the request is wrong, or `out` is taken.
     """
-    check_asked(settings.limit, settings.threshold)
-    place = resolve_device(device)
+    place = resolve_device(settings.device)
     learner, scaling, state = open_local(Path(settings.trained), place)
     channels, height, width = learner.shape
     if height != width or channels not in (1, 3):
@@ -66,8 +47,9 @@ def run(settings: LayerScoreSettings, out: Path, device: str = "auto") -> Iterat
     def looking(network: Learner) -> Look:
         return lambda images: look(network, scaling, (images[:, :channels] * 255).round().to(torch.uint8))
 
-    held = {**asdict(settings), "trained": Path(settings.trained).name, "epoch": state["epoch"], "source": name}
+    held = settings.manifest("device", trained=Path(settings.trained).name, epoch=state["epoch"], source=name)
     with RunFolder(out, "ff-score", held) as folder:
+        write_settings(out, settings)
         yield Event("looking", 0, settings.limit, note)
         scores, _ = yield from score_levels(
             {"trained": looking(learner), "untrained": looking(untrained)},

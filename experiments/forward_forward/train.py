@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments.forward_forward.evaluate import evaluate
+from experiments.forward_forward.settings import EvalSettings, FFRun
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import FFSettings, Learner
@@ -23,28 +24,10 @@ from glom.forward_forward.twin import Twin
 from glom.runs.artifacts import RunFolder, read_json
 from glom.runs.events import Event
 from glom.runs.saving import save_state
+from glom.settings import write_settings
 from glom.teachers.asked import Asked
 
 TWIN = ("baseline_epochs", "baseline_lr")  # settings of the twin alone
-
-
-@dataclass(frozen=True)
-class FFRequest:
-    """A training: what on, and how.
-
-    Attributes:
-        data: see `glom.forward_forward.pictures.read_pictures`.
-        settings: of network and learning.
-        limit: at most so many training pictures; None for all.
-        data_root, device: where the data lie and the network lives; they decide nothing.
-    """
-
-    data: str
-    settings: FFSettings
-    limit: int | None = None
-    data_root: Path | None = None
-    device: str = "auto"
-    download: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,14 +45,14 @@ class Loaded:
     fingerprint: str
 
 
-def load(request: FFRequest, device: torch.device) -> Loaded:
+def load(request: FFRun, device: torch.device) -> Loaded:
     """Read the training split onto the device; the last `holdout` of a shuffle by the seed are kept out.
 
     Raises:
         InputError: no such data, or too few pictures to learn from.
     """
-    pictures = read_pictures(request.data, "train", request.data_root, request.download, request.limit)
-    settings = request.settings
+    pictures = read_pictures(request.named, "train", request.data_root, request.download, request.limit or None)
+    settings = request.how
     if settings.holdout >= len(pictures.images):
         raise InputError(f"holdout {settings.holdout} leaves none of the {len(pictures.images)} training pictures")
     if settings.mode == "unsupervised" and len(pictures.images) - settings.holdout < 2:
@@ -93,22 +76,23 @@ def load(request: FFRequest, device: torch.device) -> Loaded:
     )
 
 
-def check_test_split(request: FFRequest, data: Loaded) -> None:
+def check_test_split(request: FFRun, data: Loaded) -> None:
     """See before the training that the test set, which is read last, is there and can be asked about.
 
     Raises:
         InputError: no test split, one of other classes or another size, or one with pictures that are trained on.
     """
-    pictures = read_pictures(request.data, "test", request.data_root, request.download)
+    pictures = read_pictures(request.named, "test", request.data_root, request.download)
     shared = pictures.files & data.files
     if shared:
         raise InputError(
-            f"{request.data}: {len(shared)} of the test pictures are training pictures; a folder needs train/ and test/"
+            f"{request.named}: {len(shared)} of the test pictures are training pictures; "
+            "a folder needs train/ and test/"
         )
     check_fit(pictures, data.images.shape[1:], data.classes, "test split: the training split has")
 
 
-def run(request: FFRequest, out: Path, resume: bool = False) -> Iterator[Event]:
+def run(request: FFRun, out: Path, resume: bool = False) -> Iterator[Event]:
     """Train; the folder then holds `checkpoint.pt`, the error of each epoch, and the result (the test set, once).
 
     The stages of its events are "forward-forward" and "backprop".
@@ -118,7 +102,7 @@ def run(request: FFRequest, out: Path, resume: bool = False) -> Iterator[Event]:
         RunError: a goodness diverged; the checkpoint of the last good epoch is kept.
     """
     device = resolve_device(request.device)
-    settings = request.settings
+    settings = request.how
     data = load(request, device)
     shape = tuple(data.images.shape[1:])
     learner = Learner((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
@@ -127,6 +111,7 @@ def run(request: FFRequest, out: Path, resume: bool = False) -> Iterator[Event]:
     asked = Asked(f"{data.name}/train", len(data.labels) + len(data.held_labels), data.classes).say()
     extra = {"classes": list(data.classes), "asked": asked.record()}
     with RunFolder(out, "ff", held, resume, extra) as folder:
+        write_settings(out, request)
         state = _begin(out, settings, data)
         if state["network"] is not None:
             learner.load(state["network"])
@@ -149,23 +134,24 @@ def run(request: FFRequest, out: Path, resume: bool = False) -> Iterator[Event]:
                 return twin.learn(x, y, twin.share(state["twin_epoch"]), g), None
 
             yield from _epochs("backprop", twin, back, data, settings, state, folder)
-        result = evaluate(out, request.data, request.data_root, request.device)
+        test = EvalSettings(folder=str(out), data=request.named, data_root=request.data_root, device=request.device)
+        result = evaluate(test)
         folder.conclude(result, result={k: result[k] for k in ("test_error", "baseline_test_error", "epochs")})
         yield Event(result=result)
 
 
-def _held(request: FFRequest, data: Loaded, out: Path, resume: bool) -> dict[str, Any]:
+def _held(request: FFRun, data: Loaded, out: Path, resume: bool) -> dict[str, Any]:
     """What must match for `out` to be gone on with.
 
     The twin is a stage that may follow later and changes nothing before it. So whether there is to be one never
     counts, and its own settings only where it is asked for and there is one already; until then, those that a folder
     may hold match themselves.
     """
-    held = {"data": Path(request.data).name, **asdict(request.settings), "limit": request.limit}
+    held = {"data": Path(request.named).name, **request.how.manifest(), "limit": request.limit or None}
     held["data_sha256"] = data.fingerprint
     del held["baseline"]
     checkpoint, manifest = out / CHECKPOINT, out / "manifest.json"
-    asked = resume and request.settings.baseline and checkpoint.is_file()
+    asked = resume and request.how.baseline and checkpoint.is_file()
     if asked and load_checkpoint(checkpoint)["twin"] is not None:
         return held
     written = read_json(manifest).get("settings", {}) if manifest.is_file() else {}

@@ -5,7 +5,14 @@
 for forward-forward; `checkpoint.py` weights on disk.
 """
 
+from typing import TYPE_CHECKING
+
 from glom.consensus.config import GlomConfig
-from glom.consensus.model import Glom
+from glom.lazy import lazily
+
+if TYPE_CHECKING:
+    from glom.consensus.model import Glom
 
 __all__ = ["Glom", "GlomConfig"]
+
+__getattr__, __dir__ = lazily(__name__, {"Glom": "glom.consensus.model"})

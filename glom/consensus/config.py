@@ -7,69 +7,58 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from glom.columns import LOCATION_CODES
+from glom import settings
 from glom.errors import InputError, unknown
+from glom.settings import Settings, part, setting
 
-PARTS = ("bottom-up", "top-down", "previous", "consensus")
+NEGATIVES = ("half", "faded", "blobs")
 
 
-@dataclass(frozen=True)
-class GlomConfig:
+@dataclass(frozen=True, kw_only=True)
+class GlomConfig(Settings):
     """Settings of `glom.consensus.Glom`.
 
-    Attributes:
-        levels: L; Hinton (2021, section 4.1) thinks of about five for a picture.
-        dim: d, width of an embedding, the same on every level.
-        hidden: width of the one hidden layer of each bottom-up and top-down net.
-        patch: side of the square of pixels a column stands on.
-        margin: pixels beyond the patch, on each side, that a column also sees (section 4.3).
-        code: width of the coordinate code the top-down nets read, a multiple of 4.
-        cells: the code's frequencies run from one to cells/2 turns over the picture.
-        location_code: one of `glom.columns.LOCATION_CODES`.
-        iterations: T, updates for a still picture.
-        temperature: tau > 0 of the agreement's exponent, beta = 1 / (tau sqrt(d)) (section 1, footnote on beta).
-        radius: for each level, or one for all: how many cells away a column attends, None for everywhere.
-        attend_self: whether a column counts among those it attends to, as in softmax(X X^T) X.
-        weights: of the bottom-up, top-down, previous and consensus contributions; they are divided by their sum.
+    Hinton (2021, section 4.1) thinks of about five `levels` for a picture; a column sees beyond its patch as in section
+    4.3. `code` is the width of the coordinate code the top-down nets read, `cells` bounds its frequencies: from one to
+    cells/2 turns over the picture. The agreement's exponent is beta = 1 / (temperature sqrt(dim)) (section 1, footnote
+    on beta). A column that attends to itself counts among those it agrees with, as in softmax(X X^T) X; None as a
+    radius is everywhere. Weights are divided by their sum.
     """
 
-    levels: int = 4
-    dim: int = 64
-    hidden: int = 128
-    patch: int = 4
-    margin: int = 2
-    code: int = 32
-    cells: int = 16
-    location_code: str = "fourier"
-    iterations: int = 6
-    temperature: float = 1.0
-    radius: tuple[int | None, ...] = (None,)
-    attend_self: bool = True
-    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    levels: int = setting(4, "Levels of a column.", least=2)
+    dim: int = setting(64, "Width of an embedding.", least=1)
+    hidden: int = setting(128, "Hidden width of the nets.", least=1)
+    patch: int = setting(4, "Pixels a column stands on, each way.", least=1)
+    margin: int = setting(2, "Pixels a column sees beyond its patch.", least=0)
+    code: int = setting(32, "Width of the coordinate code, a multiple of 4.", least=1)
+    cells: int = setting(16, "Twice the code's highest frequency.", least=1)
+    location_code: str = setting("fourier", "See `glom.columns.LOCATION_CODES`.")
+    iterations: int = setting(6, "Updates a picture.", least=1)
+    temperature: float = setting(1.0, "Of the agreement's exponent.", above=0)
+    radius: tuple[int | None, ...] = setting(
+        (None,),
+        "Cells a column attends over: global, 2, or one a level: 1,2,4,global.",
+        least=0,
+        none="global",
+        shown="global",
+    )
+    attend_self: bool = setting(True, "A column does not attend to itself.", key="self")
+    weights: tuple[float, float, float, float] = setting(
+        (1.0, 1.0, 1.0, 1.0), "Of bottom-up, top-down, previous, consensus.", least=0, metavar="W"
+    )
 
     def __post_init__(self) -> None:
-        for name in ("dim", "hidden", "patch", "iterations", "cells", "code"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.levels < 2:
-            raise InputError(f"a GLOM has at least 2 levels, got {self.levels}")
-        if self.margin < 0:
-            raise InputError(f"the margin must not be negative, got {self.margin}")
+        from glom.columns import LOCATION_CODES
+
+        super().__post_init__()
         if self.code % 4:
             raise InputError(f"the coordinate code's width must be a multiple of 4, got {self.code}")
         if self.location_code not in LOCATION_CODES:
             raise unknown("location code", self.location_code, LOCATION_CODES)
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise InputError(f"the temperature must be above 0, got {self.temperature:g}")
         if len(self.radius) not in (1, self.levels):
-            raise InputError(f"give one radius, or one for each of {self.levels} levels; got {len(self.radius)}")
-        for radius in self.radius:
-            if radius is not None and radius < 0:
-                raise InputError(f"a radius must be 0 or more cells, or 'global'; got {radius}")
-        if len(self.weights) != len(PARTS) or not all(math.isfinite(w) and w >= 0 for w in self.weights):
-            raise InputError(f"give four weights of 0 or more ({', '.join(PARTS)}), got {self.weights}")
-        if self.weights[0] <= 0:
-            raise InputError("the bottom-up weight must be above 0: nothing of the picture would come in")
+            raise InputError(f"give one `radius`, or one for each of {self.levels} levels; got {len(self.radius)}")
+        if len(self.weights) != 4 or self.weights[0] <= 0:
+            raise InputError("give four `weights`, the bottom-up one above 0: nothing of the picture would come in")
 
     @property
     def beta(self) -> float:
@@ -99,32 +88,58 @@ class GlomConfig:
             raise InputError(f"these are no settings of a GLOM: {error}") from error
 
 
-def parse_radius(text: str) -> tuple[int | None, ...]:
-    """`global`, `2`, or one a level such as `1,2,4,global`. Raises `InputError` for anything else.
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings(Settings):
+    """How hard the task is.
 
-    Example:
-        >>> parse_radius("1,2,global")
-        (1, 2, None)
+    A masked square has `block` columns a side; `points` are places compared a picture, and `crop` is above 0.5 so that
+    two crops always meet. Goodness g becomes the probability of being real as sigmoid(sharpness (g - threshold)).
     """
-    found: list[int | None] = []
-    for word in text.split(","):
-        word = word.strip()
-        if word == "global":
-            found.append(None)
-            continue
-        try:
-            found.append(int(word))
-        except ValueError:
-            raise InputError(f"`radius` '{text}': give numbers of cells or 'global', e.g. 2 or 1,2,4,global") from None
-    return tuple(found)
+
+    noise: float = setting(0.2, "denoise: deviation, pixels in [0, 1].", above=0, metavar="S")
+    masked: float = setting(0.5, "mask: share taken away.", above=0, below=1)
+    block: int = setting(3, "mask: side of a masked square, in columns.", least=1)
+    crop: float = setting(0.6, "contrast: smallest side of a crop.", above=0.5, most=1)
+    points: int = setting(16, "contrast: places compared a picture.", least=1)
+    contrast_temperature: float = setting(0.2, "contrast: of the softmax.", above=0)
+    agreement: float = setting(0.2, "Weight of the agreement terms; not in forward-forward.", least=0)
+    threshold: float = setting(0.5, "forward-forward: goodness that is as likely real as not.")
+    sharpness: float = setting(10.0, "forward-forward: of the sigmoid.", above=0)
+    negatives: str = setting("half", "forward-forward: half, faded or blobs.", choices=NEGATIVES, metavar="K")
 
 
-def parse_weights(text: str) -> tuple[float, float, float, float]:
-    """`1,1,1,1`: bottom-up, top-down, previous, consensus. Raises `InputError` for anything else."""
-    try:
-        values = [float(word) for word in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) != len(PARTS):
-        raise InputError(f"`weights` '{text}': give four numbers, for {', '.join(PARTS)}")
-    return values[0], values[1], values[2], values[3]
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Settings):
+    """What decides a training. The rate rises over the first twentieth of the steps and falls to zero as a cosine."""
+
+    data: str = settings.data(
+        "composites",
+        "composites, fashion-mnist, cifar10, NAME:ROOT, or a folder.",
+        kind="data or composites",
+        named=True,
+    )
+    objective: str = setting("mask", "denoise, mask, contrast or forward-forward.", metavar="O")
+    source: str = setting("", "Objects of the composites, e.g. fashion-mnist:ROOT.", metavar="S")
+    limit: int = setting(0, "Pictures of a data set at most; 0: 20,000.", least=0, metavar="N")
+    size: int = setting(48, "Side of the pictures in pixels.", least=1)
+    steps: int = setting(1500, "Optimiser steps.", least=1)
+    batch: int = setting(16, "Pictures a step.", least=1)
+    lr: float = setting(2e-3, "AdamW's rate at its highest.", above=0)
+    weight_decay: float = setting(0.01, "AdamW's.", least=0)
+    precision: str = setting("auto", "auto, fp32 or bf16 products.")
+    seed: int = settings.seed()
+    config: GlomConfig = part(
+        GlomConfig(),
+        keys=("levels", "dim", "hidden", "patch", "margin", "iterations", "temperature", "radius", "self", "weights"),
+    )
+    task: ObjectiveSettings = part(ObjectiveSettings(), keys=("agreement", "noise", "masked", "crop", "negatives"))
+
+    def __post_init__(self) -> None:
+        from glom.consensus.objectives import objective_of
+
+        super().__post_init__()
+        objective_of(self.objective)
+        if self.objective == "forward-forward" and self.batch < 2:
+            raise InputError("forward-forward needs a `batch` of 2 or more: negatives are halves of two pictures")
+        if self.size % self.config.patch:
+            raise InputError(f"`size` must be a multiple of the patch ({self.config.patch} px), got {self.size}")

@@ -14,8 +14,6 @@ from glom.consensus.model import Contributions, Glom
 from glom.errors import InputError
 from glom.forward_forward.samples import blur_matrix
 
-NEGATIVES = ("half", "faded", "blobs")
-
 
 def negatives(images: Tensor, generator: torch.Generator, kind: str) -> Tensor:
     """Negative data of a kind: (B, 3, H, W), at least two -> the same shape.

@@ -13,7 +13,6 @@ All random numbers come from the generator handed in, so that a step is a functi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,53 +22,10 @@ from torch import Tensor
 
 from glom.columns import sample_at
 from glom.consensus.attention import agreement_weights
-from glom.consensus.goodness import NEGATIVES, level_goodness, negatives
+from glom.consensus.config import ObjectiveSettings
+from glom.consensus.goodness import level_goodness, negatives
 from glom.consensus.model import Contributions, Glom, Places
-from glom.errors import InputError, unknown
-
-
-@dataclass(frozen=True)
-class ObjectiveSettings:
-    """How hard the task is.
-
-    Attributes:
-        noise: standard deviation of the noise, pixels in [0, 1].
-        masked: share of the columns taken away, in (0, 1).
-        block: side of a masked square, in columns.
-        crop: smallest side of a crop, as a share of the picture's, above 0.5 so that two crops always meet.
-        points: places compared a picture.
-        contrast_temperature: of the contrast's softmax.
-        agreement: weight of the agreement terms; 0 leaves them out.
-        threshold, sharpness: goodness g becomes the probability of being real as sigmoid(sharpness (g - threshold)).
-        negatives: what is not real, see `glom.consensus.goodness.negatives`.
-    """
-
-    noise: float = 0.2
-    masked: float = 0.5
-    block: int = 3
-    crop: float = 0.6
-    points: int = 16
-    contrast_temperature: float = 0.2
-    agreement: float = 0.2
-    threshold: float = 0.5
-    sharpness: float = 10.0
-    negatives: str = "half"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.noise < math.inf:
-            raise InputError(f"the noise must be above 0 and finite, got {self.noise:g}")
-        if not 0 < self.masked < 1:
-            raise InputError(f"the masked share must lie between 0 and 1, got {self.masked:g}")
-        if self.block < 1 or self.points < 1:
-            raise InputError("block and points must be at least 1")
-        if not 0.5 < self.crop <= 1:
-            raise InputError(f"the smallest crop must be above 0.5 and at most 1, got {self.crop:g}")
-        if not (0 < self.contrast_temperature < math.inf and 0 < self.sharpness < math.inf):
-            raise InputError("the contrast's temperature and the goodness's sharpness must be above 0 and finite")
-        if not 0 <= self.agreement < math.inf:
-            raise InputError(f"the agreement's weight must be 0 or more and finite, got {self.agreement:g}")
-        if self.negatives not in NEGATIVES:
-            raise unknown("kind of negatives", self.negatives, NEGATIVES)
+from glom.errors import unknown
 
 
 @dataclass(frozen=True)

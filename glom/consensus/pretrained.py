@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from glom.consensus.checkpoint import WEIGHTS, load_glom, save_glom
-from glom.consensus.config import GlomConfig
+from glom.consensus.config import GlomConfig, TrainSettings
 from glom.consensus.model import Glom
-from glom.consensus.training import Trainer, TrainSettings
+from glom.consensus.training import Trainer
 from glom.errors import InputError
 from glom.hub import Pretrained
 from glom.pictures import Picture, as_images

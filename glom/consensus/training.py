@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from glom.consensus.config import GlomConfig
+from glom.consensus.config import GlomConfig, TrainSettings
 from glom.consensus.model import Glom
-from glom.consensus.objectives import ObjectiveSettings, objective_of
+from glom.consensus.objectives import objective_of
 from glom.devices import native_bf16, resolve_precision
-from glom.errors import InputError
 from glom.runs.seeds import fixed_seed, sample_seed
 from glom.training.loop import Diverged, Training
 from glom.training.optimisation import warmup_cosine
@@ -22,49 +20,6 @@ from glom.training.optimisation import warmup_cosine
 Draw = Callable[[int, torch.Generator], Tensor]
 
 LIMIT = 1e4  # a weight beyond this is a divergence: they begin around 1 / sqrt(width), and nets read at unit scale
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What decides a training.
-
-    Attributes:
-        objective: one of `glom.consensus.objectives.OBJECTIVES`.
-        data, source, limit: see `apm glom train`.
-        size: side of the pictures in pixels, a multiple of the patch.
-        steps: optimiser steps; the rate rises over the first twentieth and falls to zero as a cosine.
-        batch: pictures a step.
-        lr, weight_decay: AdamW's.
-        precision: "fp32" or "bf16" products, "auto" for bf16 where the machine has it in hardware.
-        seed: of weights, data and noise.
-        config: the network.
-        task: the objective's own settings.
-    """
-
-    objective: str = "mask"
-    data: str = "composites"
-    source: str = ""
-    limit: int = 0
-    size: int = 48
-    steps: int = 1500
-    batch: int = 16
-    lr: float = 2e-3
-    weight_decay: float = 0.01
-    precision: str = "auto"
-    seed: int = 0
-    config: GlomConfig = field(default_factory=GlomConfig)
-    task: ObjectiveSettings = field(default_factory=ObjectiveSettings)
-
-    def __post_init__(self) -> None:
-        objective_of(self.objective)
-        if self.steps < 1 or self.batch < 1:
-            raise InputError(f"steps and batch must be at least 1, got {self.steps} and {self.batch}")
-        if self.objective == "forward-forward" and self.batch < 2:
-            raise InputError("forward-forward needs a batch of 2 or more: negatives are halves of two pictures")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise InputError(f"lr must be above 0, got {self.lr:g}")
-        if self.size < self.config.patch or self.size % self.config.patch:
-            raise InputError(f"size must be a multiple of the patch ({self.config.patch} px), got {self.size}")
 
 
 def rate(step: int, settings: TrainSettings) -> float:

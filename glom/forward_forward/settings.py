@@ -2,100 +2,73 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from glom import settings
 from glom.errors import InputError, unknown
-from glom.forward_forward.goodness import Rule
+from glom.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from glom.forward_forward.goodness import Rule
 
 MODES = ("supervised", "unsupervised", "recurrent", "local")
-CHOICES: dict[str, tuple[str, ...]] = {
-    "mode": MODES,
-    "goodness": ("sum", "mean"),
-    "sign": ("max", "min"),
-    "negatives": ("hard", "uniform"),
-    "precision": ("fp32", "bf16"),
-}
+OF_PRESET = "the preset's"
 
 
-@dataclass(frozen=True)
-class FFSettings:
+@dataclass(frozen=True, kw_only=True)
+class FFSettings(Settings):
     """What decides a training.
 
-    Attributes:
-        mode: `supervised` (label in the first pixels), `unsupervised` (hybrid negatives), `recurrent` (boring video,
-            label at the top), `local` (the same with local receptive fields).
-        widths: units of each hidden layer; in `local` mode units at each location.
-        epochs, batch: passes over the pictures, and pictures a step (two or more where negatives are hybrids).
-        lr: learning rate: constant for half of the epochs, then linearly down. Multiplies the exact gradient, which is
-            twice what the program published with the paper calls gradient. Peer normalisation and weight cost are no
-            part of that gradient: at the program's 0.03 and 0.001 they act half as strongly here as there.
-        momentum: smoothing of the gradient over steps. decay: weight cost.
-        goodness, sign, threshold, temperature, peer: see `glom.forward_forward.goodness.Rule`.
-        negatives: how wrong labels are drawn.
-        jitter: shift pictures by up to so many pixels each way.
-        readout_lr, readout_decay: of the linear softmax read-out.
-        blur: how often an unsupervised mask's bits are blurred.
-        field: side of the receptive fields.
-        iterations, damping, read: of the recurrent network; share of the old state; the first and last iteration whose
-            goodness is read, counted from 1.
-        precision: of the matrix products; parameters and goodness stay in float32.
-        holdout: training pictures kept out, whose error is then shown after every epoch.
-        baseline: also train the backpropagation twin, for `baseline_epochs` at `baseline_lr`.
+    Modes: `supervised` has the label in the first pixels, `unsupervised` hybrid negatives, `recurrent` a boring video
+    with the label at the top, `local` the same with local receptive fields, where `widths` are units at each location.
+    The learning rate is constant for half of the epochs, then linearly down. It multiplies the exact gradient, which is
+    twice what the program published with the paper calls gradient. Peer normalisation and weight cost are no part of
+    that gradient: at the program's 0.03 and 0.001 they act half as strongly here as there. `read` are the first and the
+    last iteration whose goodness is read, counted from 1. `precision` is of the matrix products: parameters and
+    goodness stay in float32. For goodness, sign, threshold, temperature and peer see
+    `glom.forward_forward.goodness.Rule`.
     """
 
-    mode: str = "supervised"
-    widths: tuple[int, ...] = (2000, 2000, 2000, 2000)
-    epochs: int = 60
-    batch: int = 100
-    lr: float = 0.005
-    momentum: float = 0.9
-    decay: float = 0.001
-    goodness: str = "sum"
-    sign: str = "max"
-    threshold: float = 1.0
-    temperature: float = 1.0
-    peer: float = 0.03
-    negatives: str = "hard"
-    jitter: int = 0
-    readout_lr: float = 0.1
-    readout_decay: float = 0.003
-    blur: int = 6
-    field: int = 11
-    iterations: int = 8
-    damping: float = 0.3
-    read: tuple[int, int] = (3, 5)
-    precision: str = "fp32"
-    holdout: int = 0
-    seed: int = 0
-    baseline: bool = False
-    baseline_epochs: int = 20
-    baseline_lr: float = 1e-3
+    mode: str = setting("supervised", choices=MODES, letter="m")
+    widths: tuple[int, ...] = setting(
+        (2000, 2000, 2000, 2000), "Units of the hidden layers.", least=1, metavar="N,N,...", shown=OF_PRESET
+    )
+    epochs: int = setting(60, "Passes over the pictures.", least=1, shown=OF_PRESET)
+    batch: int = setting(100, "Pictures a step.", least=1)
+    lr: float = setting(0.005, "Learning rate of the layers.", above=0, shown=OF_PRESET)
+    momentum: float = setting(0.9, "Smoothing of the gradient over steps.", least=0, below=1)
+    decay: float = setting(0.001, "Weight cost of the layers.", least=0, shown=OF_PRESET)
+    goodness: str = setting("sum", "sum or mean of squares.", choices=("sum", "mean"))
+    sign: str = setting("max", "max or min: high goodness for positives, or low.", choices=("max", "min"))
+    threshold: float = setting(1.0, "Of goodness, for each unit.", above=0)
+    temperature: float = setting(1.0, "Of the logistic.", above=0, shown=OF_PRESET)
+    peer: float = setting(0.03, "Strength of peer normalisation.", least=0)
+    negatives: str = setting("hard", "Wrong labels: hard or uniform.", choices=("hard", "uniform"))
+    jitter: int = setting(0, "Shift pictures by up to N pixels.", least=0, metavar="N")
+    readout_lr: float = setting(0.1, "Of the linear softmax read-out.", above=0)
+    readout_decay: float = setting(0.003, "Of the linear softmax read-out.", least=0)
+    blur: int = setting(6, "Times a hybrid mask is blurred.", least=0, shown=OF_PRESET)
+    field: int = setting(11, "Side of the receptive fields.")
+    iterations: int = setting(8, "Of the recurrent network.", least=1)
+    damping: float = setting(0.3, "Share of the old state.", least=0, below=1)
+    read: tuple[int, int] = setting((3, 5), "Iterations whose goodness counts.", metavar="I,J")
+    precision: str = setting("fp32", "fp32, or bf16 matrix products.", choices=("fp32", "bf16"))
+    holdout: int = setting(0, "Keep N training pictures for validation.", least=0, metavar="N")
+    seed: int = settings.seed()
+    baseline: bool = setting(False, "Train the backpropagation twin too.")
+    baseline_epochs: int = setting(20, "Of the twin.", least=1)
+    baseline_lr: float = setting(1e-3, "Of the twin.", above=0)
 
     def __post_init__(self) -> None:
-        for name, valid in CHOICES.items():
-            if getattr(self, name) not in valid:
-                raise unknown(name, getattr(self, name), valid)
-        if not self.widths or min(self.widths) < 1:
-            raise InputError(f"widths must be one positive number a hidden layer, got {self.widths}")
-        for name in ("epochs", "batch", "iterations", "baseline_epochs"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name.replace('_', ' ')} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "temperature", "threshold", "baseline_lr", "readout_lr"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name.replace('_', ' ')} must be above 0 and finite, got {getattr(self, name)}")
-        for name in ("jitter", "blur", "holdout", "decay", "readout_decay", "peer"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name.replace('_', ' ')} must be 0 or more and finite, got {getattr(self, name)}")
-        for name in ("momentum", "damping"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        super().__post_init__()
+        if not self.widths:
+            raise InputError("`widths` must be one positive number a hidden layer")
         if self.mode == "unsupervised" and self.batch < 2:
             raise InputError("unsupervised needs a batch of 2 or more: its negatives are made of two pictures")
         first, last = self.read
         if not 1 <= first <= last <= self.iterations:
-            raise InputError(f"read must lie within iterations 1 to {self.iterations}, got {first} to {last}")
+            raise InputError(f"`read` must lie within iterations 1 to {self.iterations}, got {first} to {last}")
 
     @property
     def recurrent(self) -> bool:
@@ -103,6 +76,8 @@ class FFSettings:
 
     @property
     def rule(self) -> Rule:
+        from glom.forward_forward.goodness import Rule
+
         return Rule(self.goodness, 1 if self.sign == "max" else -1, self.threshold, self.temperature, self.peer)
 
     def rate_share(self, epoch: int) -> float:

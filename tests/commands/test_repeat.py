@@ -7,10 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from cli import app
 from commands.common import guard
 from tests.conftest import make_image
+from tests.experiments.forward_forward.test_ff_cli import colour_folder
 from tests.experiments.islands.test_islands_cli import bsds
 
 RUNS = [
@@ -18,14 +20,19 @@ RUNS = [
     "grid overfit a.png --target grid+patch -t glom-tiny --apm apm-tiny --iterations 3 --points 4 --grid 8",
     "grid overfit bsds --targets token,grid -t glom-tiny --apm apm-tiny --iterations 2 --points 4 --grid 8 --limit 1",
     "grid interpolate a.png b.png --steps 3 --size 6 --path spherical",
+    "glom train --steps 2 --batch 2 --size 16 --levels 2 --dim 16 --iterations 2 --radius 1,global --no-self",
+    "ff train digits --widths 8,8 --epochs 1 --baseline --baseline-epochs 1 --mode recurrent --iterations 3",
     "grid upsample a.png -t glom-tiny --scale 2,3 --views 1 --iterations 3",
 ]
 
 
-def results(folder: Path) -> dict[str, bytes]:
-    """What two equal runs share, by file."""
-    kept = [p for p in folder.iterdir() if p.name == "results.jsonl" or p.suffix in (".safetensors", ".toml")]
-    return {p.name: p.read_bytes() for p in kept}
+def results(folder: Path) -> dict[str, object]:
+    """What two equal runs share, by file; of weights their bytes, since the order of a header's entries is free."""
+    found: dict[str, object] = {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".jsonl", ".toml")}
+    found.pop("timing.jsonl", None)
+    for path in folder.glob("*.safetensors"):
+        found[path.name] = {name: value.numpy().tobytes() for name, value in load_file(path).items()}
+    return found
 
 
 @pytest.mark.parametrize("words", RUNS)
@@ -34,6 +41,7 @@ def test_a_settings_file_repeats_its_run(words, tmp_path, monkeypatch, capsys):
     for number, name in enumerate(("a.png", "b.png")):
         make_image(number, (40, 40)).save(name)
     bsds(tmp_path, 2)
+    colour_folder(Path("digits"))
     command = shlex.split(words)
     assert guard(app, [*command, "-o", "one", "--quiet", "--json"]) == 0, capsys.readouterr().err
     again = [*command[:2], "--config", "one/settings.toml", "-o", "two", "--quiet", "--json"]

@@ -330,7 +330,8 @@ def test_a_glom_learns_pictures_and_is_read_again(tmp_path):
 
 def test_a_glom_in_hand_is_the_training_run_s(tmp_path):
     """The same pictures drawn alike: `fit` and the run folder's step give the same weights."""
-    from glom.consensus.training import Trainer, TrainSettings, new_glom
+    from glom.consensus.config import TrainSettings
+    from glom.consensus.training import Trainer, new_glom
 
     config = glom.GlomConfig(levels=2, dim=16, hidden=16, iterations=2)
     pixels = torch.stack([torch.from_numpy(np.asarray(make_image(i, (16, 16))).copy()) for i in range(3)])

@@ -276,7 +276,7 @@ def test_unsupervised_pictures_are_never_mixed_with_themselves(call, tmp_path, m
         (["--read", "3"], "--read"),
         (["--mode", "recurrent", "--read", "9,12"], "iterations 1 to 8"),
         (["--mode", "recurrent", "--iterations", "4", "--read", "3,5"], "iterations 1 to 4"),
-        (["--lr", "inf"], "lr must be above 0 and finite"),
+        (["--lr", "inf"], "--lr must be finite"),
         (["--damping", "0.5"], "does nothing in supervised mode"),
         (["--mode", "unsupervised", "--negatives", "hard"], "does nothing in unsupervised mode"),
         (["--negatives", "kind"], "negatives"),

@@ -84,7 +84,7 @@ def test_islands_draws_a_sheet_for_each_picture(call, trained, tmp_path):
     assert code == 0 and "0.png" in text and (trained / "islands-0" / "0.png").exists() and "islands-0" in error
     code, text, error = call("islands", trained, paths[0], "--quiet")
     assert (code, text) == (2, "") and "not overwritten" in error and error.count("\n") == 1
-    for options, says in ((["--threshold", 2], "cosine"), ([], "none of the 1 pictures")):
+    for options, says in ((["--threshold", 2], "--threshold must be below 1"), ([], "none of the 1 pictures")):
         code, _, error = call("islands", trained, paths[1], "--out", tmp_path / "w", "--quiet", *options)
         assert code == 2 and says in error
 

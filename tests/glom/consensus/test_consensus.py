@@ -16,11 +16,10 @@ from glom.columns import grid_queries
 from glom.consensus import Glom, GlomConfig
 from glom.consensus.attention import agreement_weights, allowed_pairs, consensus, prefers_windows, windowed_consensus
 from glom.consensus.checkpoint import load_glom, save_glom
-from glom.consensus.config import parse_radius, parse_weights
+from glom.consensus.config import ObjectiveSettings, TrainSettings
 from glom.consensus.goodness import hybrids, level_goodness, moved_tops, negatives
 from glom.consensus.objectives import (
     OBJECTIVES,
-    ObjectiveSettings,
     crop,
     crop_boxes,
     masked_columns,
@@ -28,6 +27,7 @@ from glom.consensus.objectives import (
     shared_points,
 )
 from glom.errors import InputError
+from glom.settings import read_pairs
 from probes.levels import cut_score, island_counts, level_islands
 
 SMALL = GlomConfig(levels=3, dim=16, hidden=24, code=8, iterations=4)
@@ -216,13 +216,13 @@ def test_the_top_down_nets_alone_say_a_picture():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"levels": 1}, "2 levels"),
+        ({"levels": 1}, "at least 2"),
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": -1.0}, "temperature"),
         ({"radius": (-1,)}, "radius"),
-        ({"radius": (1, 2)}, "one radius"),
+        ({"radius": (1, 2)}, "one `radius`"),
         ({"weights": (0.0, 1.0, 1.0, 1.0)}, "bottom-up"),
-        ({"weights": (1.0, -1.0, 1.0, 1.0)}, "four weights"),
+        ({"weights": (1.0, -1.0, 1.0, 1.0)}, "`weights` must be at least 0"),
         ({"code": 6}, "multiple of 4"),
         ({"location_code": "sine"}, "location code"),
     ],
@@ -248,11 +248,12 @@ def test_wrong_pictures_places_and_states():
 
 
 def test_words_of_the_command_line():
-    assert parse_radius("2") == (2,) and parse_radius("1,global") == (1, None)
-    assert parse_weights("1,0,2,0.5") == (1.0, 0.0, 2.0, 0.5)
-    for parse, text in ((parse_radius, "far"), (parse_weights, "1,1"), (parse_weights, "a,b,c,d")):
+    found = read_pairs(TrainSettings, ["radius=1,global", "weights=1,0,2,0.5"])
+    assert found == {"radius": (1, None), "weights": (1.0, 0.0, 2.0, 0.5)}
+    assert TrainSettings.of(**found, levels=2).config.radius == (1, None)
+    for text in ("radius=far", "weights=1,1", "weights=a,b,c,d"):
         with pytest.raises(InputError):
-            parse(text)
+            read_pairs(TrainSettings, [text])
 
 
 # -- objectives ----------------------------------------------------------------------------------------------------

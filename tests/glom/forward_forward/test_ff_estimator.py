@@ -57,7 +57,7 @@ def test_the_same_network_as_the_training_s(tmp_path):
     """`apm ff train` on a folder and the estimator on its pictures: the same weights."""
     from PIL import Image
 
-    from experiments.forward_forward.train import FFRequest
+    from experiments.forward_forward.settings import FFRun
     from experiments.forward_forward.train import run as train
     from glom.forward_forward import preset
 
@@ -70,7 +70,7 @@ def test_the_same_network_as_the_training_s(tmp_path):
             rgb[..., 0] = i if split == "test" else pixels  # no test picture is a training picture
             Image.fromarray(rgb).save(folder / f"{i:03}.png")
     settings = preset("supervised", "quick", widths=(24, 24), epochs=2)
-    for _ in train(FFRequest(str(tmp_path / "data"), settings), tmp_path / "run"):
+    for _ in train(FFRun(data=str(tmp_path / "data"), how=settings), tmp_path / "run"):
         pass
     run = ForwardForward.from_pretrained(tmp_path / "run")
     order = np.argsort(y, kind="stable")  # the folder's: by class, then by name
