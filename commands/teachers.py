@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from commands.common import (
-    Classes,
-    Corrupt,
     Device,
     Json,
-    Nameable,
     Quiet,
     Record,
-    Seed,
-    Superclasses,
     bounds,
     corruption_words,
     emit_json,
@@ -25,7 +18,8 @@ from commands.common import (
     say,
     table,
 )
-from commands.paths import data_set
+from commands.options import options
+from experiments.adaptation.settings import ZeroShotSettings
 
 app = typer.Typer(
     help="Teachers: what can be named, and their zero-shot accuracy.", invoke_without_command=True, add_completion=False
@@ -52,45 +46,27 @@ def teachers(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command("score")
+@options(ZeroShotSettings)
 def score(
-    teacher: Annotated[str, typer.Argument(help="A teacher.")],
-    data: Annotated[str, typer.Argument(help="A data set.", callback=data_set)],
-    templates: Annotated[
-        str,
-        typer.Option("--templates", help="Comma-separated: simple, imagenet, photo, seen, files; .json: descriptions."),
-    ] = "simple",
-    classes: Classes = None,
-    superclasses: Superclasses = "",
-    nameable: Nameable = False,
-    split: Annotated[str, typer.Option("--split", help="Split of the data set.")] = "test",
-    corruption: Annotated[
-        str | None, typer.Option("--corruption", help="NAME:SEVERITY, or NAME:SEVERITY@SCALE.")
-    ] = None,
-    corrupt: Corrupt = "crop",
-    limit: Annotated[int | None, typer.Option("--limit", help="At most N samples.")] = None,
-    seed: Seed = 0,
+    settings: ZeroShotSettings,
     device: Device = "auto",
     record: Record = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Zero-shot top-1 of a teacher on a data set, for each set of templates."""
-    from experiments.adaptation.zero_shot import ZeroShotSettings, run
+    from experiments.adaptation.zero_shot import run
     from glom.datasets.remarks import remark
 
-    sets = tuple(templates.split(","))
-    settings = ZeroShotSettings(
-        teacher, data, sets, split, corruption, corrupt, limit, classes, superclasses, nameable, seed
-    )
     rows = follow(run(settings, device), quiet)["rows"]
-    asked = {"teacher": teacher, "data": data, "corruption": corruption, "corrupt": corrupt}
-    result = {**asked, "superclasses": superclasses, "rows": rows, "remark": remark(data)}
+    asked = {k: getattr(settings, k) for k in ("teacher", "data", "corruption", "corrupt", "superclasses")}
+    result = {**asked, "rows": rows, "remark": remark(settings.data)}
     keep_record(record, result)
     if as_json:
         emit_json(result)
         return
     if rows and rows[0]["scale"]:
-        say(corruption_words({**rows[0], "corrupt": corrupt}, corruption or ""))
+        say(corruption_words({**rows[0], "corrupt": settings.corrupt}, settings.corruption or ""))
     shown = []
     for r in rows:
         shown.append((r["templates"], r["count"], percent(r["top1"]), bounds(r["ci95"]).strip(), r["n"], r["skipped"]))

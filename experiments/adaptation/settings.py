@@ -108,3 +108,20 @@ class StepsSettings(Settings):
     queries: tuple[int, ...] = setting((0, 32), "Locations a step; 0 for all.", least=0)
     limit: int = settings.limit(default=16)
     seed: int = settings.seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotSettings(Settings):
+    """A teacher that is scored on a data set, by several sets of sentences over the same encoding."""
+
+    teacher: str = setting(help="A teacher.", argument=True)
+    data: str = settings.data(help="A data set.")
+    templates: tuple[str, ...] = setting(("simple",), "Of simple, imagenet, photo, seen, files; .json: descriptions.")
+    classes: str | None = settings.classes()
+    superclasses: str = settings.superclasses()
+    nameable: bool = settings.nameable()
+    split: str = setting("test", "Split of the data set.")
+    corruption: str | None = setting(None, "NAME:SEVERITY, or NAME:SEVERITY@SCALE.")
+    corrupt: str = settings.corrupt()
+    limit: int = settings.limit("Samples")
+    seed: int = settings.seed()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from experiments.adaptation.settings import ZeroShotSettings
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
@@ -18,39 +18,12 @@ from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import asked_of
-from glom.teachers.corrupted import CROP, check_place, corrupted
+from glom.teachers.corrupted import corrupted
 from glom.teachers.registry import load_teacher
 from glom.teachers.tiny import TRAIN_TEMPLATES
 from glom.teachers.zero_shot import choose_templates, count_sentences
 
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class ZeroShotSettings:
-    """What is scored.
-
-    Attributes:
-        teacher: its name.
-        data, split: a data set with labels, and which part of it.
-        templates: sets of sentences, each scored over the same encoding; see `choose_templates`.
-        corruption, corrupt: NAME:SEVERITY or None, and where it is applied, see `glom.teachers.corrupted`.
-        limit: samples at most; None for all.
-        classes: a file of class names.
-        superclasses, nameable: see `glom.teachers.align.gathered` and `nameable`.
-    """
-
-    teacher: str
-    data: str
-    templates: Sequence[str] = ("simple",)
-    split: str = "test"
-    corruption: str | None = None
-    corrupt: str = CROP
-    limit: int | None = None
-    classes: str | None = None
-    superclasses: str = ""
-    nameable: bool = False
-    seed: int = 0
 
 
 def run(settings: ZeroShotSettings, device: str = "auto") -> Iterator[Event]:
@@ -61,7 +34,6 @@ def run(settings: ZeroShotSettings, device: str = "auto") -> Iterator[Event]:
     """
     # "seen": the sentences glom-tiny was trained on; any other set is new to it.
     sets = {name: TRAIN_TEMPLATES if name == "seen" else choose_templates(name) for name in settings.templates}
-    check_place(settings.corrupt)
     kind = parse_corruption(settings.corruption) if settings.corruption else None
     where = resolve_device(device)
     file = Path(settings.classes) if settings.classes else None
@@ -70,7 +42,7 @@ def run(settings: ZeroShotSettings, device: str = "auto") -> Iterator[Event]:
     name_rows(teacher, settings.classes)
     teacher = gathered(teacher, settings.superclasses)
     dataset = nameable(dataset, teacher, settings.nameable)
-    if settings.limit is not None:
+    if settings.limit:
         dataset = dataset.limit(settings.limit)
     if any(s.label is None for s in dataset.samples):
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
