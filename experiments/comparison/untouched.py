@@ -9,6 +9,9 @@ pictures a class, named `CLASS/0000.jpg` onwards, they are:
                         `cifar10-sample`, on which presets were tried, is the first 200 of them
 
 They are found by their looks and not by their names, so that it does not matter in which layout CIFAR-10 lies there.
+
+Of PACS's photographs, paintings and cartoons the half `select` (`glom.runs.seeds.half_of`) is kept for choosing;
+sketches and the pictures of `shape-texture` are for no choice.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from PIL import Image
 
 from glom.datasets.base import ImageDataset
 from glom.errors import GlomError, InputError
+from glom.runs.seeds import SELECT, half_of
 
 ALL, UNTOUCHED = "all", "untouched"
 PICTURES = (ALL, UNTOUCHED)
 SIZE = (32, 32)  # of every picture that was studied
+RESERVED = {"pacs": ("photo", "art_painting", "cartoon")}  # data set -> domains of which a half is for choosing
 CLOSE = 8  # of 255; two different test pictures differ by 21 and more in one of the 48 numbers, a JPEG copy by less
 
 
@@ -46,6 +51,11 @@ _FOUND: dict[str, dict[str, list[str]]] = {}
 
 def studies_of(dataset: ImageDataset) -> dict[str, list[str]]:
     """{sample id: studies} of the samples that are pictures of a study; one that cannot be read is none."""
+    name, _, domain = dataset.name.partition("/")
+    if name in RESERVED:
+        domains = {s.id: domain or s.id.split("/")[0] for s in dataset}
+        kept = [i for i, own in domains.items() if own in RESERVED[name] and half_of(i) == SELECT]
+        return {key: [f"{name}-{SELECT}"] for key in kept}
     try:
         if dataset[0].image().size != SIZE:
             return {}

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from glom import settings
 from glom.datasets.corruptions import parse_corruption
 from glom.errors import InputError
+from glom.runs.seeds import CONFIRM as CONFIRM
+from glom.runs.seeds import SELECT as SELECT
+from glom.runs.seeds import half_of as half_of
 from glom.runs.seeds import sample_seed
 from glom.settings import Settings, setting
 
-SELECT, CONFIRM = "select", "confirm"
 CLEAN = "clean"
 CORRUPTIONS = ("gaussian_noise", "defocus_blur", "contrast", "fog", "jpeg_compression", "pixelate")
 DEFAULT = (CLEAN, *(f"{name}:{severity}" for name in CORRUPTIONS for severity in (3, 5)))
@@ -46,16 +48,6 @@ class ObjectiveSettings(Settings):
                 parse_corruption(condition)
         if not 0 <= self.each <= len(self.conditions):
             raise InputError(f"`each` must be 0 (all) to {len(self.conditions)}, got {self.each}")
-
-
-def half_of(sample_id: str) -> str:
-    """`select` or `confirm`: a picture's half follows from its id alone, whatever the run's seed, limit or order.
-
-    Example:
-        >>> half_of("cat/1.jpg") == half_of("cat/1.jpg")
-        True
-    """
-    return (SELECT, CONFIRM)[sample_seed(0, sample_id, "half") % 2]
 
 
 def conditions_of(sample_id: str, settings: ObjectiveSettings) -> tuple[str, ...]:

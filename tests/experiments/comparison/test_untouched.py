@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from PIL import Image
 
 from experiments.comparison.conditions import BenchmarkSettings, open_conditions
 from experiments.comparison.untouched import shares_pictures_with, studied, studies_of, untouched
-from experiments.objective.settings import half_of
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
+from glom.runs.seeds import CONFIRM, half_of
+from tests.conftest import make_image
 from tests.helpers_images import photo
 
 
@@ -84,3 +86,20 @@ def test_where_none_is_left_that_is_said() -> None:
 def test_pictures_of_another_size_are_none_of_them() -> None:
     large = [replace(s, source=Held(s.image().resize((64, 64)))) for s in open_dataset("cifar10-sample").samples[:3]]
     assert studies_of(ImageDataset("large", tuple(large))) == {}
+
+
+def test_of_pacs_the_half_that_choices_are_made_on_is_left_out(tmp_path: Path) -> None:
+    for domain in ("photo", "art_painting", "cartoon", "sketch"):
+        for kind in ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person"):
+            (tmp_path / "pacs" / domain / kind).mkdir(parents=True)
+            for i in range(4):
+                make_image(i).save(tmp_path / "pacs" / domain / kind / f"{i}.png")
+    photos = open_dataset(f"pacs/photo:{tmp_path / 'pacs'}")
+    left = untouched(photos)
+    assert [s.id for s in left] == [s.id for s in photos if half_of(s.id) == CONFIRM]
+    assert 0 < len(left) < len(photos)
+    assert (shares_pictures_with([photos]), shares_pictures_with([left])) == (["pacs-select"], [])
+    sketch = open_dataset(f"pacs/sketch:{tmp_path / 'pacs'}")
+    assert len(untouched(sketch)) == len(sketch)
+    whole = {s.id for s in untouched(open_dataset(f"pacs:{tmp_path / 'pacs'}"))}  # a picture's half is its own
+    assert {i.removeprefix("photo/") for i in whole if i.startswith("photo/")} == {s.id for s in left}
