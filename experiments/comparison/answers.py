@@ -66,7 +66,7 @@ def answer_block(method: Method, block: Sequence[Visit], seed: int) -> tuple[lis
 
 def _asked(visit: Visit) -> dict[str, Any]:
     others = {name: labels.get(visit.sample.id) for name, labels in visit.condition.dataset.other_labels.items()}
-    return {"id": visit.sample.id, "index": visit.index, "label": visit.sample.label, **others}
+    return {"id": visit.sample.id, "index": visit.place, "label": visit.sample.label, **others}
 
 
 def _line(method: Method, record: dict[str, Any], answer: Tensor) -> dict[str, Any]:

@@ -169,8 +169,14 @@ def open_out_set(settings: BenchmarkSettings, conditions: Sequence[Condition]) -
             some = ", ".join(dict.fromkeys(shared[:3])) + (", ..." if len(shared) > 3 else "")
             raise InputError(f"the out-set {opened.name} shares classes with {known.name} ({some}); name one of others")
         unlabelled = tuple(replace(sample, label=None) for sample in opened.samples)
-        own_words = {"name": opened.name, "passed_over": opened.passed_over, "notes": opened.notes}
-        dataset = replace(known, samples=unlabelled, other_labels={}, **own_words)
+        dataset = replace(
+            known,
+            samples=unlabelled,
+            other_labels={},
+            name=opened.name,
+            passed_over=opened.passed_over,
+            notes=opened.notes,
+        )
         name = f"{condition.name}-unknown"
         found.append(replace(condition, name=name, spec=settings.out_set, dataset=dataset, out_of=condition.name))
     return found

@@ -14,10 +14,10 @@ from glom.runs.seeds import sample_seed
 
 
 class Visit(NamedTuple):
-    """One picture of one condition; `index` is its place in the data set."""
+    """One picture of one condition; `place` is its place in the data set."""
 
     condition: Condition
-    index: int
+    place: int
     sample: Sample
 
 

@@ -132,7 +132,7 @@ class Measured:
         wanted = {(g.name, method): measures(g, method, budget) for g in group for method in g.runs}
 
         def all_of(w: Values, u: Values) -> dict[tuple[str, str, str], Values]:
-            found = {}
+            found: dict[tuple[str, str, str], Values] = {}
             for name, (own, strange) in columns.items():
                 weights = w[:, own], u[:, strange]
                 for (condition, method), kinds in wanted.items():

@@ -109,7 +109,7 @@ def run(request: FoldRequest, out: Path, device: str = "auto") -> Iterator[Event
     image = read_image(request.image)
     name = Path(request.image).name
     height, width = request.grid or (0, 0)
-    with RunFolder(out, "fold", request.held("grid", image=name, height=height, width=width)) as folder:
+    with RunFolder(out, "fold", request.manifest("grid", image=name, height=height, width=width)) as folder:
         write_settings(out, request)
         found = yield from fold_image(request, image, name, device)
         strip(found.panels, out / "fold.png", title=name)

@@ -51,7 +51,7 @@ def run(
         RunError: the loss is no longer finite, or the disk is full.
     """
     stages, where = stages_of(stage), resolve_device(device)
-    with RunFolder(out, "train-mae-tiny", settings.held(), resume) as folder:
+    with RunFolder(out, "train-mae-tiny", settings.manifest(), resume) as folder:
         write_settings(out, settings)
         yield Event(message="reading the pictures")
         splits = read_splits(settings, download)
@@ -59,7 +59,7 @@ def run(
             if name not in _results(out):
                 yield from _run_stage(name, splits, settings, folder, where)
         result: dict[str, Any] = {
-            "settings": settings.held("data"),
+            "settings": settings.manifest("data"),
             "classes": list(splits.classes),
             "stages": _results(out),
         }

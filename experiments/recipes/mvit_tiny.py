@@ -44,7 +44,7 @@ def run(settings: MViTTinySettings, out: Path, resume: bool = False, download: b
         RunError: the loss is no longer finite, or the disk is full.
     """
     check(settings)
-    with RunFolder(out, "train-mvit-v2-tiny", settings.held(), resume) as folder:
+    with RunFolder(out, "train-mvit-v2-tiny", settings.manifest(), resume) as folder:
         write_settings(out, settings)
         splits = [open_split(settings.data, split, settings.limit, download) for split in ("train", "test")]
         if splits[0].classes != splits[1].classes:
@@ -56,7 +56,7 @@ def run(settings: MViTTinySettings, out: Path, resume: bool = False, download: b
         yield from trainer.run()
         facts = {"command": public_command(folder.manifest["command"]), "train_pictures": len(train_set.images)}
         facts["seconds"] = round(sum(read_timing(out).values()), 1)
-        result = ship(trainer.net, config, settings.held("data"), facts, test_set, out)
+        result = ship(trainer.net, config, settings.manifest("data"), facts, test_set, out)
         folder.conclude(result, test_accuracy=result["test_accuracy"])
     yield Event(result=result)
 

@@ -104,7 +104,9 @@ def train(
     )
     weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items() if k != "attn_mask"}
     save_tensors(
-        folder.path / "open_clip_model.safetensors", weights, {"settings": json.dumps(settings.held("data", "limit"))}
+        folder.path / "open_clip_model.safetensors",
+        weights,
+        {"settings": json.dumps(settings.manifest("data", "limit"))},
     )
 
 
@@ -152,7 +154,7 @@ def run(settings: TinyClipSettings, out: Path, resume: bool = False, download: b
     """
     images, labels = read_images(settings.data, settings.limit or None, download)
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
-    held = settings.held(limit=settings.limit or None)
+    held = settings.manifest(limit=settings.limit or None)
     with RunFolder(out, "train-glom-tiny", held, resume) as folder:
         write_settings(out, settings)
         write_json(out / "open_clip_config.json", config)

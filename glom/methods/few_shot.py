@@ -91,11 +91,12 @@ def few_shot(
     if dataset.classes is None:
         raise InputError(f"{dataset.name} has no class names; nothing can be learned from it")
     dataset = nameable(dataset, task.teacher, True) if leave_out else dataset
+    classes = dataset.classes or ()
     groups: dict[int | None, list[Sample]] = defaultdict(list)
     for sample in dataset.samples:
         groups[sample.label].append(sample)
     chosen: list[Sample] = []
-    for label, name in enumerate(dataset.classes):
+    for label, name in enumerate(classes):
         own = groups[label]
         if len(own) < shots:
             raise InputError(f"{dataset.name} has {len(own)} pictures of '{name}', fewer than `shots` {shots}")
@@ -108,7 +109,7 @@ def few_shot(
     if twice:
         raise InputError(f"{len(twice)} labelled pictures are also test pictures ({twice[0]}); give another `train`")
     labels = torch.tensor([s.label for s in chosen], device=task.device)
-    return Learning(dataset.name, tuple(dataset.classes), FewShot(None, labels, Pictures(chosen)))
+    return Learning(dataset.name, tuple(classes), FewShot(None, labels, Pictures(chosen)))
 
 
 def check_classes(learning: Learning, method: Method, data: str, transfer: bool) -> None:

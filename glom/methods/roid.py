@@ -48,16 +48,17 @@ COLOURS: tuple[tuple[Callable[[Tensor, float], Tensor], float, float], ...] = (
 )
 
 
-def changed(pixels: Tensor) -> Tensor:
+def changed(pixels: Tensor, seed: int) -> Tensor:
     """(B, 3, S, S) in [0, 1], all changed alike: colours in a drawn order, turned, moved, scaled, flipped or not."""
     side = pixels.shape[-1]
     x = pixels.clamp(0, 1)
-    for which in torch.randperm(len(COLOURS)).tolist():
-        adjust, low, high = COLOURS[which]
-        x = adjust(x, float(torch.empty(()).uniform_(low, high)))
-    x = T.Pad(side // 2, padding_mode="reflect")(x)
-    x = T.RandomAffine((-15, 15), (1 / 16, 1 / 16), (0.9, 1.1), interpolation=T.InterpolationMode.BILINEAR)(x)
-    return T.RandomHorizontalFlip()(TF.center_crop(x, [side, side])).clamp(0, 1)
+    with fixed_seed(seed):
+        for which in torch.randperm(len(COLOURS)).tolist():
+            adjust, low, high = COLOURS[which]
+            x = adjust(x, float(torch.empty(()).uniform_(low, high)))
+        x = T.Pad(side // 2, padding_mode="reflect")(x)
+        x = T.RandomAffine((-15, 15), (1 / 16, 1 / 16), (0.9, 1.1), interpolation=T.InterpolationMode.BILINEAR)(x)
+        return T.RandomHorizontalFlip()(TF.center_crop(x, [side, side])).clamp(0, 1)
 
 
 @register
@@ -87,8 +88,7 @@ class ROID(Adapting):
         diverse = weights > 0
         p = logits.softmax(-1).clamp(0, s.clip)
         ratio = -(p * (p / (1 - p) + 1e-5).log()).sum(-1)
-        with fixed_seed(seeds[0]):
-            other = changed(batch[diverse] * self.spread + self.centre)
+        other = changed(batch[diverse] * self.spread + self.centre, seeds[0])
         views = self.head(self.twin.token_with_grad((other - self.centre) / self.spread))
         unlike = _symmetric(views, logits[diverse])
         self.descend((weights[diverse] * (ratio[diverse] + unlike)).sum() / self.together)

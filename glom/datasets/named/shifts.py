@@ -62,7 +62,7 @@ class Shift:
         places = tuple(
             f"{base}{folder}" for base in (*self.bases, "") for name in chosen for folder in self.domains[name][1]
         )
-        shape = (f"{self.bases[0]}DOMAIN/CLASS/NAME.jpg",)
+        shape: tuple[str, ...] = (f"{self.bases[0]}DOMAIN/CLASS/NAME.jpg",)
         count = sum(self.domains[name][0] for name in chosen)
         found = (Layout("class folders", places, {"test": (count, self.classes)}, partial(self._read, variant), shape),)
         if self.lists is None:
