@@ -60,6 +60,17 @@ def benchmark(
         str, typer.Option("--pictures", help="all, or untouched: those that no study of this project used.")
     ] = "all",
     teacher: Annotated[str, typer.Option("--teacher", "-t", help="See `apm teachers`.")] = "glom-tiny",
+    second: Annotated[
+        str, typer.Option("--second-teacher", help="A stronger one, for zero2, rlcf, rlcf-prompt, second-zero-shot.")
+    ] = "",
+    views: Annotated[
+        str,
+        typer.Option("--views", help="crops, augmix, or released: what each method's release takes for such data."),
+    ] = "crops",
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", help="Folder for views' tokens and corrupted pictures, for later runs.", metavar="DIR"),
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="Of the data sets.")] = "test",
     classes: Classes = None,
     superclasses: Superclasses = "",
@@ -150,10 +161,12 @@ def benchmark(
         carry=carry,
         out_set=out_set,
         budget=budget,
+        second=second,
+        augment=views,
     )
     first = ranks()[0] == 0
     with resumable("everything computed is kept"):
-        result = follow(run(settings, Path(out), resume, device), quiet or not first)
+        result = follow(run(settings, Path(out), resume, device, keep), quiet or not first)
     if not first or result is None:
         return
     keep_record(record, result)

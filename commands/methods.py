@@ -26,7 +26,8 @@ def list_methods(as_json: Json = False) -> None:
 
     rows: list[dict[str, Any]] = []
     for name, entry in LISTED.items():
-        needs = [what for what, wanted in (("text", entry.needs_text), ("labels", entry.needs_shots)) if wanted]
+        asked = (("text", entry.needs_text), ("labels", entry.needs_shots), ("second", entry.needs_second))
+        needs = [what for what, wanted in asked if wanted]
         row = {"name": name, "what": entry.what, "needs": needs, "stream": entry.stateful}
         rows.append({**row, "source": entry.source, "constants": entry.constants})
     if as_json:

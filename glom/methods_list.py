@@ -16,7 +16,8 @@ class Entry:
 
     Attributes:
         what: in a few words. source: where its settings are from, the publication first.
-        needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures.
+        needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures. needs_second: only
+            with a second teacher.
         stateful: whether other test pictures change an answer, so that it is one of a stream.
         constants: where its constants come from, one of `CONSTANTS`; a method whose preset or teacher decides says so
             itself once it has its task (`Method.constants`).
@@ -26,6 +27,7 @@ class Entry:
     source: str
     needs_text: bool = False
     needs_shots: bool = False
+    needs_second: bool = False
     stateful: bool = False
     constants: str = FIXED
 
@@ -171,9 +173,49 @@ LISTED: dict[str, Entry] = {
         "a vote of the surest 30 % of 64 views",
         "Farina et al. 2024 (NeurIPS), algorithm 1 and its release: 64 views, the surest 0.3",
     ),
+    "zero+ensemble": Entry(
+        "ZERO with 80 templates averaged",
+        "Farina et al. 2024 (NeurIPS), table 1, `+Ensemble`; 80 templates for its release's 7",
+        needs_text=True,
+    ),
+    "zero2": Entry(
+        "the second teacher's vote on the first one's surest views",
+        "Farina et al. 2024 (NeurIPS), with a reward model as in its release: 64 views, the surest 0.3",
+        needs_second=True,
+    ),
+    "mta": Entry(
+        "the mode of 64 views' tokens, outliers weighing less",
+        "Zanella & Ben Ayed 2024 (CVPR), section 3 and its release: lambda 4, lambda_y 0.2",
+    ),
+    "tps": Entry(
+        "class prototypes shifted on 64 views",
+        "Sui et al. 2025 (WACV), section 3 and its release: one step of AdamW at 0.005, the surest tenth",
+    ),
+    "c-tpt": Entry(
+        "TPT that keeps the classes' text features apart",
+        "Yoon et al. 2024 (ICLR), section 4 and its release: lambda 50, on ImageNet and its shifts 20",
+        needs_text=True,
+        constants=PER_SET,
+    ),
+    "rlcf": Entry(
+        "the image tower rewarded by a second teacher",
+        "Zhao et al. 2024 (ICLR), section 3 and its release: three steps of AdamW at 0.00001, three classes a view",
+        needs_second=True,
+        constants=PER_SET,
+    ),
+    "rlcf-prompt": Entry(
+        "a prompt rewarded by a second teacher",
+        "Zhao et al. 2024 (ICLR), section 3 and its release: three steps of AdamW at 0.007, three classes a view",
+        needs_text=True,
+        needs_second=True,
+        constants=PER_SET,
+    ),
     "views": Entry(
         "the mean probability of the surest tenth of 64 views", "the baseline of Shu et al. 2022, section 5"
     ),
     "zero-shot": Entry("the teacher with one template", "Radford et al. 2021, section 3.1.4"),
+    "second-zero-shot": Entry(
+        "the second teacher with one template", "Radford et al. 2021, section 3.1.4", needs_second=True
+    ),
     "ensemble": Entry("80 templates averaged", "Radford et al. 2021, section 3.1.4", needs_text=True),
 }

@@ -12,26 +12,36 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
-from torch import Tensor, isfinite
+from torch import Tensor, from_numpy, isfinite
 from torch.special import entr
 
 from experiments.comparison.conditions import Condition
 from experiments.comparison.legs import Visit
 from glom.datasets.base import Sample
 from glom.errors import GlomError, RunError, lost
-from glom.methods import Method
+from glom.methods import Method, Task
 from glom.runs.seeds import sample_seed
-from glom.teachers.base import Teacher
 from glom.teachers.corrupted import corrupted
 
 
-def shown(sample: Sample, condition: Condition, teacher: Teacher, seed: int) -> Image.Image:
-    """A sample's picture as every method sees it. Raises `InputError` where it cannot be read or is too small."""
+def shown(sample: Sample, condition: Condition, task: Task, seed: int) -> Image.Image:
+    """A sample's picture as every method sees it, corrupted once for all of them.
+
+    Raises:
+        InputError: it cannot be read, or is too small.
+    """
     image, kind = sample.image(), condition.corruption
     if kind is None:
         return image
-    return corrupted(teacher, image, kind, sample_seed(seed, sample.id, "corruption"), condition.corrupt)
+    drawn = sample_seed(seed, sample.id, "corruption")
+
+    def make() -> Tensor:
+        return from_numpy(np.array(corrupted(task.teacher, image, kind, drawn, condition.corrupt)))
+
+    made = task.once(image, ("corrupted", str(kind), condition.corrupt, drawn), make)
+    return Image.fromarray(made.cpu().numpy())
 
 
 def answer_block(method: Method, block: Sequence[Visit], seed: int) -> tuple[list[dict[str, Any]], float, float]:
@@ -46,7 +56,7 @@ def answer_block(method: Method, block: Sequence[Visit], seed: int) -> tuple[lis
     good, images = [], []
     for record, (condition, _, sample) in zip(records, block, strict=True):
         try:
-            images.append(shown(sample, condition, method.task.teacher, seed))
+            images.append(shown(sample, condition, method.task, seed))
             good.append(record)
             if condition.corruption is not None:
                 record["scale"] = condition.corruption.scale_for(images[-1].size)

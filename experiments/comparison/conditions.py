@@ -13,17 +13,21 @@ from experiments.comparison.untouched import ALL, PICTURES, UNTOUCHED, untouched
 from glom.datasets.base import ImageDataset
 from glom.datasets.corruptions import Corruption, parse_corruption
 from glom.datasets.registry import open_dataset
+from glom.devices import resolve_device
 from glom.errors import InputError, unknown
-from glom.methods import METHODS, Method, Task, make_method
+from glom.methods import Method, Task, make_method, method_class
+from glom.methods.base import AUGMENTS, kind_of
 from glom.methods.few_shot import Learning, check_classes, few_shot
-from glom.teachers.align import nameable
+from glom.methods.views import ViewCache
+from glom.teachers.align import gathered, name_rows, nameable
 from glom.teachers.base import Teacher
 from glom.teachers.corrupted import CROP, check_place
+from glom.teachers.registry import load_teacher
 from glom.teachers.zero_shot import plain_name
 
 PRESETS = ("fast", "published")
-Classes = tuple[tuple[str, ...], tuple[str, ...] | None]
-"""Class names, and what they are called on disk: conditions that agree in both share their methods."""
+Classes = tuple[tuple[str, ...], tuple[str, ...] | None, str]
+"""Class names, what they are called on disk, and the kind of data: conditions that agree in these share methods."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class BenchmarkSettings:
     """What is compared.
 
     Attributes:
-        methods: names in `METHODS`; differences are taken from the first.
+        methods: of `glom.methods`, or two of them as `A+B`; differences are taken from the first.
         data: data sets, each `NAME_OR_FOLDER`.
         corruptions: "" for the pictures as they are, or `name:severity`, `name:severity@scale`; every data set is seen
             under each.
@@ -51,6 +55,8 @@ class BenchmarkSettings:
             once, 0 for each method's own; carry: whether they go from one condition to the next without forgetting.
         out_set: a data set of other classes, each condition's unknowns, under the same corruption; "" for none.
         budget: how many times the first method's seconds a picture may take, for the accuracy within that budget.
+        second: the stronger teacher of the methods that listen to two; "" for none.
+        augment: what the views of a picture are, for all methods alike, one of `AUGMENTS`; see `Task`.
     """
 
     methods: tuple[str, ...]
@@ -75,11 +81,12 @@ class BenchmarkSettings:
     carry: bool = False
     out_set: str = ""
     budget: float = BUDGET
+    second: str = ""
+    augment: str = "crops"
 
     def __post_init__(self) -> None:
         for name in self.methods:
-            if name not in METHODS:
-                raise unknown("method", name, METHODS)
+            method_class(name)
         for what, values in (("methods", self.methods), ("data sets", self.data), ("corruptions", self.corruptions)):
             if not values or len(set(values)) != len(values):
                 raise InputError(f"name at least one of the {what}, and each once; got {', '.join(values) or 'none'}")
@@ -90,9 +97,11 @@ class BenchmarkSettings:
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS)
         check_place(self.corrupt)
+        if self.augment not in AUGMENTS:
+            raise unknown("kind of views", self.augment, AUGMENTS)
         if self.pictures not in PICTURES:
             raise unknown("choice of pictures", self.pictures, PICTURES, "--pictures all or --pictures untouched")
-        online = [name for name in self.methods if METHODS[name].stateful]
+        online = [name for name in self.methods if method_class(name).stateful]
         if self.as_stream() != Stream(seed=self.seed) and not online:
             raise InputError("`stream`, `batch` and `carry` are for online methods, and none of these is one")
         if not (math.isfinite(self.budget) and self.budget >= 1):
@@ -190,6 +199,20 @@ def class_names(condition: Condition, teacher: Teacher) -> tuple[str, ...]:
     return tuple(classes)
 
 
+def base_task(settings: BenchmarkSettings, device: str, kept: Path | None = None) -> Task:
+    """What all conditions share: the teachers, loaded, and what was made of their pictures, on the disk in `kept`."""
+    where = resolve_device(device)
+
+    def loaded(name: str) -> Teacher:
+        teacher = load_teacher(name, device=str(where))
+        name_rows(teacher, settings.classes)
+        return gathered(teacher, settings.superclasses)
+
+    task = Task(loaded(settings.teacher), (), where, settings.seed, settings.mae, settings.preset)
+    second = loaded(settings.second) if settings.second else None
+    return replace(task, views=ViewCache(folder=kept), second=second, augment=settings.augment)
+
+
 def task_of(condition: Condition, base: Task) -> Task:
     """`base` on the condition's classes. Raises `InputError` where it has no class names."""
     return replace(base, classes=class_names(condition, base.teacher), dataset=condition.dataset)
@@ -197,7 +220,7 @@ def task_of(condition: Condition, base: Task) -> Task:
 
 def classes_of(condition: Condition, base: Task) -> Classes:
     """What conditions have in common that share their methods."""
-    return class_names(condition, base.teacher), condition.dataset.keys
+    return class_names(condition, base.teacher), condition.dataset.keys, kind_of(condition.dataset)
 
 
 def make_all(

@@ -112,6 +112,8 @@ def _identity(
         "train": Path(settings.train).name if method.needs_shots else "",
         "shots": settings.shots if method.needs_shots else 0,
         "seed": settings.seed,
+        **({"second_teacher": settings.second} if method.needs_second else {}),
+        **({"augment": settings.augment} if settings.augment != "crops" else {}),
     }
     if method.stateful:
         held["stream"] = {**asdict(stream), "batch": method.together}

@@ -20,6 +20,7 @@ from experiments.comparison.conditions import (
     BenchmarkSettings,
     Classes,
     Condition,
+    base_task,
     class_names,
     classes_of,
     make_all,
@@ -31,15 +32,13 @@ from experiments.comparison.legs import Leg, in_turn, legs
 from experiments.comparison.resumable import run_leg
 from experiments.comparison.table import averages, make_table
 from experiments.comparison.untouched import shares_pictures_with
-from glom.devices import ranks, resolve_device
+from glom.devices import ranks
 from glom.errors import InputError
 from glom.execution import init_group
-from glom.methods import METHODS, Method, Task, make_method
+from glom.methods import Method, Task, make_method, method_class
 from glom.runs.artifacts import RESULT, write_json
 from glom.runs.events import Event
-from glom.teachers.align import gathered, name_rows
 from glom.teachers.asked import asked_of
-from glom.teachers.registry import load_teacher
 
 __all__ = [
     "BenchmarkSettings",
@@ -51,10 +50,13 @@ __all__ = [
 ]
 
 
-def run(settings: BenchmarkSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+def run(
+    settings: BenchmarkSettings, out: Path, resume: bool = False, device: str = "auto", kept: Path | None = None
+) -> Iterator[Event]:
     """Run every method on every condition; the first rank's result is the table.
 
     Under torchrun the ranks share out the samples; a method whose answers depend on the stream is the first rank's.
+    `kept`: a folder for what is made of pictures once, for this run and later ones; None: in memory alone.
 
     Raises:
         InputError: a wrong request, or labelled pictures that are also test pictures; before the first answer.
@@ -66,14 +68,13 @@ def run(settings: BenchmarkSettings, out: Path, resume: bool = False, device: st
         raise InputError(f"{out} is a file; --out needs a folder")
     if rank == 0 and not resume and next(out.glob("*/*/manifest.json"), None):
         raise InputError(f"{out} already holds a run; add --resume to go on, or choose another --out")
-    where = resolve_device(device)
-    loaded = load_teacher(settings.teacher, device=str(where))
-    name_rows(loaded, settings.classes)
-    loaded = gathered(loaded, settings.superclasses)
+    if kept is not None and kept.exists() and not kept.is_dir():
+        raise InputError(f"{kept} is a file; views and corrupted pictures are kept in a folder")
+    base = base_task(settings, device, kept)
+    loaded = base.teacher
     conditions = open_conditions(settings, loaded)
     unknown = open_out_set(settings, conditions)
     every = [c for pair in zip(conditions, unknown, strict=True) for c in pair] if unknown else conditions
-    base = Task(loaded, (), where, settings.seed, settings.mae, settings.preset)
     made, learning = make_all(settings, conditions, base)
     if settings.train and learning is None:
         yield Event(
@@ -81,7 +82,7 @@ def run(settings: BenchmarkSettings, out: Path, resume: bool = False, device: st
         )
     for dataset, names in {id(c.dataset): (c.dataset, class_names(c, loaded)) for c in conditions}.values():
         asked_of(dataset, names, settings.teacher, not rank, loaded.superclasses).say()
-    online = any(METHODS[name].stateful for name in settings.methods)
+    online = any(method_class(name).stateful for name in settings.methods)
     streams = legs(settings.as_stream(), every, lambda c: classes_of(c, base)) if online else []
     warned: set[str] = set()
     for leg, method in _turns(settings, every, streams, base, made):
@@ -108,7 +109,7 @@ def _turns(
     made: dict[tuple[str, Classes], Method],
 ) -> Iterator[tuple[Leg, Method]]:
     """Every method over every leg. What methods make of the same pictures is made once, and then forgotten."""
-    joined, online = settings.as_stream().joined, [name for name in settings.methods if METHODS[name].stateful]
+    joined, online = settings.as_stream().joined, [name for name in settings.methods if method_class(name).stateful]
 
     def make(name: str, condition: Condition) -> Method:
         return make_method(name, task_of(condition, base), bool(settings.train))

@@ -13,15 +13,14 @@ from typing import Any
 import torch
 
 from experiments.comparison.answers import shown
-from experiments.comparison.run import BenchmarkSettings, Condition, class_names, open_conditions
+from experiments.comparison.conditions import base_task, task_of
+from experiments.comparison.run import BenchmarkSettings, Condition, open_conditions
 from experiments.reproduce.plan import Block, Plan
 from experiments.reproduce.settings import Request
-from glom.devices import resolve_device
 from glom.errors import GlomError
 from glom.methods import Task, make_method
 from glom.runs.artifacts import read_timing
 from glom.runs.seeds import sample_seed
-from glom.teachers.registry import load_teacher
 
 SAMPLES = 8  # pictures a method is timed on, after one that warms it up
 FULL = {  # pictures of the published test sets, for those that are not here
@@ -79,10 +78,7 @@ def usable(block: Block, request: Request, limit: int, device: str = "auto") -> 
 
 
 def _task(settings: BenchmarkSettings, condition: Condition, device: str) -> Task:
-    where = resolve_device(device)
-    teacher = load_teacher(settings.teacher, device=str(where))
-    names = class_names(condition, teacher)
-    return Task(teacher, names, where, settings.seed, settings.mae, settings.preset, condition.dataset)
+    return task_of(condition, base_task(settings, device))
 
 
 def estimate(plan: Plan, request: Request, out: Path, device: str = "auto") -> list[Cost]:
@@ -112,15 +108,15 @@ def measured(block: Block, settings: BenchmarkSettings, runs: Path, device: str)
     first = conditions[len(conditions) // 2]
     task = _task(settings, first, device)
     samples = first.dataset.samples[: SAMPLES + 1]
-    images = [shown(sample, first, task.teacher, settings.seed) for sample in samples]
+    images = [shown(sample, first, task, settings.seed) for sample in samples]
     seeds = [sample_seed(settings.seed, sample.id, "method") for sample in samples]
     for name in left:
         method = make_method(name, task, bool(settings.train))
         count = min(max(1, method.together), SAMPLES)
         method.predict(images[0], seeds[0])
-        begun = time.perf_counter()
+        spared, begun = task.views.spared, time.perf_counter()
         method.predict_many(images[-count:], seeds[-count:])
-        seconds = (time.perf_counter() - begun) / count
+        seconds = (time.perf_counter() - begun + task.views.spared - spared) / count
         found.append(Cost(block.name, name, pictures, seconds, f"measured here on {count} of the pictures"))
     return found
 

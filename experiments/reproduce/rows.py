@@ -13,7 +13,7 @@ from experiments.comparison.table import cannot_act
 from experiments.reproduce.averages import Answers
 from experiments.reproduce.plan import Block, Column, Line, Mean, Plan
 from experiments.reproduce.settings import Request
-from glom.methods import METHODS
+from glom.methods import method_class
 from glom.methods.masked import MaskedMethod
 from glom.runs.artifacts import read_result, result_file
 from glom.runs.statistics import holm
@@ -103,7 +103,7 @@ def _published(plan: Plan, block: Block, line: Line, title: str, published: str,
     return {
         "method": line.method,
         "teacher": block.teacher,
-        "network": block.mae if issubclass(METHODS[line.method], MaskedMethod) else block.teacher,
+        "network": block.mae if issubclass(method_class(line.method), MaskedMethod) else block.teacher,
         "dataset": title,
         "kind": "cell",
         "published": value,

@@ -26,7 +26,7 @@ from experiments.reproduce.write import write_tables
 from glom.datasets.registry import data_root
 from glom.devices import ranks
 from glom.errors import InputError, RunError, unknown
-from glom.methods import METHODS
+from glom.methods import method_class
 from glom.runs.artifacts import RunFolder, public_command, read_result, result_file
 from glom.runs.events import Event
 from glom.settings import write_settings
@@ -197,7 +197,7 @@ def _fill(plan: Plan, request: Request, out: Path, device: str) -> Generator[Eve
                 settings = block.settings(request, plan.limit)
                 pictures, world = sum(len(c.dataset) for c in open_conditions(settings)), ranks()[1]
                 # A method that depends on the stream is the first rank's alone.
-                total = sum(pictures if METHODS[m].stateful else -(-pictures // world) for m in settings.methods)
+                total = sum(pictures if method_class(m).stateful else -(-pictures // world) for m in settings.methods)
                 events = run_benchmark(settings, out / "runs" / block.name, True, device)
                 yield from _one_bar(events, f"teacher {block.teacher}", total)
             except InputError as error:

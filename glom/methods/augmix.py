@@ -20,11 +20,16 @@ from glom.runs.seeds import fixed_seed
 CHAINS = 3
 GREY = 128  # what moves into the picture, in its first channel: Pillow's reading of the release's plain number
 
-Operation = Callable[[Image.Image, np.random.Generator], Image.Image]
+Operation = Callable[[Image.Image, np.random.Generator, int], Image.Image]
 
 
 def augmix(
-    picture: Image.Image, read: Callable[[Image.Image], Tensor], crop: str, side: int, random: np.random.Generator
+    picture: Image.Image,
+    read: Callable[[Image.Image], Tensor],
+    crop: str,
+    side: int,
+    random: np.random.Generator,
+    fill: int = GREY,
 ) -> Tensor:
     """One view of a picture.
 
@@ -33,6 +38,7 @@ def augmix(
         crop: "padded": a crop of the picture's own size after zeros an eighth of its side wide (4 of 32 pixels);
             "resized": torchvision's random resized crop of at least 0.08 of the area. Half of either are flipped.
         side: of the resized crop, in pixels.
+        fill: what moves into the picture; 0, black, in TPT's and TDA's releases.
 
     Returns:
         (3, S, S).
@@ -44,7 +50,7 @@ def augmix(
     for weight in weights:
         changed = x
         for _ in range(int(random.integers(1, 4))):
-            changed = OPERATIONS[int(random.integers(len(OPERATIONS)))](changed, random)
+            changed = OPERATIONS[int(random.integers(len(OPERATIONS)))](changed, random, fill)
         mixed = mixed + (1 - plain) * float(weight) * read(changed)
     return mixed
 
@@ -66,49 +72,49 @@ def _crop(picture: Image.Image, crop: str, side: int, random: np.random.Generato
 # -- operations; `level` is drawn from [0.1, 1) where 10 is the strongest ----------------------------------------------
 
 
-def autocontrast(x: Image.Image, random: np.random.Generator) -> Image.Image:
+def autocontrast(x: Image.Image, random: np.random.Generator, fill: int = GREY) -> Image.Image:
     """The darkest value to 0, the brightest to 255, channel by channel."""
     return ImageOps.autocontrast(x)
 
 
-def equalize(x: Image.Image, random: np.random.Generator) -> Image.Image:
+def equalize(x: Image.Image, random: np.random.Generator, fill: int = GREY) -> Image.Image:
     """Flat histograms."""
     return ImageOps.equalize(x)
 
 
-def posterize(x: Image.Image, random: np.random.Generator) -> Image.Image:
+def posterize(x: Image.Image, random: np.random.Generator, fill: int = GREY) -> Image.Image:
     """Four bits a channel less a tenth of four times the level: four, at this severity."""
     return ImageOps.posterize(x, 4 - int(_level(random) * 4 / 10))
 
 
-def solarize(x: Image.Image, random: np.random.Generator) -> Image.Image:
+def solarize(x: Image.Image, random: np.random.Generator, fill: int = GREY) -> Image.Image:
     """Values above a threshold inverted: the brightest 2 to 25 of 256."""
     return ImageOps.solarize(x, 256 - int(_level(random) * 256 / 10))
 
 
-def rotate(x: Image.Image, random: np.random.Generator) -> Image.Image:
+def rotate(x: Image.Image, random: np.random.Generator, fill: int = GREY) -> Image.Image:
     """By up to two whole degrees either way."""
-    return x.rotate(_sign(int(_level(random) * 30 / 10), random), Image.Resampling.BILINEAR, fillcolor=GREY)
+    return x.rotate(_sign(int(_level(random) * 30 / 10), random), Image.Resampling.BILINEAR, fillcolor=fill)
 
 
-def shear_x(x: Image.Image, random: np.random.Generator) -> Image.Image:
+def shear_x(x: Image.Image, random: np.random.Generator, fill: int = GREY) -> Image.Image:
     """By up to 0.03 either way."""
-    return _affine(x, (1, _sign(_level(random) * 0.3 / 10, random), 0, 0, 1, 0))
+    return _affine(x, (1, _sign(_level(random) * 0.3 / 10, random), 0, 0, 1, 0), fill)
 
 
-def shear_y(x: Image.Image, random: np.random.Generator) -> Image.Image:
+def shear_y(x: Image.Image, random: np.random.Generator, fill: int = GREY) -> Image.Image:
     """By up to 0.03 either way."""
-    return _affine(x, (1, 0, 0, _sign(_level(random) * 0.3 / 10, random), 1, 0))
+    return _affine(x, (1, 0, 0, _sign(_level(random) * 0.3 / 10, random), 1, 0), fill)
 
 
-def translate_x(x: Image.Image, random: np.random.Generator) -> Image.Image:
+def translate_x(x: Image.Image, random: np.random.Generator, fill: int = GREY) -> Image.Image:
     """By up to a thirtieth of the width, in whole pixels."""
-    return _affine(x, (1, 0, _sign(int(_level(random) * x.width / 30), random), 0, 1, 0))
+    return _affine(x, (1, 0, _sign(int(_level(random) * x.width / 30), random), 0, 1, 0), fill)
 
 
-def translate_y(x: Image.Image, random: np.random.Generator) -> Image.Image:
+def translate_y(x: Image.Image, random: np.random.Generator, fill: int = GREY) -> Image.Image:
     """By up to a thirtieth of the height, in whole pixels."""
-    return _affine(x, (1, 0, 0, 0, 1, _sign(int(_level(random) * x.height / 30), random)))
+    return _affine(x, (1, 0, 0, 0, 1, _sign(int(_level(random) * x.height / 30), random)), fill)
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -132,5 +138,5 @@ def _sign(value: float, random: np.random.Generator) -> float:
     return -value if random.uniform() > 0.5 else value
 
 
-def _affine(x: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    return x.transform(x.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=GREY)
+def _affine(x: Image.Image, matrix: tuple[float, ...], fill: int) -> Image.Image:
+    return x.transform(x.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=fill)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from glom.datasets.base import ImageDataset
-from glom.errors import GlomError, InputError, unknown
-from glom.methods.views import ViewCache, augmented
+from glom.datasets.classes import WNID
+from glom.errors import GlomError, InputError, RunError
+from glom.methods.augmix import augmix
+from glom.methods.views import Key, ViewCache, augmented
 from glom.methods_list import LISTED
 from glom.runs.seeds import sample_seed
 from glom.teachers.align import aligned_head
@@ -34,7 +38,10 @@ class Task:
         mae: the masked autoencoder of the methods that have one.
         preset: of test-time training, for the APM: "fast" or "published".
         dataset: where the pictures are from; a classifier's rows are matched to its classes. None: by name alone.
-        views: tokens of pictures' views, kept for the next method that asks for the same ones.
+        views: what is made of a picture, kept for the next method that asks for the same.
+        second: the stronger teacher of the methods that listen to two.
+        start: the head that another method left (`Method.leaves`); None: the teacher's own.
+        augment: what views are: "crops", "augmix", or "released", what each method's release takes for such data.
     """
 
     teacher: Teacher
@@ -45,12 +52,32 @@ class Task:
     preset: str = "fast"
     dataset: ImageDataset | None = None
     views: ViewCache = field(default_factory=ViewCache, repr=False, compare=False)
+    second: Teacher | None = None
+    start: ZeroShotHead | None = None
+    augment: str = "crops"
 
     def head(self, templates: str = "photo") -> ZeroShotHead:
         """The zero-shot head from a named set of templates; a classifier's own rows where there is no text encoder."""
+        if self.start is not None:
+            return self.start
         if self.dataset is not None:
             return aligned_head(self.teacher, self.dataset, choose_templates(templates))
         return self.teacher.zero_shot_head(self.classes, choose_templates(templates))
+
+    def other(self) -> Task:
+        """The same task for the second teacher. Raises `InputError` where it has other classes."""
+        assert self.second is not None
+        task = replace(self, teacher=self.second, second=None, start=None)
+        try:
+            named = task.head().classes
+        except InputError as error:
+            raise InputError(f"the second teacher cannot name the classes of {self.teacher.name}: {error}") from error
+        if named != self.classes:
+            raise InputError(
+                f"the second teacher, {self.second.name}, has other classes than {self.teacher.name} "
+                f"({len(named):,} and {len(self.classes):,}); two teachers must choose among the same"
+            )
+        return task
 
     def logits(self, tokens: Tensor, features: Tensor) -> Tensor:
         """CLIP's class scores: tokens (..., F) and class features (C, F) or (B, C, F), none normalised -> (..., C)."""
@@ -59,17 +86,46 @@ class Task:
         scores = self.teacher.scale * (scores.squeeze(-1) if features.ndim == 3 else scores)
         return scores if self.teacher.logit_bias is None else scores + self.teacher.logit_bias
 
-    def view_tokens(self, image: Image.Image, count: int, seed: int) -> Tensor:
-        """(count, F): the teacher's tokens of `augmented` views, the picture itself first."""
+    def token(self, image: Image.Image) -> Tensor:
+        """(F,): the teacher's token of a picture."""
+        return self.once(image, ("token",), lambda: self.teacher.token(self.read([image]))[0]).to(self.device)
+
+    def view_tokens(self, image: Image.Image, count: int, seed: int, rows: tuple[int, ...] | None = None) -> Tensor:
+        """(count, F): the teacher's tokens of `view_pictures`.
+
+        Raises:
+            RunError: they are not finite.
+        """
 
         def make() -> Tensor:
-            return self.teacher.token(self.read(augmented(image, count, self.teacher.image_size, seed)))
+            tokens = self.teacher.token(self.view_pictures(image, count, seed, rows))
+            if not bool(torch.isfinite(tokens).all()):
+                raise RunError(f"{self.teacher.name}'s tokens of this picture's views are not finite")
+            return tokens
 
-        return self.views.get((seed, count, image.size, image.mode, hash(image.tobytes())), make)
+        return self.once(image, (self.augment, count, seed, rows), make).to(self.device)
+
+    def view_pictures(self, image: Image.Image, count: int, seed: int, rows: tuple[int, ...] | None = None) -> Tensor:
+        """(count, 3, S, S): the picture itself and its views as the teacher reads them, or some `rows` of these.
+
+        For two teachers they are the same views, each at its own size: what is drawn depends on picture and seed alone.
+        """
+        size, read, random = self.teacher.image_size, self.teacher.preprocess, np.random.default_rng(seed)
+        if self.augment == "augmix":
+            views = [read(image), *(augmix(image, read, "resized", size, random, fill=0) for _ in range(count - 1))]
+            return torch.stack(views if rows is None else [views[n] for n in rows]).to(self.device)
+        crops = augmented(image, count, size, seed)
+        return self.read(crops if rows is None else [crops[n] for n in rows])
 
     def read(self, images: list[Image.Image]) -> Tensor:
         """(B, 3, S, S) on the device."""
         return torch.stack([self.teacher.preprocess(image) for image in images]).to(self.device)
+
+    def once(self, image: Image.Image, what: Key, make: Callable[[], Tensor]) -> Tensor:
+        """What is made of a picture for this teacher, the first time that any method asks for it."""
+        pixels = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
+        key = (self.teacher.fingerprint, pixels, image.size, image.mode, *what)
+        return self.views.get(key, make)
 
 
 @dataclass(frozen=True)
@@ -100,7 +156,11 @@ class Method(ABC):
     Attributes:
         name: in tables and on the command line. what, source: from `glom.methods_list`, as are the next two.
         needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures; `prepare` may find
-            out whether this task needs them. why_shots: what is said where they are missing.
+            out whether this task needs them. why_shots: what is said where they are missing. needs_second: only with a
+            second teacher.
+        starts: whether another method can start from what it `leaves`. follows: whether it can start from another's:
+            it takes its head from `Task.head`, and asks `Task.teacher` for tokens.
+        mixes: the kinds of data (`kind_of`) for which its release mixes views by AugMix.
         stateful: whether other test pictures change an answer ("online"); then order matters, and one process sees them
             all in the order of `order`.
         together: pictures that `predict_many` is best given at once. Where they change each other's answers it is the
@@ -115,6 +175,10 @@ class Method(ABC):
     needs_text: ClassVar[bool] = False
     needs_shots: bool = False
     why_shots: str = "learns from labelled pictures"
+    needs_second: ClassVar[bool] = False
+    starts: ClassVar[bool] = False
+    follows: ClassVar[bool] = True
+    mixes: ClassVar[tuple[str, ...]] = ()
     stateful: ClassVar[bool] = False
     together: int = 1
     settings: Any = None
@@ -122,7 +186,16 @@ class Method(ABC):
 
     def prepare(self, task: Task) -> None:
         """Take the task; everything that is the same for all pictures is made here."""
+        if task.augment == "released":
+            task = replace(task, augment="augmix" if kind_of(task.dataset) in self.mixes else "crops")
         self.task = task
+
+    def leaves(self) -> Task:
+        """The task as another method starts from it: with another head (`Task.start`) or another teacher.
+
+        Called once this method is `prepare`d, and again when it has learned. Only where it `starts`.
+        """
+        raise InputError(f"{self.name} leaves no head and no teacher that another method could start from")
 
     def fit(self, shots: FewShot) -> list[float]:
         """Learn from labelled pictures; the losses, step by step. Only called where `needs_shots`."""
@@ -180,29 +253,22 @@ class Method(ABC):
 
 
 METHODS: dict[str, type[Method]] = {}
+AUGMENTS = ("crops", "augmix", "released")
+SHIFTS = ("imagenet-a", "imagenet-v2", "imagenet-r", "imagenet-sketch")
+
+
+def kind_of(dataset: ImageDataset | None) -> str:
+    """What the releases tell apart: "imagenet", "shift" for its other test sets, "other"."""
+    if dataset is None or not dataset.keys or not all(WNID.fullmatch(key) for key in dataset.keys):
+        return "other"
+    return "shift" if dataset.name.split("/")[0] in SHIFTS else "imagenet"
 
 
 def register(make: type[Method]) -> type[Method]:
     """Put a class into the table under its name, with what the list of methods says of it."""
     listed = LISTED[make.name]
     make.what, make.source, make.stateful = listed.what, listed.source, listed.stateful
-    make.needs_text, make.needs_shots, make.constants = listed.needs_text, listed.needs_shots, listed.constants
+    make.needs_text, make.needs_shots, make.needs_second = listed.needs_text, listed.needs_shots, listed.needs_second
+    make.constants = listed.constants
     METHODS[make.name] = make
     return make
-
-
-def make_method(name: str, task: Task, shots: bool) -> Method:
-    """A method, ready for its task.
-
-    Raises:
-        InputError: an unknown name, a teacher without the text encoder it needs, or no labelled pictures to learn from.
-    """
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    method = METHODS[name]()
-    if method.needs_text and not task.teacher.has_text:
-        raise InputError(f"{name} needs a teacher with a text encoder; {task.teacher.name}: {task.teacher.no_text}")
-    method.prepare(task)
-    if method.needs_shots and not shots:
-        raise InputError(f"{name} {method.why_shots}: name them with `train` DATA and `shots` K")
-    return method

@@ -7,7 +7,7 @@ Covariate Shift").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -50,6 +50,7 @@ class BNAlpha(Method):
     """The copy of the teacher, each of its batch norms normalising by mixed statistics; nothing is carried over."""
 
     name = "bn-alpha"
+    starts = True
 
     def __init__(self, settings: BNAlphaSettings | None = None) -> None:
         self.settings: BNAlphaSettings = settings or BNAlphaSettings()
@@ -58,9 +59,16 @@ class BNAlpha(Method):
         super().prepare(task)
         self.head = task.head()
         self.twin = own_copy(task.teacher, self.name)
+        self.twin.stems_from = task.teacher.fingerprint
+        mixed = f"{task.teacher.fingerprint} with {self.settings.alpha} of the batch's statistics"
+        self.twin.__dict__["fingerprint"] = mixed  # what it makes of pictures is not what the teacher does
         for layer in batch_norms(self.twin.model):
             if layer.running_mean is not None:  # without any it normalises by what it is given as it is
                 layer.register_forward_pre_hook(Mixed(layer, self.settings.alpha))
+
+    def leaves(self) -> Task:
+        """The copy, which mixes the statistics of whatever batch it is given: of a picture's views, theirs."""
+        return replace(self.task, teacher=self.twin)
 
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         views = augmented(image, self.settings.views, self.task.teacher.image_size, seed)

@@ -35,6 +35,7 @@ class BoostAdapter(TDA):
     """
 
     name = "boostadapter"
+    mixes = ()
     settings: BoostAdapterSettings
 
     def __init__(self, settings: BoostAdapterSettings | None = None) -> None:
@@ -42,6 +43,9 @@ class BoostAdapter(TDA):
 
     def tokens(self, image: Image.Image, seed: int) -> Tensor:
         return self.task.view_tokens(image, self.settings.views, seed)
+
+    def look(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+        return super().look(features[:1])
 
     def doubt(self, guess: int, entry: Entry) -> None:
         self.doubtful[guess] = [*self.doubtful.get(guess, ()), entry][-self.settings.negative :]

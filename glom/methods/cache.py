@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from glom.errors import unknown
 from glom.methods.base import Method, Task, register
-from glom.methods.views import entropy
+from glom.methods.views import confident, entropy, marginal_entropy
 
 LOGARITHMS = {"nats/log2": math.log2, "nats/ln": math.log}
+VIEWS, SHARE = 64, 0.1  # of AugMix views with the picture itself, where a picture is seen as these; the surest
 ORDERS = ("shuffled", "data set")
 
 Entry = tuple[float, Tensor, Tensor]  # entropy, feature (F,), probabilities (C,)
@@ -69,6 +71,7 @@ class TDA(Method):
     """
 
     name = "tda"
+    mixes: ClassVar[tuple[str, ...]] = ("shift",)
 
     def __init__(self, settings: TDASettings | None = None) -> None:
         self.settings: TDASettings = settings or TDASettings()
@@ -86,11 +89,9 @@ class TDA(Method):
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         s = self.settings
         tokens = self.tokens(image, seed)
-        feature = F.normalize(tokens[0], dim=-1)
-        logits = self.head(feature)
+        feature, logits, p, h = self.look(F.normalize(tokens, dim=-1))
         if not bool(logits.isfinite().all()):
             return logits
-        p, h = logits.softmax(-1), float(entropy(logits))
         share = h / LOGARITHMS[s.entropy](max(2, len(p)))
         guess = int(p.argmax())
         keep(self.sure, guess, (h, feature, p), s.positive)
@@ -100,8 +101,22 @@ class TDA(Method):
         return logits - self._answer(feature, self.doubtful, 1) if self.doubtful else logits
 
     def tokens(self, image: Image.Image, seed: int) -> Tensor:
-        """(V, F): the teacher's tokens of the picture, itself first."""
-        return self.task.teacher.token(self.task.read([image]))
+        """(V, F): the teacher's tokens of the picture, itself first: alone, unless its release mixes views."""
+        if self.task.augment == "crops":
+            return self.task.token(image)[None]
+        return self.task.view_tokens(image, VIEWS, seed)
+
+    def look(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+        """(V, F) of length one -> a picture's feature (F,), class scores (C,), probabilities (C,) and entropy.
+
+        Of several views they are the surest ones' means, and the entropy is the marginal one.
+        """
+        if len(features) == 1:
+            logits = self.head(features[0])
+            return features[0], logits, logits.softmax(-1), float(entropy(logits))
+        kept = confident(self.head(features), SHARE)
+        logits = self.head(features[kept])
+        return features[kept].mean(0), logits.mean(0), logits.softmax(-1).mean(0), float(marginal_entropy(logits))
 
     def doubt(self, guess: int, entry: Entry) -> None:
         """Put a picture into the negative cache."""

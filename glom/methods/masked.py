@@ -62,6 +62,7 @@ class MaskedMethod(Method):
     """A masked autoencoder with a class head. `part` of `glom.masked.parts.PARTS` is what its training changed."""
 
     part = ""
+    follows = False
     fit_settings = FitSettings()
 
     def prepare(self, task: Task) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from glom.methods.base import FewShot, Method, Task, register
 from glom.methods.views import augmented
 from glom.methods_list import HERE
 from glom.runs.seeds import fixed_seed, sample_seed
+from glom.teachers.heads import ZeroShotHead
 from glom.teachers.prompts import PromptedText
 
 READ = 64  # pictures read at once
@@ -75,6 +76,7 @@ class Learned(Method):
     """What CoOp and CoCoOp share: the loop."""
 
     settings: PromptSettings
+    follows = False
 
     def __init__(self, settings: PromptSettings | None = None) -> None:
         """`settings`: None for the preset that `prepare` finds."""
@@ -131,7 +133,7 @@ class Learned(Method):
 
     @torch.no_grad()
     def predict(self, image: Image.Image, seed: int) -> Tensor:
-        return self.scores(self.task.teacher.token(self.task.read([image])))[0]
+        return self.scores(self.task.token(image)[None])[0]
 
 
 @register
@@ -139,6 +141,14 @@ class CoOp(Learned):
     """Context vectors shared by all classes."""
 
     name = "coop"
+    starts = True
+
+    def leaves(self) -> Task:
+        with torch.no_grad():
+            rows = F.normalize(self.prompt(self.context), dim=-1)
+        teacher = self.task.teacher
+        bias = None if teacher.logit_bias is None else rows.new_full((len(rows),), teacher.logit_bias)
+        return replace(self.task, start=ZeroShotHead(self.task.classes, rows, teacher.scale, bias))
 
     def parameters(self) -> list[Tensor]:
         return [self.context]

@@ -39,10 +39,13 @@ class TrainedSettings:
 
 
 def trained_machine(teacher: Teacher) -> AsynchronousPerceptionMachine | None:
-    """The shipped APM that was trained on this very teacher's grids, without its colours; None if there is none."""
+    """The shipped APM that was trained on this very teacher's grids, without its colours; None if there is none.
+
+    An adapted copy of that teacher will do.
+    """
     for name in SHIPPED:
         apm, meta = load_apm(name)
-        if meta.get("teacher_fingerprint") == teacher.fingerprint:
+        if meta.get("teacher_fingerprint") in (teacher.fingerprint, teacher.stems_from):
             plain = blank_apm(replace(apm.config, rgb=None))
             plain.load_state_dict({k: v for k, v in apm.state_dict().items() if not k.startswith("rgb_head.")})
             return plain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from glom.errors import InputError
 from glom.methods.augmix import augmix
 from glom.methods.base import FewShot, Method, Task, register
 from glom.methods.prompts import CoCoOp, CoOp, PromptSettings
+from glom.methods.tower import Tower
 from glom.methods.views import confident, marginal_entropy
 from glom.teachers.prompts import PromptedText
 
@@ -37,6 +39,8 @@ class TPT(Method):
     """
 
     name = "tpt"
+    follows = False
+    mixes: ClassVar[tuple[str, ...]] = ("other",)
 
     def __init__(self, settings: TPTSettings | None = None) -> None:
         self.settings = settings or TPTSettings()
@@ -63,15 +67,20 @@ class TPT(Method):
         chosen: Tensor | None = None
         losses = []
         for _ in range(s.steps):
-            logits = task.logits(tokens, self.prompt(context))
+            features = self.prompt(context)
+            logits = task.logits(tokens, features)
             # The views are chosen once, by the prompt before its first step.
             chosen = confident(logits.detach(), s.share) if chosen is None else chosen
-            loss = marginal_entropy(logits[chosen])
+            loss = self.loss(logits[chosen], features)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             losses.append(float(loss.detach()))
         return context.detach(), tokens, losses
+
+    def loss(self, logits: Tensor, features: Tensor) -> Tensor:
+        """Of the surest views' class scores (S, C) and the classes' text features (C, F)."""
+        return marginal_entropy(logits)
 
 
 @dataclass(frozen=True)
@@ -192,10 +201,7 @@ class MEMO(Method):
         super().prepare(task)
         self.settings: MEMOSettings = self._given or memo_preset(task)
         self.head = task.head()
-        model = task.teacher.model
-        image_side = [p for name, p in model.named_parameters() if name.startswith(("visual.", "vision_model."))]
-        self.weights = image_side or list(model.parameters())  # a classifier is image tower and nothing else
-        self.first = [p.detach().clone() for p in self.weights]
+        self.tower = Tower(task.teacher)
 
     def views(self, image: Image.Image, random: np.random.Generator) -> Tensor:
         """(V, 3, S, S) on the device, drawn anew for every step."""
@@ -206,18 +212,11 @@ class MEMO(Method):
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         s, teacher, random = self.settings, self.task.teacher, np.random.default_rng(seed)
         kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[s.optimiser]
-        optimiser = kind(self.weights, lr=s.lr, weight_decay=s.weight_decay)
-        try:
-            for p in self.weights:
-                p.requires_grad_(True)
+        with self.tower.learning() as weights:
+            optimiser = kind(weights, lr=s.lr, weight_decay=s.weight_decay)
             for _ in range(s.steps):
                 optimiser.zero_grad(set_to_none=True)
                 marginal_entropy(self.head(teacher.token_with_grad(self.views(image, random)))).backward()
                 optimiser.step()
             with torch.no_grad():
                 return self.head(teacher.token_with_grad(self.task.read([image])))[0]
-        finally:
-            with torch.no_grad():
-                for p, before in zip(self.weights, self.first, strict=True):
-                    p.requires_grad_(False).copy_(before)
-                    p.grad = None

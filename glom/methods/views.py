@@ -2,49 +2,81 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
+from glom.runs.saving import save_tensors
 from glom.runs.seeds import fixed_seed
+
+FORMAT = 1  # of what is kept on a disk: to be raised where views or corruptions are made otherwise
+
+Key = tuple[str | int | float | tuple[int, ...] | None, ...]
+"""What a thing was made from. Written out it names a file, so that it may hold nothing that another process sees
+otherwise, as `hash` is."""
 
 
 class ViewCache:
-    """Tokens of views by key, the least recently used forgotten beyond `most` numbers: one GiB of float32.
+    """What all methods need of a picture, by key: made once, kept for the next that asks.
 
-    `spared` counts the seconds that making what was found here had taken: they are part of what a method costs.
+    Methods go over the same pictures one after the other. So what was made first is kept: were the oldest forgotten,
+    each method would find nothing but what the one before it had made last.
+
+    Args:
+        most: float32 numbers that are held in memory: one GiB. What comes later is made anew, or read from `folder`.
+        folder: where all of it is kept on the disk as well, for later runs; several may share it at a time.
+
+    Attributes:
+        spared: seconds that were not spent because what was asked for was there. A method costs what it took and what
+            it was spared, whichever came first.
     """
 
-    def __init__(self, most: int = 2**28) -> None:
-        self.most, self._size = most, 0
-        self._held: OrderedDict[Hashable, Tensor] = OrderedDict()
-        self._took: dict[Hashable, float] = {}
-        self.spared = 0.0
+    def __init__(self, most: int = 2**28, folder: Path | None = None) -> None:
+        self.most, self.folder, self.spared, self._size = most, folder, 0.0, 0
+        self._held: dict[Key, tuple[Tensor, float]] = {}
 
-    def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    def get(self, key: Key, make: Callable[[], Tensor]) -> Tensor:
         """What is held under `key`, made where nothing is. Not to be changed in place."""
-        if key in self._held:
-            self.spared += self._took[key]
-        else:
+        known = self._held.get(key) or self._read(key)
+        if known is None:
             begun = time.perf_counter()
-            self._held[key] = made = make()
-            self._took[key] = time.perf_counter() - begun
-            self._size += made.numel()
-            while self._size > self.most and len(self._held) > 1:
-                self._size -= self._held.popitem(last=False)[1].numel()
-        self._held.move_to_end(key)
-        return self._held[key]
+            known = make(), time.perf_counter() - begun
+            if self.folder is not None:
+                save_tensors(self._path(key), {"kept": known[0], "seconds": torch.tensor(known[1])})
+        else:
+            self.spared += known[1]
+        numbers = known[0].nbytes // 4
+        if key not in self._held and (not self._held or self._size + numbers <= self.most):
+            self._held[key] = known
+            self._size += numbers
+        return known[0]
+
+    def _path(self, key: Key) -> Path:
+        assert self.folder is not None
+        name = hashlib.sha256(repr((FORMAT, *key)).encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+    def _read(self, key: Key) -> tuple[Tensor, float] | None:
+        if self.folder is None:
+            return None
+        try:
+            stored = load_file(self._path(key))
+        except (OSError, SafetensorError):  # not there, or damaged: made, and written over
+            return None
+        return stored["kept"], float(stored["seconds"])
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget what is in memory."""
         self._held.clear()
-        self._took.clear()
         self._size = 0
 
 

@@ -20,13 +20,17 @@ class VotingSettings:
     share: float = 0.3
 
 
-class _Views(Method):
+class Views(Method):
+    """What methods share that look at views through the head."""
+
+    templates = "photo"
+
     def __init__(self, settings: VotingSettings | None = None) -> None:
         self.settings: VotingSettings = settings or VotingSettings()
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)
-        self.head = task.head()
+        self.head = self.task.head(self.templates)
 
     def view_logits(self, image: Image.Image, seed: int) -> Tensor:
         """(V, C), the picture itself first."""
@@ -34,7 +38,7 @@ class _Views(Method):
 
 
 @register
-class Zero(_Views):
+class Zero(Views):
     """A majority vote of the surest views: the marginal probability at temperature zero.
 
     A tie goes to the class, of those tied, that the surest of the discarded views names. Where none names one, the
@@ -46,20 +50,38 @@ class Zero(_Views):
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         logits = self.view_logits(image, seed)
         kept, others = by_confidence(logits, self.settings.share)
-        counts = torch.bincount(logits[kept].argmax(-1), minlength=logits.shape[-1]).float()
-        tied = counts == counts.max()
-        if int(tied.sum()) > 1:
-            named = [view for view in logits[others].argmax(-1).tolist() if tied[view]]
-            surest = logits[others[0] if len(others) else kept[0]].masked_fill(~tied, -torch.inf)
-            counts[named[0] if named else int(surest.argmax())] += 1
-        return counts
+        return vote(logits[kept], logits[others])
 
 
 @register
-class MeanOfViews(_Views):
+class ZeroEnsemble(Zero):
+    """ZERO with class embeddings averaged over 80 templates: the paper's `+Ensemble`; `ensemble+zero` is the same."""
+
+    name = "zero+ensemble"
+    templates = "imagenet"
+
+
+def vote(kept: Tensor, others: Tensor) -> Tensor:
+    """(C,): how many of the `kept` views (K, C) name each class, and one more for the class that wins a tie.
+
+    A tie goes to the class, of those tied, that the first of the `others` (R, C) to name one does; where none does, to
+    the one with the highest score in the first of them.
+    """
+    counts = torch.bincount(kept.argmax(-1), minlength=kept.shape[-1]).float()
+    tied = counts == counts.max()
+    if int(tied.sum()) > 1:
+        named = [view for view in others.argmax(-1).tolist() if tied[view]]
+        surest = (others if len(others) else kept)[0].masked_fill(~tied, -torch.inf)
+        counts[named[0] if named else int(surest.argmax())] += 1
+    return counts
+
+
+@register
+class MeanOfViews(Views):
     """The mean probability of the surest views: what TPT's gradient works on, without the gradient."""
 
     name = "views"
+    mixes = ("other",)
 
     def __init__(self) -> None:
         super().__init__(VotingSettings(share=0.1))

@@ -61,6 +61,7 @@ class Teacher(ABC):
     no_text: str = "it has no text encoder"
     classes: tuple[str, ...] | None = None
     crops: bool = True  # whether preprocessing resizes the shorter side and crops, rather than squashing
+    stems_from: str | None = None  # of an adapted copy: the fingerprint of the teacher it was
     scale: float = 1.0
     logit_bias: float | None = None
     superclasses: Superclasses | None = None  # what a classifier's classes are gathered into, see `align.gathered`

@@ -139,7 +139,7 @@ def test_tda_gives_its_releases_logits_whatever_the_scale(task, monkeypatch, sca
     method.head = ZeroShotHead(method.task.classes, weights, scale)
     queue = iter(features)
     monkeypatch.setattr(type(task.teacher), "token", lambda self, images: next(queue)[None])
-    found = torch.stack([method.predict(make_image(1), 0) for _ in features])
+    found = torch.stack([method.predict(make_image(i), 0) for i in range(len(features))])
     assert method.doubtful  # both caches answered
     torch.testing.assert_close(found, tda_released(features, weights, scale, times), atol=2e-4, rtol=1e-5)
     assert TDASettings().scale == 100
@@ -264,7 +264,7 @@ def test_augmix_mixes_a_crop_with_three_chains_of_it(monkeypatch):
 
     picture = make_image(3, (32, 32))
     chains: list[int] = []
-    monkeypatch.setattr(module, "OPERATIONS", (lambda x, random: chains.append(1) or x,))
+    monkeypatch.setattr(module, "OPERATIONS", (lambda x, *_: chains.append(1) or x,))
     random = np.random.default_rng(0)
     padded = np.pad(np.asarray(picture.convert("RGB")), ((4, 4), (4, 4), (0, 0)))
     windows = [padded[y : y + 32, x : x + 32] for y in range(9) for x in range(9)]
