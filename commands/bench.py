@@ -11,6 +11,7 @@ from commands.bench_common import OutFolder, Quick, Threads, hand_out, save_reco
 from commands.bench_compute import compute
 from commands.bench_ff import ff, measure_ff
 from commands.bench_islands import islands, islands_score, measure_islands
+from commands.bench_methods import methods
 from commands.bench_steps import steps
 from commands.bench_ttt import ttt
 from commands.common import Json, Quiet, emit_json, follow, say, table
@@ -22,6 +23,7 @@ app.command("compute")(compute)
 app.command("ff")(ff)
 app.command("islands")(islands)
 app.command("islands-score")(islands_score)
+app.command("methods")(methods)
 app.command("steps")(steps)
 app.command("ttt")(ttt)
 

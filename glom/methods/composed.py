@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch import Tensor
 
-from glom.errors import InputError, unknown
+from glom.errors import GlomError, InputError, unknown
 from glom.methods.base import METHODS, Method, Task
 
 
@@ -46,7 +46,7 @@ class Composed(Method):
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         return self.then.predict(image, seed)
 
-    def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
+    def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> Sequence[Tensor | GlomError]:
         return self.then.predict_many(images, seeds)
 
     def order(self, ids: Sequence[str], seed: int) -> list[int]:

@@ -50,6 +50,7 @@ class DMN(Method):
     """
 
     name = "dmn"
+    mixes = ("shift", "other")
 
     def __init__(self, settings: DMNSettings | None = None) -> None:
         self.settings: DMNSettings = settings or DMNSettings()

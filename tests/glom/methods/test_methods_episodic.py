@@ -402,7 +402,7 @@ def test_views_are_mixed_where_releases_mix_them(task):
     assert {name: kind_of(data) for name, data in kinds.items()} == {name: name for name in kinds}
     mixed = {
         "zero": (), "mta": (), "tpt": ("other",), "tps": ("other",), "views": ("other",), "rlcf": ("other",),
-        "c-tpt": ("imagenet", "shift", "other"), "tda": ("shift",),
+        "c-tpt": ("imagenet", "shift", "other"), "tda": ("shift",), "dmn": ("shift", "other"), "boostadapter": (),
     }  # fmt: skip
     for name, where in mixed.items():
         for kind, data in kinds.items():
@@ -424,3 +424,15 @@ def test_both_teachers_see_the_same_views_and_some_rows_are_rows_of_all(task, au
     assert torch.equal(every[0], task.teacher.preprocess(image))
     mixed = replace(task, augment="augmix").view_tokens(image, 6, 9)
     assert not torch.equal(mixed[1:], replace(task, augment="crops").view_tokens(image, 6, 9)[1:])
+
+
+def test_a_trained_machine_starts_from_a_teacher_whose_batch_norm_is_mixed(task):
+    """And what that teacher makes of a picture is not taken for the teacher's own."""
+    image = make_image(2)
+    names = ("apm-trained", "apm-trained+bn-alpha", "mta", "mta+bn-alpha", "bn-alpha")
+    found = {name: make_method(name, task, False).predict(image, 0) for name in names}
+    assert not torch.allclose(found["apm-trained"], found["apm-trained+bn-alpha"], atol=1e-3)
+    assert not torch.allclose(found["mta"], found["mta+bn-alpha"], atol=1e-3)
+    again = replace(task, views=ViewCache())
+    for name in reversed(names):
+        torch.testing.assert_close(make_method(name, again, False).predict(image, 0), found[name])

@@ -27,6 +27,7 @@ from glom.methods.memory import DMN, DMNSettings
 from glom.methods.roid import ROID, ROIDSettings
 from glom.methods.sar import SAR, SARSettings
 from glom.methods.tent import Tent
+from glom.methods.views import ViewCache
 from glom.teachers.align import gathered
 from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import SHIPPED, load_teacher
@@ -66,7 +67,7 @@ def ready(name: str, task: Task | None = None) -> Method:
     """A method on the small network, or on glom-tiny where it needs text, with steps that show."""
     made = METHODS[name]()
     if made.needs_text:
-        task = tiny()
+        task = replace(tiny(), views=ViewCache())
     task = task or small_task()
     if isinstance(made, ETA):
         made = type(made)(UNLIKE)
