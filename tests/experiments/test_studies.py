@@ -108,7 +108,7 @@ def fold(tmp_path: Path) -> Iterator[Event]:
     from experiments.fields.fold import FoldRequest, run
     from glom.adaptation.overfit import OverfitSettings
 
-    return run(FoldRequest(str(tmp_path / "a.png"), overfit=OverfitSettings(2)), tmp_path / "run")
+    return run(FoldRequest(image=str(tmp_path / "a.png"), overfit=OverfitSettings(iterations=2)), tmp_path / "run")
 
 
 def ttt(tmp_path: Path) -> Iterator[Event]:
