@@ -93,7 +93,7 @@ def test_score_stands_beside_the_untrained_network_and_the_pixels(call, trained,
     out, record = tmp_path / "score", tmp_path / "record.json"
     ask = ["score", trained, "--limit", 5, *SOURCE, "--quiet"]
     code, text, error = call(*ask, "--out", out, "--record", record, "--json")
-    assert (code, error) == (0, "")
+    assert (code, error.strip()) == (0, f"recorded in {record}")
     result = json.loads(text)
     assert (result["n"], result["read"], result["size"], result["widths"]) == (5, 2, 16, [2, 1])
     for row in [*result["levels"], *result["untrained"]]:
