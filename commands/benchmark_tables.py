@@ -105,7 +105,12 @@ def _cell(cell: Cell | None, digits: int, sign: str = "") -> str:
     if cell is None or cell["value"] is None:
         return "-"
     text, interval = f"{cell['value']:{sign}.{digits}f}", cell["difference_ci95"]
-    return text if interval is None else f"{text}\n[{interval[0]:+.{digits}f},{interval[1]:+.{digits}f}]"
+    if interval is None:
+        return text
+    low, high = (f"{bound:+.{digits}f}" for bound in interval)
+    if digits == 3:  # four such columns fit into 80 without the noughts
+        low, high = (bound.replace("+0.", "+.").replace("-0.", "-.") for bound in (low, high))
+    return f"{text}\n[{low},{high}]"
 
 
 def _number(value: float | None, digits: int, sign: str = "") -> str:
