@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -15,7 +16,6 @@ from commands.common import (
     Quiet,
     Record,
     Resume,
-    Seed,
     caption,
     counted,
     emit_json,
@@ -26,7 +26,9 @@ from commands.common import (
     say,
     table,
 )
-from commands.paths import data_set
+from commands.options import options
+from experiments.pretraining.settings import EvalSettings, GridTrainSettings
+from experiments.shortcut.settings import ShortcutSettings
 
 app = typer.Typer(
     help="Feature grids: layer skipping, pre-training, decoding, interpolation.",
@@ -34,42 +36,12 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Cache = Annotated[str | None, typer.Option("--cache", help="Where grids are kept; default: the user's cache.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute grids when they are needed; keep none.")]
-Data = Annotated[str, typer.Argument(help="A folder, a manifest or a name: see `apm datasets`.", callback=data_set)]
-
 
 @app.command("train")
+@options(GridTrainSettings)
 def train(
-    data: Data,
+    settings: GridTrainSettings,
     out: Out,
-    teacher: Annotated[str | None, typer.Option("--teacher", "-t", help="Whose grid; default: the preset's.")] = None,
-    preset: Annotated[str, typer.Option("--preset", help="tiny (CIFAR-10) or coco (the poster's).")] = "tiny",
-    size: Annotated[int | None, typer.Option("--size", help="Side of the teacher's picture; 0: its own.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training pictures.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Pictures a step, all ranks together.")] = None,
-    accumulate: Annotated[int | None, typer.Option("--accumulate", help="Micro-batches a step on a rank.")] = None,
-    queries: Annotated[
-        int | None, typer.Option("--queries", help="Locations a step, a square number; 0: the grid.")
-    ] = None,
-    anywhere: Annotated[float | None, typer.Option("--anywhere", help="Share of them between centres.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
-    weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="AdamW's, on weights.")] = None,
-    rgb_weight: Annotated[float | None, typer.Option("--rgb-weight", help="Of the colour loss; 0: none.")] = None,
-    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16 products.")] = None,
-    views: Annotated[int | None, typer.Option("--views", help="Flipped and shifted versions, in turn.")] = None,
-    patch: Annotated[int | None, typer.Option("--patch", help="Side of the fold's patches in pixels.")] = None,
-    channels: Annotated[int | None, typer.Option("--channels", help="Numbers the fold keeps a patch.")] = None,
-    local_patch: Annotated[int | None, typer.Option("--local-patch", help="Side of I(x, y); 0: none.")] = None,
-    trunk: Annotated[str | None, typer.Option("--trunk", help="Widths of the shared MLP, e.g. 896,512.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Training pictures at most; 0: all.")] = None,
-    held_out: Annotated[int | None, typer.Option("--held-out", help="Held-out pictures; 0: 1,000, or a fifth.")] = None,
-    init: Annotated[str, typer.Option("--init", help="Checkpoint whose weights are the start.", metavar="C")] = "",
-    half: Annotated[bool, typer.Option("--half", help="Write the machine in float16, half the size.")] = False,
-    cache: Cache = None,
-    no_cache: NoCache = False,
-    cache_precision: Annotated[str | None, typer.Option("--cache-precision", help="fp16 or fp32 numbers.")] = None,
-    seed: Seed = 0,
     device: Device = "auto",
     resume: Resume = False,
     record: Record = None,
@@ -78,37 +50,11 @@ def train(
 ) -> None:
     """Pre-train an APM on a teacher's grids; also under torchrun. One forward pass then gives its features."""
     from experiments.pretraining.run import run
-    from experiments.pretraining.settings import grid_settings
     from glom.devices import ranks
 
-    check_cache(cache, no_cache)
-    machine = {"patch": patch, "channels": channels, "local_patch": local_patch, "trunk": _widths(trunk)}
-    settings = grid_settings(
-        preset,
-        data,
-        machine,
-        teacher=teacher,
-        size=size,
-        epochs=epochs,
-        batch=batch,
-        accumulate=accumulate,
-        queries=queries,
-        anywhere=anywhere if queries != 0 or anywhere is not None else 0.0,
-        lr=lr,
-        weight_decay=weight_decay,
-        rgb_weight=rgb_weight,
-        precision=precision,
-        views=views,
-        limit=limit,
-        held_out=held_out,
-        cache_precision=cache_precision,
-        seed=seed,
-        init=init,
-    )
-    first, folder = ranks()[0] == 0, Path(out)
-    events = run(settings, folder, resume, device, Path(cache) if cache else None, not no_cache, half)
+    first = ranks()[0] == 0
     with resumable("the last state is kept"):
-        result = follow(events, quiet or not first)
+        result = follow(run(settings, Path(out), resume, device), quiet or not first)
     if not first or result is None:
         return
     keep_record(record, {"results": result}, out)
@@ -117,25 +63,6 @@ def train(
         return
     quality_table(result, out)
     say(f"the machine: {out}/apm.safetensors; figures: {out}/grids.png, {out}/curve.png")
-
-
-def check_cache(cache: str | None, no_cache: bool) -> None:
-    """Raise `InputError` where a cache is named and none is wanted."""
-    from glom.errors import InputError
-
-    if cache is not None and no_cache:
-        raise InputError("--cache says where grids are kept and --no-cache that none are; give one of them")
-
-
-def _widths(text: str | None) -> tuple[int, ...] | None:
-    from glom.errors import InputError
-
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"--trunk takes widths such as 896,512, got '{text}'")
-    return tuple(int(part) for part in parts)
 
 
 def quality_table(result: dict[str, Any], title: str) -> None:
@@ -161,72 +88,29 @@ def quality_table(result: dict[str, Any], title: str) -> None:
 
 
 @app.command("shortcut")
+@options(ShortcutSettings)
 def shortcut(
-    data: Data,
+    settings: ShortcutSettings,
+    given: Mapping[str, Any],
     out: Out,
-    backbone: Annotated[str, typer.Option("--backbone", "-b", help="As in `apm islands`.", metavar="B")] = "",
-    early: Annotated[
-        int | None, typer.Option("--from", help="Layer whose grid is read; default: 0.", metavar="A")
-    ] = None,
-    late: Annotated[
-        int | None, typer.Option("--to", help="Later layer; negative: from the end, default: -1.", metavar="Z")
-    ] = None,
-    matrix: Annotated[bool, typer.Option("--matrix", help="Every pair of --layers, as a figure.")] = False,
-    layers: Annotated[
-        str | None, typer.Option("--layers", help="Of the matrix: all (the default), or numbers such as 0,3,7.")
-    ] = None,
-    students: Annotated[str, typer.Option("--students", help="Of linear,mlp,apm,conv.")] = "linear,mlp,apm,conv",
-    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training pictures.")] = 20,
-    batch: Annotated[int, typer.Option("--batch", help="Pictures a step.")] = 32,
-    lr: Annotated[float, typer.Option("--lr", help="AdamW's rate.")] = 1e-3,
-    partition: Annotated[str, typer.Option("--partition", help="How islands are cut.")] = "kmeans:4",
-    size: Annotated[int, typer.Option("--size", help="Side of the pictures; 0: the backbone's.", min=0)] = 0,
-    views: Annotated[int, typer.Option("--views", help="Random crops of each training picture and itself.")] = 1,
-    limit: Annotated[int, typer.Option("--limit", help="Training pictures at most; 0: all.", min=0)] = 0,
-    held_out: Annotated[int, typer.Option("--held-out", help="0: 1,000, or a fifth.", min=0)] = 0,
-    cache: Cache = None,
-    no_cache: NoCache = False,
-    cache_precision: Annotated[str, typer.Option("--cache-precision", help="fp16 or fp32 numbers.")] = "fp16",
-    seed: Seed = 0,
     device: Device = "auto",
     record: Record = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Skip layers: students from one layer's grid straight to a later one's, measured on held-out pictures."""
-    from experiments.shortcut.run import ShortcutSettings, run
+    from experiments.shortcut.run import run
     from glom.errors import InputError
 
-    check_cache(cache, no_cache)
-    if matrix and (early is not None or late is not None):
+    if settings.matrix and given.keys() & {"from", "to"}:
         raise InputError("--matrix takes every pair of --layers; leave --from and --to out")
-    if not matrix and layers is not None:
+    if not settings.matrix and "layers" in given:
         raise InputError("--layers belongs to --matrix; one pair is --from A --to Z")
-    settings = ShortcutSettings(
-        data,
-        backbone,
-        0 if early is None else early,
-        -1 if late is None else late,
-        matrix,
-        layers or "all",
-        tuple(name.strip() for name in students.split(",")),
-        epochs,
-        batch,
-        lr,
-        partition,
-        size,
-        views,
-        limit,
-        held_out,
-        cache_precision,
-        seed,
-    )
-    events = run(settings, Path(out), device, Path(cache) if cache else None, not no_cache)
-    result = follow(events, quiet)
+    result = follow(run(settings, Path(out), device), quiet)
     keep_record(record, {"results": result}, out)
     if as_json:
         emit_json(result)
-    elif matrix:
+    elif settings.matrix:
         matrix_table(result)
         say(f"as a figure: {out}/matrix.png")
     else:
@@ -271,23 +155,19 @@ def _share(value: float | None) -> str:
 
 
 @app.command("eval")
+@options(EvalSettings)
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint of `apm grid train`, or apm-cifar10.")],
-    data: Data,
+    settings: EvalSettings,
     out: Out,
-    limit: Annotated[int, typer.Option("--limit", help="Held-out pictures; 0: 1,000, or a fifth.", min=0)] = 0,
-    bank: Annotated[int, typer.Option("--bank", help="Training pictures k-NN compares with.", min=1)] = 5000,
-    size: Annotated[int, typer.Option("--size", help="Side of the teacher's picture; 0: as trained.", min=0)] = 0,
-    seed: Seed = 0,
     device: Device = "auto",
     record: Record = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """A checkpoint beside its teacher on held-out pictures: R², cosine, k-NN accuracy, PCA colours side by side."""
-    from experiments.pretraining.evaluate import EvalSettings, run
+    from experiments.pretraining.evaluate import run
 
-    result = follow(run(EvalSettings(checkpoint, data, limit, bank, size, seed), Path(out), device), quiet)
+    result = follow(run(settings, Path(out), device), quiet)
     keep_record(record, {"results": result}, out)
     if as_json:
         emit_json(result)

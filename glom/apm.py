@@ -17,16 +17,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from glom.apm_config import PRESETS as PRESETS
+from glom.apm_config import READOUTS as READOUTS
+from glom.apm_config import APMConfig as APMConfig
+from glom.apm_config import preset as preset
 from glom.columns import Fold, LocationCode, Patch, check_queries, grid_queries
 from glom.errors import InputError, unknown
 from glom.runs.seeds import fixed_seed
 
-READOUTS = ("mean", "attention", "location")
 INITIALISATIONS = ("published", "default")
 
 
@@ -44,77 +47,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "sine": Sine,
 }
-
-
-@dataclass(frozen=True)
-class APMConfig:
-    """Every width and choice of an APM.
-
-    Attributes:
-        features: F, the teacher's width.
-        image_size, patch, channels: the fold; D = channels * (image_size / patch)^2.
-        cells: the grid the location code is laid out for, and the default grid, cells x cells.
-        trunk: widths of the shared MLP's layers.
-        activation: one of `ACTIVATIONS`.
-        location_code: one of `glom.columns.LOCATION_CODES`.
-        local_patch: side of the patch I(x, y) in the column, 0 for none.
-        readout: "mean" of f; "attention", one learned query over f + p_F; "location", f at `location` alone.
-        heads: heads of the attention read-out; must divide F.
-        location: (x, y) of the "location" read-out.
-        rgb: hidden widths of the colour head, or None for no colour head.
-        rgb_relu: whether the colour head ends in a ReLU, as the released one does, whose colours are in [0, 1]; off for
-            colours in units of a normalised picture, half of which are negative.
-    """
-
-    features: int = 768
-    image_size: int = 448
-    patch: int = 14
-    channels: int = 1
-    cells: int = 32
-    trunk: tuple[int, ...] = (4096, 2048, 1024)
-    activation: str = "relu"
-    location_code: str = "sinusoidal"
-    local_patch: int = 0
-    readout: str = "attention"
-    heads: int = 8
-    location: tuple[float, float] = (0.5, 0.5)
-    rgb: tuple[int, ...] | None = (256, 256)
-    rgb_relu: bool = False
-
-    def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise unknown("activation", self.activation, ACTIVATIONS)
-        if self.readout not in READOUTS:
-            raise unknown("read-out", self.readout, READOUTS)
-        if not self.trunk or min(self.trunk) < 1 or self.features < 1:
-            raise InputError(f"an APM needs a trunk and a feature width, got {self.trunk} and {self.features}")
-        if self.readout == "attention" and (self.features % self.heads or self.features % 4):
-            raise InputError(
-                f"attention over {self.features} features with {self.heads} heads: the width must be a multiple "
-                "of both the heads and 4"
-            )
-
-
-PRESETS: dict[str, APMConfig] = {
-    # The poster's test-time model: three trunk layers, one learned query with eight heads.
-    "apm-ttt": APMConfig(),
-    # The model pre-trained on grids: five trunk layers, mean read-out, features as wide as DINOv2 ViT-L's.
-    "apm-full": APMConfig(features=1024, trunk=(4096, 4096, 4096, 2048, 1024), readout="mean"),
-    # The same shape for small teachers and two cores.
-    "apm-small": APMConfig(image_size=224, patch=14, cells=16, trunk=(1024, 512, 512), readout="mean", rgb=(128, 128)),
-    "apm-tiny": APMConfig(features=128, image_size=32, patch=2, cells=8, trunk=(512, 256), heads=4, rgb=(128, 128)),
-}
-
-
-def preset(name: str, **changes: object) -> APMConfig:
-    """The named configuration, with settings replaced: `preset("apm-ttt", features=512)`.
-
-    Raises:
-        InputError: no such preset, or settings that do not go together.
-    """
-    if name not in PRESETS:
-        raise unknown("APM preset", name, PRESETS)
-    return replace(PRESETS[name], **changes)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

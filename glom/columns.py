@@ -20,11 +20,11 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
+from glom.apm_config import LOCATION_CODES as LOCATION_CODES
 from glom.errors import InputError, unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-LOCATION_CODES = ("sinusoidal", "fourier", "none")
 
 
 def grid_queries(

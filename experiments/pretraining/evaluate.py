@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.pretraining.data import FEWEST, OnTheFly, Rows, Source, labels_of, split_data, to_input, unread_message
+from experiments.pretraining.settings import EvalSettings
 from glom import execution
 from glom.adaptation.overfit import to_pixels
 from glom.apm import AsynchronousPerceptionMachine
@@ -26,6 +26,7 @@ from glom.errors import InputError
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
+from glom.settings import write_settings
 from glom.teachers.grids import Encoder, grid_teacher
 from probes.alike import psnr
 
@@ -192,26 +193,6 @@ def panels(apm: AsynchronousPerceptionMachine, shown: tuple[Any, ...]) -> list[l
     return [list(zip(titles, row, strict=True)) for row in zip(*tables, strict=True)]
 
 
-@dataclass(frozen=True)
-class EvalSettings:
-    """What is compared.
-
-    Attributes:
-        checkpoint: of `apm grid train`, or one that ships.
-        data: where the held-out pictures and the bank are from.
-        limit: held-out pictures; 0: 1,000, or a fifth.
-        bank: training pictures that k-NN compares with.
-        size: side of the teacher's picture; 0: as trained.
-    """
-
-    checkpoint: str
-    data: str
-    limit: int = 0
-    bank: int = 5000
-    size: int = 0
-    seed: int = 0
-
-
 def run(settings: EvalSettings, out: Path, device: str = "auto") -> Iterator[Event]:
     """A checkpoint beside its own teacher on DATA.
 
@@ -231,10 +212,11 @@ def run(settings: EvalSettings, out: Path, device: str = "auto") -> Iterator[Eve
     held, known = (OnTheFly(part, encoder, 1, settings.seed) for part in (split.held_out, split.train))
     if held.shape[2] != apm.config.features:
         raise InputError(f"{meta['teacher']}'s grid is {held.shape[2]} wide, the APM's {apm.config.features}")
-    held_settings = {**asdict(settings), "checkpoint": Path(settings.checkpoint).name, "data": split.held_out.name}
+    held_settings = settings.manifest(checkpoint=Path(settings.checkpoint).name, data=split.held_out.name)
     held_settings |= {"limit": len(split.held_out), "size": teacher.image_size}
     held_settings["fingerprint"] = split.held_out.fingerprint()
     with RunFolder(out, "grid-eval", held_settings) as folder:
+        write_settings(out, settings)
         if meta.get("teacher_fingerprint") != teacher.fingerprint:
             yield Event(message=f"{meta['teacher']} is not the model this checkpoint learnt from")
         yield Event(message=f"{len(split.held_out)} pictures, {split.how}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,7 @@ class Prepared:
     settings: GridTrainSettings
 
 
-def prepare(
-    settings: GridTrainSettings, group: Ranks, device: str, cache: Path | None, use_cache: bool
-) -> Generator[Event, None, Prepared]:
+def prepare(settings: GridTrainSettings, group: Ranks, device: str) -> Generator[Event, None, Prepared]:
     """Open data and teacher and fill the caches.
 
     Raises:
@@ -47,15 +45,19 @@ def prepare(
     encoder = Encoder(teacher, config.image_size)
     sources: list[Source] = []
     for stage, data, views in (("train grids", split.train, settings.views), ("held-out grids", split.held_out, 1)):
-        if not use_cache:
+        if settings.no_cache:
             sources.append(OnTheFly(data, encoder, views, settings.seed))
             continue
         if group.rank == 0:
-            kept = open_cache(cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision)
+            kept = open_cache(
+                settings.cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision
+            )
             for done, total in fill(kept, data, encoder, settings.seed):
                 yield Event(stage, done, total)
         group.wait()
-        kept = open_cache(cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision)
+        kept = open_cache(
+            settings.cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision
+        )
         sources.append(Cached(kept, len(data)))
     readable = len(sources[1].usable())
     if readable < FEWEST:
@@ -65,9 +67,9 @@ def prepare(
     return Prepared(split, teacher, sources[0], sources[1], settings)
 
 
-def identity(ready: Prepared, cached: bool) -> dict[str, Any]:
+def identity(ready: Prepared) -> dict[str, Any]:
     """Everything that decides the weights: what a resumed run must match."""
-    held = {**asdict(ready.settings), "data": ready.split.train.name, "cached": cached}
+    held = ready.settings.deciding(data=ready.split.train.name, cached=not ready.settings.no_cache)
     held["data_fingerprint"] = ready.split.train.fingerprint()
     held["held_out_fingerprint"] = ready.split.held_out.fingerprint()
     held["teacher_fingerprint"] = ready.teacher.fingerprint

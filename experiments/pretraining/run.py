@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, read_results
 from glom.runs.events import Event
+from glom.settings import write_settings
 from glom.training.loop import STATE
 from glom.training.ranks import Ranks
 from probes.figures.grids import grid_sheet, loss_curve
@@ -40,13 +40,10 @@ def run(
     out: Path,
     resume: bool = False,
     device: str = "auto",
-    cache: Path | None = None,
-    use_cache: bool = True,
-    half: bool = False,
 ) -> Iterator[Event]:
     """Train, or go on; evaluate on the held-out pictures; the first rank has the result.
 
-    `half` writes the machine in float16, half the size. Under torchrun every process calls this; the first one writes.
+    Under torchrun every process calls this; the first one writes.
 
     Raises:
         InputError: a wrong request, a folder with another run, a cache of something else.
@@ -60,13 +57,14 @@ def run(
     where = resolve_device(device)
     if group.world > 1 and where.type == "cuda":
         where = resolve_device(f"cuda:{dist.get_rank() % max(1, _gpus())}")
-    ready = yield from prepare(settings, group, str(where), cache, use_cache)
+    ready = yield from prepare(settings, group, str(where))
     extra = {"device": str(where), "world": group.world, "split": ready.split.how}
     first = group.rank == 0
-    opened = RunFolder(out, "grid-train", identity(ready, use_cache), resume, extra) if first else nullcontext()
+    opened = RunFolder(out, "grid-train", identity(ready), resume, extra) if first else nullcontext()
     with opened as folder:
         group.wait()  # the folder is made, and its state is whole, before anyone looks for it
         if folder:
+            write_settings(out, settings)
             told = _unread(ready)
             for message in [*folder.warnings, *told]:
                 yield Event(message=message)
@@ -74,7 +72,7 @@ def run(
         apm = yield from train(ready, folder, out / STATE, group, where)
         if folder:
             yield Event(message=f"trained in {time.perf_counter() - started:.0f} s; now the held-out pictures")
-            result = finish(ready, apm, out, half)
+            result = finish(ready, apm, out)
             # Without a cache it is known only now which pictures could not be read.
             yield from (Event(message=message) for message in _unread(ready) if message not in told)
             folder.conclude(result)
@@ -82,9 +80,10 @@ def run(
         group.wait()
 
 
-def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path, half: bool) -> dict[str, Any]:
+def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path) -> dict[str, Any]:
     """Write the checkpoint, measure, and write the figures and the checkpoint with its results."""
     apm.eval()
+    half = ready.settings.half
     if half:
         apm.half().float()  # what is measured is what is written
     precision = "fp16" if half else "fp32"
@@ -101,9 +100,8 @@ def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path, half:
 
 def checkpoint_meta(ready: Prepared, result: dict[str, Any] | None) -> dict[str, Any]:
     """What a checkpoint says of itself, `result` None before it was measured; no path of this machine."""
-    kept = asdict(replace(ready.settings, data=ready.split.train.name))
+    kept = ready.settings.deciding(data=ready.split.train.name, init=Path(ready.settings.init).name)
     kept.pop("apm")
-    kept["init"] = Path(kept["init"]).name
     return {
         "teacher": ready.teacher.name,
         "teacher_fingerprint": ready.teacher.fingerprint,

@@ -127,15 +127,21 @@ def decoding(request: Request, out: Path, device: str) -> Drawn:
 def skipping(request: Request, out: Path, device: str) -> Drawn:
     """From the stem's grid straight to the last stage's, by students of growing capacity."""
     from experiments.reproduce.home import locate
-    from experiments.shortcut.data import ShortcutSettings
     from experiments.shortcut.run import run as run_shortcut
+    from experiments.shortcut.settings import ShortcutSettings
 
     data = locate("cifar10", request.root) or "cifar10-sample"
     limit = request.limit or (1500 if data != "cifar10-sample" else 0)
     settings = ShortcutSettings(
-        data, "glom-tiny", epochs=6, limit=limit, held_out=300 if limit > 600 else 0, seed=request.seed
+        data=data,
+        backbone="glom-tiny",
+        epochs=6,
+        limit=limit,
+        held_out=300 if limit > 600 else 0,
+        seed=request.seed,
+        no_cache=True,
     )
-    found = yield from once(out / "skip", partial(run_shortcut, settings, device=device, use_cache=False))
+    found = yield from once(out / "skip", partial(run_shortcut, settings, device=device))
     name = f"{found['data']}, {found['n_train']} to learn from"
     rows = []
     for student in (found["baselines"]["mean_grid"], *found["students"]):

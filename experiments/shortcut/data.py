@@ -1,4 +1,4 @@
-"""What layer skipping is asked for, and the grids of a backbone's layers it learns from."""
+"""The grids of a backbone's layers it learns from."""
 
 from __future__ import annotations
 
@@ -17,70 +17,16 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
 from experiments.pretraining.data import PRECISIONS, runs
-from glom.backbones.shortcuts import STUDENTS
+from experiments.shortcut.settings import ShortcutSettings
 from glom.backbones.video import Backbone, clip_for, feature_grids, select_layers
 from glom.datasets.base import ImageDataset
-from glom.errors import InputError, demand_some, unknown
+from glom.errors import InputError, demand_some
 from glom.runs.seeds import fixed_seed, sample_seed
 from glom.teachers.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
 from glom.weights import state_sha256
 
 WRITE = 32  # pictures cached between two flushes
 LEAST = 0.35  # share of a picture's area that a view keeps
-
-
-@dataclass(frozen=True)
-class ShortcutSettings:
-    """What decides the figures.
-
-    Attributes:
-        data: a folder, a manifest or a registered name.
-        backbone: "" for the default.
-        early, late: layers, negative ones from the end.
-        matrix: every pair of `layers` instead of one.
-        layers: of the matrix: all, or numbers.
-        students: of `glom.backbones.shortcuts.STUDENTS`.
-        epochs, batch, lr: of their training.
-        partition: how islands are cut, see `probes.partition`.
-        size: side of the pictures; 0 for the backbone's.
-        views: V versions of each training picture: itself and V - 1 random crops, see `crop_of`.
-        limit, held_out: see `experiments.pretraining.data.split_data`.
-        cache_precision: "fp16" or "fp32" numbers of the cached grids.
-    """
-
-    data: str
-    backbone: str = ""
-    early: int = 0
-    late: int = -1
-    matrix: bool = False
-    layers: str = "all"
-    students: tuple[str, ...] = STUDENTS
-    epochs: int = 20
-    batch: int = 32
-    lr: float = 1e-3
-    partition: str = "kmeans:4"
-    size: int = 0
-    views: int = 1
-    limit: int = 0
-    held_out: int = 0
-    cache_precision: str = "fp16"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in self.students:
-            if name not in STUDENTS:
-                raise unknown("student", name, STUDENTS)
-        if len(set(self.students)) < len(self.students):
-            raise InputError(f"--students names each once, got {','.join(self.students)}")
-        if min(self.epochs, self.batch, self.views) < 1 or not 0 < self.lr < float("inf") or not self.students:
-            raise InputError("--epochs, --batch and --views must be at least 1, --lr positive, --students not empty")
-        if self.cache_precision not in PRECISIONS:
-            raise unknown("cache precision", self.cache_precision, PRECISIONS)
-
-    @property
-    def fitting(self) -> dict[str, Any]:
-        """What `glom.backbones.shortcuts.fit` is asked for."""
-        return {name: getattr(self, name) for name in ("epochs", "batch", "lr", "seed", "views")}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ matrix.png       with --matrix: R² from every layer to every later one, also in
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from experiments.pretraining.data import split_data
 from experiments.pretraining.evaluate import compare
-from experiments.shortcut.data import Grids, ShortcutSettings, layer_grids, layer_pair
+from experiments.shortcut.data import Grids, layer_grids, layer_pair
 from experiments.shortcut.model import (
     Cost,
     Head,
@@ -27,11 +27,13 @@ from experiments.shortcut.model import (
     student_cost,
     substitute,
 )
+from experiments.shortcut.settings import ShortcutSettings
 from glom.backbones.shortcuts import Shape, Student, fit, make_student
 from glom.backbones.video import Backbone, clip_for, default_backbone, load_backbone, select_layers
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
+from glom.settings import write_settings
 from probes.figures.grids import matrix_figure, shortcut_figure
 from probes.metrics import adjusted_rand
 from probes.partition import Partition, parse_partition, partition
@@ -53,9 +55,7 @@ class Task:
     held: Grids
 
 
-def run(
-    settings: ShortcutSettings, out: Path, device: str = "auto", cache: Path | None = None, use_cache: bool = True
-) -> Iterator[Event]:
+def run(settings: ShortcutSettings, out: Path, device: str = "auto") -> Iterator[Event]:
     """Train and measure.
 
     Raises:
@@ -74,17 +74,20 @@ def run(
     size = settings.size or backbone.size
     notes = [f"{len(split.train)} pictures to learn from, {len(split.held_out)} held out ({split.how})"]
     notes += backbone.fit(backbone.frames, size)
-    held = {**asdict(settings), "data": split.train.name, "backbone": backbone.name, "size": size}
+    held = settings.manifest("cache", "no_cache", data=split.train.name, backbone=backbone.name, size=size)
     held |= {"layers": layers, "train_fingerprint": split.train.fingerprint()}
     held["held_out_fingerprint"] = split.held_out.fingerprint()
     kind = "shortcut-matrix" if settings.matrix else "shortcut"
     with RunFolder(out, kind, held, extra={"what": backbone.what}) as folder:
+        write_settings(out, settings)
         for note in notes:
             yield Event(message=note)
         parts = []
         for stage, data, views in (("train grids", split.train, settings.views), ("held-out grids", split.held_out, 1)):
             found: Grids | None = None
-            for made in layer_grids(backbone, data, layers, size, settings, cache, use_cache, views):
+            for made in layer_grids(
+                backbone, data, layers, size, settings, settings.cache, not settings.no_cache, views
+            ):
                 if isinstance(made, Grids):
                     found = made
                 else:

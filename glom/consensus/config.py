@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from glom import settings
+from glom.apm_config import LOCATION_CODES
 from glom.errors import InputError, unknown
 from glom.settings import Settings, part, setting
 
@@ -32,7 +33,7 @@ class GlomConfig(Settings):
     margin: int = setting(2, "Pixels a column sees beyond its patch.", least=0)
     code: int = setting(32, "Width of the coordinate code, a multiple of 4.", least=1)
     cells: int = setting(16, "Twice the code's highest frequency.", least=1)
-    location_code: str = setting("fourier", "See `glom.columns.LOCATION_CODES`.")
+    location_code: str = setting("fourier", choices=LOCATION_CODES)
     iterations: int = setting(6, "Updates a picture.", least=1)
     temperature: float = setting(1.0, "Of the agreement's exponent.", above=0)
     radius: tuple[int | None, ...] = setting(
@@ -48,13 +49,9 @@ class GlomConfig(Settings):
     )
 
     def __post_init__(self) -> None:
-        from glom.columns import LOCATION_CODES
-
         super().__post_init__()
         if self.code % 4:
             raise InputError(f"the coordinate code's width must be a multiple of 4, got {self.code}")
-        if self.location_code not in LOCATION_CODES:
-            raise unknown("location code", self.location_code, LOCATION_CODES)
         if len(self.radius) not in (1, self.levels):
             raise InputError(f"give one `radius`, or one for each of {self.levels} levels; got {len(self.radius)}")
         if len(self.weights) != 4 or self.weights[0] <= 0:

@@ -22,6 +22,8 @@ RUNS = [
     "grid interpolate a.png b.png --steps 3 --size 6 --path spherical",
     "glom train --steps 2 --batch 2 --size 16 --levels 2 --dim 16 --iterations 2 --radius 1,global --no-self",
     "ff train digits --widths 8,8 --epochs 1 --baseline --baseline-epochs 1 --mode recurrent --iterations 3",
+    "grid train cifar10-sample --epochs 1 --batch 16 --limit 32 --held-out 10 --trunk 16,8 --queries 0 --no-cache",
+    "grid shortcut cifar10-sample -b glom-tiny --students linear --epochs 1 --limit 8 --held-out 6 --no-cache",
     "grid upsample a.png -t glom-tiny --scale 2,3 --views 1 --iterations 3",
 ]
 

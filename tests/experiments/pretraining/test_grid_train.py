@@ -21,7 +21,7 @@ from experiments.pretraining import run as grid_run
 from experiments.pretraining import train as grid_train
 from experiments.pretraining.data import OnTheFly, fill, open_cache, split_data, to_input
 from experiments.pretraining.evaluate import compare, knn_accuracy, unfold
-from experiments.pretraining.settings import grid_settings
+from experiments.pretraining.settings import GridTrainSettings
 from experiments.pretraining.train import batches, draw_queries, rate
 from glom.apm import APM, preset
 from glom.checkpoints import load_apm, save_apm
@@ -300,19 +300,19 @@ def test_knn_on_separate_clouds():
 
 
 def test_queries_cover_the_picture_and_lie_where_they_should():
-    settings = grid_settings("tiny", "x", {}, queries=16, anywhere=0.5)
+    settings = GridTrainSettings.of("tiny", data="x", queries=16, anywhere=0.5)
     seen = torch.cat([draw_queries(8, 8, settings, step) for step in range(50)])
     assert torch.equal(draw_queries(8, 8, settings, 3), draw_queries(8, 8, settings, 3))
     at_centres = ((seen * 8 - 0.5).remainder(1).abs() < 1e-5).all(1).float().mean()
     assert 0.4 < float(at_centres) < 0.6
     for points in seen.split(16):  # one in every cell of a 4 x 4 lattice
         assert len((points * 4).floor().clamp_max(3).unique(dim=0)) == 16
-    whole = grid_settings("tiny", "x", {}, queries=0, anywhere=0.0)
+    whole = GridTrainSettings.of("tiny", data="x", queries=0, anywhere=0.0)
     assert draw_queries(3, 5, whole, 0).shape == (15, 2)
 
 
 def test_an_epoch_sees_every_picture_once_in_its_own_view():
-    settings = grid_settings("tiny", "x", {}, batch=8, views=3)
+    settings = GridTrainSettings.of("tiny", data="x", batch=8, views=3)
     usable = np.setdiff1d(np.arange(3 * 40), [2, 41])  # two rows could not be read
     for epoch in range(4):
         rows = np.concatenate(batches(usable, 40, settings, epoch))
@@ -359,7 +359,7 @@ def test_dinov2_at_another_size_has_a_finer_grid(tmp_path):
     Dinov2Model(tiny).save_pretrained(tmp_path)
     assert grid_shape(grid_teacher(f"hf:{tmp_path}", 0, "cpu")) == (4, 4, 16)
     assert grid_shape(grid_teacher(f"hf:{tmp_path}", 448, "cpu")) == (32, 32, 16)
-    coco = grid_settings("coco", "x", {})
+    coco = GridTrainSettings.of("coco", data="x")
     assert (coco.size, coco.teacher, coco.apm.features) == (448, "hf:facebook/dinov2-large", 1024)
 
 
@@ -406,7 +406,7 @@ def test_pictures_are_held_out_once_and_for_all(image_folder):
         (["--precision", "fp8"], "precision"),
         (["--accumulate", "3"], "cannot be shared"),
         (["--cache-precision", "fp4"], "cache precision"),
-        (["--anywhere", "2"], "shares"),
+        (["--anywhere", "2"], "--anywhere must be at most 1"),
         (["--patch", "5"], "must divide"),
         (["--held-out", "1"], "at least 2"),
         (["--channels", "99999"], "--channels"),

@@ -138,7 +138,7 @@ def test_grids_on_the_disk_teach_as_those_in_memory(tmp_path, name):
 def test_cached_grids_stay_on_the_disk(tmp_path):
     backbone, data = load_backbone("glom-tiny", "cpu"), open_dataset("cifar10-sample").limit(6)
     for precision, kind in (("fp16", torch.float16), ("fp32", torch.float32)):
-        settings = ShortcutSettings("x", cache_precision=precision)
+        settings = ShortcutSettings(data="x", cache_precision=precision)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             *_, found = layer_grids(backbone, data, [2, 3], 32, settings, tmp_path, True)

@@ -245,4 +245,4 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(InputError, match="missing or unknown"):
         stack.load_sample(0, {})
     with pytest.raises(InputError, match="another configuration"):
-        stack.load_sample(0, AsynchronousPerceptionMachine(APMConfig(8, 8, 2, 1, 4, (9, 7), heads=2, rgb=(5,))))
+        stack.load_sample(0, AsynchronousPerceptionMachine(APMConfig(**{**vars(SMALL), "trunk": (9, 7)})))
