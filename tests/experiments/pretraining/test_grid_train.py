@@ -405,7 +405,7 @@ def test_pictures_are_held_out_once_and_for_all(image_folder):
         (["--lr", "0"], "--lr"),
         (["--precision", "fp8"], "precision"),
         (["--accumulate", "3"], "cannot be shared"),
-        (["--cache-precision", "fp4"], "cache precision"),
+        (["--cache-precision", "fp4"], "--cache-precision"),
         (["--anywhere", "2"], "--anywhere must be at most 1"),
         (["--patch", "5"], "must divide"),
         (["--held-out", "1"], "at least 2"),
