@@ -60,11 +60,14 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
         def called(**values: Any) -> None:
             config, pairs, verbose = (values.pop(name, None) for name in ("config", "set", "verbose"))
             typed = {key.name: values.pop(name) for name, key in keys.items()}
-            typed |= {key.name: once for key in keys.values() if (once := values.pop(f"{key.name}_named", None))}
+            for key in keys.values():
+                if once := values.pop(f"{key.name}_named", None):
+                    # Several by place and more by name are all meant.
+                    typed[key.name] = [*typed[key.name], *key.read(once)] if typed[key.name] else once
             if cls.PRESETS:
                 typed["preset"] = values.pop("preset")
             given = read_pairs(cls, pairs or [])
-            given |= {name: _value(cls, name, value) for name, value in typed.items() if value is not None}
+            given |= {name: _value(cls, name, value) for name, value in typed.items() if value not in (None, [])}
             settings = cls.of(**read_files(cls, config or []) | given)
             if verbose:
                 from commands.common import say

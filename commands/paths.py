@@ -50,16 +50,11 @@ def data_set(value: str | None) -> str | None:
     return value
 
 
-def data_sets(value: str) -> str:
-    """Data sets with commas between them."""
-    for part in value.split(","):
+def data_sets(value: str | list[str]) -> str | list[str]:
+    """Data sets as arguments, or with commas between them."""
+    for part in value.split(",") if isinstance(value, str) else value:
         data_set(part.strip())
     return value
-
-
-def some_data_sets(values: list[str] | None) -> list[str]:
-    """Data sets as arguments; none is none."""
-    return [str(data_set(value)) for value in values or ()]
 
 
 def outlines(value: str) -> str:

@@ -110,10 +110,10 @@ def backbone(default: str = "") -> Any:
     return setting(default, told, letter="b", metavar="B", shown="" if default else "what shows most here")
 
 
-def classes() -> Any:
+def classes(default: str | None = None) -> Any:
     """A file of class names."""
     told = "File of class names, one a line, alone or beside an index, wnid or folder."
-    return setting(None, told, kind="classes", metavar="FILE")
+    return setting(default, told, kind="classes", metavar="FILE")
 
 
 def superclasses() -> Any:

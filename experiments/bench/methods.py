@@ -13,7 +13,8 @@ from typing import Any
 from experiments.bench.methods_settings import MethodsBenchSettings
 from experiments.bench.timing import Tell, clock, record, silent, spread
 from experiments.comparison.answers import shown
-from experiments.comparison.conditions import BenchmarkSettings, base_task, open_conditions, task_of
+from experiments.comparison.conditions import base_task, open_conditions, task_of
+from experiments.comparison.settings import BenchmarkSettings
 from glom.methods import make_method
 from glom.methods.views import ViewCache
 from glom.runs.seeds import sample_seed
@@ -28,7 +29,9 @@ def run_methods(asked: MethodsBenchSettings, tell: Tell = silent) -> dict[str, A
         InputError: a data set or a teacher that is not here.
     """
     s = asked
-    run = BenchmarkSettings(s.methods, (s.data,), (s.corruption,), s.teacher, limit=s.limit)
+    run = BenchmarkSettings(
+        methods=s.methods, data=(s.data,), corruptions=(s.corruption,), teacher=s.teacher, limit=s.limit
+    )
     task = base_task(run, "cpu")
     [condition] = open_conditions(run, task.teacher)
     seconds: dict[str, list[float]] = {name: [] for name in s.methods}

@@ -2,114 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.comparison.stream import Stream, parse_stream
-from experiments.comparison.trust import BUDGET
-from experiments.comparison.untouched import ALL, PICTURES, UNTOUCHED, untouched
+from experiments.comparison.settings import BenchmarkSettings
+from experiments.comparison.untouched import UNTOUCHED, untouched
 from glom.datasets.base import ImageDataset
 from glom.datasets.corruptions import Corruption, parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
-from glom.errors import InputError, unknown
-from glom.methods import Method, Task, make_method, method_class
-from glom.methods.base import AUGMENTS, kind_of
+from glom.errors import InputError
+from glom.methods import Method, Task, make_method
+from glom.methods.base import kind_of
 from glom.methods.few_shot import Learning, check_classes, few_shot
 from glom.methods.views import ViewCache
 from glom.teachers.align import gathered, name_rows, nameable
 from glom.teachers.base import Teacher
-from glom.teachers.corrupted import CROP, check_place
+from glom.teachers.corrupted import CROP
 from glom.teachers.registry import load_teacher
 from glom.teachers.zero_shot import plain_name
 
-PRESETS = ("fast", "published")
 Classes = tuple[tuple[str, ...], tuple[str, ...] | None, str]
 """Class names, what they are called on disk, and the kind of data: conditions that agree in these share methods."""
-
-
-@dataclass(frozen=True)
-class BenchmarkSettings:
-    """What is compared.
-
-    Attributes:
-        methods: of `glom.methods`, or two of them as `A+B`; differences are taken from the first.
-        data: data sets, each `NAME_OR_FOLDER`.
-        corruptions: "" for the pictures as they are, or `name:severity`, `name:severity@scale`; every data set is seen
-            under each.
-        teacher: see `apm teachers`. split: of the data sets.
-        train, shots: where labelled pictures come from (split `train`), and how many a class.
-        limit: samples at most for each data set, spread evenly over the classes; 0 for all.
-        seed: of the run.
-        mae: the masked autoencoder of `joint-train`, `fine-tune`, `vit-probe` and `ttt-mae` (`glom.masked`).
-        transfer: prompts learned on `train`'s classes are used on data sets with other classes.
-        preset: of test-time training, for the APM: "fast" or "published".
-        corrupt: where: "crop", what the teacher sees, or "file"; see `glom.teachers.corrupted`.
-        pictures: "all", or "untouched": those that no study chose anything by, see `experiments.comparison.untouched`.
-        classes: a file of class names, for every data set; "" for the data sets' own.
-        superclasses: what an ImageNet classifier's classes are gathered into: `geirhos16`, `pacs`, or a table's file.
-        nameable: leave classes out that the teacher cannot name, rather than refuse them.
-        stream: in what order online methods see the pictures, see `experiments.comparison.stream`; batch: how many at
-            once, 0 for each method's own; carry: whether they go from one condition to the next without forgetting.
-        out_set: a data set of other classes, each condition's unknowns, under the same corruption; "" for none.
-        budget: how many times the first method's seconds a picture may take, for the accuracy within that budget.
-        second: the stronger teacher of the methods that listen to two; "" for none.
-        augment: what the views of a picture are, for all methods alike, one of `AUGMENTS`; see `Task`.
-    """
-
-    methods: tuple[str, ...]
-    data: tuple[str, ...]
-    corruptions: tuple[str, ...] = ("",)
-    teacher: str = "glom-tiny"
-    split: str = "test"
-    train: str = ""
-    shots: int = 16
-    limit: int = 0
-    seed: int = 0
-    mae: str = "mae-tiny"
-    transfer: bool = False
-    preset: str = "fast"
-    corrupt: str = CROP
-    pictures: str = ALL
-    classes: str = ""
-    superclasses: str = ""
-    nameable: bool = False
-    stream: str = "shuffled"
-    batch: int = 0
-    carry: bool = False
-    out_set: str = ""
-    budget: float = BUDGET
-    second: str = ""
-    augment: str = "crops"
-
-    def __post_init__(self) -> None:
-        for name in self.methods:
-            method_class(name)
-        for what, values in (("methods", self.methods), ("data sets", self.data), ("corruptions", self.corruptions)):
-            if not values or len(set(values)) != len(values):
-                raise InputError(f"name at least one of the {what}, and each once; got {', '.join(values) or 'none'}")
-        for corruption in filter(None, self.corruptions):
-            parse_corruption(corruption)
-        if self.limit < 0 or self.shots < 1:
-            raise InputError(f"--limit must not be negative and --shots at least 1, got {self.limit} and {self.shots}")
-        if self.preset not in PRESETS:
-            raise unknown("preset", self.preset, PRESETS)
-        check_place(self.corrupt)
-        if self.augment not in AUGMENTS:
-            raise unknown("kind of views", self.augment, AUGMENTS)
-        if self.pictures not in PICTURES:
-            raise unknown("choice of pictures", self.pictures, PICTURES, "--pictures all or --pictures untouched")
-        online = [name for name in self.methods if method_class(name).stateful]
-        if self.as_stream() != Stream(seed=self.seed) and not online:
-            raise InputError("`stream`, `batch` and `carry` are for online methods, and none of these is one")
-        if not (math.isfinite(self.budget) and self.budget >= 1):
-            raise InputError(f"`budget` must be at least 1 x the first method's time, got {self.budget:g}")
-
-    def as_stream(self) -> Stream:
-        """What online methods see. Raises `InputError` for an order that is none."""
-        return parse_stream(self.stream, self.seed, self.batch, self.carry)
 
 
 @dataclass(frozen=True)

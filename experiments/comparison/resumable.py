@@ -13,8 +13,9 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from experiments.comparison.answers import answer_block
-from experiments.comparison.conditions import BenchmarkSettings, Condition
+from experiments.comparison.conditions import Condition
 from experiments.comparison.legs import Leg, Visit
+from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.stream import Stream
 from glom.devices import ranks
 from glom.methods import Method

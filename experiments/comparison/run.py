@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 
 from experiments.comparison.conditions import (
-    BenchmarkSettings,
     Classes,
     Condition,
     base_task,
@@ -30,6 +29,7 @@ from experiments.comparison.conditions import (
 )
 from experiments.comparison.legs import Leg, in_turn, legs
 from experiments.comparison.resumable import run_leg
+from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.table import averages, make_table
 from experiments.comparison.untouched import shares_pictures_with
 from glom.devices import ranks
@@ -41,7 +41,6 @@ from glom.runs.events import Event
 from glom.teachers.asked import asked_of
 
 __all__ = [
-    "BenchmarkSettings",
     "Condition",
     "averages",
     "class_names",

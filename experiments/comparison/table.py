@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.comparison.settings import BUDGET
 from experiments.comparison.stream import parse_stream
-from experiments.comparison.trust import BUDGET, MEASURES, Given, Measured, right
+from experiments.comparison.trust import MEASURES, Given, Measured, right
 from glom.errors import demand_some
 from glom.methods_list import LISTED
 from glom.runs.artifacts import read_json, read_results, read_timing

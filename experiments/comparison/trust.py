@@ -24,7 +24,6 @@ import numpy as np
 
 from glom.runs.calibration import Values, auroc, brier, calibration_error, draws, mean, percentiles
 
-BUDGET = 10.0  # times the first method's seconds, where none is named
 MEASURES = (
     "top1", "ece", "brier", "auroc_wrong", "auroc_unknown", "within_budget", "shape", "texture", "shape_bias",
 )  # fmt: skip

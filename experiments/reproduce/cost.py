@@ -14,7 +14,8 @@ import torch
 
 from experiments.comparison.answers import shown
 from experiments.comparison.conditions import base_task, task_of
-from experiments.comparison.run import BenchmarkSettings, Condition, open_conditions
+from experiments.comparison.run import Condition, open_conditions
+from experiments.comparison.settings import BenchmarkSettings
 from experiments.reproduce.plan import Block, Plan
 from experiments.reproduce.settings import Request
 from glom.errors import GlomError

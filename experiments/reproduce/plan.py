@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from experiments.comparison.run import BenchmarkSettings
+from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.untouched import ALL
 from experiments.published import published_table
 from experiments.reproduce.settings import Request
@@ -92,10 +92,10 @@ class Block:
     def settings(self, request: Request, limit: int) -> BenchmarkSettings:
         """The benchmark that fills what can be filled."""
         return BenchmarkSettings(
-            tuple(line.method for line in self.open_lines),
-            tuple(dict.fromkeys(column.spec for column in self.open_columns)),
-            tuple(dict.fromkeys(column.corruption for column in self.open_columns)),
-            self.teacher,
+            methods=tuple(line.method for line in self.open_lines),
+            data=tuple(dict.fromkeys(column.spec for column in self.open_columns)),
+            corruptions=tuple(dict.fromkeys(column.corruption for column in self.open_columns)),
+            teacher=self.teacher,
             train=self.train,
             shots=request.shots,
             limit=limit,

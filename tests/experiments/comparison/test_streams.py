@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.comparison import resumable
-from experiments.comparison.conditions import BenchmarkSettings, Condition
+from experiments.comparison.conditions import Condition
 from experiments.comparison.legs import in_turn, legs, visits
 from experiments.comparison.run import run as run_benchmark
+from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.stream import Stream, parse_stream
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
@@ -108,7 +109,7 @@ def test_a_shuffled_stream_follows_seed_and_ids_and_a_part_of_it_keeps_its_order
     part = Condition("part", "", one.dataset.limit(6), None)
     kept = {s.id for s in part.dataset}
     assert [v.sample.id for v in visits(Stream(seed=3), part)] == [i for i in ids if i in kept]
-    assert [v.index for v in in_turn(one).visits] == list(range(12))
+    assert [v.place for v in in_turn(one).visits] == list(range(12))
 
 
 def test_sorted_is_class_after_class_and_few_are_a_few_at_a_time(folder: Path) -> None:
@@ -244,7 +245,7 @@ def test_a_picture_whose_probabilities_are_not_finite_fails_alone(
         ({"stream": "sortd"}, "unknown order of the stream 'sortd'; did you mean sorted"),
         ({"stream": "few"}, "few:K takes K classes"),
         ({"stream": "few:0"}, "few:K takes K classes"),
-        ({"batch": -1}, "`batch` must be at least 1"),
+        ({"batch": -1}, "`batch` must be at least 0"),
         ({"stream": "mixed", "carry": True}, "has them all in one already"),
         ({"methods": ("zero-shot",), "stream": "sorted"}, "none of these is one"),
         ({"methods": ("zero-shot",), "batch": 4}, "none of these is one"),

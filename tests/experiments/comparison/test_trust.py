@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments.comparison.conditions import BenchmarkSettings, Condition, open_out_set
+from experiments.comparison.conditions import Condition, open_out_set
+from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.table import make_table
 from experiments.comparison.trust import Given, Measured, fits
 from glom.datasets.registry import open_dataset
@@ -137,11 +138,11 @@ def folders(tmp_path: Path) -> list[Path]:
 def test_an_out_set_shares_no_class_with_the_in_set(folders: list[Path]) -> None:
     known, strange, same = map(str, folders)
     condition = Condition("known", known, open_dataset(known), None)
-    [opened] = open_out_set(BenchmarkSettings(("zero-shot",), (known,), out_set=strange), [condition])
+    [opened] = open_out_set(BenchmarkSettings(methods=("zero-shot",), data=(known,), out_set=strange), [condition])
     assert (opened.name, opened.out_of, opened.dataset.classes) == ("known-unknown", "known", ("cat", "ship"))
     assert {s.label for s in opened.dataset} == {None}
     with pytest.raises(InputError, match=r"the out-set same shares classes with known \(cat\)"):
-        open_out_set(BenchmarkSettings(("zero-shot",), (known,), out_set=same), [condition])
+        open_out_set(BenchmarkSettings(methods=("zero-shot",), data=(known,), out_set=same), [condition])
 
 
 def test_the_command_line_shows_trust_and_cost(

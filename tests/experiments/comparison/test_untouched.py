@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.comparison.conditions import BenchmarkSettings, open_conditions
+from experiments.comparison.conditions import open_conditions
+from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.untouched import shares_pictures_with, studied, studies_of, untouched
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.registry import open_dataset
@@ -78,9 +79,9 @@ def test_only_the_others_are_drawn() -> None:
 
 def test_where_none_is_left_that_is_said() -> None:
     with pytest.raises(InputError, match="every picture of cifar10-sample was used by a study"):
-        open_conditions(BenchmarkSettings(("zero-shot",), ("cifar10-sample",), pictures="untouched"))
+        open_conditions(BenchmarkSettings(methods=("zero-shot",), data=("cifar10-sample",), pictures="untouched"))
     with pytest.raises(InputError, match="did you mean untouched"):
-        BenchmarkSettings(("zero-shot",), ("cifar10-sample",), pictures="untuched")
+        BenchmarkSettings(methods=("zero-shot",), data=("cifar10-sample",), pictures="untuched")
 
 
 def test_pictures_of_another_size_are_none_of_them() -> None:

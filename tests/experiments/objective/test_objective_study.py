@@ -17,8 +17,8 @@ from torch import nn
 
 from commands.ablate import app
 from commands.common import guard
-from experiments.comparison.run import BenchmarkSettings
 from experiments.comparison.run import run as run_benchmark
+from experiments.comparison.settings import BenchmarkSettings
 from experiments.objective.candidates import CANDIDATES
 from experiments.objective.encode import blocks_of, crop_centres, mixed_statistics
 from experiments.objective.prompts import PromptChoice
@@ -392,7 +392,7 @@ def test_the_trained_machine_starts_as_it_is_and_moves_towards_the_teacher():
 
 def test_a_run_begun_with_other_weights_of_the_trained_machine_is_refused(tmp_path, monkeypatch):
     def run(resume: bool) -> None:
-        settings = BenchmarkSettings(("apm-trained",), ("cifar10-sample",), limit=10)
+        settings = BenchmarkSettings(methods=("apm-trained",), data=("cifar10-sample",), limit=10)
         for _ in run_benchmark(settings, tmp_path / "out", resume):
             pass
 

@@ -13,8 +13,8 @@ from transformers import ViTConfig, ViTModel
 
 from cli import app
 from commands.common import guard
-from experiments.comparison.run import BenchmarkSettings
 from experiments.comparison.run import run as run_benchmark
+from experiments.comparison.settings import BenchmarkSettings
 from experiments.recipes.mae_choose import summarise, trials
 from experiments.recipes.mae_run import run as run_training
 from experiments.recipes.mae_settings import PART_OF, MAETinySettings, Recipe, stages_of
@@ -272,7 +272,7 @@ def test_heads_are_fitted_to_other_classes_and_only_what_learns_moves(kind, teac
 
 def test_the_methods_run_in_the_benchmark(image_folder: Path, tmp_path: Path):
     mae = save_tiny(tmp_path / "mae", ("cat", "ship"), AdaptSettings(2, 2, 0.05))
-    asked = BenchmarkSettings(NAMES, (str(image_folder),), ("", "contrast:3"), mae=str(mae))
+    asked = BenchmarkSettings(methods=NAMES, data=(str(image_folder),), corruptions=("", "contrast:3"), mae=str(mae))
     table = list(run_benchmark(asked, tmp_path / "run", device="cpu"))[-1].result
     assert [(r["method"], r["n"]) for r in table["rows"]] == [(name, 6) for name in NAMES] * 2
     assert table["settings"]["mae"] == "mae"

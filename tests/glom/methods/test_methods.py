@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
-from experiments.comparison.run import BenchmarkSettings, averages
+from experiments.comparison.run import averages
 from experiments.comparison.run import run as run_benchmark
+from experiments.comparison.settings import BenchmarkSettings
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.methods import METHODS, FewShot, Task, make_method
