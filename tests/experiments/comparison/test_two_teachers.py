@@ -42,7 +42,7 @@ def test_two_teachers_stand_in_a_table_and_in_what_a_run_must_match(call, image_
     code, _, err = call(*base, "--second-teacher", "timm:test_vit@random", "--out", tmp_path / "none")
     assert (code, err.count("error:")) == (2, 1) and "the second teacher cannot name the classes of glom-tiny" in err
     code, _, err = call(*base, "--second-teacher", "glom-tiny", "--views", "squares", "--out", tmp_path / "none")
-    assert code == 2 and "unknown kind of views" in err
+    assert code == 2 and "unknown --views 'squares'" in err
     code, _, err = call("benchmark", "-m", "zero-shot,zero+mta", "-d", image_folder, "--out", tmp_path / "none")
     assert (code, err.count("error:")) == (2, 1) and "neither of the two starts" in err
     assert not (tmp_path / "none").exists()
