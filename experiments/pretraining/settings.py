@@ -105,7 +105,7 @@ class GridTrainSettings(Caching):
         """
         if given.get("queries") == 0:
             given.setdefault("anywhere", 0.0)
-        start = cls.PRESETS.get(preset or cls.PRESET, {}) | given
+        start = {**cls.PRESETS.get(preset or cls.PRESET, {}), **given}
         found = super().of(preset, **{"apm": MACHINES.get(start.get("machine", ""), TINY), **given})
         rgb = found.apm.rgb if found.rgb_weight else None
         return replace(found, apm=replace(found.apm, readout="mean", rgb=rgb))

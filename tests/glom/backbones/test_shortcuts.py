@@ -341,11 +341,11 @@ def test_a_wide_matrix_keeps_its_digits(monkeypatch, capsys):
     [
         (["--from", 3, "--to", 1], "goes from layer 3 to 1"),
         (["--from", 8], "layers 0 to 3"),
-        (["--students", "cubic"], "unknown student"),
+        (["--students", "cubic"], "unknown --students"),
         (["--matrix", "--layers", "2"], "at least two layers"),
         (["--epochs", 0], "--epochs"),
         (["--views", 0], "--views"),
-        (["--cache-precision", "int8"], "cache precision"),
+        (["--cache-precision", "int8"], "--cache-precision"),
         (["--partition", "cut"], "--partition"),
         (["--held-out", 200], "cannot be held out"),
         (["--held-out", 1], "at least 2"),
