@@ -73,9 +73,6 @@ Classes = Annotated[
         callback=class_list,
     ),
 ]
-Fit = Annotated[
-    str, typer.Option("--fit", help="Onto the square: squeeze the whole picture, or crop its middle.", metavar="FIT")
-]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is chosen and why.")]
 
 

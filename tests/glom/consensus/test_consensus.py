@@ -224,7 +224,7 @@ def test_the_top_down_nets_alone_say_a_picture():
         ({"weights": (0.0, 1.0, 1.0, 1.0)}, "bottom-up"),
         ({"weights": (1.0, -1.0, 1.0, 1.0)}, "`weights` must be at least 0"),
         ({"code": 6}, "multiple of 4"),
-        ({"location_code": "sine"}, "location code"),
+        ({"location_code": "sine"}, "location_code"),
     ],
 )
 def test_wrong_settings(change, says):
