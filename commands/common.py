@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
-from commands.paths import class_list, record_file
+from commands.paths import record_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,18 +31,9 @@ Result = TypeVar("Result")
 
 Out = Annotated[str, typer.Option("--out", "-o", help="Run folder; never overwritten.", metavar="DIR")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the run.", metavar="S")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", metavar="D")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Corrupt = Annotated[
-    str,
-    typer.Option(
-        "--corrupt",
-        help="Where corruptions act: crop, what the teacher sees (as ImageNet-C), or file.",
-        metavar="WHERE",
-    ),
-]
 Record = Annotated[
     str | None,
     typer.Option(
@@ -52,28 +43,6 @@ Record = Annotated[
         callback=record_file,
     ),
 ]
-Superclasses = Annotated[
-    str,
-    typer.Option(
-        "--superclasses",
-        help="Gather an ImageNet classifier's classes: geirhos16, pacs, or a table (index or WNID, superclass).",
-        metavar="NAME|FILE",
-        show_default=False,
-    ),
-]
-Nameable = Annotated[
-    bool, typer.Option("--nameable", help="Leave classes out that the teacher cannot name, rather than refuse them.")
-]
-Classes = Annotated[
-    str | None,
-    typer.Option(
-        "--classes",
-        help="File of class names, one a line, alone or beside an index, wnid or folder.",
-        metavar="FILE",
-        callback=class_list,
-    ),
-]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is chosen and why.")]
 
 
 class Interrupted(Exception):
