@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import glom
 import probes
 from commands.common import as_options
 from experiments.doctor import imported
+from glom.settings import Settings, keys_of
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("glom", "probes", "experiments", "commands", "benchmarks")
@@ -163,3 +166,37 @@ def test_doctor_says_what_is_imported_and_what_would_hide_it(own):
     assert not found.ok and str(ROOT / "probes") in found.found and str(own / "probes") in found.found
     assert "rename" in found.hint
     assert imported("probes", ROOT).ok and imported("probes", own / "experiments").ok
+
+
+# Commands that write something and take no settings: benchmarks by ratios, which are asked for a `--quick` at most, and
+# what reads an earlier run. The list may only shrink.
+WITHOUT_SETTINGS = {
+    "bench_islands.islands", "bench.report", "bench.execution", "bench.memory", "bench.scaling", "bench.everything",
+    "bench_compute.compute", "bench_ff.ff", "claims.claims", "objective.confirm", "convert.official",
+}  # fmt: skip
+
+
+def test_an_option_is_written_once_on_its_setting():
+    bare = set()
+    for path in sorted((ROOT / "commands").glob("*.py")):
+        for made in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(made, ast.FunctionDef):
+                continue
+            settled = any(ast.unparse(d).startswith("options(") for d in made.decorator_list)
+            options = [a.annotation for a in made.args.args if a.annotation]
+            writes = any(ast.unparse(a) in ("Out", "Record") or "'--out'" in ast.unparse(a) for a in options)
+            if writes and not settled:
+                bare.add(f"{path.stem}.{made.name}")
+    assert bare <= WITHOUT_SETTINGS | {"ff.finish", "bench_common.hand_out"}, bare - WITHOUT_SETTINGS
+
+
+def test_settings_take_keywords_and_say_what_they_are():
+    found: list[type[Settings]] = []
+    for path in sorted([*(ROOT / "experiments").glob("*/*settings.py"), *(ROOT / "glom").glob("*/settings.py")]):
+        module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        found += [x for x in vars(module).values() if isinstance(x, type) and issubclass(x, Settings)]
+    assert len(set(found)) > 30
+    for cls in set(found) - {Settings}:
+        assert all(one.kw_only for one in fields(cls)), cls
+        for key in keys_of(cls):
+            assert key.about["help"] or key.about["choices"], f"{cls.__name__}.{key.name} says nothing"
