@@ -24,7 +24,7 @@ from commands.common import (
     table,
 )
 from commands.options import options
-from experiments.objective.settings import ObjectiveSettings, PromptChoice
+from experiments.objective.settings import ConfirmSettings, ObjectiveSettings, PromptChoice
 
 app = typer.Typer(
     help="Objectives that could beat the teacher: chosen on one half, confirmed once on the other.",
@@ -66,27 +66,27 @@ def select(
         return
     show(result, "selection half")
     if result["left_out"]:
-        say(f"not possible with this teacher and data: {', '.join(result['left_out'])}")
+        say(f"not asked for, or not possible with this teacher and data: {', '.join(result['left_out'])}")
     say(f"figure: {out}/select.png; the best, once, on the other half: apm ablate objective confirm {out}")
 
 
 @app.command("confirm")
+@options(ConfirmSettings)
 def confirm(
+    settings: ConfirmSettings,
     folder: Annotated[str, typer.Argument(help="Run folder of a complete selection.", metavar="DIR")],
-    top: Annotated[int, typer.Option("--top", help="Candidates of each kind to carry on.", min=1)] = 2,
-    limit: Annotated[int, typer.Option("--limit", help="Pictures of the other half; 0: all.", min=0)] = 0,
     save: Record = None,
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """The best candidates once on the other half. A folder is confirmed once; a second time is refused."""
-    from experiments.objective.confirm import ConfirmSettings, run
+    from experiments.objective.confirm import run
     from glom.runs.artifacts import read_result
 
     for_adaptation()
     with resumable("every picture so far is kept"):
-        confirmed = follow(run(ConfirmSettings(top, limit), Path(folder), resume), quiet)
+        confirmed = follow(run(settings, Path(folder), resume), quiet)
     result = {"selection": read_result(Path(folder)), "confirmation": confirmed}
     keep_record(save, result, Path(folder) / "confirm")
     if as_json:

@@ -6,17 +6,16 @@ that use the same information (its controls): a gain is due to overfitting only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from experiments.objective.encode import Second
-from experiments.objective.readouts import agreeing, largest_island, mean_p
-from experiments.objective.trials import Seen, balance, views_log_p
-from glom.apm import AsynchronousPerceptionMachine
+from experiments.objective.readouts import agreeing, islands_of, largest_island, mean_p, pulled
+from experiments.objective.trials import Seen, balance, two_log_p, views_log_p, weighted_views
 from glom.columns import grid_queries
+from glom.errors import InputError, unknown
 from glom.methods.views import entropy
 
 TEACHER, TOKEN = "teacher", "apm"
@@ -30,7 +29,7 @@ class Candidate:
         name: in tables. what: in a few words. kind: "plain" (nothing is overfit) or "apm".
         controls: the plain candidates, or the teacher, that an APM's gain is measured against.
         read: the log-probabilities (n, C) of a block.
-        needs: "" or "second" or "prior": what has to be there.
+        needs: "", "second", "prior" or "shape": what has to be there.
     """
 
     name: str
@@ -65,10 +64,22 @@ def apm(name: str, what: str, *controls: str, needs: str = "") -> Callable[[Read
     return keep
 
 
-def available(second: Second | None, prior: AsynchronousPerceptionMachine | None) -> list[Candidate]:
-    """The candidates that can be tried with these."""
-    there = {"": True, "second": second is not None, "prior": prior is not None}
-    return [c for c in CANDIDATES.values() if there[c.needs]]
+def available(there: Collection[str], asked: Sequence[str] = ()) -> list[Candidate]:
+    """The candidates that can be tried with what is `there` of their needs; of these, those `asked` for and their
+    controls, or all. Raises `InputError` for one that is unknown or cannot be tried."""
+    found = {name: c for name, c in CANDIDATES.items() if not c.needs or c.needs in there}
+    for name in asked:
+        if name not in CANDIDATES:
+            raise unknown("candidate", name, CANDIDATES)
+        if name not in found:
+            raise InputError(f"{name} cannot be tried: nothing here gives it what it needs ({CANDIDATES[name].needs})")
+    wanted = {*asked, *(control for name in asked for control in CANDIDATES[name].controls)}
+    return [c for name, c in found.items() if not asked or name in wanted]
+
+
+def _by_island(s: Seen, grid: Tensor) -> Tensor:
+    """The mean probability over locations, each speaking with its island's mean feature: (n, h, w, F) -> (n, C)."""
+    return mean_p(*s.log_p(pulled(grid, islands_of(grid)).flatten(1, 2)).unbind(1))
 
 
 # -- nothing overfit ---------------------------------------------------------------------------------------------------
@@ -119,10 +130,56 @@ def _grid_agreeing(s: Seen) -> Tensor:
     return s.log_p(agreeing(s["grid"]))
 
 
-@plain("second", "with mvit-v2-tiny, mean probability", needs="second")
+@plain("grid-pulled", "the teacher's grid, its islands' mean probability")
+def _grid_pulled(s: Seen) -> Tensor:
+    return _by_island(s, s["grid"])
+
+
+@plain("views-weighted", "all small crops, the surer the heavier")
+def _views_weighted(s: Seen) -> Tensor:
+    log_p, sure = weighted_views(s)
+    return mean_p(*log_p, weights=sure)
+
+
+@plain("bn-9", "batch norm mixed with the picture's, prior 9: a tenth")
+def _bn9(s: Seen) -> Tensor:
+    return s.log_p(s["bn-9"])
+
+
+@plain("bn-4", "the same, prior 4: a fifth")
+def _bn4(s: Seen) -> Tensor:
+    return s.log_p(s["bn-4"])
+
+
+@plain("bn-1", "the same, prior 1: half")
+def _bn1(s: Seen) -> Tensor:
+    return s.log_p(s["bn-1"])
+
+
+@plain("second", "with the second teacher, mean probability", needs="second")
 def _second(s: Seen) -> Tensor:
+    return two_log_p(s)
+
+
+@plain("second-log", "the same, mean log-probability", needs="second")
+def _second_log(s: Seen) -> Tensor:
+    return ((s.log_p(s["token"]) + _second_alone(s)) / 2).log_softmax(-1)
+
+
+@plain("second-alone", "the second teacher", needs="second")
+def _second_alone(s: Seen) -> Tensor:
     assert s.second is not None
-    return mean_p(s.log_p(s["token"]), s.second.head(s["second"]).log_softmax(-1))
+    return s.second.head(s["second"]).log_softmax(-1)
+
+
+@plain("shape-0", "the APM trained across styles as it is", needs="shape")
+def _shape_0(s: Seen) -> Tensor:
+    return s.log_p(s.trained("shape").tokens[0])
+
+
+@plain("shape-mean", "teacher and that APM, mean probability", needs="shape")
+def _shape_mean(s: Seen) -> Tensor:
+    return mean_p(s.log_p(s["token"]), _shape_0(s))
 
 
 @plain("prior-0", "the trained APM as it is", needs="prior")
@@ -215,6 +272,46 @@ def _crops_field(s: Seen) -> Tensor:
     return s.log_p(s.trained("crops-field").field.mean((1, 2)))
 
 
+@apm("views-weighted-token", "all views' mean token, the surer the heavier", "views-weighted")
+def _views_weighted_token(s: Seen) -> Tensor:
+    return s.log_p(s.trained("views-weighted").token)
+
+
+@apm("bn-token", "the token of bn-9", "bn-9")
+def _bn_token(s: Seen) -> Tensor:
+    return s.log_p(s.trained("bn-token").token)
+
+
+@apm("bn-early", "the same, read before it is bn-9's", "bn-9")
+def _bn_early(s: Seen) -> Tensor:
+    return s.log_p(s.trained("bn-token").tokens[s.early])
+
+
+@apm("bn-grid", "token and grid of bn-9; the token", "bn-9")
+def _bn_grid(s: Seen) -> Tensor:
+    return s.log_p(s.trained("bn-grid").token)
+
+
+@apm("pulled", "token and grid, locations pulled to their islands; the token", "grid-pulled", "grid-islands")
+def _pulled(s: Seen) -> Tensor:
+    return s.log_p(s.trained("pulled").token)
+
+
+@apm("pulled-field", "the same; the islands' mean probability", "grid-pulled", "grid-islands")
+def _pulled_field(s: Seen) -> Tensor:
+    return _by_island(s, s.trained("pulled").field)
+
+
+@apm("pulled-local", "pulled, with a local patch; the token", "grid-pulled", "grid-islands")
+def _pulled_local(s: Seen) -> Tensor:
+    return s.log_p(s.trained("pulled-local").token)
+
+
+@apm("pulled-local-field", "the same; the islands' mean probability", "grid-pulled", "grid-islands")
+def _pulled_local_field(s: Seen) -> Tensor:
+    return _by_island(s, s.trained("pulled-local").field)
+
+
 @apm("pseudo", "token and the surest views' class", "views")
 def _pseudo(s: Seen) -> Tensor:
     return s.log_p(s.trained("pseudo").token)
@@ -235,11 +332,26 @@ def _pair(s: Seen) -> Tensor:
     return s.log_p(s.trained("pair").token)
 
 
-@apm("two-teachers", "both teachers' tokens at once, two heads", "second", needs="second")
+@apm("two-teachers", "both teachers' tokens at once, two heads", "second", "second-alone", needs="second")
 def _two(s: Seen) -> Tensor:
     assert s.second is not None
     own, other = s.trained("two-teachers").token.tensor_split([s["token"].shape[-1]], dim=-1)
     return mean_p(s.log_p(own), s.second.head(other / balance(s)).log_softmax(-1))
+
+
+@apm("two-pseudo", "token and the two teachers' class", "second", "second-log", "second-alone", needs="second")
+def _two_pseudo(s: Seen) -> Tensor:
+    return s.log_p(s.trained("two-pseudo").token)
+
+
+@apm("shape-2", "the APM trained across styles, 2 steps", "shape-0", "shape-mean", needs="shape")
+def _shape_2(s: Seen) -> Tensor:
+    return s.log_p(s.trained("shape").tokens[2])
+
+
+@apm("shape-5", "the same, 5 steps of token and grid", "shape-0", "shape-mean", needs="shape")
+def _shape_5(s: Seen) -> Tensor:
+    return s.log_p(s.trained("shape").tokens[5])
 
 
 @apm("prior-2", "the trained APM, 2 steps of token and grid", "prior-0", "prior-mean", needs="prior")

@@ -1,4 +1,4 @@
-"""The second half of the objective study: the best candidates on the pictures that chose nothing.
+"""The second half of the objective study: the best candidates on the pictures that chose nothing, and on further sets.
 
 DIR/confirm/              a run folder in that of the selection: lines, result.json; written once
 DIR/confirm.png           both halves
@@ -7,37 +7,20 @@ DIR/confirm.png           both halves
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from experiments.objective.candidates import CANDIDATES, TEACHER
-from experiments.objective.report import choose, draw, summarise
+from experiments.objective.report import by_set, choose, draw, summarise, unseen
 from experiments.objective.run import cases_of, prepare, public_settings, run_half
-from experiments.objective.settings import CONFIRM, SELECT, ObjectiveSettings
+from experiments.objective.settings import CONFIRM, SELECT, ConfirmSettings, ObjectiveSettings
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, read_json, read_result, result_file
+from glom.runs.artifacts import RunFolder, public_name, read_json, read_result, result_file
 from glom.runs.events import Event
 
 
-@dataclass(frozen=True)
-class ConfirmSettings:
-    """What is carried on.
-
-    Attributes:
-        top: candidates of each kind, the best ones.
-        limit: pictures of the half at most; 0: all.
-    """
-
-    top: int = 2
-    limit: int = 0
-
-    def __post_init__(self) -> None:
-        if self.top < 1 or self.limit < 0:
-            raise InputError(f"--top must be at least 1 and --limit not negative, got {self.top} and {self.limit}")
-
-
-def run(settings: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[Event]:
+def run(asked: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[Event]:
     """The `top` best of each kind, and their controls, once, on the other half.
 
     Args:
@@ -59,23 +42,40 @@ def run(settings: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[
     kept: dict[str, Any] = {
         k: tuple(held[k]) if isinstance(held[k], list) else held[k] for k in asdict(ObjectiveSettings()) if k in held
     }
+    if isinstance(kept["data"], str):
+        kept["data"] = (kept["data"],)
     selected = ObjectiveSettings(**kept)
     selection = read_result(out)
-    chosen = choose(selection, settings.top)
+    chosen = choose(selection, asked.top)
     controls = [c for n in chosen for c in CANDIDATES[n].controls if c != TEACHER]
     names = list(dict.fromkeys([*chosen, *controls]))
-    ready = prepare(selected)
-    for what, now in ready.held(selected, SELECT).items():
+    for what, now in prepare(selected).held(SELECT).items():
         if what.endswith("fingerprint") and now != held[what]:
             raise InputError(f"the {what.removesuffix('_fingerprint')} is not the one the selection was made with")
-    cases = cases_of(ready.dataset, selected, CONFIRM, settings.limit)
-    own = {**ready.held(selected, CONFIRM), "limit": settings.limit, "chosen": chosen}
-    extra = {"data_spec": selected.data}
+    study = prepare(selected, asked.on)
+    known = [one.dataset.name for one in study.sets]
+    if len(set(known)) < len(known):
+        raise InputError(
+            "a data set that chose or is named already cannot be a further one; its other half is met anyway"
+        )
+    halves = [CONFIRM] * len(selected.data) + [""] * len(asked.on)
+    cases = [
+        cases_of(one.dataset, selected, half, asked.limit, one.dataset.name * (len(known) > 1))
+        for one, half in zip(study.sets, halves, strict=True)
+    ]
+    own = {**study.held(CONFIRM), "limit": asked.limit, "chosen": chosen} | ({"on": asked.on} if asked.on else {})
+    extra = {"data_spec": ",".join((*selected.data, *asked.on))}
     with RunFolder(out / "confirm", "objective-confirm", own, resume, extra) as folder:
-        yield from run_half(folder, cases, names, selected, ready)
-        candidates = [CANDIDATES[n] for n in names]
-        result = summarise(folder.records(), candidates, chosen, tried=selection["tried"])
-        result |= {"chosen": chosen, "settings": public_settings(selected) | {"limit": settings.limit}}
+        yield from run_half(folder, cases, names, study, out)
+        candidates, records, tried = [CANDIDATES[n] for n in names], folder.records(), selection["tried"]
+        halved = [r for r in records if r.get("dataset") not in known[len(selected.data) :]]
+        result = summarise(halved, candidates, chosen, tried)
+        if len(known) > 1:
+            result["sets"] = by_set(records, candidates, chosen, tried)
+        if asked.on:
+            result["unseen"] = unseen(records, known[len(selected.data) :], candidates, chosen, tried, result["sets"])
+        about = public_settings(selected) | {"limit": asked.limit, "on": list(map(public_name, asked.on))}
+        result |= {"chosen": chosen, "settings": about}
         draw(selection, result, out / "confirm.png")
         folder.conclude(result)
     yield Event(result={"selection": selection, "confirmation": result})

@@ -28,9 +28,12 @@ from glom.methods.views import augmented
 from glom.runs.files import to_bytes
 from glom.runs.saving import save_tensors
 from glom.runs.seeds import fixed_seed, sample_seed
+from glom.teachers.align import gathered
 from glom.teachers.base import Teacher
 from glom.teachers.corrupted import corrupted
 from glom.teachers.heads import ZeroShotHead
+from glom.teachers.registry import load_teacher
+from glom.teachers.zero_shot import choose_templates
 
 LEAST = {"views": 0.08, "crops": 0.6}  # the smallest share of the area a crop keeps
 BATCH = 64
@@ -42,11 +45,17 @@ class Case:
 
     sample: Sample
     condition: str
+    dataset: str = ""  # named where a run has several
 
     @property
     def id(self) -> str:
         """`condition/sample`, unique in a run."""
-        return f"{self.condition}/{self.sample.id}"
+        return f"{self.condition}/{self.picture}"
+
+    @property
+    def picture(self) -> str:
+        """The picture, whatever its condition."""
+        return f"{self.dataset}/{self.sample.id}" if self.dataset else self.sample.id
 
     def image(self, teacher: Teacher, seed: int, place: str) -> Image.Image:
         """The picture, corrupted. Raises `GlomError` where it cannot be read."""
@@ -64,6 +73,17 @@ class Second:
     name: str
     tokens: Callable[[Sequence[Image.Image]], Tensor]
     head: ZeroShotHead
+
+
+def named_second(name: str, superclasses: str, classes: Sequence[str]) -> Second:
+    """A second teacher by name, its classes gathered as the first one's are."""
+    teacher = gathered(load_teacher(name, device="cpu"), superclasses)
+
+    def tokens(images: Sequence[Image.Image]) -> Tensor:
+        read = [teacher.preprocess(image) for image in images]
+        return torch.cat([teacher.token(torch.stack(read[i : i + BATCH])).cpu() for i in range(0, len(read), BATCH)])
+
+    return Second(name, tokens, teacher.zero_shot_head(classes, choose_templates("simple")))
 
 
 def second_teacher(classes: Sequence[str]) -> Second | None:
@@ -129,9 +149,9 @@ def crop_centres(image: Image.Image, count: int, seed: int, least: float) -> Ten
 class Block:
     """Pictures that are adapted together. What the teachers say of them is made when it is first asked for, and kept.
 
-    `block[NAME]`, n cases: `picture` (n, 3, S, S); `token`, `flip`, `blur`, `bn-N`, `bn-N-flip` (n, F); `grid`
-    (n, h, w, F); `views`, `crops` (n, V, F), the picture itself first, and `views-at`, `crops-at` (n, V, 2), their
-    centres; `second` (n, F2).
+    `block[NAME]`, n cases: `picture` (n, 3, S, S); `token`, `flip`, `blur`, `bn-N`, `bn-N-flip` (n, F); `grid`,
+    `bn-N-grid` (n, h, w, F); `views`, `crops` (n, V, F), the picture itself first, and `views-at`, `crops-at`
+    (n, V, 2), their centres; `second` (n, F2).
 
     Attributes:
         cases: those that could be read. skipped: (case, reason) of the others.
@@ -187,7 +207,7 @@ class Block:
         if name == "token":
             return self._tokens(images)
         if name == "grid":
-            return torch.cat([teacher.grid(part).cpu() for part in self._read(images).split(BATCH)])
+            return self._grid(images)
         if name == "flip":
             return self._tokens([ImageOps.mirror(image) for image in images])
         if name == "blur":  # a deviation of half a pixel at 32 px, in proportion at other sizes
@@ -197,10 +217,10 @@ class Block:
             return self._second.tokens(images)
         kind, _, rest = name.partition("-")
         if kind == "bn":
-            prior, _, mirrored = rest.partition("-")
-            pictures = [ImageOps.mirror(image) for image in images] if mirrored else images
+            prior, _, what = rest.partition("-")
+            pictures = [ImageOps.mirror(image) for image in images] if what == "flip" else images
             with mixed_statistics(teacher.model, float(prior)):
-                return self._tokens(pictures)
+                return self._grid(pictures) if what == "grid" else self._tokens(pictures)
         count = getattr(self._settings, kind)
         seeds = [sample_seed(self._settings.seed, case.id, kind) for case in self.cases]
         if rest == "at":
@@ -214,6 +234,9 @@ class Block:
 
     def _read(self, images: Sequence[Image.Image]) -> Tensor:
         return torch.stack([self._teacher.preprocess(image) for image in images])
+
+    def _grid(self, images: Sequence[Image.Image]) -> Tensor:
+        return torch.cat([self._teacher.grid(part).cpu() for part in self._read(images).split(BATCH)])
 
     def _tokens(self, images: Sequence[Image.Image]) -> Tensor:
         parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]

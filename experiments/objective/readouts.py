@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glom.methods.aims import island_means
 from probes.partition import components, parse_partition, partition
 
 ISLANDS = "kmeans:4"
@@ -44,11 +45,20 @@ def agreeing(grid: Tensor) -> Tensor:
     return (weights[..., None] * grid).sum((1, 2))
 
 
+def islands_of(grid: Tensor) -> Tensor:
+    """Connected islands, labelled from 0 in every picture: (n, h, w, F) -> (n, h, w)."""
+    how = parse_partition(ISLANDS)
+    return torch.stack([torch.from_numpy(components(partition(g.numpy().astype(np.float32), how))) for g in grid])
+
+
 def largest_island(grid: Tensor) -> Tensor:
     """The mean feature of the largest connected island: (n, h, w, F) -> (n, F)."""
-    found = []
-    for one in grid:
-        labels = components(partition(one.numpy().astype(np.float32), parse_partition(ISLANDS)))
-        island = torch.from_numpy(labels == np.bincount(labels.ravel()).argmax())
-        found.append(one[island].mean(0))
-    return torch.stack(found)
+    labels = islands_of(grid)
+    return torch.stack(
+        [g[own == own.flatten().bincount().argmax()].mean(0) for g, own in zip(grid, labels, strict=True)]
+    )
+
+
+def pulled(grid: Tensor, labels: Tensor) -> Tensor:
+    """Every location at its island's mean: (n, h, w, F) and labels (n, h, w) -> (n, h, w, F); differentiable."""
+    return island_means(grid.flatten(1, 2), labels.flatten(1)).view_as(grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from glom.errors import demand_some
 from glom.runs.statistics import bootstrap_ci, holm, mcnemar_exact
 
 LEVEL = 0.05
+SEEN = 1.959964 + 0.841621  # quantiles of the normal distribution at 97.5 and 80 %
 
 
 def summarise(
@@ -87,7 +89,57 @@ def compare(first: NDArray[np.bool_], second: NDArray[np.bool_], pictures: NDArr
         "difference": round(100 * float((net / count).mean()), 4),
         "ci95": [round(low, 4), round(high, 4)],
         "p": mcnemar_exact(net > 0, net < 0),
+        **power(net / count),
     }
+
+
+def power(net: NDArray[np.floating]) -> dict[str, Any]:
+    """What a test of a paired difference can see, by the normal approximation, two-sided at 5 %, with 80 % power.
+
+    Args:
+        net: (n,) differences in [-1, 1], one a picture.
+
+    Returns:
+        `detectable`: the smallest difference in points, at these pictures' spread. `needed`: pictures at which the
+        difference that was found would be seen; None where it is not above zero.
+    """
+    spread, mean = float(net.std()), float(net.mean())
+    needed = math.ceil((SEEN * spread / mean) ** 2) if mean > 0 else None
+    return {"detectable": round(100 * SEEN * spread / math.sqrt(len(net)), 4), "needed": needed}
+
+
+def by_set(
+    records: Sequence[Mapping[str, Any]],
+    candidates: Sequence[Candidate],
+    judged: Sequence[str] | None = None,
+    tried: int = 0,
+) -> dict[str, Any]:
+    """{data set: its `summarise`}, in the order of the records."""
+    names = dict.fromkeys(r["dataset"] for r in records if "dataset" in r)
+    return {
+        name: summarise([r for r in records if r.get("dataset") == name], candidates, judged, tried) for name in names
+    }
+
+
+def unseen(
+    records: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    candidates: Sequence[Candidate],
+    judged: Sequence[str],
+    tried: int,
+    sets: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """All further data sets as one, and in which of them each candidate is above its teacher and its controls."""
+    whole = summarise([r for r in records if r["dataset"] in names], candidates, judged, tried)
+    for row in whole["rows"]:
+        own = {name: r for name in names for r in sets[name]["rows"] if r["candidate"] == row["candidate"]}
+        row["beats_in"] = [name for name, r in own.items() if beats(r)]
+    return whole
+
+
+def beats(row: Mapping[str, Any]) -> bool:
+    """Whether an answer is above its teacher and each of its controls: every 95 % interval above zero."""
+    return all(one["ci95"][0] > 0 for one in (row, *row["minus_controls"].values()))
 
 
 def holds(row: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ class ObjectiveSettings(Settings):
     Views are random resized crops of at least 0.08 of the area (TPT's), `crops` of at least 0.6.
     """
 
-    data: str = settings.data("cifar10-sample", "A data set with labels.")
+    data: tuple[str, ...] = settings.data(("cifar10-sample",), "Data sets with labels.", kind="some data")
     teacher: str = setting("glom-tiny", "With a grid as wide as its token; `apm teachers`.", letter="t", metavar="T")
     conditions: tuple[str, ...] = setting(DEFAULT, "clean, corruption:severity[@scale]; or the 13.", shown="the 13")
     each: int = setting(1, "Conditions a picture is met under, drawn by its id; 0: all.", least=0)
@@ -38,9 +38,16 @@ class ObjectiveSettings(Settings):
     corrupt: str = settings.corrupt()
     superclasses: str = settings.superclasses()
     nameable: bool = settings.nameable()
+    second: str = setting("", "Another teacher of the same classes.", metavar="T", shown="mvit-v2-tiny where it fits")
+    photographs: tuple[str, ...] = setting((), "Data sets on whose half `select` APMs are trained, without labels.")
+    each_set: int = setting(300, "Photographs of each of them at most.", least=2, metavar="N")
+    steps: int = setting(400, "Steps of that training.", least=1)
+    candidates: tuple[str, ...] = setting((), "Which to try, with their controls; `apm ablate objective candidates`.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.data or len(set(self.data)) < len(self.data):
+            raise InputError("name at least one data set, and each once")
         if not self.conditions or len(set(self.conditions)) < len(self.conditions):
             raise InputError("name at least one condition, and each once")
         for condition in self.conditions:
@@ -48,6 +55,15 @@ class ObjectiveSettings(Settings):
                 parse_corruption(condition)
         if not 0 <= self.each <= len(self.conditions):
             raise InputError(f"`each` must be 0 (all) to {len(self.conditions)}, got {self.each}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmSettings(Settings):
+    """What is carried on, and where to."""
+
+    top: int = setting(2, "Candidates of each kind to carry on.", least=1)
+    limit: int = settings.limit("Pictures of the half, and of each further data set,")
+    on: tuple[str, ...] = setting((), "Further data sets, unseen so far: DATA or DATA@SUPERCLASSES.")
 
 
 def conditions_of(sample_id: str, settings: ObjectiveSettings) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
     L = |token - t|^2 / |t|^2                                        always
       + mean_q |f_q - g_q|^2 / mean_q |g_q|^2                        grid: the teacher's, at the centres of its cells
       + mean_m |f(x_m) - v_m|^2 / mean_m |v_m|^2                     crops' tokens v_m, each where its crop lies
+      + mean_q |f_q - m_q|^2 / mean_q |f_q|^2                        islands: m_q the mean feature of q's island
       + w CE(head(token), y) + w H(p_token) + w H(mean_q p_q)        a pseudo-label; sureness of the token, of the field
 
 The machine is asked at the centres of the teacher's grid in every step and when it is read: nothing is drawn but its
@@ -39,6 +40,7 @@ class Aim:
 
     Attributes:
         token: (S, F). grid: (S, h, w, F) or None.
+        islands: (S, h, w), labels from 0 in every picture: each location is pulled to its island's mean; or None.
         at, said: (S, M, 2) places and (S, M, F) tokens of crops, or None.
         label: (S,) pseudo-labels, or None.
         sure: "", or whose entropy falls: "token" or "field".
@@ -46,6 +48,7 @@ class Aim:
 
     token: Tensor
     grid: Tensor | None = None
+    islands: Tensor | None = None
     at: Tensor | None = None
     said: Tensor | None = None
     label: Tensor | None = None
@@ -82,6 +85,13 @@ def relative(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().flatten(1).sum(1) / y.square().flatten(1).sum(1).clamp_min(1e-12)
 
 
+def island_means(features: Tensor, labels: Tensor) -> Tensor:
+    """The mean feature of each location's island: (S, N, F) and labels from 0, (S, N), -> (S, N, F)."""
+    member = F.one_hot(labels).to(features.dtype)  # (S, N, islands)
+    means = member.mT @ features / member.sum(1)[..., None].clamp_min(1)
+    return member @ means
+
+
 def loss(percept: Percept, aim: Aim, shape: tuple[int, int], head: ZeroShotHead) -> Tensor:
     """L of each sample, (S,); `percept` was asked at the centres of an h x w grid."""
     assert percept.token is not None
@@ -90,6 +100,8 @@ def loss(percept: Percept, aim: Aim, shape: tuple[int, int], head: ZeroShotHead)
         field = rearrange(percept.features, "s (h w) f -> s h w f", h=shape[0])
         if aim.grid is not None:
             total = total + relative(field, aim.grid)
+        if aim.islands is not None:
+            total = total + relative(island_means(percept.features, aim.islands.flatten(1)), percept.features)
         if aim.at is not None and aim.said is not None:
             total = total + relative(sample_at(field, aim.at), aim.said)
         if aim.sure == "field":
@@ -165,7 +177,7 @@ def _train(
             stack.load_sample(s, start)
     optimiser = make_optimiser(stack, settings)
     queries = grid_queries(*shape, device=pictures.device)
-    field = aim.grid is not None or aim.at is not None or aim.sure == "field"
+    field = aim.grid is not None or aim.islands is not None or aim.at is not None or aim.sure == "field"
     outputs = ("token", "features") if field else ("token",)
     tokens: dict[int, Tensor] = {}
     seen: dict[int, Tensor] = {}
