@@ -94,6 +94,11 @@ def confirm(
         return
     found = result["confirmation"]
     show(found, "the other half")
+    if "unseen" in found:
+        show(found["unseen"], "further data sets")
+        for row in found["unseen"]["rows"]:
+            if row["beats_in"]:
+                say(f"{row['candidate']} is above its teacher and its controls in {', '.join(row['beats_in'])}")
     beats = [r["candidate"] for r in found["rows"] if r.get("holds")]
     adds = [r["candidate"] for r in found["rows"] if r.get("apm_adds")]
     say(f"above the teacher after correction: {', '.join(beats) or 'none'}")

@@ -78,4 +78,4 @@ def run(asked: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[Eve
         result |= {"chosen": chosen, "settings": about}
         draw(selection, result, out / "confirm.png")
         folder.conclude(result)
-    yield Event(result={"selection": selection, "confirmation": result})
+    yield Event(result=result)

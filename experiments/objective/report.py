@@ -100,12 +100,12 @@ def power(net: NDArray[np.floating]) -> dict[str, Any]:
         net: (n,) differences in [-1, 1], one a picture.
 
     Returns:
-        `detectable`: the smallest difference in points, at these pictures' spread. `needed`: pictures at which the
-        difference that was found would be seen; None where it is not above zero.
+        `detectable`: the smallest difference in points, at these pictures' spread; None where there is no spread.
+        `needed`: pictures at which the difference that was found would be seen; None where it is not above zero.
     """
     spread, mean = float(net.std()), float(net.mean())
     needed = math.ceil((SEEN * spread / mean) ** 2) if mean > 0 else None
-    return {"detectable": round(100 * SEEN * spread / math.sqrt(len(net)), 4), "needed": needed}
+    return {"detectable": round(100 * SEEN * spread / math.sqrt(len(net)), 4) if spread else None, "needed": needed}
 
 
 def by_set(
