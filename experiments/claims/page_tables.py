@@ -66,6 +66,43 @@ def objective(file: str, results: Results) -> str:
     return lines(heads, ("---", "--:", "---", "---", "---"), rows)
 
 
+def unseen(file: str, results: Results) -> str:
+    """What the confirmed candidates gain over their teacher on data sets that no choice has seen, a column a set."""
+    found = record(results, file)["confirmation"]
+    held = _unseen_sets(found)
+    rows = []
+    for n, row in enumerate(found["unseen"]["rows"]):
+        cells = (signed(one["rows"][n]["difference"], one["rows"][n]["ci95"]) for one in held.values())
+        rows.append((f"`{row['candidate']}`", *cells))
+    heads = (f"{name} ({one['pictures']}; {one['teacher_top1']:.1f})" for name, one in held.items())
+    return lines(("candidate", *heads), ("---",) * (1 + len(held)), rows)
+
+
+def adds(file: str, results: Results) -> str:
+    """What overfitting adds on these sets to the best plain use of the same information, and what a test could see."""
+    found = record(results, file)["confirmation"]
+    held = _unseen_sets(found)
+    rows = []
+    for n, row in enumerate(found["unseen"]["rows"]):
+        if row["kind"] != "apm":
+            continue
+        cells = []
+        for one in held.values():
+            name, least = min(one["rows"][n]["minus_controls"].items(), key=lambda item: item[1]["difference"])
+            cells.append(f"{signed(least['difference'], least['ci95'])} `{name}`")
+        needed = row["needed"]
+        power = ("" if row["detectable"] is None else f"{row['detectable']:.1f}", f"{needed:,}" if needed else "")
+        rows.append((f"`{row['candidate']}`", *cells, *power))
+    heads = ("candidate", *held, "seen with 80 % power", "pictures needed")
+    return lines(heads, ("---",) * (1 + len(held)) + ("--:", "--:"), rows)
+
+
+def _unseen_sets(found: Any) -> dict[str, Any]:
+    """{short name: the set's summary} of the further data sets, and all of them together."""
+    names = [name.rpartition("@")[0] or name for name in found["settings"]["on"]]
+    return {name.rpartition("/")[2]: found["sets"][name] for name in names} | {"all": found["unseen"]}
+
+
 def conditions(results: Results) -> str:
     """What the trained machine gains over the teacher under each condition."""
     found = record(results, "objective-glom-tiny.json")["confirmation"]
@@ -226,6 +263,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "objective-glom-tiny": partial(objective, "objective-glom-tiny.json"),
     "objective-efficientnet-lite0": partial(objective, "objective-efficientnet-lite0.json"),
     "objective-conditions": conditions,
+    "objective-shift": partial(objective, "objective-shift.json"),
+    "objective-shift-unseen": partial(unseen, "objective-shift.json"),
+    "objective-shift-adds": partial(adds, "objective-shift.json"),
     "emergence": emergence,
     "execution": execution,
     "islands-efficientnet-lite0": partial(islands, "islands-bsds500-efficientnet-lite0.json"),

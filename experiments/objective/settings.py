@@ -25,7 +25,7 @@ class ObjectiveSettings(Settings):
     Views are random resized crops of at least 0.08 of the area (TPT's), `crops` of at least 0.6.
     """
 
-    data: tuple[str, ...] = settings.data(("cifar10-sample",), "Data sets with labels.", kind="some data")
+    data: tuple[str, ...] = settings.data(("cifar10-sample",), "Data sets with labels.", kind="data sets")
     teacher: str = setting("glom-tiny", "With a grid as wide as its token; `apm teachers`.", letter="t", metavar="T")
     conditions: tuple[str, ...] = setting(DEFAULT, "clean, corruption:severity[@scale]; or the 13.", shown="the 13")
     each: int = setting(1, "Conditions a picture is met under, drawn by its id; 0: all.", least=0)
