@@ -14,12 +14,12 @@ import torch
 
 from experiments.comparison.answers import shown
 from experiments.comparison.conditions import base_task, task_of
-from experiments.comparison.run import Condition, open_conditions
+from experiments.comparison.run import open_conditions
 from experiments.comparison.settings import BenchmarkSettings
 from experiments.reproduce.plan import Block, Plan
 from experiments.reproduce.settings import Request
 from glom.errors import GlomError
-from glom.methods import Task, make_method
+from glom.methods import make_method
 from glom.runs.artifacts import read_timing
 from glom.runs.seeds import sample_seed
 
@@ -64,7 +64,8 @@ def usable(block: Block, request: Request, limit: int, device: str = "auto") -> 
         return block
     settings = block.settings(request, limit)
     try:
-        task = _task(settings, open_conditions(settings)[0], device)
+        base = base_task(settings, device)
+        task = task_of(open_conditions(settings, base.teacher)[0], base)
     except GlomError as error:
         return replace(block, why=str(error))
     lines = []
@@ -76,10 +77,6 @@ def usable(block: Block, request: Request, limit: int, device: str = "auto") -> 
         except GlomError as error:
             lines.append(replace(line, why=str(error)))
     return replace(block, lines=tuple(lines))
-
-
-def _task(settings: BenchmarkSettings, condition: Condition, device: str) -> Task:
-    return task_of(condition, base_task(settings, device))
 
 
 def estimate(plan: Plan, request: Request, out: Path, device: str = "auto") -> list[Cost]:
@@ -99,7 +96,8 @@ def estimate(plan: Plan, request: Request, out: Path, device: str = "auto") -> l
 
 def measured(block: Block, settings: BenchmarkSettings, runs: Path, device: str) -> list[Cost]:
     """From the times a run in `runs` has written, else from `SAMPLES` pictures of the first data set."""
-    conditions = open_conditions(settings)
+    base = base_task(settings, device)
+    conditions = open_conditions(settings, base.teacher)
     pictures = sum(len(c.dataset) for c in conditions)
     before = {m: [s for c in conditions for s in read_timing(runs / c.name / m).values()] for m in settings.methods}
     found = [Cost(block.name, m, pictures, statistics.mean(s), "measured in this run") for m, s in before.items() if s]
@@ -107,7 +105,7 @@ def measured(block: Block, settings: BenchmarkSettings, runs: Path, device: str)
     if not left:
         return found
     first = conditions[len(conditions) // 2]
-    task = _task(settings, first, device)
+    task = task_of(first, base)
     samples = first.dataset.samples[: SAMPLES + 1]
     images = [shown(sample, first, task, settings.seed) for sample in samples]
     seeds = [sample_seed(settings.seed, sample.id, "method") for sample in samples]

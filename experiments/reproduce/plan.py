@@ -62,7 +62,8 @@ class Mean:
 class Block:
     """One benchmark: `lines` of one teacher over `columns`, of all `pictures` or the untouched ones.
 
-    `why`: why none of it can be run, or "".
+    `superclasses`: what the teacher's classes are gathered into, those it cannot name left out. `why`: why none of it
+    can be run, or "".
     """
 
     name: str
@@ -76,6 +77,7 @@ class Block:
     preset: str = "fast"
     why: str = ""
     pictures: str = ALL
+    superclasses: str = ""
 
     @property
     def open_lines(self) -> list[Line]:
@@ -105,6 +107,8 @@ class Block:
             preset=self.preset,
             corrupt=request.corrupt,
             pictures=request.pictures or self.pictures,
+            superclasses=self.superclasses,
+            nameable=bool(self.superclasses),
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.comparison.run import open_conditions
+from experiments.comparison.conditions import base_task, open_conditions
 from experiments.comparison.run import run as run_benchmark
 from experiments.comparison.table import demand_answers
 from experiments.reproduce import compute as reproduce_compute
@@ -195,7 +195,8 @@ def _fill(plan: Plan, request: Request, out: Path, device: str) -> Generator[Eve
         if block.runnable:
             try:
                 settings = block.settings(request, plan.limit)
-                pictures, world = sum(len(c.dataset) for c in open_conditions(settings)), ranks()[1]
+                teacher = base_task(settings, device).teacher if settings.nameable else None
+                pictures, world = sum(len(c.dataset) for c in open_conditions(settings, teacher)), ranks()[1]
                 # A method that depends on the stream is the first rank's alone.
                 total = sum(pictures if method_class(m).stateful else -(-pictures // world) for m in settings.methods)
                 events = run_benchmark(settings, out / "runs" / block.name, True, device)

@@ -267,19 +267,20 @@ def as_html(result: Mapping[str, Any], out: Path) -> str:
 
 
 def matrices(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A matrix a teacher: data sets down, methods across, each cell measured and, beneath, published."""
-    found = []
-    for teacher in dict.fromkeys(row["teacher"] for row in rows):
-        own = [row for row in rows if row["teacher"] == teacher]
-        methods = list(dict.fromkeys(named(row) for row in own))
+    """A matrix a teacher and its methods: data sets down, methods across, each cell measured, and published beneath."""
+    parts: dict[tuple[str, tuple[str, ...]], list[dict[str, Row]]] = {}
+    for teacher, data in dict.fromkeys((row["teacher"], row["dataset"]) for row in rows):
+        by = {named(row): row for row in rows if (row["teacher"], row["dataset"]) == (teacher, data)}
+        parts.setdefault((teacher, tuple(by)), []).append(by)
+    found: list[dict[str, Any]] = []
+    for (teacher, methods), own in parts.items():
         lines = []
-        for data in dict.fromkeys(row["dataset"] for row in own):
-            by = {named(row): row for row in own if row["dataset"] == data}
+        for by in own:
             values = [r["measured"] for r in by.values() if r["measured"] is not None]
             best, worst = max(values, default=None), min(values, default=None)
             lines.append(
                 {
-                    "data": data,
+                    "data": next(iter(by.values()))["dataset"],
                     "published": next((r["published_dataset"] for r in by.values() if r["published_dataset"]), ""),
                     "cells": [
                         {

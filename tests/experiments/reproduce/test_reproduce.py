@@ -25,7 +25,7 @@ from experiments.reproduce.rows import make_rows
 from experiments.reproduce.run import NAMES, describe
 from experiments.reproduce.run import run as run_reproduce
 from experiments.reproduce.settings import Request
-from experiments.reproduce.write import as_latex, escape, quantity, shown
+from experiments.reproduce.write import as_latex, escape, matrices, quantity, shown
 from glom.datasets.named.catalogue import NAMED
 from glom.errors import InputError, RunError
 from glom.runs.artifacts import read_json, write_json
@@ -482,3 +482,26 @@ def test_a_figure_is_a_page_with_its_numbers(call, tmp_path):
 def test_an_unknown_figure_is_no_table():
     with pytest.raises(InputError):
         list(run_reproduce(Request(name="figure-nothing"), Path("nowhere")))
+
+
+def test_real_shift_stands_in_table_1_with_its_superclasses_and_only_pictures_that_no_study_chose_by(tmp_path):
+    for domain in ("photo", "art_painting", "cartoon", "sketch"):
+        for kind in ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person"):
+            (tmp_path / "pacs" / domain / kind).mkdir(parents=True)
+            make_image(len(kind)).save(tmp_path / "pacs" / domain / kind / "1.jpg")
+    blocks = {block.name: block for block in HOME["table1"](Request(name="table1", root=str(tmp_path))).blocks}
+    pacs, shape = blocks["pacs"], blocks["shape-texture"]
+    assert [column.why for column in pacs.columns] == [""] * 4
+    assert (pacs.superclasses, pacs.pictures, shape.superclasses) == ("pacs", "untouched", "geirhos16")
+    assert {column.why for column in shape.columns} == {"needs --data-root DIR with shape-texture"}
+    asked = pacs.settings(Request(name="table1"), 5)
+    assert (asked.superclasses, asked.nameable, asked.pictures) == ("pacs", True, "untouched")
+
+
+def test_a_teacher_with_two_sets_of_methods_has_two_matrices():
+    def row(method: str, data: str) -> dict[str, object]:
+        blank = dict.fromkeys(("published", "published_dataset", "ci95", "note", "published_method"))
+        return {**blank, "method": method, "network": "t", "teacher": "t", "dataset": data, "measured": 50.0}
+
+    found = matrices([row("a", "x"), row("b", "x"), row("a", "y"), row("b", "y"), row("a", "z")])
+    assert [(len(m["methods"]), [line["data"] for line in m["lines"]]) for m in found] == [(2, ["x", "y"]), (1, ["z"])]
