@@ -19,7 +19,7 @@ from torch import Tensor
 
 from glom.apm import APMConfig
 from glom.errors import InputError
-from glom.runs.artifacts import machine, versions, write_record
+from glom.runs.artifacts import machine, public_command, versions, write_record
 
 Tell = Callable[[str], None]
 """Called with one sentence of progress."""
@@ -122,9 +122,9 @@ def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
 
 
 def record(bench: str, settings: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """What is saved of a benchmark: its result, then the settings, the machine and the versions it belongs to."""
-    about = {"settings": dict(settings), "machine": machine(), "versions": versions()}
-    return {"bench": bench, **result, **about}
+    """What is saved of a benchmark: the command, the machine and the versions it belongs to, its result and the settings."""
+    about = {"command": public_command(), "machine": machine(), "versions": versions()}
+    return {**about, "bench": bench, **result, "settings": dict(settings)}
 
 
 def save(folder: Path, value: Mapping[str, Any]) -> Path:
