@@ -19,7 +19,7 @@ from torch import Tensor
 
 from glom.apm import APMConfig
 from glom.errors import InputError
-from glom.runs.artifacts import machine, public_command, versions, write_record
+from glom.runs.artifacts import origin, write_record
 
 Tell = Callable[[str], None]
 """Called with one sentence of progress."""
@@ -122,9 +122,8 @@ def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
 
 
 def record(bench: str, settings: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """What is saved of a benchmark: the command, the machine and the versions it belongs to, its result and the settings."""
-    about = {"command": public_command(), "machine": machine(), "versions": versions()}
-    return {**about, "bench": bench, **result, "settings": dict(settings)}
+    """What is saved of a benchmark: command, machine and versions that it belongs to, its result, and the settings."""
+    return {**origin(), "bench": bench, **result, "settings": dict(settings)}
 
 
 def save(folder: Path, value: Mapping[str, Any]) -> Path:

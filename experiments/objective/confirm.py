@@ -20,7 +20,7 @@ from glom.runs.artifacts import RunFolder, public_name, read_json, read_result, 
 from glom.runs.events import Event
 
 
-def run(asked: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[Event]:
+def run(request: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[Event]:
     """The `top` best of each kind, and their controls, once, on the other half.
 
     Args:
@@ -46,25 +46,25 @@ def run(asked: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[Eve
         kept["data"] = (kept["data"],)
     selected = ObjectiveSettings(**kept)
     selection = read_result(out)
-    chosen = choose(selection, asked.top)
+    chosen = choose(selection, request.top)
     controls = [c for n in chosen for c in CANDIDATES[n].controls if c != TEACHER]
     names = list(dict.fromkeys([*chosen, *controls]))
     for what, now in prepare(selected).held(SELECT).items():
         if what.endswith("fingerprint") and now != held[what]:
             raise InputError(f"the {what.removesuffix('_fingerprint')} is not the one the selection was made with")
-    study = prepare(selected, asked.on)
+    study = prepare(selected, request.on)
     known = [one.dataset.name for one in study.sets]
     if len(set(known)) < len(known):
         raise InputError(
             "a data set that chose or is named already cannot be a further one; its other half is met anyway"
         )
-    halves = [CONFIRM] * len(selected.data) + [""] * len(asked.on)
+    halves = [CONFIRM] * len(selected.data) + [""] * len(request.on)
     cases = [
-        cases_of(one.dataset, selected, half, asked.limit, one.dataset.name * (len(known) > 1))
+        cases_of(one.dataset, selected, half, request.limit, one.dataset.name * (len(known) > 1))
         for one, half in zip(study.sets, halves, strict=True)
     ]
-    own = {**study.held(CONFIRM), "limit": asked.limit, "chosen": chosen} | ({"on": asked.on} if asked.on else {})
-    extra = {"data_spec": ",".join((*selected.data, *asked.on))}
+    own = {**study.held(CONFIRM), "limit": request.limit, "chosen": chosen} | ({"on": request.on} if request.on else {})
+    extra = {"data_spec": ",".join((*selected.data, *request.on))}
     with RunFolder(out / "confirm", "objective-confirm", own, resume, extra) as folder:
         yield from run_half(folder, cases, names, study, out)
         candidates, records, tried = [CANDIDATES[n] for n in names], folder.records(), selection["tried"]
@@ -72,9 +72,9 @@ def run(asked: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[Eve
         result = summarise(halved, candidates, chosen, tried)
         if len(known) > 1:
             result["sets"] = by_set(records, candidates, chosen, tried)
-        if asked.on:
+        if request.on:
             result["unseen"] = unseen(records, known[len(selected.data) :], candidates, chosen, tried, result["sets"])
-        about = public_settings(selected) | {"limit": asked.limit, "on": list(map(public_name, asked.on))}
+        about = public_settings(selected) | {"limit": request.limit, "on": list(map(public_name, request.on))}
         result |= {"chosen": chosen, "settings": about}
         draw(selection, result, out / "confirm.png")
         folder.conclude(result)

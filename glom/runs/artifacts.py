@@ -305,6 +305,11 @@ def result_file(folder: Path) -> Path:
     return former if former.is_file() and not (folder / RESULT).is_file() else folder / RESULT
 
 
+def origin() -> dict[str, Any]:
+    """How what this very process finds was made: `command`, `machine`, `versions`."""
+    return {"command": public_command(), "machine": machine(), "versions": versions()}
+
+
 def write_record(path: Path, found: Mapping[str, Any], run: Path | None = None) -> None:
     """Write what was found for `benchmarks/results`: first how it was made, without places of this machine.
 
@@ -315,7 +320,7 @@ def write_record(path: Path, found: Mapping[str, Any], run: Path | None = None) 
     Raises:
         InputError: the folder cannot be made, `run` holds no run. RunError: the disk is full.
     """
-    made: dict[str, Any] = {"command": public_command(), "machine": machine(), "versions": versions()}
+    made = origin()
     if run is not None:
         manifest = read_json(run / "manifest.json")
         made |= {key: manifest[key] for key in (*made, "kind", "settings", "started") if key in manifest}

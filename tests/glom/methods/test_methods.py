@@ -363,7 +363,7 @@ def test_wrong_requests_are_refused_before_the_first_answer(image_folder, labell
 def test_labelled_pictures_that_nobody_needs_are_told(image_folder, labelled, tmp_path, call_cli):
     asked = settings(image_folder, methods=("zero-shot",), corruptions=("",), train=str(labelled))
     first = next(iter(run_benchmark(asked, tmp_path / "run", device="cpu")))
-    assert "is not used: none of these methods learns" in first["message"]
+    assert "is not used: none of these methods learns" in first.message
     for options in (("--shots", "4"), ("--transfer",)):
         code, _, err = call_cli("benchmark", "-m", "zero-shot", *options, "--out", tmp_path / "x")
         assert (code, err.count("error:")) == (2, 1) and "--train DATA" in err
