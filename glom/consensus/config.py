@@ -13,6 +13,7 @@ from glom.errors import InputError, unknown
 from glom.settings import Settings, part, setting
 
 NEGATIVES = ("half", "faded", "blobs")
+OBJECTIVES = ("denoise", "mask", "contrast", "forward-forward")  # see `glom.consensus.objectives`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,7 @@ class TrainSettings(Settings):
         kind="data or composites",
         named=True,
     )
-    objective: str = setting("mask", "denoise, mask, contrast or forward-forward.", metavar="O")
+    objective: str = setting("mask", choices=OBJECTIVES, metavar="O")
     source: str = setting("", "Objects of the composites, e.g. fashion-mnist:ROOT.", metavar="S")
     limit: int = setting(0, "Pictures of a data set at most; 0: 20,000.", least=0, metavar="N")
     size: int = setting(48, "Side of the pictures in pixels.", least=1)
@@ -132,10 +133,7 @@ class TrainSettings(Settings):
     task: ObjectiveSettings = part(ObjectiveSettings(), keys=("agreement", "noise", "masked", "crop", "negatives"))
 
     def __post_init__(self) -> None:
-        from glom.consensus.objectives import objective_of
-
         super().__post_init__()
-        objective_of(self.objective)
         if self.objective == "forward-forward" and self.batch < 2:
             raise InputError("forward-forward needs a `batch` of 2 or more: negatives are halves of two pictures")
         if self.size % self.config.patch:

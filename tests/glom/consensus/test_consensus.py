@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sklearn.metrics import adjusted_rand_score
 
 from glom.columns import grid_queries
-from glom.consensus import Glom, GlomConfig
+from glom.consensus import Glom, GlomConfig, config, objectives
 from glom.consensus.attention import agreement_weights, allowed_pairs, consensus, prefers_windows, windowed_consensus
 from glom.consensus.checkpoint import load_glom, save_glom
 from glom.consensus.config import ObjectiveSettings, TrainSettings
@@ -427,3 +427,7 @@ def test_a_perfect_grid_scores_one_and_noise_nothing():
     assert cut_score(perfect, truth) == 1.0
     assert abs(cut_score(noise, truth)) < 0.25
     assert adjusted_rand_score(truth.ravel(), truth.ravel()) == 1.0
+
+
+def test_the_objectives_that_can_be_asked_for_are_those_there_are():
+    assert set(config.OBJECTIVES) == set(objectives.OBJECTIVES)
