@@ -223,14 +223,14 @@ def test_a_folder_without_labels_still_agrees_or_not(call, tmp_path):
         (["ttt", "run", "{data}", "--preset", "fats"], "fast"),
         (["ttt", "run", "{data}", "--apm", "apm-tin"], "apm-tiny"),
         (["ttt", "run", "{data}", "--templates", "simpel"], "simple"),
-        (["ttt", "run", "{data}", "--limit", "0"], "limit"),
+        (["ttt", "run", "{data}", "--limit", "-1"], "--limit must be at least 0"),
         (["ttt", "run", "nowhere/at/all"], "nowhere"),
         (["ttt", "run", "{empty}"], "empty"),
         (["ttt", "run", "{data}", "--classes", "{short}"], "2"),
         (["ttt", "trace", "{text}", "--classes", "{names}"], "text.txt"),
         (["ttt", "trace", "{bomb}", "--classes", "{names}"], "2,500,000,000"),
         (["fold", "missing.png"], "missing.png"),
-        (["fold", "{picture}", "--grid", "8by8"], "64x64"),
+        (["fold", "{picture}", "--grid", "8by8"], "--grid takes 2 whole numbers"),
     ],
 )
 def test_wrong_requests_get_one_line_and_exit_code_2(call, image_folder, tmp_path, arguments, words):
@@ -344,7 +344,7 @@ def test_names_are_listed(call):
     assert "glom-tiny" in out
     code, out, _ = call("datasets", "--json")
     assert "cifar10-sample" in out
-    assert len(json.loads(out)["corruptions"]) == 15
+    assert len(json.loads(out)["corruptions"]) == 19
 
 
 def test_fold_writes_its_pictures(call, image_folder, tmp_path):

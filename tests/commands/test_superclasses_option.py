@@ -64,10 +64,11 @@ def test_a_run_is_not_resumed_with_another_table(call, tmp_path):
 
 
 def test_the_objective_study_gathers_leaves_out_and_refuses(call, tmp_path):
-    asked = ObjectiveSettings(data=str(tmp_path / "pacs"), teacher=TEACHER, superclasses="pacs", nameable=True)
-    ready = prepare(asked)
+    asked = ObjectiveSettings(data=(str(tmp_path / "pacs"),), teacher=TEACHER, superclasses="pacs", nameable=True)
+    study = prepare(asked)
+    [ready] = study.sets
     assert ready.head.classes == ready.dataset.classes == ("dog", "guitar", "horse")
-    assert "superclasses_fingerprint" in ready.held(asked, "select")
+    assert "superclasses_fingerprint" in study.held("select")
     code, _, said = call(
         *("ablate", "objective", "select", "PACS", "-t", TEACHER, "--superclasses", "pacs", "--out", tmp_path / "out")
     )
