@@ -19,7 +19,7 @@ from torch import Tensor
 
 from glom.apm import APMConfig
 from glom.errors import InputError
-from glom.runs.artifacts import origin, write_record
+from glom.runs.artifacts import origin, public_name, write_record
 
 Tell = Callable[[str], None]
 """Called with one sentence of progress."""
@@ -123,7 +123,8 @@ def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
 
 def record(bench: str, settings: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     """What is saved of a benchmark: command, machine and versions that it belongs to, its result, and the settings."""
-    return {**origin(), "bench": bench, **result, "settings": dict(settings)}
+    told = {key: public_name(value) if isinstance(value, str) else value for key, value in settings.items()}
+    return {**origin(), "bench": bench, **result, "settings": told}
 
 
 def save(folder: Path, value: Mapping[str, Any]) -> Path:
