@@ -16,15 +16,15 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from glom.errors import InputError, unknown
 from glom.runs.files import write_whole
+from glom.setting_values import bare, parsed, taken, toml, words
 
 FILE = "settings.toml"
 DATA = "A folder, a manifest or a name: see `apm datasets`."
@@ -154,18 +154,18 @@ class Key:
         if self.optional and text == self.about["none"]:
             return None
         try:
-            return _parsed(text, self.type, self.about["none"])
+            return parsed(text, self.type, self.about["none"])
         except ValueError as error:
-            raise InputError(f"`{self.name}` takes {_words(self.type)}, got '{text}'") from error
+            raise InputError(f"`{self.name}` takes {words(self.type)}, got '{text}'") from error
 
     def take(self, value: Any, where: str) -> Any:
         """A value of a settings file. Raises `InputError` where it is of another type."""
         if self.optional and value == self.about["none"]:
             return None
         try:
-            return _taken(value, self.type, self.about["none"])
+            return taken(value, self.type, self.about["none"])
         except TypeError as error:
-            raise InputError(f"{where}: {self.name} is {_words(self.type)}, got {json.dumps(value)}") from error
+            raise InputError(f"{where}: {self.name} is {words(self.type)}, got {json.dumps(value)}") from error
 
     def check(self, value: Any) -> None:
         """Raise `InputError` for a value outside the setting's choices or bounds; None is always inside."""
@@ -235,7 +235,7 @@ def keys_of(cls: type[Settings]) -> tuple[Key, ...]:
 def _keys(cls: type[Any], above: tuple[str, ...]) -> Iterator[Key]:
     hints = typing.get_type_hints(cls)
     for one in fields(cls):
-        kind, optional = _bare(hints[one.name])
+        kind, optional = bare(hints[one.name])
         if isinstance(kind, type) and issubclass(kind, Settings):
             wanted = one.metadata.get("keys") or ()
             for key in _keys(kind, (*above, one.name)):
@@ -272,7 +272,7 @@ def build(cls: type[S], given: Mapping[str, Any]) -> S:
     hints = typing.get_type_hints(cls)
     for name, inside in parts.items():
         start = values.get(name, cls.__dataclass_fields__[name].default)  # type: ignore[attr-defined]
-        values[name] = _changed(_bare(hints[name])[0] if start is MISSING else start, inside)
+        values[name] = _changed(bare(hints[name])[0] if start is MISSING else start, inside)
     for one in fields(cls):
         if one.init and one.default is MISSING and one.default_factory is MISSING and one.name not in values:
             raise InputError(f"`{one.metadata.get('key') or one.name}` has to be given")
@@ -280,8 +280,6 @@ def build(cls: type[S], given: Mapping[str, Any]) -> S:
 
 
 def _changed(start: Any, given: Mapping[str, Any]) -> Any:
-    from dataclasses import replace
-
     if isinstance(start, type):
         return build(start, given)
     found = {key.name: key.path[0] for key in keys_of(type(start))}
@@ -305,7 +303,7 @@ def to_toml(settings: Settings) -> str:
     lines = []
     for key in keys_of(type(settings)):
         said = f"  # {key.about['help']}" if key.about["help"] else ""
-        lines.append(f"{key.name} = {_toml(values[key.name], key.about['none'])}{said}")
+        lines.append(f"{key.name} = {toml(values[key.name], key.about['none'])}{said}")
     return "\n".join(lines) + "\n"
 
 
@@ -334,11 +332,11 @@ def read_files(cls: type[Settings], files: Sequence[Path]) -> dict[str, Any]:
         for name, value in content.items():
             if name not in known:
                 raise unknown("setting", name, known, str(path))
-            taken = found[name].take(value, str(path)) if name in found else value
-            if name in values and values[name] != taken:
+            one = found[name].take(value, str(path)) if name in found else value
+            if name in values and values[name] != one:
                 first = said[name]
-                raise InputError(f"{first} and {path} disagree on {name}: {values[name]} and {taken}; name one of them")
-            values[name], said[name] = taken, path
+                raise InputError(f"{first} and {path} disagree on {name}: {values[name]} and {one}; name one of them")
+            values[name], said[name] = one, path
     return values
 
 
@@ -359,69 +357,3 @@ def read_pairs(cls: type[Settings], pairs: Sequence[str]) -> dict[str, Any]:
             raise unknown("setting", name, found)
         values[name] = found[name].read(text.strip()) if name in found else text.strip()
     return values
-
-
-def _bare(hint: Any) -> tuple[Any, bool]:
-    """A type without None, and whether None was among it."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        kinds = [k for k in typing.get_args(hint) if k is not type(None)]
-        return kinds[0], len(kinds) < len(typing.get_args(hint))
-    return hint, False
-
-
-def _parsed(text: str, kind: Any, none: str) -> Any:
-    kind, optional = _bare(kind)
-    if optional and text == none:
-        return None
-    if typing.get_origin(kind) is tuple:
-        inside = typing.get_args(kind)
-        if len(inside) == 2 and inside[1] is not Ellipsis and "x" in text and "," not in text:
-            text = text.replace("x", ",")
-        parts = [p.strip() for p in text.split(",") if p.strip()]
-        if inside[-1] is not Ellipsis and len(parts) != len(inside):
-            raise ValueError(text)
-        return tuple(_parsed(p, inside[0], none) for p in parts)
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(text)
-        return text.lower() == "true"
-    return Path(text).expanduser() if kind is Path else kind(text)
-
-
-def _taken(value: Any, kind: Any, none: str) -> Any:
-    kind, optional = _bare(kind)
-    if optional and value == none:
-        return None
-    if typing.get_origin(kind) is tuple:
-        inside = typing.get_args(kind)
-        if not isinstance(value, list) or (inside[-1] is not Ellipsis and len(value) != len(inside)):
-            raise TypeError
-        return tuple(_taken(v, inside[0], none) for v in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value).expanduser()
-    if type(value) is not kind:
-        raise TypeError
-    return value
-
-
-def _words(kind: Any) -> str:
-    if typing.get_origin(kind) is tuple:
-        inside = typing.get_args(kind)
-        many = "" if inside[-1] is Ellipsis else f"{len(inside)} "
-        what = {int: "whole numbers", float: "numbers", str: "names"}[_bare(inside[0])[0]]
-        return f"{many}{what} with {'commas or an x' if many == '2 ' else 'commas'} between"
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
-
-
-def _toml(value: Any, none: str) -> str:
-    if value is None:
-        return json.dumps(none)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(_toml(one, none) for one in value)}]"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    return json.dumps(str(value), ensure_ascii=False) if isinstance(value, str | Path) else str(value)
