@@ -14,6 +14,7 @@ from experiments.comparison.settings import BUDGET
 from experiments.comparison.stream import parse_stream
 from experiments.comparison.trust import MEASURES, Given, Measured, right
 from glom.errors import demand_some
+from glom.methods import method_class
 from glom.methods_list import LISTED
 from glom.runs.artifacts import read_json, read_results, read_timing
 from glom.runs.statistics import holm, interval, mcnemar_exact
@@ -139,7 +140,7 @@ def measures_of(measured: Measured, condition: str, method: str, clean: Mapping[
 
 def stream_of(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the run's online methods saw, in figures and in words; None where it has none."""
-    online = [m for m in settings["methods"] if m in LISTED and LISTED[m].stateful]
+    online = [m for m in settings["methods"] if method_class(m).stateful]
     if not online:
         return None
     asked = (settings.get("stream", "shuffled"), settings.get("seed", 0), settings.get("batch", 0))

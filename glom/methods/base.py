@@ -19,7 +19,6 @@ from glom.errors import GlomError, InputError, RunError
 from glom.methods.augmix import augmix
 from glom.methods.views import Key, ViewCache, augmented
 from glom.methods_list import LISTED
-from glom.runs.seeds import sample_seed
 from glom.teachers.align import aligned_head
 from glom.teachers.base import Teacher
 from glom.teachers.heads import ZeroShotHead
@@ -219,15 +218,6 @@ class Method(ABC):
 
         return [answer(image, seed) for image, seed in zip(images, seeds, strict=True)]
 
-    def order(self, ids: Sequence[str], seed: int) -> list[int]:
-        """Indices of the pictures of a data set with these `ids` in the order in which they are to be given.
-
-        A stateful method's are shuffled: two pictures come in the same order whatever others are among them.
-        """
-        if not self.stateful:
-            return list(range(len(ids)))
-        return sorted(range(len(ids)), key=lambda i: sample_seed(seed, ids[i], "stream"))
-
     def stream_state(self) -> dict[str, Tensor] | None:
         """What the pictures so far left in an online method, all of it, so that a stopped stream goes on exactly.
 
@@ -237,7 +227,7 @@ class Method(ABC):
 
     def load_stream_state(self, state: dict[str, Tensor]) -> None:
         """Take what `stream_state` gave, on a method that is `prepare`d and has seen nothing."""
-        raise NotImplementedError(f"{self.name} has no state of a stream")
+        raise RunError(f"{self.name} tells no state of a stream, so that none can be its own")
 
     def learner(self) -> Method:
         """The method whose `fit` this one takes: itself, or the one it starts from."""

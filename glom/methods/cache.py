@@ -6,7 +6,6 @@ Karmanov, Guan, Lu, El Saddik & Xing 2024, "Efficient Test-Time Adaptation of Vi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +20,6 @@ from glom.methods.views import confident, entropy, marginal_entropy
 
 LOGARITHMS = {"nats/log2": math.log2, "nats/ln": math.log}
 VIEWS, SHARE = 64, 0.1  # of AugMix views with the picture itself, where a picture is seen as these; the surest
-ORDERS = ("shuffled", "data set")
 
 Entry = tuple[float, Tensor, Tensor]  # entropy, feature (F,), probabilities (C,)
 Cache = dict[int, list[Entry]]  # by class
@@ -38,7 +36,6 @@ class TDASettings:
         entropy: "nats/log2": normalised as the released `get_entropy` does it, in nats over the binary logarithm of the
             number of classes, so that no picture is above 0.69; "nats/ln": a share of the largest.
         scale: what the release multiplies cosines by; see `TDA`.
-        order: "shuffled" by the run's seed, as the release's loaders do; "data set", where a class follows the other.
     """
 
     positive: int = 3
@@ -49,13 +46,10 @@ class TDASettings:
     mask: tuple[float, float] = (0.03, 1.0)
     entropy: str = "nats/log2"
     scale: float = 100.0
-    order: str = "shuffled"
 
     def __post_init__(self) -> None:
         if self.entropy not in LOGARITHMS:
             raise unknown("normalisation of the entropy", self.entropy, LOGARITHMS)
-        if self.order not in ORDERS:
-            raise unknown("order of the stream", self.order, ORDERS)
 
 
 @register
@@ -81,9 +75,6 @@ class TDA(Method):
         self.head = task.head()
         self.sure: Cache = {}
         self.doubtful: Cache = {}
-
-    def order(self, ids: Sequence[str], seed: int) -> list[int]:
-        return list(range(len(ids))) if self.settings.order == "data set" else super().order(ids, seed)
 
     @torch.no_grad()
     def predict(self, image: Image.Image, seed: int) -> Tensor:

@@ -49,9 +49,6 @@ class Composed(Method):
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> Sequence[Tensor | GlomError]:
         return self.then.predict_many(images, seeds)
 
-    def order(self, ids: Sequence[str], seed: int) -> list[int]:
-        return self.then.order(ids, seed)
-
     def stream_state(self) -> dict[str, Tensor] | None:
         return None if self.start.stateful else self.then.stream_state()
 

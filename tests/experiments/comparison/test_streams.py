@@ -17,6 +17,7 @@ from experiments.comparison.legs import in_turn, legs, visits
 from experiments.comparison.run import run as run_benchmark
 from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.stream import Stream, parse_stream
+from experiments.comparison.table import stream_of
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.methods import METHODS, Method
@@ -105,6 +106,7 @@ def test_a_shuffled_stream_follows_seed_and_ids_and_a_part_of_it_keeps_its_order
     ids = [v.sample.id for v in visits(Stream(seed=3), one)]
     assert sorted(ids) == [s.id for s in one.dataset] != ids
     assert ids != [v.sample.id for v in visits(Stream(seed=4), one)]
+    assert len({v.sample.label for v in visits(Stream(seed=3), one)[:6]}) > 1  # classes are mixed
     assert ids == [v.sample.id for v in visits(parse_stream("3", seed=9), one)]
     part = Condition("part", "", one.dataset.limit(6), None)
     kept = {s.id for s in part.dataset}
@@ -280,3 +282,9 @@ def test_other_classes_cannot_be_mixed(folder: Path, tmp_path: Path, counting: t
     asked = settings(folder, data=(str(folder), str(other)), stream="mixed")
     with pytest.raises(InputError, match="the stream mixed needs conditions of the same classes; data and other"):
         table(run_benchmark(asked, tmp_path / "run", device="cpu"))
+
+
+def test_a_row_of_two_steps_that_sees_a_stream_stands_in_the_tables_head() -> None:
+    head = stream_of({"methods": ["zero-shot", "ensemble+tda", "ensemble+zero"]})
+    assert head is not None and head["methods"] == ["ensemble+tda"]
+    assert stream_of({"methods": ["zero-shot", "ensemble+zero"]}) is None

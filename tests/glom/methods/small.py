@@ -54,7 +54,7 @@ class Small(Teacher):
         return network[:-1](images)
 
     def _grid(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
+        raise AssertionError("no method that is compared with its release asks for a grid")
 
 
 def small_task() -> Task:

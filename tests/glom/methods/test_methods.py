@@ -15,9 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
+from experiments.comparison.conditions import Condition
+from experiments.comparison.legs import visits
 from experiments.comparison.run import averages
 from experiments.comparison.run import run as run_benchmark
 from experiments.comparison.settings import BenchmarkSettings
+from experiments.comparison.stream import Stream
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.methods import METHODS, FewShot, Task, make_method
@@ -197,22 +200,7 @@ def test_tda_takes_entropies_as_its_release_does(task):
         method.prepare(task)
         method.predict(image, 0)
         assert sum(map(len, method.doubtful.values())) == kept
-    assert asdict(TDASettings())["entropy"] == "nats/log2" and asdict(TDASettings())["order"] == "shuffled"
-    with pytest.raises(InputError, match="unknown order of the stream"):
-        TDASettings(order="sorted")
-
-
-def test_the_stream_is_shuffled_by_the_seed_and_a_part_of_it_keeps_its_order():
-    ids = [f"{c}/{i}.png" for c in ("cat", "ship") for i in range(20)]
-    method = METHODS["tda"]()
-    order = method.order(ids, 0)
-    assert sorted(order) == list(range(40)) != order
-    assert order != method.order(ids, 1)
-    assert {ids[i][:3] for i in order[:10]} == {"cat", "shi"}  # classes are mixed
-    part = [i for i in ids if i[-5] in "02468"]
-    assert [part[i] for i in method.order(part, 0)] == [ids[i] for i in order if ids[i] in part]
-    assert METHODS["zero-shot"]().order(ids, 0) == list(range(40))
-    assert TDA(TDASettings(order="data set")).order(ids, 0) == list(range(40))
+    assert asdict(TDASettings())["entropy"] == "nats/log2"
 
 
 def test_every_method_says_where_it_is_from():
@@ -303,7 +291,8 @@ def test_a_stream_is_answered_in_its_own_order_and_recorded_in_the_data_sets(ima
     [place] = (tmp_path / "run").glob("*/tda")
     samples = open_dataset(str(image_folder)).samples
     method = make_method("tda", Task(teacher, ("cat", "ship"), torch.device("cpu"), seed=3), False)
-    order = method.order([s.id for s in samples], 3)
+    shown = Condition("pictures", str(image_folder), open_dataset(str(image_folder)), None)
+    order = [visit.place for visit in visits(Stream(seed=3), shown)]
     expected = {samples[i].id: int(method.predict(samples[i].image(), 0).argmax()) for i in order}
     assert [r["id"] for r in read_lines(place / "results.jsonl")] == [samples[i].id for i in order]
     assert [(r["index"], r["id"]) for r in read_results(place)] == [(i, s.id) for i, s in enumerate(samples)]
