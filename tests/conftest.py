@@ -57,6 +57,19 @@ def in_process(capsys: pytest.CaptureFixture[str], app: typer.Typer, name: str) 
 
 
 @pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the program in this process: (exit code, standard output, standard error)."""
+    from cli import app
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = guard(app, [str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
 def call_ff(capsys, monkeypatch, tmp_path):
     """Run `apm ff ...` in this process: (exit code, standard output, standard error)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

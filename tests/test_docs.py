@@ -13,7 +13,6 @@ from experiments.claims.page_tables import TABLES
 from experiments.claims.run import Results
 from experiments.records import ROOT
 from glom.errors import InputError
-from tests.experiments.claims.test_claims import call  # noqa: F401 - the program in this process
 
 BOUND = (
     "APM 44.5: +14.9 [+11.9, 17.9]<!-- = x.json rows[name=a b]/top1 d/0 d/1 d/2 --> over it, "
@@ -92,12 +91,12 @@ def test_numbers_that_are_names_are_no_figures():
     assert len(unbound("In section 3.2 it has 4.5 and 6 %.")) == 2
 
 
-def test_the_pages_are_what_the_records_give(call):  # noqa: F811
+def test_the_pages_are_what_the_records_give(call):
     code, _, error = call("docs", "--check")
     assert code == 0, error
 
 
-def test_no_page_is_left_out(call, tmp_path):  # noqa: F811
+def test_no_page_is_left_out(call, tmp_path):
     (tmp_path / "docs").mkdir()
     own = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     names = {page.relative_to(ROOT).as_posix() for page in own} - {"docs/claims.md"}
@@ -108,7 +107,7 @@ def test_no_page_is_left_out(call, tmp_path):  # noqa: F811
     assert code == 1 and found - {"docs/claims.md"} == names >= {"docs/fields.md", "docs/library.md"}
 
 
-def test_a_stale_page_is_found_and_written_anew(call, tmp_path):  # noqa: F811
+def test_a_stale_page_is_found_and_written_anew(call, tmp_path):
     for folder in ("docs", "benchmarks/results"):
         (tmp_path / folder).mkdir(parents=True)
     for record in (ROOT / "benchmarks" / "results").glob("*.json"):

@@ -26,20 +26,6 @@ def apm(*arguments: object, **kwargs) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=240, **kwargs)
 
 
-@pytest.fixture
-def call(capsys):
-    """Run the program in this process: (exit code, standard output, standard error)."""
-    from cli import app
-    from commands.common import guard
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(app, [str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 def lines(folder: Path) -> list[dict]:
     return [json.loads(x) for x in (folder / "results.jsonl").read_text().splitlines()]
 

@@ -35,20 +35,6 @@ ROOT = Path(__file__).parents[3]
 RECORDS = ROOT / "benchmarks" / "results"
 
 
-@pytest.fixture
-def call(capsys):
-    """Run the program in this process: (exit code, standard output, standard error)."""
-    from cli import app
-    from commands.common import guard
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(app, [str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 def claim(published: bool = False, *checks: Check) -> Claim:
     values = {"gain": "rows[name=a]/gain", "low": "rows[name=a]/ci95/0"}
     held = checks or (Check("low", ">", 0),)

@@ -15,20 +15,6 @@ METHODS = ("zero-shot", "tda", "apm", "coop")
 
 
 @pytest.fixture
-def call(capsys):
-    """Run the program in this process: (exit code, standard output, standard error)."""
-    from cli import app
-    from commands.common import guard
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(app, [str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
 def folders(image_folder: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Twenty-two pictures, two blocks of those that are answered together; and labelled ones."""
     train = tmp_path / "train"

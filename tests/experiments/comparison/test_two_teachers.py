@@ -4,23 +4,8 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from commands.common import guard
 from glom.datasets import corruptions
 from glom.runs.artifacts import read_json, read_results
-
-
-@pytest.fixture
-def call(capsys):
-    from cli import app
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(app, [str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_two_teachers_stand_in_a_table_and_in_what_a_run_must_match(call, image_folder, tmp_path):

@@ -11,8 +11,6 @@ import torch
 from PIL import Image
 from transformers import ViTConfig, ViTModel
 
-from cli import app
-from commands.common import guard
 from experiments.comparison.run import run as run_benchmark
 from experiments.comparison.settings import BenchmarkSettings
 from experiments.recipes.mae_choose import summarise, trials
@@ -514,23 +512,13 @@ def test_stages_come_in_order_and_folders_are_not_mixed(trained, pictures: Path,
         list(run_training(replace(big, data=str(pictures)), tmp_path / "c", "pretrain", device="cpu"))
 
 
-@pytest.fixture
-def call_cli(capsys: pytest.CaptureFixture[str]):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(app, [str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-def test_the_command_line_trains_a_stage(call_cli, tmp_path: Path, pictures: Path):
-    code, _, err = call_cli("train", "mae-tiny", pictures, "--stage", "prob", "--out", tmp_path / "x")
+def test_the_command_line_trains_a_stage(call, tmp_path: Path, pictures: Path):
+    code, _, err = call("train", "mae-tiny", pictures, "--stage", "prob", "--out", tmp_path / "x")
     assert (code, err.count("error:")) == (2, 1)
     assert "did you mean probe" in err
-    code, _, err = call_cli("train", "mae-tiny", pictures, "--stage", "pretrain", "--out", tmp_path / "y", "--quiet")
+    code, _, err = call("train", "mae-tiny", pictures, "--stage", "pretrain", "--out", tmp_path / "y", "--quiet")
     assert code == 2
     assert "at least 128 training pictures, got 36" in err
-    code, _, err = call_cli("benchmark", "--methods", "vit-probe", "--mae", "mae-tyni", "--out", tmp_path / "z")
+    code, _, err = call("benchmark", "--methods", "vit-probe", "--mae", "mae-tyni", "--out", tmp_path / "z")
     assert code == 2
     assert "did you mean mae-tiny" in err

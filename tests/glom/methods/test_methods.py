@@ -349,12 +349,12 @@ def test_wrong_requests_are_refused_before_the_first_answer(image_folder, labell
         assert not (tmp_path / "run").exists()
 
 
-def test_labelled_pictures_that_nobody_needs_are_told(image_folder, labelled, tmp_path, call_cli):
+def test_labelled_pictures_that_nobody_needs_are_told(image_folder, labelled, tmp_path, call):
     asked = settings(image_folder, methods=("zero-shot",), corruptions=("",), train=str(labelled))
     first = next(iter(run_benchmark(asked, tmp_path / "run", device="cpu")))
     assert "is not used: none of these methods learns" in first.message
     for options in (("--shots", "4"), ("--transfer",)):
-        code, _, err = call_cli("benchmark", "-m", "zero-shot", *options, "--out", tmp_path / "x")
+        code, _, err = call("benchmark", "-m", "zero-shot", *options, "--out", tmp_path / "x")
         assert (code, err.count("error:")) == (2, 1) and "--train DATA" in err
 
 
@@ -410,14 +410,14 @@ def test_labelled_pictures_are_decoded_when_they_are_needed(task, labelled):
     assert torch.equal(*contexts)
 
 
-def test_the_command_line_compares(call_cli, image_folder, tmp_path):
+def test_the_command_line_compares(call, image_folder, tmp_path):
     train = tmp_path / "train"
     for label, name in enumerate(("cat", "ship")):
         (train / name).mkdir(parents=True)
         for i in range(3):
             make_image(200 + 10 * label + i).save(train / name / f"{i}.png")
     base = ["benchmark", "--methods", "zero-shot,coop", "--data", image_folder, "--train", train, "--shots", "2"]
-    code, out, err = call_cli(*base, "--out", tmp_path / "run", "--json", "--quiet", "--record", tmp_path / "r.json")
+    code, out, err = call(*base, "--out", tmp_path / "run", "--json", "--quiet", "--record", tmp_path / "r.json")
     assert code == 0, err
     table = json.loads(out)
     assert [r["method"] for r in table["rows"]] == ["zero-shot", "coop"]
@@ -425,26 +425,13 @@ def test_the_command_line_compares(call_cli, image_folder, tmp_path):
     [folder] = (tmp_path / "run").glob("*/coop")
     assert (folder / "fit.safetensors").is_file()
     assert len(read_results(folder)) == 6
-    code, out, _ = call_cli(*base, "--out", tmp_path / "run", "--resume", "--quiet")
+    code, out, _ = call(*base, "--out", tmp_path / "run", "--resume", "--quiet")
     assert code == 0
     assert "p (Holm)" in out
-    code, _, err = call_cli("benchmark", "--methods", "zero-shot,zerro", "--out", tmp_path / "x")
+    code, _, err = call("benchmark", "--methods", "zero-shot,zerro", "--out", tmp_path / "x")
     assert (code, err.count("error:")) == (2, 1)
-    code, out, _ = call_cli("methods", "list", "--json")
+    code, out, _ = call("methods", "list", "--json")
     assert {m["name"] for m in json.loads(out)["methods"]} == set(METHODS)
-
-
-@pytest.fixture
-def call_cli(capsys):
-    from cli import app
-    from commands.common import guard
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(app, [str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_pictures_of_any_mode_are_read(task):

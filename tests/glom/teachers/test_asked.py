@@ -120,20 +120,6 @@ def test_classes_come_from_what_was_named_and_else_from_what_is_known(tmp_path):
     assert choose_classes(Named("x"), None, None, "cifar10-sample")[1] == "those of cifar10-sample, as none were named"
 
 
-@pytest.fixture
-def call(capsys):
-    """Run the program in this process: (exit code, standard output, standard error)."""
-    from cli import app
-    from commands.common import guard
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = guard(app, [str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 def test_a_run_says_what_it_asks_and_keeps_it(call, tmp_path):
     data = folder(tmp_path / "birds", ("emu", "kiwi"), photograph(200, 150))
     theirs = "that glom-tiny was trained on, CIFAR-10's 10 (airplane, automobile, bird, ...)"
