@@ -59,15 +59,16 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
         @wraps(command)
         def called(**values: Any) -> None:
             config, pairs, verbose = (values.pop(name, None) for name in ("config", "set", "verbose"))
-            typed = {key.name: values.pop(name) for name, key in keys.items()}
-            for key in keys.values():
-                if once := values.pop(f"{key.name}_named", None):
-                    # Several by place and more by name are all meant.
-                    typed[key.name] = [*typed[key.name], *key.read(once)] if typed[key.name] else once
-            if cls.PRESETS:
-                typed["preset"] = values.pop("preset")
             given = read_pairs(cls, pairs or [])
-            given |= {name: _value(cls, name, value) for name, value in typed.items() if value not in (None, [])}
+            for name, key in keys.items():
+                value, again = values.pop(name), values.pop(f"{name}_named", None)
+                if again:  # several by place and more by name are all meant
+                    value = [*value, *key.read(again)] if value else again
+                if value not in (None, []):
+                    many = tuple(value) if isinstance(value, list) else value
+                    given[key.name] = key.read(value) if isinstance(value, str) else many
+            if cls.PRESETS and (preset := values.pop("preset")) is not None:
+                given["preset"] = preset
             settings = cls.of(**read_files(cls, config or []) | given)
             if verbose:
                 from commands.common import say
@@ -102,13 +103,6 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
 
 def _name(key: Key) -> str:
     return f"{key.name}_" if key.name in ("from", "self", "set", "config") else key.name
-
-
-def _value(cls: type[Settings], name: str, value: Any) -> Any:
-    for key in keys_of(cls):
-        if key.name == name:
-            return key.read(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-    return value
 
 
 def _parameter(name: str, key: Key, by_name: bool = False) -> inspect.Parameter:
