@@ -58,12 +58,13 @@ def data_sets(value: str | list[str]) -> str | list[str]:
 
 
 def outlines(value: str) -> str:
-    """Pictures with people's outlines: a folder, a named set of them, or `composites`."""
+    """Pictures with people's outlines: a folder, a named set of them, or one that is made when it is asked for."""
     from glom.errors import InputError
 
-    if value.partition(":")[0] not in ("composites", "bsds500", "coco") and not Path(value).expanduser().is_dir():
+    named = ("composites", "tetrominoes", "multi-dsprites", "bsds500", "coco")
+    if value.partition(":")[0] not in named and not Path(value).expanduser().is_dir():
         raise InputError(
-            f"{value} is not a folder; give a bsds500 folder, one with pictures and masks, or 'composites'"
+            f"{value} is not a folder; give a bsds500 folder, one with pictures and masks, or one of {', '.join(named)}"
         )
     return value
 

@@ -38,7 +38,9 @@ class ShowSettings(Watching):
 class ScoreSettings(Watching):
     """Pictures with outlines that islands are scored by: all layers at one `grid`, so that none wins by fineness."""
 
-    data: str = settings.data(help="bsds500 folder, pictures with masks, or composites[:SOURCE].", kind="outlines")
+    data: str = settings.data(
+        help="bsds500 folder, pictures with masks, or a made set, see docs/datasets.md.", kind="outlines"
+    )
     partition: str = setting("kmeans:6", "kmeans:6, agglomerative:6, agglomerative:0.3, ...+parts.", metavar="P")
     grid: int = setting(56, "Side that all grids are brought to.", least=2, metavar="N")
     split: str = setting("val", "Split of a bsds500 folder.")

@@ -1,4 +1,4 @@
-"""Pictures with outlines: BSDS500, COCO, a folder of pictures with masks, or composites.
+"""Pictures with outlines: BSDS500, COCO, a folder of pictures with masks, or sets that are made.
 
     bsds500[:ROOT], or the folder itself:
                SPLIT/ID.jpg beside SPLIT/ID.npz with `segmentations` (annotators, H, W); give the folder above or SPLIT
@@ -6,6 +6,7 @@
     coco[:ROOT]: coco/SPLIT2017/NUMBER.jpg and coco/annotations/instances_SPLIT2017.json, see `glom.datasets.coco`
     masks:     images/NAME.jpg and masks/NAME.png, or NAME.jpg beside NAME.png; 0 is the background
     composites[:SOURCE[:ROOT]]: pictures made on the fly with their masks, see `glom.datasets.composites`
+    tetrominoes[:N], multi-dsprites[:N]: N pictures of these sets, made on the fly too, see `glom.datasets.scenes`
 
 BSDS500: Arbelaez, Maire, Fowlkes & Malik 2011.
 """
@@ -13,8 +14,10 @@ BSDS500: Arbelaez, Maire, Fowlkes & Malik 2011.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -33,6 +36,7 @@ from glom.datasets.label_maps import Maps, read_mask, read_mat, read_npz
 from glom.datasets.named.layouts import data_root
 from glom.datasets.named.picture_sets import bsds_own_folder, coco_folder
 from glom.datasets.reading import SUFFIXES, one_line, read_image
+from glom.datasets.scenes import SCENES, open_scenes
 from glom.datasets.sources import FileSource
 from glom.errors import InputError, unknown
 from glom.runs.files import key_bytes
@@ -102,13 +106,22 @@ class CocoPicture(SegmentedPicture):
         return f"{FileSource(self.path).digest()}\0{outlines_digest(self.annotations)}"
 
 
+class Made(Protocol):
+    """What makes pictures with masks by their numbers: composites, scenes."""
+
+    @property
+    def settings(self) -> object: ...
+
+    def batch(self, indices: Sequence[int]) -> Any: ...
+
+
 @dataclass(frozen=True)
 class CompositePicture:
-    """One composite and its mask; as `SegmentedPicture`, but made when it is read."""
+    """One made picture and its mask; as `SegmentedPicture`, but made when it is read."""
 
     id: str
     number: int
-    made: Composites = field(repr=False, compare=False)
+    made: Made = field(repr=False, compare=False)
     background: int | None = 0
 
     def read(self) -> tuple[Image.Image, Maps]:
@@ -138,14 +151,14 @@ class SegmentedSet:
 
 
 def open_segmentation(folder: str | Path, split: str = "val", limit: int | None = None, seed: int = 0) -> SegmentedSet:
-    """Open a folder in either layout, or composites. A picture or a mask without its other half is kept, and fails when
+    """Open a folder in either layout, or a made set. A picture or a mask without its other half is kept, and fails when
     it is read.
 
     Args:
         folder: see the module's text. A folder called bsds500 or coco here is that folder.
         split: of a bsds500 folder that holds several; composites are made of the test objects unless it is "train".
-        limit: at most this many pictures, the first by name; of composites 100 if nothing is said.
-        seed: of composites.
+        limit: at most this many pictures, the first by name; of made sets 100 if nothing is said.
+        seed: of made sets.
 
     Raises:
         InputError: no such folder, no such split, or nothing in either layout.
@@ -155,13 +168,17 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
     word, _, source = str(folder).partition(":")
     if word == "composites":
         return _composites(source, "train" if split == "train" else "test", limit or 100, seed)
+    if word in SCENES:
+        scenes, count = open_scenes(str(folder), split, seed)
+        numbers = range(min([n for n in (count, limit) if n] or [100]))
+        return SegmentedSet(f"{word}/{split}", tuple(CompositePicture(f"{word}-{i:05d}", i, scenes) for i in numbers))
     if word in ("bsds500", "coco") and not Path(folder).expanduser().is_dir():
         named = _named(word, source, split)
         return SegmentedSet(named.name, named.pictures[:limit])
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise InputError(
-            f"{one_line(root)} is not a folder; give a bsds500 folder, one with pictures and masks, or 'composites'"
+            f"{one_line(root)} is not a folder; give a bsds500 folder, one with pictures and masks, or a made set"
         )
     inner = root / split
     splits = sorted(d.name for d in root.iterdir() if d.is_dir() and any(d.glob("*.npz")))
