@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from glom.apm import Percept
 from glom.columns import sample_at
-from glom.errors import InputError, unknown
+from glom.errors import InputError
+from glom.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -45,29 +47,20 @@ class Objective:
     outputs: tuple[str, ...]
     needs: tuple[str, ...]
     loss: Callable[[Percept, Targets, Tensor], Tensor]
-    what: str
 
 
-OBJECTIVES: dict[str, Objective] = {}
+Loss = TypeVar("Loss", bound=Callable[[Percept, Targets, Tensor], Tensor])
+OBJECTIVES: Registry[Objective] = Registry("objective")
+get_objective = OBJECTIVES.__getitem__
 
 
-def objective(
-    name: str, outputs: tuple[str, ...], needs: tuple[str, ...] = ()
-) -> Callable[[Callable[[Percept, Targets, Tensor], Tensor]], Callable[[Percept, Targets, Tensor], Tensor]]:
-    """Register `loss(percept, targets, queries) -> (S,)` under a name the command line takes."""
+def objective(name: str, outputs: tuple[str, ...], needs: tuple[str, ...] = ()) -> Callable[[Loss], Loss]:
+    """Register `loss(percept, targets, queries) -> (S,)` under a name the command line takes.
 
-    def register(loss: Callable[[Percept, Targets, Tensor], Tensor]) -> Callable[[Percept, Targets, Tensor], Tensor]:
-        OBJECTIVES[name] = Objective(name, outputs, needs, loss, (loss.__doc__ or "").strip().splitlines()[0])
-        return loss
-
-    return register
-
-
-def get_objective(name: str) -> Objective:
-    """The named objective; `InputError` with the nearest names otherwise."""
-    if name not in OBJECTIVES:
-        raise unknown("objective", name, OBJECTIVES)
-    return OBJECTIVES[name]
+    Raises:
+        InputError: the name is taken, or not a name.
+    """
+    return OBJECTIVES.register(name, wrap=lambda loss: Objective(name, outputs, needs, loss))
 
 
 def _token(percept: Percept) -> Tensor:

@@ -25,7 +25,7 @@ from glom.consensus.attention import agreement_weights
 from glom.consensus.config import ObjectiveSettings
 from glom.consensus.goodness import level_goodness, negatives
 from glom.consensus.model import Contributions, Glom, Places
-from glom.errors import unknown
+from glom.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,13 @@ class Loss:
 
 
 Objective = Callable[[Glom, Tensor, torch.Generator, ObjectiveSettings], Loss]
-OBJECTIVES: dict[str, Objective] = {}
+OBJECTIVES: Registry[Objective] = Registry("objective")
+objective_of = OBJECTIVES.__getitem__
 
 
 def objective(name: str) -> Callable[[Objective], Objective]:
     """Register `loss(glom, images (B, 3, H, W) in [0, 1], generator, settings) -> Loss` under its name."""
-
-    def register(loss: Objective) -> Objective:
-        OBJECTIVES[name] = loss
-        return loss
-
-    return register
-
-
-def objective_of(name: str) -> Objective:
-    """The objective of that name. Raises `InputError` with the nearest names for another."""
-    if name not in OBJECTIVES:
-        raise unknown("objective", name, OBJECTIVES)
-    return OBJECTIVES[name]
+    return OBJECTIVES.register(name)
 
 
 def settle(glom: Glom, seen: Tensor, places: Places) -> Tensor:

@@ -20,6 +20,7 @@ from glom.datasets.reading import one_line
 from glom.datasets.remarks import remark
 from glom.datasets.samples_build import read_sample
 from glom.errors import InputError, unknown
+from glom.registry import Registry
 from glom.runs.notices import notice
 
 Builder = Callable[[Path, str, bool], ImageDataset]
@@ -57,7 +58,7 @@ class DatasetInfo:
 
 
 # Added by the decorator; those with layouts are in `glom.datasets.named.catalogue`.
-_REGISTRY: dict[str, tuple[DatasetInfo, Builder]] = {}
+DATASETS: Registry[tuple[DatasetInfo, Builder]] = Registry("data set")
 
 
 def register_dataset(
@@ -66,26 +67,20 @@ def register_dataset(
     """Decorate `build(root, split, download) -> ImageDataset`, so that `open_dataset(name)` calls it.
 
     Args:
-        name: lower case letters, digits and hyphens; must be new. The others are `DatasetInfo`'s.
+        name: lower case letters, digits, hyphens and underscores; must be new. The others are `DatasetInfo`'s.
 
     Raises:
         InputError: the name is taken, or not a name.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise InputError(f"'{name}' cannot name a data set: use lower case letters, digits and hyphens")
-    if name in _REGISTRY or name in NAMED:
-        raise InputError(f"a data set called '{name}' is registered already")
-
-    def keep(build: Builder) -> Builder:
-        _REGISTRY[name] = DatasetInfo(name, what, size, licence, source, offline), build
-        return build
-
-    return keep
+    if name in NAMED:
+        raise InputError(f"the data set '{name}' is registered already")
+    info = DatasetInfo(name, what, size, licence, source, offline)
+    return DATASETS.register(name, what, lambda build: (info, build))
 
 
 def dataset_names() -> list[DatasetInfo]:
     """Every registered data set, those that need no network first, then by name."""
-    found = [info for info, _ in _REGISTRY.values()] + [_info(named) for named in NAMED.values()]
+    found = [info for info, _ in DATASETS.values()] + [_info(named) for named in NAMED.values()]
     return sorted(found, key=lambda info: (not info.offline, info.name))
 
 
@@ -155,8 +150,8 @@ def _open(spec: str, root: Path | None, split: str, renamed: bool, download: boo
     name, slash, variant = named.partition("/")
     if place or not colon:
         where = Path(place).expanduser() if place else root or data_root()
-        if named in _REGISTRY:
-            return _REGISTRY[named][1](where, split, download)
+        if named in DATASETS:
+            return DATASETS[named][1](where, split, download)
         if name in NAMED and bool(NAMED[name].variants) >= bool(slash):
             if download and NAMED[name].find(where, variant) is None:
                 fetch(NAMED[name], where)
@@ -178,7 +173,7 @@ def check_spec(spec: str) -> None:
     """
     named, colon, place = spec.partition(":")
     name, slash, variant = named.partition("/")
-    if named in _REGISTRY and (place or not colon):
+    if named in DATASETS and (place or not colon):
         return
     if name in NAMED and (place or not colon) and bool(NAMED[name].variants) >= bool(slash):
         where = Path(place).expanduser() if place else data_root()
@@ -202,7 +197,7 @@ def _path(spec: str, root: Path | None) -> Path:
         return path
     if re.fullmatch(r"[\w-]+", named):
         hint = f"and there is no file or folder of that name in {one_line(path.absolute().parent)}"
-        raise unknown("data set", named, [*_REGISTRY, *NAMED], "" if colon else hint)
+        raise unknown("data set", named, [*DATASETS, *NAMED], "" if colon else hint)
     raise InputError(f"{one_line(path)}: no such file or folder")
 
 

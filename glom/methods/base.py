@@ -19,6 +19,7 @@ from glom.errors import GlomError, InputError, RunError
 from glom.methods.augmix import augmix
 from glom.methods.views import Key, ViewCache, augmented
 from glom.methods_list import LISTED
+from glom.registry import Registry
 from glom.teachers.align import aligned_head
 from glom.teachers.base import Teacher
 from glom.teachers.heads import ZeroShotHead
@@ -242,7 +243,7 @@ class Method(ABC):
         del state
 
 
-METHODS: dict[str, type[Method]] = {}
+METHODS: Registry[type[Method]] = Registry("method")
 AUGMENTS = ("crops", "augmix", "released")
 SHIFTS = ("imagenet-a", "imagenet-v2", "imagenet-r", "imagenet-sketch")
 
@@ -260,5 +261,4 @@ def register(make: type[Method]) -> type[Method]:
     make.what, make.source, make.stateful = listed.what, listed.source, listed.stateful
     make.needs_text, make.needs_shots, make.needs_second = listed.needs_text, listed.needs_shots, listed.needs_second
     make.constants = listed.constants
-    METHODS[make.name] = make
-    return make
+    return METHODS.register(make.name, make.what)(make)

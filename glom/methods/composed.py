@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch import Tensor
 
-from glom.errors import GlomError, InputError, unknown
+from glom.errors import GlomError, InputError
 from glom.methods.base import METHODS, Method, Task
 
 
@@ -73,8 +73,6 @@ def method_class(name: str) -> type[Method]:
     """
     parts = name.split("+")
     if name in METHODS or len(parts) != 2 or not all(part in METHODS for part in parts):
-        if name not in METHODS:
-            raise unknown("method", name, METHODS)
         return METHODS[name]
     pair = [METHODS[part] for part in parts]
     found = [(a, b) for a, b in (pair, pair[::-1]) if a.starts and b.follows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,11 @@ class Counting(Method):
 
 
 @pytest.fixture
-def counting(monkeypatch: pytest.MonkeyPatch) -> type[Counting]:
-    monkeypatch.setitem(METHODS, "counting", Counting)
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Counting]]:
+    METHODS.register("counting", "it counts")(Counting)
     monkeypatch.setattr(Counting, "calls", [])
-    return Counting
+    yield Counting
+    METHODS.forget("counting")
 
 
 def folder_of(place: Path, classes: tuple[str, ...] = CLASSES, each: int = 3) -> Path:

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glom.datasets import DatasetInfo, ImageDataset, Sample, dataset_names, open_dataset, register_dataset, registry
+from glom.datasets import DatasetInfo, ImageDataset, Sample, dataset_names, open_dataset, register_dataset
 from glom.datasets.named.catalogue import NAMED
+from glom.datasets.registry import DATASETS
 from glom.datasets.samples_build import build_sample
 from glom.datasets.sources import BytesSource, FileSource
 from glom.errors import InputError, RunError
@@ -205,9 +207,14 @@ def test_the_table_of_names() -> None:
         assert all([row.what, row.size, row.licence, row.source])
 
 
-def test_registering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+@pytest.fixture
+def one_cat() -> Iterator[None]:
+    yield
+    DATASETS.forget("one-cat")
 
+
+@pytest.mark.usefixtures("one_cat")
+def test_registering(tmp_path: Path) -> None:
     @register_dataset("one-cat", "a cat", "1", "MIT", "a test", offline=True)
     def build(root: Path, split: str, download: bool) -> ImageDataset:
         sample = Sample(f"{split}/0", 0, BytesSource(encoded(photo()), f"{root}-{download}"))
@@ -218,7 +225,7 @@ def test_registering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert DatasetInfo("one-cat", "a cat", "1", "MIT", "a test", True) in dataset_names()
     for name in ("one-cat", "One Cat", "a:b", ""):
         with pytest.raises(InputError):
-            register_dataset(name, "", "", "", "")
+            register_dataset(name, "", "", "", "")(build)
 
 
 def test_the_registry_needs_no_torch() -> None:
