@@ -41,9 +41,7 @@ class Adapted(Method):
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
         task = self.task
         grid = "grid" in get_objective(self.objective).needs
-        views = task.read(list(images))
-        tokens = task.teacher.token(views)
-        grids = task.teacher.grid(views) if grid else None
+        tokens, grids = task.encoded(task.read(list(images)), grid)
         cases = [
             Case(
                 str(seed),

@@ -90,6 +90,12 @@ class Task:
         """(F,): the teacher's token of a picture."""
         return self.once(image, ("token",), lambda: self.teacher.token(self.read([image]))[0]).to(self.device)
 
+    def encoded(self, views: Tensor, grid: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Pictures as `read` -> tokens (B, F) and, where asked for, grids (B, h, w, F); none changes another's."""
+        parts = views.split(1 if self.teacher.by_batch else len(views))
+        tokens = torch.cat([self.teacher.token(part) for part in parts])
+        return tokens, torch.cat([self.teacher.grid(part) for part in parts]) if grid else None
+
     def view_tokens(self, image: Image.Image, count: int, seed: int, rows: tuple[int, ...] | None = None) -> Tensor:
         """(count, F): the teacher's tokens of `view_pictures`.
 

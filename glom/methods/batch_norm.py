@@ -109,7 +109,7 @@ class Adapting(Method):
         batch = self.task.read(list(images))
         logits = self._adapted(batch, seeds)
         if not bool(logits.isfinite().all()):
-            sound = self.head(self.task.teacher.token(batch)).isfinite().all(-1)
+            sound = self.head(self.task.encoded(batch)[0]).isfinite().all(-1)
             if bool(sound.any()) and not bool(sound.all()):
                 logits[sound] = self._adapted(batch[sound], [s for s, good in zip(seeds, sound, strict=True) if good])
         return list(logits.unbind())

@@ -59,7 +59,7 @@ class BNAlpha(Method):
         super().prepare(task)
         self.head = task.head()
         self.twin = own_copy(task.teacher, self.name)
-        self.twin.stems_from = task.teacher.fingerprint
+        self.twin.stems_from, self.twin.by_batch = task.teacher.fingerprint, True
         mixed = f"{task.teacher.fingerprint} with {self.settings.alpha} of the batch's statistics"
         self.twin.__dict__["fingerprint"] = mixed  # what it makes of pictures is not what the teacher does
         for layer in batch_norms(self.twin.model):
@@ -67,7 +67,7 @@ class BNAlpha(Method):
                 layer.register_forward_pre_hook(Mixed(layer, self.settings.alpha))
 
     def leaves(self) -> Task:
-        """The copy, which mixes the statistics of whatever batch it is given: of a picture's views, theirs."""
+        """The copy: it mixes in the statistics of a picture, or of its views where these are read together."""
         return replace(self.task, teacher=self.twin)
 
     def predict(self, image: Image.Image, seed: int) -> Tensor:

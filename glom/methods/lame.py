@@ -48,7 +48,7 @@ class LAME(Method):
 
     @torch.no_grad()
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
-        tokens = self.task.teacher.token(self.task.read(list(images)))
+        tokens, _ = self.task.encoded(self.task.read(list(images)))
         logits = self.head(tokens)
         sound = logits.isfinite().all(-1)
         if bool(sound.any()):

@@ -91,10 +91,10 @@ class TrainedAPM(Method):
 
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
         teacher, size = self.task.teacher, self.machine.config.image_size
-        views = self.task.read(list(images))
-        aim = Aim(teacher.token(views), grid=teacher.grid(views))
-        assert aim.grid is not None
-        shape = (aim.grid.shape[1], aim.grid.shape[2])
+        tokens, grid = self.task.encoded(self.task.read(list(images)), grid=True)
+        assert grid is not None
+        aim = Aim(tokens, grid=grid)
+        shape = (grid.shape[1], grid.shape[2])
         folded = torch.stack([picture(seen(teacher, image), size) for image in images]).to(self.task.device)
         names = [str(seed) for seed in seeds]
         found = adapt_trained(self.machine, names, folded, aim, self.head, shape, self.settings)

@@ -52,6 +52,7 @@ class Teacher(ABC):
         has_text: whether `zero_shot_head` takes arbitrary class names (False: the classifier's own classes only).
         no_text: why `has_text` is False.
         classes: the classifier's own class names, or None. superclasses: what they are gathered into, or None.
+        by_batch: whether the pictures of a batch change each other's tokens and grids, as in an adapted copy they may.
         notes: what loading had to assume, one sentence each.
         fingerprint: sha256 over architecture, preprocessing, weights and precision: equal exactly when the outputs are.
     """
@@ -62,6 +63,7 @@ class Teacher(ABC):
     classes: tuple[str, ...] | None = None
     crops: bool = True  # whether preprocessing resizes the shorter side and crops, rather than squashing
     stems_from: str | None = None  # of an adapted copy: the fingerprint of the teacher it was
+    by_batch: bool = False
     scale: float = 1.0
     logit_bias: float | None = None
     superclasses: Superclasses | None = None  # what a classifier's classes are gathered into, see `align.gathered`

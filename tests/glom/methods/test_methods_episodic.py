@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from glom.datasets.base import ImageDataset, Sample
@@ -436,3 +437,21 @@ def test_a_trained_machine_starts_from_a_teacher_whose_batch_norm_is_mixed(task)
     again = replace(task, views=ViewCache())
     for name in reversed(names):
         torch.testing.assert_close(make_method(name, again, False).predict(image, 0), found[name])
+
+
+@pytest.mark.parametrize("name", ["apm", "apm-grid", "apm-trained", "memo", "mta", "zero"])
+@pytest.mark.parametrize("start", ["", "+bn-alpha"])
+def test_a_pictures_answer_is_not_changed_by_those_that_are_answered_with_it(task, name, start):
+    images = [make_image(1), make_image(2).convert("L").convert("RGB"), Image.new("RGB", (40, 40), (250, 10, 10))]
+    method = make_method(name + start, task, False)
+    together = torch.stack(list(method.predict_many(images, [1, 2, 3])))
+    alone = torch.stack([method.predict(image, seed) for image, seed in zip(images, (1, 2, 3), strict=True)])
+    torch.testing.assert_close(together, alone, atol=1e-3, rtol=1e-3)
+
+
+def test_an_apm_on_mixed_batch_norm_repeats_what_that_answers_for_the_picture_alone(task):
+    images = [make_image(seed) for seed in (1, 2, 3)]
+    mixed, apm = make_method("bn-alpha", task, False), make_method("apm+bn-alpha", task, False)
+    expected = torch.stack([mixed.predict(image, 0) for image in images]).softmax(-1)
+    found = torch.stack(list(apm.predict_many(images, [1, 2, 3]))).softmax(-1)
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
