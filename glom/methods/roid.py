@@ -125,7 +125,11 @@ def _symmetric(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _corrected(logits: Tensor) -> Tensor:
+    """(B, C) logits, each class's times its smoothed prior over the mean prior, 1 / C.
+
+    The release does not divide: the answers are the same, but their softmax is nearly flat.
+    """
     prior = logits.softmax(-1).mean(0)
     count, classes = logits.shape
     smooth = max(1 / count, 1 / classes) / prior.max()
-    return logits * (prior + smooth) / (1 + smooth * classes)
+    return logits * classes * (prior + smooth) / (1 + smooth * classes)

@@ -62,7 +62,10 @@ class ZeroEnsemble(Zero):
 
 
 def vote(kept: Tensor, others: Tensor) -> Tensor:
-    """(C,): how many of the `kept` views (K, C) name each class, and one more for the class that wins a tie.
+    """(C,): the log of each class's share of the votes, one for each of the `kept` views (K, C).
+
+    The class that wins a tie has one vote more, as in the release. The share is the probability: a class that nobody
+    names has next to none.
 
     A tie goes to the class, of those tied, that the first of the `others` (R, C) to name one does; where none does, to
     the one with the highest score in the first of them.
@@ -73,7 +76,7 @@ def vote(kept: Tensor, others: Tensor) -> Tensor:
         named = [view for view in others.argmax(-1).tolist() if tied[view]]
         surest = (others if len(others) else kept)[0].masked_fill(~tied, -torch.inf)
         counts[named[0] if named else int(surest.argmax())] += 1
-    return counts
+    return (counts / counts.sum()).clamp_min(torch.finfo(counts.dtype).tiny).log()
 
 
 @register

@@ -48,7 +48,7 @@ def task(teacher) -> Task:
 # -- ZERO --------------------------------------------------------------------------------------------------------------
 
 
-def zero_released(logits: Tensor, share: float) -> int:
+def zero_released(logits: Tensor, share: float) -> tuple[int, Tensor]:
     """ZERO's vote: the surest views' answers; a tie goes to the first discarded view that names a tied class."""
     p = logits.softmax(1)
     order = (-(p * p.log()).sum(1)).argsort()
@@ -56,8 +56,10 @@ def zero_released(logits: Tensor, share: float) -> int:
     votes = (logits[order[:k]] / torch.finfo(logits.dtype).eps).softmax(1).sum(0)
     tied = (votes == votes.max()).nonzero().flatten().tolist()
     if len(tied) == 1:
-        return tied[0]
-    return next(view for view in logits[order[k:]].argmax(1).tolist() if view in tied)
+        return tied[0], votes
+    won = next(view for view in logits[order[k:]].argmax(1).tolist() if view in tied)
+    votes[won] += 1
+    return won, votes
 
 
 def test_zero_votes_and_breaks_ties_as_its_release_does(task, monkeypatch):
@@ -67,9 +69,10 @@ def test_zero_votes_and_breaks_ties_as_its_release_does(task, monkeypatch):
     for seed in range(200):
         logits = 3 * torch.randn(64, 5, generator=torch.Generator().manual_seed(seed))
         monkeypatch.setattr(method, "view_logits", lambda image, seed, logits=logits: logits)
-        counts = method.predict(make_image(0), 0)
-        expected = zero_released(logits, 0.3)
-        assert int(counts.argmax()) == expected
+        found = method.predict(make_image(0), 0)
+        expected, votes = zero_released(logits, 0.3)
+        assert int(found.argmax()) == expected
+        torch.testing.assert_close(found.softmax(-1), votes / votes.sum())  # shares, not a softmax of counts
         surest = logits.softmax(1).max(1).values.argmax()
         kept_would_differ += int(logits[surest].argmax()) != expected
     assert kept_would_differ > 0  # the random votes do tie
