@@ -15,6 +15,7 @@ from glom.errors import InputError
 from probes.agreement import unit
 from probes.metrics import Map, adjusted_rand
 from probes.partition import Partition, enlarge, partition
+from probes.partition.graph import agreeing
 
 
 def check_threshold(threshold: float) -> float:
@@ -38,21 +39,7 @@ def level_islands(grids: Array, threshold: float = 0.9) -> NDArray[np.int64]:
         >>> level_islands(np.array([[[[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]]], np.float32)).tolist()
         [[[0, 0, 1]]]
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    check_threshold(threshold)
-    m, h, w, _ = grids.shape
-    x = unit(grids)
-    # A cosine of exactly 1 may come out a rounding below it.
-    across = (x[:, :, 1:] * x[:, :, :-1]).sum(-1) >= threshold - 1e-6
-    down = (x[:, 1:] * x[:, :-1]).sum(-1) >= threshold - 1e-6
-    number = np.arange(m * h * w).reshape(m, h, w)
-    first = np.concatenate([number[:, :, :-1][across], number[:, :-1][down]])
-    second = np.concatenate([number[:, :, 1:][across], number[:, 1:][down]])
-    joined = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(m * h * w, m * h * w))
-    labels = connected_components(joined, directed=False)[1].reshape(m, h * w)
-    return np.stack([np.unique(row, return_inverse=True)[1] for row in labels]).reshape(m, h, w).astype(np.int64)
+    return agreeing(unit(grids), check_threshold(threshold))
 
 
 def island_counts(grids: Array, threshold: float = 0.9) -> NDArray[np.int64]:

@@ -72,8 +72,7 @@ class Islands(Showing):
         """(h, w) labels from 0.
 
         Args:
-            how: `kmeans:K`, `agglomerative:K`, `agglomerative:0.3` (cosine distance), `agglomerative-grid:...`, each
-                with `+parts` for connected components.
+            how: `kmeans:6`, `ncut:auto`, `tree`, `maskcut`, ...: see `probes.partition.forms.FORMS`.
 
         Raises:
             InputError: another `how`, or a layer that was not read.

@@ -41,7 +41,7 @@ class ScoreSettings(Watching):
     data: str = settings.data(
         help="bsds500 folder, pictures with masks, or a made set, see docs/datasets.md.", kind="outlines"
     )
-    partition: str = setting("kmeans:6", "kmeans:6, agglomerative:6, agglomerative:0.3, ...+parts.", metavar="P")
+    partition: str = setting("kmeans:6", "kmeans:6, ncut:auto, tree, maskcut, ...; see docs/islands.md.", metavar="P")
     grid: int = setting(56, "Side that all grids are brought to.", least=2, metavar="N")
     split: str = setting("val", "Split of a bsds500 folder.")
     limit: int = settings.limit("Pictures, the first by name,")
