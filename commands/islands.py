@@ -72,11 +72,11 @@ def score_table(result: dict[str, Any], folder: Path) -> None:
     rows.append(_row(f"untrained, layer {top['layer']}", top))
     if result["human"]:
         rows.append(_row("people", result["human"]))
-    heads = ["", "cover", "95 %", "ARI", "FG-ARI", "NMI", "bound F", "islands"]
+    heads = ["", "cover", "95 %", "mBO", "ARI", "FG-ARI", "bound F", "islands"]
     if best["fg_ari"] is None:  # nothing is background here
-        heads.pop(4)
-        rows = [(*row[:4], *row[5:]) for row in rows]
-    title = f"{folder}: {result['n']} pictures, {result['skipped']} skipped"
+        heads.pop(5)
+        rows = [(*row[:5], *row[6:]) for row in rows]
+    title = f"{folder}: {result['n']} pictures, {result['skipped']} skipped{_sizes(result.get('mask_size'))}"
     table(heads, rows, title=title, right=range(1, len(heads)))
     say("* best layer by covering on these very pictures, and so a little high")
     held = result["held_out"]
@@ -91,11 +91,19 @@ def score_table(result: dict[str, Any], folder: Path) -> None:
         say(f"    minus {name}: {gain:+.3f} [{low:+.3f}, {high:+.3f}], {word}")
 
 
+def _sizes(smallest_and_largest: list[list[int]] | None) -> str:
+    """ ", masks 321x481 to 481x321 pixels"."""
+    if not smallest_and_largest:
+        return ""
+    sizes = dict.fromkeys(f"{width}x{height}" for width, height in smallest_and_largest)
+    return f", masks {' to '.join(sizes)} pixels"
+
+
 def _row(name: str, r: dict[str, Any]) -> tuple[str, ...]:
     interval = r["ci95"]["covering"]
     span = "-" if interval is None else f"{interval[0]:.2f}-{interval[1]:.2f}"
     count = "-" if r.get("islands") is None else f"{r['islands']:.0f}"
-    values = [number(r[key]) for key in ("covering", "ari", "fg_ari", "nmi", "boundary_f")]
+    values = [number(r.get(key)) for key in ("covering", "mbo", "ari", "fg_ari", "boundary_f")]
     return name, values[0], span, *values[1:], count
 
 

@@ -13,7 +13,7 @@ from glom.lazy import lazily
 if TYPE_CHECKING:
     from probes.agreement import cosine_to, neighbour_agreement
     from probes.look import Islands, islands
-    from probes.metrics import adjusted_rand, boundary_f, covering, fg_ari, nmi, score
+    from probes.metrics import adjusted_rand, boundary_f, covering, fg_ari, mbo, miou, nmi, panoptic_ari, score
     from probes.partition import Partition, colour_position, count_islands, parse_partition
     from probes.reduction import reduce_rgb
 
@@ -28,8 +28,11 @@ _PLACES = {
     "covering": "probes.metrics",
     "fg_ari": "probes.metrics",
     "islands": "probes.look",
+    "mbo": "probes.metrics",
+    "miou": "probes.metrics",
     "neighbour_agreement": "probes.agreement",
     "nmi": "probes.metrics",
+    "panoptic_ari": "probes.metrics",
     "parse_partition": "probes.partition",
     "reduce_rgb": "probes.reduction",
     "score": "probes.metrics",
@@ -46,8 +49,11 @@ __all__ = [
     "covering",
     "fg_ari",
     "islands",
+    "mbo",
+    "miou",
     "neighbour_agreement",
     "nmi",
+    "panoptic_ari",
     "parse_partition",
     "reduce_rgb",
     "score",

@@ -33,8 +33,10 @@ from probes.agreement import neighbour_agreement, resize_grid
 from probes.metrics import Outlines, human_score, score
 from probes.partition import Partition, colour_position, count_islands, enlarge, parse_partition, partition
 
-MEASURES = ("ari", "fg_ari", "nmi", "covering", "covering_best", "boundary_f", "neighbour_agreement", "islands")
-PAIRED = ("ari", "nmi", "covering", "boundary_f")
+OBJECTS = ("panoptic_ari", "mbo", "mbo_class", "miou")  # the object-centric field's, beside those of segmentation
+SEGMENTS = ("ari", "fg_ari", "nmi", "covering", "covering_best", "boundary_f")
+MEASURES = (*SEGMENTS, *OBJECTS, "neighbour_agreement", "islands")
+PAIRED = ("ari", "nmi", "covering", "boundary_f", *OBJECTS)
 CHOSEN_BY = "covering"
 RULE = "covering: mean over annotators"  # kept with a run, so that pictures scored by another rule do not mix with it
 
@@ -114,6 +116,7 @@ def score_picture(
     small = image.resize((settings.grid, settings.grid), Image.Resampling.BOX)
     pixels = colour_position((np.asarray(small, dtype=np.float32) / 255).astype(np.float32))
     return {
+        "mask_size": [image.width, image.height],
         "layers": measure_all(backbone),
         "baselines": {"pixels": measure(pixels, cosine=False), "untrained": measure_all(twin)},
         "human": human_score(truths, outlines, item.background),
@@ -123,11 +126,14 @@ def score_picture(
 def summarise(records: Sequence[dict[str, Any]], layers: Sequence[int], places: Sequence[str]) -> dict[str, Any]:
     """Means over the scored pictures with 95 % bootstrap intervals; paired differences from both baselines.
 
-    `layers` holds every layer on all pictures. `held_out` is one figure for the network, its layer chosen on other
-    pictures than those it is scored on (see `chosen_elsewhere`), the untrained network's alike; None for one picture.
+    `mask_size` is [width, height] of the smallest and of the largest mask, at which all is measured. `layers` holds
+    every layer on all pictures. `held_out` is one figure for the network, its layer chosen on other pictures than those
+    it is scored on (see `chosen_elsewhere`), the untrained network's alike; None for one picture.
     """
     rows = [r for r in records if r["status"] == "ok"]
     result: dict[str, Any] = {"n": len(rows), "skipped": len(records) - len(rows), "layers": []}
+    sizes = sorted((r["mask_size"] for r in rows if "mask_size" in r), key=lambda size: (size[0] * size[1], size))
+    result["mask_size"] = [sizes[0], sizes[-1]] if sizes else None
     plain = [r["baselines"]["pixels"] for r in rows]
     twins = []
     for position, (layer, place) in enumerate(zip(layers, places, strict=True)):
@@ -174,8 +180,14 @@ def chosen_elsewhere(
         odd ones), then that of the odd.
     """
     places = range(len(scores[0]))
-    best = [max(places, key=lambda p: float(np.mean([s[p][by] for s in half]))) for half in (scores[1::2], scores[::2])]
+    best = [max(places, key=lambda p: mean_of([s[p].get(by) for s in half])) for half in (scores[1::2], scores[::2])]
     return [s[best[i % 2]] for i, s in enumerate(scores)], (best[0], best[1])
+
+
+def mean_of(values: Sequence[float | None]) -> float:
+    """Of those that are known; below all else where none is."""
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else -np.inf
 
 
 def means(rows: Sequence[dict[str, float | None]]) -> dict[str, Any]:
@@ -192,10 +204,11 @@ def means(rows: Sequence[dict[str, float | None]]) -> dict[str, Any]:
 
 
 def paired(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """`{measure: [mean difference, low, high]}` over the same pictures, 95 %."""
+    """`{measure: [mean difference, low, high]}` over the same pictures, 95 %, of the measures that apply."""
     result = {}
     for measure in PAIRED:
-        difference = [a[measure] - b[measure] for a, b in zip(first, second, strict=True)]
+        both = [(a.get(measure), b.get(measure)) for a, b in zip(first, second, strict=True)]
+        difference = [x - y for x, y in both if x is not None and y is not None]
         if difference:
             result[measure] = [float(np.mean(difference)), *bootstrap_ci(difference)]
     return result
@@ -223,6 +236,8 @@ def compare(folders: Sequence[Path], by: str = "covering") -> dict[str, Any]:
     if len(folders) < 2:
         raise InputError("compare needs at least two run folders")
     runs = [load_run(f) for f in folders]
+    if all(layer.get(by) is None for _, rows in runs for r in rows for layer in r["layers"]):
+        raise InputError(f"--by {by}: these runs do not have it, as their masks do not or as it is newer than they are")
     prints = {json.dumps(m["settings"]["data_fingerprint"]) for m, _ in runs}
     shared = set.intersection(*({r["id"] for r in rows} for _, rows in runs))
     if len(shared) < 2 or len({m["settings"]["data"] for m, _ in runs}) > 1:
