@@ -97,7 +97,7 @@ def _ranks(values: Map) -> tuple[Ints, Ints]:
     low, high = int(values.min()), int(values.max())
     if high - low > 4 * len(values) + 65536:
         labels, places = np.unique(values, return_inverse=True)
-        return labels, places.astype(np.int64)
+        return labels.astype(np.int64), places.astype(np.int64)
     there = np.bincount(values - low) > 0
     return (np.flatnonzero(there) + low).astype(np.int64), (np.cumsum(there) - 1)[values - low]
 

@@ -34,9 +34,9 @@ from probes.metrics import Outlines, human_score, score
 from probes.partition import Partition, colour_position, count_islands, enlarge, parse_partition, partition
 
 OBJECTS = ("panoptic_ari", "mbo", "mbo_class", "miou")  # the object-centric field's, beside those of segmentation
-SEGMENTS = ("ari", "fg_ari", "nmi", "covering", "covering_best", "boundary_f")
+SEGMENTS = ("ari", "fg_ari", "nmi", "covering", "covering_best", "boundary_f", "boundary_f_matched")
 MEASURES = (*SEGMENTS, *OBJECTS, "neighbour_agreement", "islands")
-PAIRED = ("ari", "nmi", "covering", "boundary_f", *OBJECTS)
+PAIRED = ("ari", "nmi", "covering", "boundary_f", "boundary_f_matched", *OBJECTS)
 CHOSEN_BY = "covering"
 RULE = "covering: mean over annotators"  # kept with a run, so that pictures scored by another rule do not mix with it
 
@@ -106,7 +106,8 @@ def score_picture(
 
     def measure(grid: Array, cosine: bool = True) -> dict[str, float | None]:
         labels = partition(grid, how, settings.seed, cosine)
-        found = score(truths, enlarge(labels, image.height, image.width), outlines, item.background)
+        large = enlarge(labels, image.height, image.width)
+        found = score(truths, large, outlines, item.background, one_to_one=settings.one_to_one)
         return {**found, "neighbour_agreement": neighbour_agreement(grid), "islands": float(count_islands(labels))}
 
     def measure_all(network: Backbone) -> list[dict[str, float | None]]:
@@ -119,7 +120,7 @@ def score_picture(
         "mask_size": [image.width, image.height],
         "layers": measure_all(backbone),
         "baselines": {"pixels": measure(pixels, cosine=False), "untrained": measure_all(twin)},
-        "human": human_score(truths, outlines, item.background),
+        "human": human_score(truths, outlines, item.background, settings.one_to_one),
     }
 
 

@@ -44,6 +44,7 @@ class ScoreSettings(Watching):
     partition: str = setting("kmeans:6", "kmeans:6, ncut:auto, tree, maskcut, ...; see docs/islands.md.", metavar="P")
     grid: int = setting(56, "Side that all grids are brought to.", least=2, metavar="N")
     split: str = setting("val", "Split of a bsds500 folder.")
+    one_to_one: bool = setting(False, "Also boundary F matched one to one, as BSDS does (slow).")
     limit: int = settings.limit("Pictures, the first by name,")
 
 
