@@ -95,7 +95,7 @@ class ImageBackbone(Backbone):
         if isinstance(self.teacher, TransformersTeacher | ClassifierTeacher):
             if size % self.teacher.patch:
                 raise InputError(f"{self.name} needs a side in multiples of {self.teacher.patch}, got {size}")
-            return self.size_note(1, size, "position embeddings interpolated")
+            return self.size_note(frames, size, "position embeddings interpolated")
         if isinstance(trunk, VisionTransformer):
             assert self._trained is not None
             if size % self.patch:
@@ -104,13 +104,13 @@ class ImageBackbone(Backbone):
             spatial = resize_positions(self._trained[1:], (old, old), (new, new))
             both = torch.cat([self._trained[:1], spatial])
             trunk.positional_embedding = nn.Parameter(both, requires_grad=False)
-            return self.size_note(1, size, "position embeddings interpolated")
+            return self.size_note(frames, size, "position embeddings interpolated")
         if hasattr(trunk, "set_input_size"):
             self._set_timm_size(trunk, size)
-            return self.size_note(1, size, "position embeddings interpolated")
+            return self.size_note(frames, size, "position embeddings interpolated")
         if self._trained is not None and size != self.size:
             raise InputError(f"{self.name} reads {self.size} px only, got {size}")
-        return self.size_note(1, size, "a convolutional network, which needs nothing changed")
+        return self.size_note(frames, size, "a convolutional network, which needs nothing changed")
 
     def _set_timm_size(self, trunk: Any, size: int) -> None:
         """From the trained positions every time: resizing what was resized before would blur them."""
@@ -123,7 +123,7 @@ class ImageBackbone(Backbone):
             raise InputError(f"{self.name} cannot be fitted to {size} px ({error})") from error
 
     def run(self, clip: Tensor) -> Any:
-        images = clip[:, :, 0]
+        images = clip.transpose(1, 2).flatten(0, 1)  # one, or the frames of an inflated network
         if isinstance(self.teacher, TransformersTeacher | ClassifierTeacher):
             takes = "interpolate_pos_encoding" in inspect.signature(self.trunk.forward).parameters
             return self.trunk(pixel_values=images, **({"interpolate_pos_encoding": True} if takes else {}))
@@ -138,12 +138,13 @@ class ImageBackbone(Backbone):
             return x if getattr(trunk, "output_fmt", "NCHW") == "NHWC" else x.permute(0, 2, 3, 1)
         if x.ndim == 2:  # transformers drops the batch where it is one
             x = x[None]
-        # One picture: (1, N, D) and (N, 1, D) hold the same rows.
-        tokens = x.reshape(-1, x.shape[-1])[self._prefix(trunk) :]
-        side = math.isqrt(len(tokens))
-        if side * side != len(tokens):
-            raise InputError(f"{self.name}: {len(tokens)} tokens form no square grid")
-        return tokens.unflatten(0, (1, side, side))
+        if x.shape[1] == 1:  # tokens first: (N, 1, D)
+            x = x.transpose(0, 1)
+        tokens = x[:, self._prefix(trunk) :]
+        side = math.isqrt(tokens.shape[1])
+        if side * side != tokens.shape[1]:
+            raise InputError(f"{self.name}: {tokens.shape[1]} tokens form no square grid")
+        return tokens.unflatten(1, (side, side))
 
     def _prefix(self, trunk: Any) -> int:
         if isinstance(self.teacher, TransformersTeacher | ClassifierTeacher):

@@ -53,6 +53,7 @@ def load_backbone(name: str, device: str = "auto", weights: str | None = None) -
         name: `mvit-v2-tiny` (ships), `torchvision:mvit_v2_s`, `torchvision:mvit_v1_b`, `pytorchvideo:mvit_base_16x4`
             (or `_32x3`, `_16`), `hf:NAME_OR_FOLDER` (VideoMAE, TimeSformer, or an image model), `hf-random:videomae`,
             `hf-random:timesformer`, or a teacher's name; `@WEIGHTS` after it: `random`, a local file, or a tag.
+            `inflate:` before an image network makes it a video network.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         weights: as after the `@`; give it in one place only.
 
