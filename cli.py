@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ttt": ("commands.ttt:app", "Test-time training: run, trace, report."),
     "islands": ("commands.islands:app", "Islands of agreement: show, score, emerge, compare."),
     "glom": ("commands.glom:app", "Hinton's GLOM: train it, see its islands level by level."),
+    "slots": ("commands.slots:app", "Slot attention, a baseline made for objects: train, score."),
     "grid": ("commands.grid:app", "Feature grids: layer skipping, pre-training, decoding, interpolation."),
     "ff": ("commands.ff:app", "Forward-forward networks: train, eval, goodness maps."),
     "benchmark": ("commands.benchmark:benchmark", "Methods side by side on the same pictures, paired."),

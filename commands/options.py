@@ -26,6 +26,7 @@ from glom.settings import Key, Settings, keys_of, read_files, read_pairs, to_tom
 KINDS: dict[str, Callable[[Any], Any]] = {
     "data": paths.data_set,
     "data sets": paths.data_sets,
+    "made or data sets": paths.made_or_data_sets,
     "data or composites": paths.data_set_or_composites,
     "picture": paths.one_picture,
     "any pictures": paths.any_picture,

@@ -69,6 +69,11 @@ def outlines(value: str) -> str:
     return value
 
 
+def made_or_data_sets(value: str) -> str:
+    """A set that is made when it is asked for, or data sets with commas between them."""
+    return value if value.partition(":")[0] in ("tetrominoes", "multi-dsprites") else str(data_sets(value))
+
+
 def data_set_or_composites(value: str) -> str:
     """A data set, or `composites`, which are made when they are asked for."""
     return value if value == "composites" else str(data_set(value))

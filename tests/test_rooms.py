@@ -16,7 +16,20 @@ STUDIES = sorted(p.parent for p in (ROOT / "experiments").glob("*/__init__.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]
 HOUSE = {"test_rooms.py", "test_house.py", "test_docs.py", "test_readme.py"}  # of the whole, not of one room
 RECORD = re.compile(r"`([a-z0-9*-]+\.json)`")
-GROUPS = ("ablate", "bench", "datasets", "ff", "glom", "grid", "islands", "methods", "teachers", "train", "ttt")
+GROUPS = (
+    "ablate",
+    "bench",
+    "datasets",
+    "ff",
+    "glom",
+    "grid",
+    "islands",
+    "methods",
+    "slots",
+    "teachers",
+    "train",
+    "ttt",
+)
 NAMED = re.compile(r"`((?:glom|probes|experiments|commands|tests|benchmarks)(?:[./](?!safetensors)\w+)+?(?:\.py)?)`")
 
 

@@ -212,7 +212,7 @@ Plane = NDArray[np.float64]
 def _heart(x: Plane, y: Plane) -> NDArray[np.bool_]:
     u, v = (x / 8) ** 2, -y / 8
     round_ = u + v * v - 1
-    return round_ * round_ * round_ <= u * v * v * v
+    return np.asarray(round_ * round_ * round_ <= u * v * v * v)
 
 
 SPRITES: tuple[Callable[[Plane, Plane], NDArray[np.bool_]], ...] = (

@@ -1,0 +1,90 @@
+"""`apm slots`: slot attention, the baseline made for objects, trained and scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from commands.common import (
+    Device,
+    Json,
+    Out,
+    Quiet,
+    Record,
+    Resume,
+    emit_json,
+    follow,
+    keep_record,
+    number,
+    resumable,
+    say,
+    table,
+)
+from commands.options import options
+from experiments.slots.settings import ScoreSettings, TrainSettings
+
+app = typer.Typer(
+    help="Slot attention, a baseline made for objects: train it, score its masks.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+MEASURES = {
+    "fg_ari": "FG-ARI",
+    "ari": "ARI",
+    "mbo": "mBO",
+    "miou": "mIoU",
+    "covering": "cover",
+    "boundary_f": "bound F",
+}
+
+
+@app.command("train")
+@options(TrainSettings)
+def train(
+    settings: TrainSettings,
+    out: Out,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Slots on a made set's pixels, or on a backbone's frozen features; they learn by giving back what they see."""
+    from experiments.slots.train import run
+
+    with resumable("the last state is kept"):
+        result = follow(run(settings, Path(out), resume, device), quiet)
+    if as_json:
+        emit_json(result)
+        return
+    how = f"{result['steps']:,} steps, {result['parameters']:,} parameters"
+    say(f"{result['data']}: loss {result['loss']:.4g} after {how}")
+    say(f"in {out}; next: apm slots score {out} DATA --out DIR")
+
+
+@app.command("score")
+@options(ScoreSettings)
+def score(
+    settings: ScoreSettings,
+    out: Out,
+    record: Record = None,
+    device: Device = "auto",
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The slots' masks by the measures that islands are scored by, beside random weights and colour + position."""
+    from experiments.slots.score import ROWS, run
+
+    with resumable():
+        result = follow(run(settings, Path(out), resume, device), quiet)
+    keep_record(record, result, out)
+    if as_json:
+        emit_json(result)
+        return
+    shown = {key: head for key, head in MEASURES.items() if result["slots"].get(key)}
+    names = dict(zip(ROWS, ("slots", "untrained", "colour + position"), strict=True))
+    rows = [(name, *(number(result[row][key][0]) for key in shown)) for row, name in names.items()]
+    title = f"{result['data']}: {result['n']} pictures, {result['skipped']} skipped"
+    table(["", *shown.values()], rows, title=title, right=range(1, len(shown) + 1))
+    say(f"in {out}")
