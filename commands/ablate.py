@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from commands.common import (
-    Device,
     Json,
     Out,
     Quiet,
@@ -41,7 +41,6 @@ def folding(
     settings: FoldingSettings,
     out: Out,
     save: Record = None,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -51,7 +50,7 @@ def folding(
 
     for_adaptation()
     with resumable("everything so far is kept"):
-        result = follow(run(settings, Path(out), resume, device), quiet)
+        result = follow(run(settings, Path(out), resume=resume), quiet)
     keep_record(save, result, out)
     if as_json:
         emit_json(result)
@@ -60,7 +59,7 @@ def folding(
     say(f"differences from the base and intervals: {out}/result.json; figure: {out}/folding.png")
 
 
-def folding_table(result: dict[str, Any]) -> None:
+def folding_table(result: Mapping[str, Any]) -> None:
     """A row a setting: means over pictures and seeds; * where the interval of the difference excludes zero.
 
     Of fewer than `FEW` pictures there is no star: a bootstrap over one is a point, and excludes everything else.
@@ -89,7 +88,7 @@ def folding_table(result: dict[str, Any]) -> None:
 FEW = 5  # pictures below which no difference is starred
 
 
-def _cell(found: dict[str, Any] | None, starred: bool, digits: int, scale: float = 1.0) -> str:
+def _cell(found: Mapping[str, Any] | None, starred: bool, digits: int, scale: float = 1.0) -> str:
     if found is None:
         return "-"
     gain = found["minus_base"]
@@ -103,7 +102,6 @@ def asynchrony(
     settings: AsynchronySettings,
     out: Out,
     save: Record = None,
-    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -111,7 +109,7 @@ def asynchrony(
     from experiments.adaptation.asynchrony import run
 
     for_adaptation()
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     keep_record(save, result, out)
     if as_json:
         emit_json(result)

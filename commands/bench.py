@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def report(bench: str, quick: bool, threads: int | None, out: str | None, as_jso
     hand_out(measure(bench, quick, threads, quiet), out, as_json, quiet, show)
 
 
-def details(value: dict[str, Any]) -> None:
+def details(value: Mapping[str, Any]) -> None:
     """The rows under a benchmark's headline."""
     print()
     if value["bench"] == "execution":
@@ -99,7 +100,7 @@ def details(value: dict[str, Any]) -> None:
             print(f"{name}: {1e6 * fit['slope']:.1f} us a column, R^2 {fit['r2']:.5f}")
 
 
-def _speedups(row: dict[str, Any]) -> tuple[str, str]:
+def _speedups(row: Mapping[str, Any]) -> tuple[str, str]:
     return f"{row['speedup']['median']:.2f}", f"{row['ceiling']['median']:.2f}"
 
 

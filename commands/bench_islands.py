@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.bench_common import OutFolder, Quick, figures_table, hand_out, teller
-from commands.common import Device, Json, Quiet, Record, Resume, emit_json, follow, keep_record, table
+from commands.common import Json, Quiet, Record, Resume, emit_json, follow, keep_record, table
 from commands.options import options
 from experiments.islands.settings import RecordedScoreSettings
 
@@ -46,7 +46,6 @@ def islands_score(
     settings: RecordedScoreSettings,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the run.", metavar="DIR")],
     save: Record = None,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -56,7 +55,7 @@ def islands_score(
     from experiments.bench.islands import score_record
     from experiments.islands.score import run
 
-    found = follow(run(settings, Path(out), resume, device), quiet)
+    found = follow(run(settings, Path(out), resume=resume), quiet)
     if save:
         keep_record(save, score_record(Path(out), Path(save).stem), out)
     if as_json:

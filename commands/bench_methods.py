@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from commands.bench_common import OutFolder, hand_out, teller
@@ -19,7 +20,7 @@ def methods(settings: MethodsBenchSettings, out: OutFolder = None, as_json: Json
     hand_out(run_methods(settings, teller("methods", quiet)), out, as_json, quiet, _show)
 
 
-def _show(value: dict[str, Any]) -> None:
+def _show(value: Mapping[str, Any]) -> None:
     times = value["times"]
     rows = [("one more method", times, f"<= {value['wanted']}")]
     rows += [(f"of these {name} / {value['settings']['methods'][0]}", x, "") for name, x in value["shares"].items()]

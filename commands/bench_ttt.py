@@ -21,10 +21,10 @@ def ttt(
     quiet: Quiet = False,
 ) -> None:
     """Test-time training clean and under each corruption: paired differences, and the oracle as a diagnostic."""
-    from experiments.adaptation.conditions import about, run_conditions
+    from experiments.adaptation.conditions import Row, about, run_conditions
 
     for_adaptation()
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
 
     def events() -> Any:
         rows.extend((yield from run_conditions(settings, settings.corruptions, Path(out))))

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from commands.common import (
-    Device,
     Json,
     Out,
     Quiet,
@@ -36,7 +35,6 @@ def benchmark(
     ] = None,
     tables: Annotated[str, typer.Option("--table", help="What is shown: accuracy, trust, cost or all.")] = "accuracy",
     record: Record = None,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -55,7 +53,7 @@ def benchmark(
     for_adaptation()
     first = ranks()[0] == 0
     with resumable("everything computed is kept"):
-        result = follow(run(settings, Path(out), resume, device, keep), quiet or not first)
+        result = follow(run(settings, Path(out), resume=resume, kept=keep), quiet or not first)
     if not first or result is None:
         return
     keep_record(record, result)

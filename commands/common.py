@@ -345,7 +345,7 @@ def keep_record(path: str | None, found: Mapping[str, Any], run: str | Path | No
         say(f"recorded in {path}")
 
 
-def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
+def conditions_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Teacher beside APM, a row a condition, the oracle marked for what it is."""
     shown = []
     for r in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -172,7 +173,7 @@ def prepare(
         raise RunError(f"{name} cannot be downloaded from here; get it from {plan.source} and put it into {plan.root}")
 
 
-def show_plan(plan: dict[str, Any]) -> None:
+def show_plan(plan: Mapping[str, Any]) -> None:
     """What would be done, in a few lines."""
     rows = [("from", plan["source"]), ("licence", plan["licence"]), ("images", plan["images"])]
     if plan["there"]:

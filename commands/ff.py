@@ -65,7 +65,7 @@ def train(
         torch.set_num_threads(threads)
     refuse_idle(f"{settings.how.mode} mode", settings.how.mode, ONLY, given)
     with resumable("complete epochs are kept"):
-        result = follow(run(settings, Path(out), resume), quiet)
+        result = follow(run(settings, Path(out), resume=resume), quiet)
     finish(result, Path(out), record, as_json)
 
 
@@ -78,7 +78,7 @@ def evaluate(settings: EvalSettings, record: Record = None, as_json: Json = Fals
     finish(run_evaluation(settings), Path(settings.folder), record, as_json)
 
 
-def finish(result: dict[str, Any], folder: Path, record: str | None, as_json: bool) -> None:
+def finish(result: Mapping[str, Any], folder: Path, record: str | None, as_json: bool) -> None:
     """Record where asked to, print."""
     if record:
         from experiments.forward_forward.evaluate import about

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from commands.common import (
-    Device,
     Json,
     Out,
     Quiet,
@@ -20,12 +19,12 @@ from experiments.fields.settings import FoldRequest
 
 
 @options(FoldRequest)
-def fold(settings: FoldRequest, out: Out, device: Device = "auto", as_json: Json = False, quiet: Quiet = False) -> None:
+def fold(settings: FoldRequest, out: Out, as_json: Json = False, quiet: Quiet = False) -> None:
     """Fold, overfit, unfold: features as colours (PCA) and decoded colours, at any grid."""
     from experiments.fields.fold import run
 
     for_adaptation()
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     if as_json:
         emit_json(result)
         return

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import (
-    Device,
     Json,
     Out,
     Quiet,
@@ -51,7 +50,6 @@ def train(
     settings: TrainSettings,
     given: Mapping[str, Any],
     out: Out,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -61,7 +59,7 @@ def train(
 
     refuse_idle(f"the objective {settings.objective}", settings.objective, ONLY, given)
     with resumable("the last checkpoint is kept"):
-        result = follow(run(settings, Path(out), resume, device), quiet)
+        result = follow(run(settings, Path(out), resume=resume), quiet)
     if as_json:
         emit_json(result)
         return
@@ -83,7 +81,6 @@ MEASURES = {
 def islands(
     settings: IslandSettings,
     out: SheetsOut = None,
-    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -92,10 +89,10 @@ def islands(
     from experiments.consensus.sheets import islands_folder
 
     folder = Path(out) if out else islands_folder(Path(settings.trained), settings.images)
-    show_sheets(follow(run(settings, folder, device), quiet), folder, ("sheet", "page", "film"), as_json)
+    show_sheets(follow(run(settings, folder), quiet), folder, ("sheet", "page", "film"), as_json)
 
 
-def show_sheets(result: dict[str, Any], folder: Path, kinds: tuple[str, ...], as_json: bool) -> None:
+def show_sheets(result: Mapping[str, Any], folder: Path, kinds: tuple[str, ...], as_json: bool) -> None:
     """What was drawn of each picture and where it lies, and the pictures that were skipped."""
     if as_json:
         emit_json({**result, "folder": str(folder)})
@@ -113,14 +110,13 @@ def score(
     settings: ScoreSettings,
     out: Out,
     record: Record = None,
-    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Islands a level and ARI against parts and wholes on held-out composites, beside both baselines."""
     from experiments.consensus.score import run
 
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     keep_record(record, result, out)
     if as_json:
         emit_json(result)
@@ -129,7 +125,7 @@ def score(
     say(f"figure: {out}/levels.png; numbers: {out}/result.json")
 
 
-def score_table(result: dict[str, Any], word: str = "level") -> None:
+def score_table(result: Mapping[str, Any], word: str = "level") -> None:
     """A row a level (or whatever `word` a network has for it), trained and untrained side by side, the pixels below,
     and the verdict in words."""
     rows = []

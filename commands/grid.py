@@ -10,7 +10,6 @@ import typer
 
 from commands import grid_fields
 from commands.common import (
-    Device,
     Json,
     Out,
     Quiet,
@@ -42,7 +41,6 @@ app = typer.Typer(
 def train(
     settings: GridTrainSettings,
     out: Out,
-    device: Device = "auto",
     resume: Resume = False,
     record: Record = None,
     as_json: Json = False,
@@ -54,7 +52,7 @@ def train(
 
     first = ranks()[0] == 0
     with resumable("the last state is kept"):
-        result = follow(run(settings, Path(out), resume, device), quiet or not first)
+        result = follow(run(settings, Path(out), resume=resume), quiet or not first)
     if not first or result is None:
         return
     keep_record(record, {"results": result}, out)
@@ -65,7 +63,7 @@ def train(
     say(f"the machine: {out}/apm.safetensors; figures: {out}/grids.png, {out}/curve.png")
 
 
-def quality_table(result: dict[str, Any], title: str) -> None:
+def quality_table(result: Mapping[str, Any], title: str) -> None:
     """A pre-trained machine beside its teacher."""
     low, high = result["r2_ci95"]
     rows = [
@@ -93,7 +91,6 @@ def shortcut(
     settings: ShortcutSettings,
     given: Mapping[str, Any],
     out: Out,
-    device: Device = "auto",
     record: Record = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -106,7 +103,7 @@ def shortcut(
         raise InputError("--matrix takes every pair of --layers; leave --from and --to out")
     if not settings.matrix and "layers" in given:
         raise InputError("--layers belongs to --matrix; one pair is --from A --to Z")
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     keep_record(record, {"results": result}, out)
     if as_json:
         emit_json(result)
@@ -118,7 +115,7 @@ def shortcut(
         say(f"as a figure: {out}/students.png")
 
 
-def shortcut_table(result: dict[str, Any]) -> None:
+def shortcut_table(result: Mapping[str, Any]) -> None:
     """A row a student, the mean grid first."""
     rows = []
     for r in [result["baselines"]["mean_grid"], *result["students"]]:
@@ -136,7 +133,7 @@ def shortcut_table(result: dict[str, Any]) -> None:
         caption(f"the model's later layers on its own grid: {own} % right; FLOPs, time: over the skipped layers'")
 
 
-def matrix_table(result: dict[str, Any]) -> None:
+def matrix_table(result: Mapping[str, Any]) -> None:
     """R² of the best student for every pair of layers; which one that is, the figure shows."""
     students = result["students"]
     best = {(p["from"], p["to"]): max(p[s]["r2"] for s in students) for p in result["pairs"]}
@@ -159,7 +156,6 @@ def _share(value: float | None) -> str:
 def evaluate(
     settings: EvalSettings,
     out: Out,
-    device: Device = "auto",
     record: Record = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -167,7 +163,7 @@ def evaluate(
     """A checkpoint beside its teacher on held-out pictures: R², cosine, k-NN accuracy, PCA colours side by side."""
     from experiments.pretraining.evaluate import run
 
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     keep_record(record, {"results": result}, out)
     if as_json:
         emit_json(result)

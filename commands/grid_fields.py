@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from commands.common import (
-    Device,
     Json,
     Out,
     Quiet,
@@ -28,6 +27,9 @@ from commands.common import (
 from commands.options import options
 from experiments.fields.settings import DecodeSettings, InterpolateSettings, OverfitOne, UpsampleSettings
 
+if TYPE_CHECKING:
+    from experiments.fields.overfit_study import Study
+
 
 @options(DecodeSettings)
 def decode(
@@ -35,7 +37,6 @@ def decode(
     given: Mapping[str, Any],
     out: Out,
     record: Record = None,
-    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -45,7 +46,7 @@ def decode(
     way = "--overfit" if settings.overfit else "a trained machine"
     refuse_idle(way, way, dict.fromkeys(("iterations", "lr", "channels"), ("--overfit",)), given)
     for_adaptation()
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     keep_record(record, result, out)
     if as_json:
         alone = len(settings.images) == 1
@@ -67,7 +68,6 @@ def overfit(
     given: Mapping[str, Any],
     out: Out,
     record: Record = None,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -80,38 +80,38 @@ def overfit(
         from experiments.fields.overfit_study import run as run_study
 
         with resumable("whole pictures are kept"):
-            result = follow(run_study(settings, Path(out), resume, device), quiet)
-        keep_record(record, result, out)
+            found = follow(run_study(settings, Path(out), resume=resume), quiet)
+        keep_record(record, found, out)
         if as_json:
-            emit_json(result)
+            emit_json(found)
         else:
-            study_table(result)
+            study_table(found)
             say(f"as a figure: {out}/study.png")
         return
     from experiments.fields.overfit import run
 
     if resume or "limit" in given or "split" in given:
         raise InputError("--resume, --limit and --split belong to a study; give a folder with outlines")
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     keep_record(record, result, out)
     if as_json:
         emit_json(result)
         return
     rows = []
-    for name, found in result["islands"].items():
-        cells = [f"{found[k]:.3f}" if k in found else "-" for k in ("ari", "nmi", "covering", "boundary_f")]
-        rows.append((name, *cells, f"{found['same_as_picture']:.3f}"))
+    for name, scores in result["islands"].items():
+        cells = [f"{scores[k]:.3f}" if k in scores else "-" for k in ("ari", "nmi", "covering", "boundary_f")]
+        rows.append((name, *cells, f"{scores['same_as_picture']:.3f}"))
     heads = ["islands of", "ARI", "NMI", "cover", "bound F", "same as picture's"]
     title = f"{result['image']}, {result['condition']}: cosine {result['cosine']:.4f}"
     table(heads, rows, title=title, right=range(1, 6))
     say(f"sheet: {out}/sheet.png, curve: {out}/curve.png" + (f", film: {out}/film.gif" if settings.film else ""))
 
 
-def study_table(result: dict[str, Any]) -> None:
+def study_table(result: Study) -> None:
     """A row a way of overfitting, then the baselines."""
     rows = []
     for r in result["rows"]:
-        noise = number(r.get("same_as_noise", {}).get("mean"))
+        noise = number(r["same_as_noise"]["mean"] if "same_as_noise" in r else None)
         gain, found = "-", r.get("minus_position_code")
         if found is not None and found["mean"] is not None:
             gain = f"[{found['ci95'][0]:+.2f},{found['ci95'][1]:+.2f}]"
@@ -131,7 +131,6 @@ def interpolate(
     settings: InterpolateSettings,
     out: Out,
     record: Record = None,
-    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -139,7 +138,7 @@ def interpolate(
     from experiments.fields.interpolate import run
 
     for_adaptation()
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     keep_record(record, result, out)
     if as_json:
         emit_json(result)
@@ -165,7 +164,6 @@ def upsample(
     settings: UpsampleSettings,
     out: Out,
     record: Record = None,
-    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -173,13 +171,14 @@ def upsample(
     from experiments.fields.upsample import run
 
     for_adaptation()
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     keep_record(record, result, out)
     if as_json:
         emit_json(result)
         return
     rows = []
-    for r in result["scales"]:
+    scales: Sequence[Mapping[str, Any]] = result["scales"]
+    for r in scales:
         found = [number(r[f"{m}{kind}"]) for kind in ("", "_bilinear", "_average") for m in ("cosine", "r2")]
         grid = "x".join(map(str, r["grid"]))
         spans = (r["minus_bilinear"], r["minus_average"])

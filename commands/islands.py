@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from commands.common import Device, Json, Out, Quiet, Resume, emit_json, follow, number, resumable, say, table
+from commands.common import Json, Out, Quiet, Resume, emit_json, follow, number, resumable, say, table
 from commands.islands_emerge import emerge
 from commands.options import options
 from experiments.islands.settings import ScoreSettings, ShowSettings
@@ -21,13 +22,11 @@ app = typer.Typer(
 
 @app.command("show")
 @options(ShowSettings)
-def show(
-    settings: ShowSettings, out: Out, device: Device = "auto", as_json: Json = False, quiet: Quiet = False
-) -> None:
+def show(settings: ShowSettings, out: Out, as_json: Json = False, quiet: Quiet = False) -> None:
     """One sheet and one page a picture: each layer's islands, and what agrees with the location pointed at."""
     from experiments.islands.show import run
 
-    result = follow(run(settings, Path(out), device), quiet)
+    result = follow(run(settings, Path(out)), quiet)
     if as_json:
         emit_json(result)
         return
@@ -40,7 +39,6 @@ def show(
 def score(
     settings: ScoreSettings,
     out: Out,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -55,14 +53,14 @@ def score(
             score_table(load_summary(folder), folder)
 
     with resumable(before=so_far):
-        result = follow(run(settings, folder, resume, device), quiet)
+        result = follow(run(settings, folder, resume=resume), quiet)
     if as_json:
         emit_json(result)
     else:
         score_table(result, folder)
 
 
-def score_table(result: dict[str, Any], folder: Path) -> None:
+def score_table(result: Mapping[str, Any], folder: Path) -> None:
     """A row a layer, then the baselines and the people."""
     best = max(result["layers"], key=lambda r: r["covering"])
     rows = [_row(f"layer {r['layer']}{' *' if r is best else ''}", r) for r in result["layers"]]
@@ -99,7 +97,7 @@ def _sizes(smallest_and_largest: list[list[int]] | None) -> str:
     return f", masks {' to '.join(sizes)} pixels"
 
 
-def _row(name: str, r: dict[str, Any]) -> tuple[str, ...]:
+def _row(name: str, r: Mapping[str, Any]) -> tuple[str, ...]:
     interval = r["ci95"]["covering"]
     span = "-" if interval is None else f"{interval[0]:.2f}-{interval[1]:.2f}"
     count = "-" if r.get("islands") is None else f"{r['islands']:.0f}"

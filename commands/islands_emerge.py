@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from commands.common import (
-    Device,
     Json,
     Out,
     Quiet,
@@ -32,7 +32,6 @@ def emerge(
     out: Out,
     record: Record = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the source where it is missing.")] = False,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -42,7 +41,7 @@ def emerge(
 
     folder = Path(out)
     with resumable("all up to the last look is kept"):
-        result = follow(run(settings, folder, resume, device, download), quiet)
+        result = follow(run(settings, folder, resume=resume, download=download), quiet)
     if record:
         keep_record(record, {"seconds_training": seconds_training(folder), **result}, folder)
     if as_json:
@@ -52,7 +51,7 @@ def emerge(
     say(f"in {folder}: result.json, curve.png, islands.{settings.film}, model.safetensors")
 
 
-def layer_table(result: dict[str, Any], folder: Path) -> None:
+def layer_table(result: Mapping[str, Any], folder: Path) -> None:
     """A row a layer, cut in both ways, beside both baselines; then the verdict."""
     masks = "verdict" in result
     first, *others = ("ari", "fg_ari", "nmi") if masks else ("neighbour_agreement", "islands")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +61,7 @@ def select(
 
     for_adaptation()
     with resumable("every picture so far is kept"):
-        result = follow(run(settings, Path(out), resume), quiet)
+        result = follow(run(settings, Path(out), resume=resume), quiet)
     if as_json:
         emit_json(result)
         return
@@ -86,7 +87,7 @@ def confirm(
 
     for_adaptation()
     with resumable("every picture so far is kept"):
-        confirmed = follow(run(settings, Path(folder), resume), quiet)
+        confirmed = follow(run(settings, Path(folder), resume=resume), quiet)
     result = {"selection": read_result(Path(folder)), "confirmation": confirmed}
     keep_record(save, result, Path(folder) / "confirm")
     if as_json:
@@ -128,7 +129,7 @@ def prompts(settings: PromptChoice, save: Record = None, as_json: Json = False, 
     table(["context", "optimiser", "rate", "epochs", "loss", "top-1", "95 %", ""], rows, title, right=(2, 3, 4, 5, 6))
 
 
-def show(result: dict[str, Any], what: str) -> None:
+def show(result: Mapping[str, Any], what: str) -> None:
     """A table of what overfits nothing and one of what does, the best first."""
     about = f"{what}: {result['cases']} cases of {result['pictures']} pictures"
     console().print(f"{about}; teacher {percent(result['teacher_top1'])} %\n")
@@ -151,7 +152,7 @@ def show(result: dict[str, Any], what: str) -> None:
     console().print(text, style="dim")
 
 
-def _nearest(row: dict[str, Any]) -> str:
+def _nearest(row: Mapping[str, Any]) -> str:
     """The control a candidate gains least over."""
     if not row["minus_controls"]:
         return ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from commands.common import (
-    Device,
     Json,
     Quiet,
     Record,
@@ -35,7 +35,6 @@ def reproduce(
     ] = False,
     listing: Annotated[bool, typer.Option("--list", help="What can be reproduced.")] = False,
     record: Record = None,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -56,7 +55,7 @@ def reproduce(
     for_adaptation()
     first = ranks()[0] == 0
     if dry_run or (first and not quiet and not as_json):
-        plan = describe(settings, Path(out or "."), device)
+        plan = describe(settings, Path(out or "."))
         if dry_run and as_json:
             emit_json(plan)
         else:
@@ -64,7 +63,7 @@ def reproduce(
         if dry_run:
             return
     with resumable("everything computed is kept"):
-        result = follow(run(settings, Path(out), resume, device), quiet or not first)
+        result = follow(run(settings, Path(out), resume=resume), quiet or not first)
     if not first or result is None:
         return
     keep_record(record, result, out)
@@ -76,7 +75,7 @@ def reproduce(
     demand_results(Path(out))
 
 
-def show_plan(plan: dict[str, Any], alone: bool) -> None:
+def show_plan(plan: Mapping[str, Any], alone: bool) -> None:
     """What will run, what is missing, how long it takes. A plan asked for is a result; before a run it is progress."""
     lines = [f"{plan['title']}", plan["caption"]]
     for block in plan["blocks"]:
@@ -121,7 +120,7 @@ def duration(minutes: float) -> str:
     return f"{minutes / 60:,.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:,.0f} days"
 
 
-def show(result: dict[str, Any]) -> None:
+def show(result: Mapping[str, Any]) -> None:
     """Averages where there are any, else every row; the rest is in the files."""
     from experiments.reproduce.write import STILL_HERE, acted, averages, gained, interval, notes, quantity, shown
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from commands.common import (
-    Device,
     Json,
     Out,
     Quiet,
@@ -44,7 +45,6 @@ MEASURES = {
 def train(
     settings: TrainSettings,
     out: Out,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -53,7 +53,7 @@ def train(
     from experiments.slots.train import run
 
     with resumable("the last state is kept"):
-        result = follow(run(settings, Path(out), resume, device), quiet)
+        result = follow(run(settings, Path(out), resume=resume), quiet)
     if as_json:
         emit_json(result)
         return
@@ -68,7 +68,6 @@ def score(
     settings: ScoreSettings,
     out: Out,
     record: Record = None,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -77,14 +76,15 @@ def score(
     from experiments.slots.score import ROWS, run
 
     with resumable():
-        result = follow(run(settings, Path(out), resume, device), quiet)
+        result = follow(run(settings, Path(out), resume=resume), quiet)
     keep_record(record, result, out)
     if as_json:
         emit_json(result)
         return
     shown = {key: head for key, head in MEASURES.items() if result["slots"].get(key)}
     names = dict(zip(ROWS, ("slots", "untrained", "colour + position"), strict=True))
-    rows = [(name, *(number(result[row][key][0]) for key in shown)) for row, name in names.items()]
+    found: Mapping[str, Any] = result
+    rows = [(name, *(number(found[row][key][0]) for key in shown)) for row, name in names.items()]
     title = f"{result['data']}: {result['n']} pictures, {result['skipped']} skipped"
     table(["", *shown.values()], rows, title=title, right=range(1, len(shown) + 1))
     say(f"in {out}")

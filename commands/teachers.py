@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from commands.common import (
-    Device,
     Json,
     Quiet,
     Record,
@@ -49,7 +48,6 @@ def teachers(context: typer.Context, as_json: Json = False) -> None:
 @options(ZeroShotSettings)
 def score(
     settings: ZeroShotSettings,
-    device: Device = "auto",
     record: Record = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -58,7 +56,7 @@ def score(
     from experiments.adaptation.zero_shot import run
     from glom.datasets.remarks import remark
 
-    rows = follow(run(settings, device), quiet)["rows"]
+    rows = follow(run(settings), quiet)["rows"]
     asked = {k: getattr(settings, k) for k in ("teacher", "data", "corruption", "corrupt", "superclasses")}
     result = {**asked, "rows": rows, "remark": remark(settings.data)}
     keep_record(record, result)

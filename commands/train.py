@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from commands.common import (
-    Device,
     Json,
     Out,
     Quiet,
@@ -45,7 +45,7 @@ def glom_tiny(
     from experiments.recipes.tiny_clip import run
 
     with resumable("every finished epoch is kept"):
-        result = follow(run(settings, Path(out), resume, download), quiet)
+        result = follow(run(settings, Path(out), resume=resume, download=download), quiet)
     if as_json:
         emit_json(result)
     say(f"weights: {out}/open_clip_model.safetensors; a folder open_clip loads as local-dir:{out}")
@@ -65,7 +65,7 @@ def mvit_v2_tiny(
     from experiments.recipes.mvit_tiny import run
 
     with resumable("every finished epoch is kept"):
-        result = follow(run(settings, Path(out), resume, download), quiet)
+        result = follow(run(settings, Path(out), resume=resume, download=download), quiet)
     if as_json:
         emit_json(result)
         return
@@ -84,7 +84,6 @@ def mae_tiny(
     ] = "all",
     download: Download = False,
     record: Record = None,
-    device: Device = "auto",
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -93,7 +92,7 @@ def mae_tiny(
     from experiments.recipes.mae_run import run
 
     with resumable("every finished epoch is kept"):
-        events = run(settings, Path(out), stage, resume, download, device)
+        events = run(settings, Path(out), stage=stage, resume=resume, download=download)
         result = follow(events, quiet)
     keep_record(record, result, out)
     if as_json:
@@ -103,7 +102,7 @@ def mae_tiny(
     say(f"in {out}" + f"; to compare: apm benchmark --mae {out}")
 
 
-def show_stages_of_mae(stages: dict[str, Any]) -> None:
+def show_stages_of_mae(stages: Mapping[str, Any]) -> None:
     """A row a stage that is done."""
     rows = []
     for name, r in stages.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +49,7 @@ def run(settings: TTTRun, out: Out, resume: Resume = False, as_json: Json = Fals
             report_table(summary(folder), folder)
 
     with resumable(before=so_far):
-        result = follow(run_experiment(settings, folder, resume), quiet)
+        result = follow(run_experiment(settings, folder, resume=resume), quiet)
     if not first:
         return
     if as_json:
@@ -59,7 +60,7 @@ def run(settings: TTTRun, out: Out, resume: Resume = False, as_json: Json = Fals
     demand_results(folder)
 
 
-def report_table(result: dict[str, Any], folder: Path) -> None:
+def report_table(result: Mapping[str, Any], folder: Path) -> None:
     """The run's table, as a person reads it."""
     difference = "-"
     if result["difference"] is not None:

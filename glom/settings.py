@@ -206,8 +206,8 @@ class Settings:
                 key.check(getattr(self, key.path[0]))
 
     def manifest(self, *leave: str, **instead: Any) -> dict[str, Any]:
-        """The fields by name, as a manifest holds them: some left out, others as they are told there."""
-        return {name: value for name, value in asdict(self).items() if name not in leave} | instead
+        """The fields by name, as a manifest holds them: never the device, some left out, others as they are told."""
+        return {name: value for name, value in asdict(self).items() if name not in (*leave, "device")} | instead
 
     @classmethod
     def of(cls, preset: str = "", **given: Any) -> Self:

@@ -10,7 +10,7 @@ All of it holds for any machine, trained or not; `grid_scores` and `path_numbers
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -100,7 +100,18 @@ def column_path(first: Tensor, last: Tensor, steps: int, path: str = "linear") -
     return curve
 
 
-def path_numbers(T: Tensor, features: Tensor) -> dict[str, Any]:
+class PathNumbers(TypedDict):
+    """See `path_numbers`."""
+
+    lipschitz: float | None
+    lipschitz_mean: float | None
+    length: float | None
+    largest_step: float | None
+    from_first: list[float]
+    from_last: list[float]
+
+
+def path_numbers(T: Tensor, features: Tensor) -> PathNumbers:
     """How a percept moves along a path.
 
     Distances are root mean squares over all features of all locations, in the features' own unit.

@@ -21,8 +21,11 @@ from PIL import Image
 
 from commands.common import guard
 from commands.ff import app as ff
+from glom.runs.events import Event
+from tests.helpers_results import checked
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+Event.__init__ = checked(Event.__init__)  # type: ignore[method-assign]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -26,7 +25,28 @@ from glom.settings import write_settings
 from probes.fields import counts_for, order_locations, running_tokens
 
 
-def run(settings: AsynchronySettings, out: Path, device: str = "auto") -> Iterator[Event]:
+class Curve(TypedDict):
+    """One order's accuracy and agreement with the teacher (0 to 1), and the accuracy's 95 % interval, a count each."""
+
+    order: str
+    accuracy: list[float]
+    agreement: list[float]
+    ci95: list[list[float]]
+
+
+class Asynchrony(TypedDict):
+    """Accuracies over `n` pictures as `counts` of the `locations` columns have arrived; the teacher's beside them."""
+
+    n: int
+    locations: int
+    counts: list[int]
+    checkpoint: str | None
+    objective: str | None
+    teacher: float
+    curves: list[Curve]
+
+
+def run(settings: AsynchronySettings, out: Path) -> Iterator[Event[Asynchrony]]:
     """Read every picture's machine in every order; `asynchrony.png` is the curve.
 
     Raises:
@@ -39,7 +59,7 @@ def run(settings: AsynchronySettings, out: Path, device: str = "auto") -> Iterat
         ttt=settings_for(settings.teacher, iterations=settings.iterations, objective=settings.objective),
         limit=settings.limit,
         seed=settings.seed,
-        device=device,
+        device=settings.device,
     )
     counts_for(settings.shares, 1)
     for order in settings.orders:
@@ -55,7 +75,7 @@ def run(settings: AsynchronySettings, out: Path, device: str = "auto") -> Iterat
         pretrained, _ = load_apm(settings.checkpoint, ready.device)
         if pretrained.config.features != ready.teacher.width:
             raise InputError(f"{settings.checkpoint} gives features of another width than {settings.teacher}'s token")
-    held = {**asdict(settings), "data": ready.dataset.name, "data_fingerprint": ready.dataset.fingerprint()}
+    held = settings.manifest(data=ready.dataset.name, data_fingerprint=ready.dataset.fingerprint())
     with RunFolder(out, "asynchrony", held, extra={"device": str(ready.device)}) as folder:
         write_settings(out, settings)
         total = len(ready.dataset)
@@ -126,17 +146,16 @@ def _machines(
         yield case.id, case.label, features, queries, apm, _classes(ready, case.token[None])[0]
 
 
-def summarise(records: list[dict[str, Any]], settings: AsynchronySettings) -> dict[str, Any]:
+def summarise(records: list[dict[str, Any]], settings: AsynchronySettings) -> Asynchrony:
     """Accuracies in 0-1 by order and number of columns, with 95 % bootstrap intervals over pictures."""
     labels = np.array([r["label"] for r in records])
-    curves = []
+    curves: list[Curve] = []
     for order in settings.orders:
         right = np.array([r[order] for r in records]) == labels[:, None]
         agrees = np.array([r[order] for r in records]) == np.array([r["teacher"] for r in records])[:, None]
-        curve: dict[str, Any] = {"order": order, "accuracy": right.mean(0).tolist()}
-        curve["agreement"] = agrees.mean(0).tolist()
-        curve["ci95"] = [list(bootstrap_ci(column, resamples=2000)) for column in right.T]
-        curves.append(curve)
+        bounds = [list(bootstrap_ci(column, resamples=2000)) for column in right.T]
+        accuracy, agreement = right.mean(0).tolist(), agrees.mean(0).tolist()
+        curves.append({"order": order, "accuracy": accuracy, "agreement": agreement, "ci95": bounds})
     return {
         "n": len(records),
         "locations": records[0]["locations"],
@@ -148,7 +167,7 @@ def summarise(records: list[dict[str, Any]], settings: AsynchronySettings) -> di
     }
 
 
-def draw(result: Mapping[str, Any], path: Path) -> Path:
+def draw(result: Asynchrony, path: Path) -> Path:
     """Accuracy against the share of columns that have arrived, a line an order, the teacher's dashed."""
     from probes.figures.base import GREY, new_figure, plain, plain_all, save
 

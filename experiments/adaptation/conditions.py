@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.adaptation.run import run
+from experiments.adaptation.run import Summary, run
 from experiments.adaptation.settings import TTTRun
 from glom.adaptation.settings import settings_dict
 from glom.datasets.corruptions import parse_corruption
@@ -16,7 +16,13 @@ from glom.errors import InputError
 from glom.runs.events import Event
 
 
-def run_conditions(base: TTTRun, corruptions: Sequence[str], out: Path) -> Generator[Event, None, list[dict[str, Any]]]:
+class Row(Summary):
+    """What the run under one condition found, by the condition's name."""
+
+    name: str
+
+
+def run_conditions(base: TTTRun, corruptions: Sequence[str], out: Path) -> Generator[Event[Any], None, list[Row]]:
     """Run `base` clean and under each corruption, each in a folder of its own under `out`; always resumes.
 
     Returns:
@@ -26,20 +32,20 @@ def run_conditions(base: TTTRun, corruptions: Sequence[str], out: Path) -> Gener
         raise InputError(f"{out} is a file; --out needs a folder")
     for corruption in corruptions:
         parse_corruption(corruption)  # all of them before the first hour is spent
-    rows = []
+    rows: list[Row] = []
     for name in (None, *corruptions):
         title = name or "clean"
         folder = out / title.replace(":", "-")
-        found: dict[str, Any] | None = None
+        found: Summary | None = None
         for event in run(replace(base, corruption=name), folder, resume=True):
             found = event.result or found
             yield replace(event, stage=title, message="", values={}, result=None)
         assert found is not None
-        rows.append({"name": title, **found})
+        rows.append(Row(name=title, **found))
     return rows
 
 
-def about(base: TTTRun, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def about(base: TTTRun, rows: Sequence[Row]) -> dict[str, Any]:
     """What a record holds: the rows with all that made them, so that a table can be redrawn and a run repeated."""
     request = {k: v for k, v in asdict(base).items() if k not in ("ttt", "data")}
     return {

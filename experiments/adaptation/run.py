@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -145,7 +145,31 @@ def join_ranks(request: TTTRun) -> tuple[TTTRun, int, int]:
     return request, rank, world
 
 
-def run(request: TTTRun, out: Path, resume: bool = False) -> Iterator[Event]:
+class Summary(TypedDict):
+    """What a run found; see `summary`."""
+
+    corruption: str | None
+    corrupt: str | None
+    scale: list[str]
+    n: int
+    skipped: int
+    failed: int
+    iterations: float | None
+    teacher_top1: float | None
+    teacher_ci95: list[float] | None
+    apm_top1: float | None
+    apm_ci95: list[float] | None
+    difference: float | None
+    ci95: list[float] | None
+    mcnemar_p: float | None
+    oracle_top1: float | None
+    agreement: float | None
+    seconds_per_sample: float | None
+    asked: dict[str, Any] | None
+    warnings: list[str]
+
+
+def run(request: TTTRun, out: Path, *, resume: bool = False) -> Iterator[Event[Summary]]:
     """Adapt every sample that has no result yet; the first rank's result is the `summary`.
 
     Under torchrun the ranks share out the samples, each writing a part of its own (the parts together are the run),
@@ -217,7 +241,7 @@ class Right:
         return {"teacher": 100 * self.teacher / self.seen, "APM": 100 * self.apm / self.seen} if self.seen else {}
 
 
-def _assist(request: TTTRun, ready: Prepared, out: Path) -> Iterator[Event]:
+def _assist(request: TTTRun, ready: Prepared, out: Path) -> Iterator[Event[Summary]]:
     """A further rank of a run over columns: the same samples in the same order, nothing written."""
     done = set(_tell([None])[0])
     todo = unfinished(make_blocks(request, ready), done)
@@ -328,7 +352,7 @@ def demand_results(folder: Path) -> None:
     demand_some(read_results(folder), f"samples of {read_json(folder / 'manifest.json')['settings']['data']}")
 
 
-def summary(folder: Path) -> dict[str, Any]:
+def summary(folder: Path) -> Summary:
     """The table of a run from its lines alone; accuracies in percent, agreement in 0-1, None without labels.
 
     `iterations` is the mean over samples (whole where all took as many); `difference` is APM minus teacher on the same

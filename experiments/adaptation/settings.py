@@ -94,6 +94,7 @@ class AsynchronySettings(Settings):
     iterations: int = setting(60, "Steps of each overfit.", least=1)
     limit: int = settings.limit(default=200)
     seed: int = settings.seed()
+    device: str = settings.device()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,3 +126,4 @@ class ZeroShotSettings(Settings):
     corrupt: str = settings.corrupt()
     limit: int = settings.limit("Samples")
     seed: int = settings.seed()
+    device: str = settings.device()

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -19,7 +19,29 @@ from glom.runs.events import Event
 ENOUGH = 0.999  # the cosine below which a distillation is not called done
 
 
-def run(settings: StepsSettings) -> Iterator[Event]:
+class Row(TypedDict):
+    """One setting: what was asked, and how near its machines came to the teacher."""
+
+    apm: str
+    start: str
+    rate: float
+    steps: int
+    queries: int
+    cosine_min: float
+    cosine_median: float
+    enough: bool
+    agreement: float
+    n: int
+    seconds_per_sample: float
+
+
+class Steps(TypedDict):
+    """A row a setting."""
+
+    rows: list[Row]
+
+
+def run(settings: StepsSettings) -> Iterator[Event[Steps]]:
     """A row a setting: smallest and median cosine, agreement with the teacher, seconds a sample.
 
     The closed form (`exact`) comes last: what is left for steps to do.
@@ -35,7 +57,7 @@ def run(settings: StepsSettings) -> Iterator[Event]:
         for rate, steps, queries in itertools.product(settings.rates, settings.steps, settings.queries)
     ]
     trials.append((settings_for(settings.teacher, "exact", apm=base.apm), 0))
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for ttt, queries in trials:
         yield Event("adapting", len(rows), len(trials))
         stack = stack_size(ttt, "cpu")

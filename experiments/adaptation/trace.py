@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -21,7 +21,7 @@ from glom.runs.artifacts import RunFolder, versions
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
-from glom.teachers.asked import asked_about, choose_classes
+from glom.teachers.asked import Kept, asked_about, choose_classes
 from glom.teachers.corrupted import corrupted, described
 from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
@@ -32,7 +32,32 @@ from probes.figures.base import trace_figure
 WHO = (("teacher", "teacher"), ("APM", "apm"))
 
 
-def trace_case(case: Case, teacher_head: ZeroShotHead, request: Adapting, device: torch.device) -> dict[str, Any]:
+class Adapted(TypedDict):
+    """One picture's adaptation: what teacher and machine say of it, and the trace, a step an update.
+
+    `names` are those of the classes that were said at any step, by the class's number.
+    """
+
+    id: str
+    teacher_class: int
+    teacher_name: str
+    teacher_probability: float
+    apm_class: int
+    apm_name: str
+    apm_probability: float
+    classes: int
+    cosine: float
+    names: dict[str, str]
+    trace: list[dict[str, Any]]
+
+
+class Traced(Adapted, Kept):
+    """The same, with what was asked of the teacher and the packages' versions."""
+
+    versions: dict[str, str]
+
+
+def trace_case(case: Case, teacher_head: ZeroShotHead, request: Adapting, device: torch.device) -> Adapted:
     """Adapt one case with its trace kept; raises `RunError` if it fails."""
     from glom.errors import RunError
 
@@ -57,13 +82,13 @@ def trace_case(case: Case, teacher_head: ZeroShotHead, request: Adapting, device
     }
 
 
-def titled(name: str, result: dict[str, Any]) -> str:
+def titled(name: str, result: Mapping[str, Any]) -> str:
     """The name of a picture, and below it what was said of it, how surely, and among how many classes."""
     lines = [f"{who}: {result[f'{key}_name']} {100 * result[f'{key}_probability']:.0f} %" for who, key in WHO]
     return "\n".join([name, *lines]) + f", of {result['classes']:,} classes"
 
 
-def run(request: TraceSettings, out: Path) -> Iterator[Event]:
+def run(request: TraceSettings, out: Path) -> Iterator[Event[Traced]]:
     """Read the picture, adapt, write `trace.csv` and `trace.png`."""
     original = image = read_image(request.image)
     device = resolve_device(request.device)
@@ -88,8 +113,7 @@ def run(request: TraceSettings, out: Path) -> Iterator[Event]:
     settings |= described(kind, request.corrupt)
     with RunFolder(out, "trace", settings, extra={"asked": asked.record()}) as folder:
         write_settings(out, request)
-        result = trace_case(case, head, request, device) | asked.kept()
-        result["versions"] = versions()
+        result: Traced = {**trace_case(case, head, request, device), **asked.kept(), "versions": versions()}
         with (out / "trace.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(["iteration", "loss", "cosine", "class", "name", "probability", "agrees"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -26,16 +27,34 @@ from glom.teachers.zero_shot import choose_templates, count_sentences
 BATCH = 64
 
 
-def run(settings: ZeroShotSettings, device: str = "auto") -> Iterator[Event]:
+class Row(TypedDict):
+    """What one set of `count` sentences gave: top-1 in %, and whose strengths the corruption had."""
+
+    templates: str
+    count: int
+    top1: float
+    ci95: list[float] | None
+    n: int
+    skipped: int
+    scale: list[str]
+
+
+class Scores(TypedDict):
+    """A row a set of sentences."""
+
+    rows: list[Row]
+
+
+def run(settings: ZeroShotSettings) -> Iterator[Event[Scores]]:
     """Encode every picture once, then score each set of templates.
 
-    The result has for each set an entry in `rows`: `templates`, `count`, `top1`, `ci95`, `n`, `skipped`, and in
-    `scale` whose strengths the corruption had.
+    Raises:
+        InputError: a data set without labels, or one of which no picture can be read.
     """
     # "seen": the sentences glom-tiny was trained on; any other set is new to it.
     sets = {name: TRAIN_TEMPLATES if name == "seen" else choose_templates(name) for name in settings.templates}
     kind = parse_corruption(settings.corruption) if settings.corruption else None
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     file = Path(settings.classes) if settings.classes else None
     dataset = open_dataset(settings.data, split=settings.split, classes_file=file)
     teacher = load_teacher(settings.teacher, str(where))
@@ -71,10 +90,10 @@ def run(settings: ZeroShotSettings, device: str = "auto") -> Iterator[Event]:
     if not tokens:
         demand_some(skipped, f"pictures of {dataset.name}")
     everything, truth = torch.cat(tokens), np.array(labels)
-    rows = []
+    rows: list[Row] = []
     for name, head in heads.items():
         right = 100.0 * (head(everything).argmax(-1).cpu().numpy() == truth)
-        row = {
+        row: Row = {
             "templates": name,
             "count": count_sentences(sets[name]),
             "top1": float(right.mean()),

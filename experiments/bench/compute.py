@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -300,7 +300,17 @@ def time_curves(seconds: dict[tuple[str, int], list[float]], gflops: dict[str, l
     return found
 
 
-def run(settings: ComputeSettings, out: Path | None = None) -> Iterator[Event]:
+class Costs(TypedDict):
+    """A row a line of the poster's table, and the figure's curves by name, with how they were measured."""
+
+    rows: list[dict[str, Any]]
+    figure: dict[str, Any]
+    settings: dict[str, Any]
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
+def run(settings: ComputeSettings, out: Path | None = None) -> Iterator[Event[Costs]]:
     """Count and time; with `out`, into a run folder with `compute.png` as well.
 
     Raises:
@@ -318,7 +328,7 @@ def run(settings: ComputeSettings, out: Path | None = None) -> Iterator[Event]:
             yield event
 
 
-def _measure(settings: ComputeSettings) -> Iterator[Event]:
+def _measure(settings: ComputeSettings) -> Iterator[Event[Costs]]:
     sides = [f"clip@{s}" for s in settings.clip_sides] + [f"apm@{s}" for s in settings.apm_sides]
     names = [*compute_memory.CASES, *sides] if settings.memory else []
     n_timed = settings.rounds * (len(settings.clip_sides) + len(settings.apm_sides))

@@ -30,9 +30,9 @@ def run_methods(asked: MethodsBenchSettings, tell: Tell = silent) -> dict[str, A
     """
     s = asked
     run = BenchmarkSettings(
-        methods=s.methods, data=(s.data,), corruptions=(s.corruption,), teacher=s.teacher, limit=s.limit
+        methods=s.methods, data=(s.data,), corruptions=(s.corruption,), teacher=s.teacher, limit=s.limit, device="cpu"
     )
-    task = base_task(run, "cpu")
+    task = base_task(run)
     [condition] = open_conditions(run, task.teacher)
     seconds: dict[str, list[float]] = {name: [] for name in s.methods}
     for number in range(-1, s.rounds):

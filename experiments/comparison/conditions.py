@@ -114,9 +114,9 @@ def class_names(condition: Condition, teacher: Teacher) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def base_task(settings: BenchmarkSettings, device: str, kept: Path | None = None) -> Task:
+def base_task(settings: BenchmarkSettings, kept: Path | None = None) -> Task:
     """What all conditions share: the teachers, loaded, and what was made of their pictures, on the disk in `kept`."""
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
 
     def loaded(name: str) -> Teacher:
         teacher = load_teacher(name, device=str(where))

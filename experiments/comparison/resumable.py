@@ -39,7 +39,7 @@ def run_leg(
     out: Path,
     resume: bool,
     learning: Learning | None,
-) -> Iterator[Event]:
+) -> Iterator[Event[Any]]:
     """Answer for the leg's pictures that have no line yet; events as `run_benchmark`'s.
 
     Of an episodic method the ranks share out the pictures; a stream is the first rank's alone.

@@ -11,7 +11,7 @@ over all comparisons of the run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,8 +30,8 @@ from experiments.comparison.conditions import (
 from experiments.comparison.legs import Leg, in_turn, legs
 from experiments.comparison.resumable import run_leg
 from experiments.comparison.settings import BenchmarkSettings
-from experiments.comparison.table import averages, make_table
-from experiments.comparison.untouched import shares_pictures_with
+from experiments.comparison.table import Compared, averages, make_table
+from experiments.comparison.untouched import Shared, shares_pictures_with
 from glom.devices import ranks
 from glom.errors import InputError
 from glom.execution import init_group
@@ -49,9 +49,13 @@ __all__ = [
 ]
 
 
+class Table(Compared, Shared):
+    """The rows, and which of the data sets share pictures with what the toolkit's own choices were made on."""
+
+
 def run(
-    settings: BenchmarkSettings, out: Path, resume: bool = False, device: str = "auto", kept: Path | None = None
-) -> Iterator[Event]:
+    settings: BenchmarkSettings, out: Path, *, resume: bool = False, kept: Path | None = None
+) -> Iterator[Event[Table]]:
     """Run every method on every condition; the first rank's result is the table.
 
     Under torchrun the ranks share out the samples; a method whose answers depend on the stream is the first rank's.
@@ -69,7 +73,7 @@ def run(
         raise InputError(f"{out} already holds a run; add --resume to go on, or choose another --out")
     if kept is not None and kept.exists() and not kept.is_dir():
         raise InputError(f"{kept} is a file; views and corrupted pictures are kept in a folder")
-    base = base_task(settings, device, kept)
+    base = base_task(settings, kept)
     loaded = base.teacher
     conditions = open_conditions(settings, loaded)
     unknown = open_out_set(settings, conditions)
@@ -94,8 +98,9 @@ def run(
     if world > 1:
         torch.distributed.barrier()
     if rank == 0:
-        table = make_table(out, asdict(settings), [c.name for c in conditions])
-        table["shares pictures with"] = shares_pictures_with(list({c.spec: c.dataset for c in conditions}.values()))
+        shared = shares_pictures_with(list({c.spec: c.dataset for c in conditions}.values()))
+        found = make_table(out, settings.manifest(), [c.name for c in conditions])
+        table: Table = {**found, "shares pictures with": shared}
         write_json(out / RESULT, table)
         yield Event(result=table)
 

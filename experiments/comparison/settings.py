@@ -66,6 +66,7 @@ class BenchmarkSettings(Settings):
     out_set: str = setting("", "Data set of other classes: are they told apart?", kind="data", metavar="DATA")
     budget: float = setting(BUDGET, "Times the first method's seconds, for accuracy within it.", least=1, metavar="B")
     seed: int = settings.seed()
+    device: str = settings.device()
 
     def __post_init__(self) -> None:
         from glom.datasets.corruptions import parse_corruption

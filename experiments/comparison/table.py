@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,21 @@ def shared_samples(runs: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[str
     return sorted(set.intersection(*good)) if good else []
 
 
-def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]) -> dict[str, Any]:
+class Compared(TypedDict):
+    """Methods on conditions; see `make_table`."""
+
+    conditions: list[str]
+    stream: dict[str, Any] | None
+    rows: list[dict[str, Any]]
+    means: dict[str, dict[str, Any]]
+    averages: dict[str, float | None]
+    seconds: dict[str, float | None]
+    asked: dict[str, Any]
+    warnings: list[str]
+    settings: dict[str, Any]
+
+
+def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]) -> Compared:
     """A row a method and condition, on the pictures all methods could read.
 
     Args:

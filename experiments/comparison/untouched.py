@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,9 @@ def untouched(dataset: ImageDataset) -> ImageDataset:
             f"every picture of {dataset.name} was used by a study; take another data set, or --pictures all"
         )
     return dataset.select(left) if used else dataset
+
+
+Shared = TypedDict("Shared", {"shares pictures with": list[str]})
 
 
 def shares_pictures_with(datasets: list[ImageDataset]) -> list[str]:

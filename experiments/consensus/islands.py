@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.consensus.data import picture
 from experiments.consensus.settings import IslandSettings
-from experiments.consensus.sheets import Looked, islands_of, look_at
+from experiments.consensus.sheets import Drawn, Looked, islands_of, look_at
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.model import Glom
 from glom.consensus.training import new_glom
@@ -35,13 +35,31 @@ DECODES = ("denoise", "mask")  # objectives that train the way back to pixels
 MAX_COLUMNS = 64 * 64
 
 
-def run(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+class Shown(Drawn):
+    """The same, with its page and its film."""
+
+    page: str
+    film: str
+
+
+class Sheets(TypedDict):
+    """A trained GLOM's islands on every picture that could be read, and why the others were `skipped`."""
+
+    trained: str
+    objective: str | None
+    iterations: int
+    size: int
+    pictures: list[Shown]
+    skipped: list[dict[str, str]]
+
+
+def run(settings: IslandSettings, out: Path) -> Iterator[Event[Sheets]]:
     """Show every picture.
 
     Raises:
         InputError: the request is wrong, or no picture at all could be shown.
     """
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     glom, facts = load_glom(settings.trained)
     patch = glom.config.patch
     size, count = settings.size or int(facts.get("size", 48)), settings.iterations or glom.config.iterations
@@ -61,12 +79,12 @@ def run(settings: IslandSettings, out: Path, device: str = "auto") -> Iterator[E
     with RunFolder(out, "glom-islands", held) as folder:
         write_settings(out, settings)
         shown, failed = yield from look_at(settings.images, see)
-        pictures = []
+        pictures: list[Shown] = []
         for item, flat, colours, counts in islands_of(shown, settings.threshold):
             pictures.append(write_picture(item, flat, colours, counts, facts, settings, out))
             yield Event("drawing", len(pictures), len(shown))
-        result = {"trained": held["trained"], "objective": facts.get("objective"), "iterations": count, "size": size,
-                  "pictures": pictures, "skipped": failed}  # fmt: skip
+        result: Sheets = {"trained": held["trained"], "objective": facts.get("objective"), "iterations": count,
+                          "size": size, "pictures": pictures, "skipped": failed}  # fmt: skip
         folder.conclude(result)
     yield Event("drawing", len(shown), len(shown), result=result)
 
@@ -94,7 +112,7 @@ def write_picture(
     facts: dict[str, Any],
     settings: IslandSettings,
     out: Path,
-) -> dict[str, Any]:
+) -> Shown:
     """Sheet, page and film of one picture of `islands_of`; returns their names and the islands, (T, L), as lists."""
     steps, h, w, levels, _ = flat.shape
     name = Path(item.path).name
@@ -128,5 +146,5 @@ def write_picture(
     except OSError as error:
         raise disk_error(error, out) from error
     write_film([film_frame(item.image, colours[t], counts[t], t + 1) for t in range(steps)], film, fps=2)
-    found = {"image": item.path, "sheet": sheet.name, "page": page.name, "film": film.name}
-    return {**found, "islands": counts.tolist()}
+    islands = counts.tolist()
+    return {"image": item.path, "sheet": sheet.name, "page": page.name, "film": film.name, "islands": islands}

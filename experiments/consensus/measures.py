@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -35,6 +35,17 @@ Look = Callable[[Tensor], NDArray[np.float32]]
 Rows = list[list[dict[str, float]]]  # a picture, a level
 
 
+class Levels(TypedDict):
+    """What `score_levels` finds: a row a level by every measure, with its intervals, and what it stands beside."""
+
+    levels: list[dict[str, Any]]
+    untrained: list[dict[str, Any]]
+    pixels: dict[str, Any]
+    differences: dict[str, list[dict[str, list[float]]]]
+    iterations: list[list[dict[str, Any]]]
+    thresholds: dict[str, dict[str, list[float]]]
+
+
 def score_levels(
     networks: Mapping[str, Look],
     made: Composites,
@@ -44,7 +55,7 @@ def score_levels(
     seed: int,
     read: int = -1,
     show: Callable[[Tensor], Tensor] | None = None,
-) -> Generator[Event, None, tuple[dict[str, Any], Tensor]]:
+) -> Generator[Event[Any], None, tuple[Levels, Tensor]]:
     """Score the first composites, a line a picture in `folder`, yielding events.
 
     Args:

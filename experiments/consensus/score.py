@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.consensus.data import HELD_OUT_SEED, composites
-from experiments.consensus.measures import BATCH, Look, score_levels, verdict
+from experiments.consensus.measures import BATCH, Levels, Look, score_levels, verdict
 from experiments.consensus.settings import ScoreSettings
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.config import ObjectiveSettings
@@ -33,13 +33,29 @@ from probes.figures.levels import levels_figure
 FAKES = ("hybrid", "hybrid_soft_seam", "own_top_moved", "blobs")
 
 
-def run(settings: ScoreSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+class Scores(Levels):
+    """A trained GLOM's levels on held-out composites, and what the figures say, in sentences."""
+
+    trained: str
+    objective: str
+    steps: int | None
+    data: str | None
+    source: str
+    training: dict[str, Any] | None
+    n: int
+    threshold: float
+    config: dict[str, Any]
+    task: dict[str, Any] | None
+    verdict: list[str]
+
+
+def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores]]:
     """Score a GLOM and its untrained twin.
 
     Raises:
         InputError: the request is wrong, or `out` is taken.
     """
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     glom, facts = load_glom(settings.trained)
     size = int(facts.get("size", 48))
     made, name, _ = composites(settings.source or facts.get("source", ""), size, "test", HELD_OUT_SEED + settings.seed)
@@ -55,7 +71,7 @@ def run(settings: ScoreSettings, out: Path, device: str = "auto") -> Iterator[Ev
         write_settings(out, settings)
         looks = {which: looking(network) for which, network in networks.items()}
         scores, images = yield from score_levels(looks, made, total, folder, settings.threshold, settings.seed)
-        result: dict[str, Any] = {
+        result: Scores = {
             "trained": Path(settings.trained).name,
             "objective": facts.get("objective", ""),
             "steps": facts.get("step"),
@@ -67,8 +83,8 @@ def run(settings: ScoreSettings, out: Path, device: str = "auto") -> Iterator[Ev
             "config": glom.config.as_dict(),
             **scores,
             "task": held_out_task(networks, images.to(where), facts, settings.seed),
+            "verdict": verdict(scores),
         }
-        result["verdict"] = verdict(result)
         levels_figure(result, out / "levels.png")
         folder.conclude(result)
     yield Event("scoring", total, total, result=result)

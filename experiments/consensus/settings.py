@@ -36,6 +36,7 @@ class Looking(Settings):
     trained: str = setting(help="The --out of `apm glom train`.", argument=True, metavar="DIR")
     iterations: int = setting(0, "Updates; 0: as trained.", least=0)
     threshold: float = threshold()
+    device: str = settings.device()
 
 
 @dataclass(frozen=True, kw_only=True)

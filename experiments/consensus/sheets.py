@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,14 @@ class Looked:
     image: Image.Image
     states: NDArray[np.float32]
     decoded: NDArray[np.float32] | None = None
+
+
+class Drawn(TypedDict):
+    """What was written of one picture, and its islands, an iteration, then a level."""
+
+    image: str
+    sheet: str
+    islands: list[list[int]]
 
 
 See = Callable[[str], tuple[Image.Image, NDArray[np.float32], NDArray[np.float32] | None]]

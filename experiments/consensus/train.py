@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from experiments.consensus.data import batches
 from glom.consensus.checkpoint import save_glom
@@ -21,14 +21,27 @@ SAVE_EVERY = 100
 LOG_EVERY = 20
 
 
-def run(settings: TrainSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+class Trained(TypedDict):
+    """The last step's loss, and what each level contributes to it; see `glom.consensus.objectives.Loss`."""
+
+    objective: str
+    data: dict[str, Any]
+    steps: int
+    parameters: int
+    loss: float
+    levels: list[float]
+    measure: str
+    seconds: float
+
+
+def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Trained]]:
     """Train; the first line of the log says the loss of the first step.
 
     Raises:
         InputError: the request is wrong, `out` holds another run, or this one without `resume`.
         RunError: the loss or the weights are no sensible numbers any more; the last good checkpoint stays.
     """
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     draw, facts, notes = batches(settings.data, settings.source, settings.size, settings.limit, settings.seed)
     glom = new_glom(settings.config, settings.seed).to(where)
     trainer = Trainer(glom, settings, draw, out / STATE)
@@ -61,14 +74,14 @@ def run(settings: TrainSettings, out: Path, resume: bool = False, device: str = 
         for _ in training.run(trainer.loss, keep, told):
             yield Event("training", training.done, settings.steps, values={"loss": event["loss"]})
         seconds = time.perf_counter() - started
-        result = {
+        result: Trained = {
             "objective": settings.objective,
             "data": facts,
             "steps": settings.steps,
             "parameters": sum(p.numel() for p in glom.parameters()),
-            "loss": event.get("loss"),
-            "levels": event.get("levels"),
-            "measure": event.get("measure"),
+            "loss": event["loss"],
+            "levels": event["levels"],
+            "measure": event["measure"],
             "seconds": round(seconds, 3),
         }
         folder.conclude(result, seconds=round(seconds + folder.manifest.get("seconds", 0.0), 3))

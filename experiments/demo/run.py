@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypedDict
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from experiments.adaptation.conditions import run_conditions
+from experiments.adaptation.conditions import Row, run_conditions
 from experiments.adaptation.run import prepare
 from experiments.adaptation.settings import TTTRun
 from experiments.adaptation.trace import titled, trace_case
@@ -31,7 +32,14 @@ SOURCE = (
 )
 
 
-def run(settings: DemoSettings, out: Path) -> Iterator[Event]:
+class Demo(TypedDict):
+    """A row a condition, and how long everything took."""
+
+    rows: list[Row]
+    seconds: float
+
+
+def run(settings: DemoSettings, out: Path) -> Iterator[Event[Demo]]:
     """Run everything and write `report.html`.
 
     An interrupted demo goes on where it stopped when it is called again on the same folder.
@@ -57,8 +65,8 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event]:
     for sample in chosen:
         image = sample.image()
         token = ready.teacher.token(ready.teacher.preprocess(image)[None].to(ready.device))[0].clone()
-        result = trace_case(Case(sample.id, None, picture(image, size), token), ready.head, base, ready.device)
-        traces.append({"title": titled(sample.id, result), **result})
+        traced = trace_case(Case(sample.id, None, picture(image, size), token), ready.head, base, ready.device)
+        traces.append({"title": titled(sample.id, traced), **traced})
         yield Event("traces", len(traces), len(chosen))
     trace_figure(traces, figures / "traces.png")
     write_json(figures / "traces.json", traces)
@@ -70,8 +78,9 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event]:
             grid=(32, 32),
             overfit=OverfitSettings(iterations=settings.fold_iterations),
             seed=settings.seed,
+            device=settings.device,
         )
-        folded = yield from fold_image(request, sample.image(), sample.id, settings.device)
+        folded = yield from fold_image(request, sample.image(), sample.id)
         found = folded.result
         panels = [{"name": n, "image": png_data(p, enlarge_to=256)} for n, p in folded.panels]
         r2 = "-" if found["grid_r2"] is None else f"{found['grid_r2']:.3f}"
@@ -89,7 +98,7 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event]:
         facts=_facts(ready.asked(look=False).line, str(base.ttt), seconds),
     )
     write_text(out / "report.html", html)
-    result = {"rows": rows, "seconds": seconds}
+    result: Demo = {"rows": rows, "seconds": seconds}
     write_json(out / RESULT, result)
     yield Event("report", 1, 1, result=result)
 

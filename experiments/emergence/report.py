@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -94,9 +94,30 @@ def make_film(
     return write_film(frames, folder / f"islands.{settings.film}", FPS)
 
 
-def summarise(
-    trainer: Trainer, task: Task, settings: EmergeSettings, records: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
+class Measured(TypedDict):
+    """What was measured at the end, see `summarise`: intervals are mean, low, high; a row a layer and cut."""
+
+    recipe: str
+    what: str
+    data: str
+    n: int
+    classes: list[str]
+    steps: int
+    parameters: int
+    accuracy: list[float]
+    accuracy_n: int
+    layers: list[dict[str, Any]]
+    baselines: dict[str, list[dict[str, Any]]]
+
+
+class Emerged(Measured):
+    """The same, with every look on the way, and the verdict where there are masks."""
+
+    verdict: NotRequired[dict[str, Any]]
+    curve: list[dict[str, Any]]
+
+
+def summarise(trainer: Trainer, task: Task, settings: EmergeSettings, records: Sequence[dict[str, Any]]) -> Emerged:
     """The run's last word: the trained network, the same one untrained, and colour + position, on held-out pictures."""
     plan, side = settings.plan, settings.plan.size // 2
     held = task.held_out(max(settings.images, ACCURACY))
@@ -109,7 +130,7 @@ def summarise(
         return {n: score_grids(g, held, side, settings.seed) for n, g in zip(places(plan), grids, strict=True)}
 
     own, twin = cuts_of(trainer.net), cuts_of(build(plan, len(task.classes), settings.seed).to(trainer.device))
-    result: dict[str, Any] = {
+    result: Measured = {
         "recipe": settings.recipe,
         "what": plan.what,
         "data": task.name,
@@ -122,11 +143,7 @@ def summarise(
         "layers": rows_of(own),
         "baselines": {"untrained": rows_of(twin)},
     }
-    if held.masks is not None:
-        pixels = score_pixels(held, count, side, settings.seed)
-        result["baselines"]["pixels"] = rows_of(pixels)
-        result["verdict"] = verdict(own, twin, pixels, accuracy)
-    result["curve"] = [
+    curve: list[dict[str, Any]] = [
         {
             "step": r["step"],
             "loss": r["loss"],
@@ -138,7 +155,11 @@ def summarise(
         }
         for r in records
     ]
-    return result
+    if held.masks is None:
+        return {**result, "curve": curve}
+    pixels = score_pixels(held, count, side, settings.seed)
+    result["baselines"]["pixels"] = rows_of(pixels)
+    return {**result, "verdict": verdict(own, twin, pixels, accuracy), "curve": curve}
 
 
 def rows_of(layers: dict[str, Cuts]) -> list[dict[str, Any]]:
@@ -155,7 +176,7 @@ def best_row(rows: Sequence[dict[str, Any]], measure_name: str) -> dict[str, Any
     return max(rows, key=lambda r: float(r[measure_name][0]))
 
 
-def draw(folder: Path, result: dict[str, Any], records: Sequence[dict[str, Any]]) -> Path:
+def draw(folder: Path, result: Emerged, records: Sequence[dict[str, Any]]) -> Path:
     """The curve's figure, `curve.png`."""
     masks = "verdict" in result
     name, label = ("ari", "ARI of the islands") if masks else ("neighbour_agreement", "mean cosine of neighbours")

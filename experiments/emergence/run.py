@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from experiments.emergence.data import Task, open_task
-from experiments.emergence.report import draw, film_picture, make_film, measure, summarise
+from experiments.emergence.report import Emerged, draw, film_picture, make_film, measure, summarise
 from experiments.emergence.settings import EmergeSettings
 from experiments.emergence.train import BLOCKS, FRAMES, MEAN, STD, Trainer
 from glom.backbones.mvit_shipped import CONFIG, WEIGHTS, TinyConfig
@@ -34,8 +34,8 @@ WATCH_ACCURACY = 256  # held-out pictures the curve's accuracy is measured on
 
 
 def run(
-    settings: EmergeSettings, out: Path, resume: bool = False, device: str = "auto", download: bool = False
-) -> Iterator[Event]:
+    settings: EmergeSettings, out: Path, *, resume: bool = False, download: bool = False
+) -> Iterator[Event[Emerged]]:
     """Train and look; the result is what `summarise` gives.
 
     Raises:
@@ -44,7 +44,7 @@ def run(
         RunError: the loss is not finite, the disk is full.
     """
     check_format(settings.film)
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     task = open_task(settings, download)
     Asked(task.name, 0, task.classes).say()
     total = settings.total
@@ -86,7 +86,7 @@ def _train(
     folder: RunFolder,
     records: dict[int, dict[str, Any]],
     look: Callable[[], dict[str, Any]],
-) -> Iterator[Event]:
+) -> Iterator[Event[Emerged]]:
     """Every step that is left; `records` gets a look at the beginning, at the end, and each `interval` in between."""
     training, losses = trainer.training, list[float]()
     begun, shown = time.perf_counter(), dict[str, float]()

@@ -89,6 +89,7 @@ class EmergeSettings(Settings):
     images: int = setting(200, "Held-out pictures the verdict is drawn from.", least=4)
     film: str = setting("gif", choices=("gif", "mp4"))
     seed: int = settings.seed()
+    device: str = settings.device()
 
     @property
     def plan(self) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -46,23 +46,38 @@ def colour_config(settings: DecodeSettings) -> APMConfig:
     )
 
 
-def run(settings: DecodeSettings, out: Path, device: str = "auto") -> Iterator[Event]:
-    """Decode every picture; the result has an entry in `images` for each.
+class Row(TypedDict):
+    """One picture against itself resized to the grid by area means; PSNR in dB, seconds of overfit and decoding."""
 
-    It has `image`, `psnr` (dB), `ssim` and `seconds` (overfit and decoding), against the picture resized to the grid
-    by area means.
+    image: str
+    psnr: float
+    ssim: float | None
+    seconds: float
+
+
+class Decoded(TypedDict):
+    """Every picture decoded on a `grid` of (height, width)."""
+
+    grid: list[int]
+    fit: str
+    images: list[Row]
+    psnr_mean: float
+
+
+def run(settings: DecodeSettings, out: Path) -> Iterator[Event[Decoded]]:
+    """Decode every picture.
 
     Raises:
         InputError: a picture or checkpoint that cannot be read, a machine without colours.
     """
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     height, width = settings.size
     images = [fitted(read_image(path), settings.fit) for path in settings.images]
     ready = machine_from(settings.machine, where)[0] if settings.machine else None
     names = [Path(path).name for path in settings.images]
     held = settings.manifest("size", "overfit", images=names, checkpoint=settings.machine, height=height, width=width)
     held["contents"] = digest(settings.images)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     with RunFolder(out, "grid-decode", held) as folder:
         write_settings(out, settings)
         for number, (image, name) in enumerate(zip(images, names, strict=True)):
@@ -88,20 +103,20 @@ def run(settings: DecodeSettings, out: Path, device: str = "auto") -> Iterator[E
             _, found = unfold_grid(apm, folded[None], height, width)
             truth = area(image, height, width)
             seconds = time.perf_counter() - begun
-            record = {"id": f"{number} {name}", "index": number, "image": name}
-            record |= {"psnr": psnr(found, truth), "ssim": ssim(found, truth)}
-            folder.append(record, seconds)
-            rows.append({**{k: record[k] for k in ("image", "psnr", "ssim")}, "seconds": round(seconds, 3)})
+            row: Row = {"image": name, "psnr": psnr(found, truth), "ssim": ssim(found, truth), "seconds": seconds}
+            line = {key: value for key, value in row.items() if key != "seconds"}
+            folder.append({"id": f"{number} {name}", "index": number, **line}, seconds)
+            rows.append({**row, "seconds": round(seconds, 3)})
             stem = f"{number:02d}-{file_stem(name)}"
             to_image(found).save(out / f"{stem}.png")
             panels = [
                 (f"picture, {FITS[settings.fit]}", image),
                 (f"at {height}x{width}", truth),
-                (f"decoded, {record['psnr']:.1f} dB", found),
+                (f"decoded, {row['psnr']:.1f} dB", found),
             ]
             strip(panels, out / f"{stem}-sheet.png", title=name)
             yield Event("decoding", number + 1, len(images))
-        result: dict[str, Any] = {"grid": [height, width], "fit": settings.fit, "images": rows}
-        result["psnr_mean"] = float(np.mean([r["psnr"] for r in rows]))
+        mean = float(np.mean([r["psnr"] for r in rows]))
+        result: Decoded = {"grid": [height, width], "fit": settings.fit, "images": rows, "psnr_mean": mean}
         folder.conclude(result)
     yield Event(result=result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -42,21 +42,31 @@ def unfold_grid(
     return found.features.reshape(shape).numpy(), to_pixels(found.rgb).reshape(shape).numpy()
 
 
+class Found(TypedDict):
+    """One picture folded: cosine of its token to the teacher's, PSNR of the colours in dB, R² of the teacher's grid."""
+
+    image: str
+    grid: list[int]
+    fit: str
+    cosine: float
+    psnr: float
+    grid_r2: float | None
+    parameters: int
+
+
 @dataclass(frozen=True)
 class Folded:
     """What `fold_image` gives: the numbers, named panels to be drawn, features (h, w, F) and colours (h, w, 3)."""
 
-    result: dict[str, Any]
+    result: Found
     panels: list[tuple[str, Any]]
     features: np.ndarray
     colours: np.ndarray
 
 
-def fold_image(
-    request: FoldRequest, image: Image.Image, name: str, device_name: str = "auto"
-) -> Generator[Event, None, Folded]:
+def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Generator[Event[Any], None, Folded]:
     """Overfit and unfold one picture, yielding an event a step."""
-    device = resolve_device(device_name)
+    device = resolve_device(request.device)
     teacher = load_teacher(request.teacher, str(device))
     image = fitted(image, request.fit)
     views = squeezed(teacher, image)[None]  # not the teacher's own crop: its grid lies over all that is folded
@@ -79,7 +89,7 @@ def fold_image(
     with torch.no_grad():
         reached = execution.run(apm, folded[None], everywhere, ("token",)).token
     assert reached is not None
-    result: dict[str, Any] = {
+    result: Found = {
         "image": name,
         "grid": [height, width],
         "fit": request.fit,
@@ -104,14 +114,14 @@ def fold_image(
     return Folded(result, panels, features, colours)
 
 
-def run(request: FoldRequest, out: Path, device: str = "auto") -> Iterator[Event]:
+def run(request: FoldRequest, out: Path) -> Iterator[Event[Found]]:
     """`fold_image` on a file, into a run folder: sheet, features, colours, `result.json`, on request `grids.npz`."""
     image = read_image(request.image)
     name = Path(request.image).name
     height, width = request.grid or (0, 0)
     with RunFolder(out, "fold", request.manifest("grid", image=name, height=height, width=width)) as folder:
         write_settings(out, request)
-        found = yield from fold_image(request, image, name, device)
+        found = yield from fold_image(request, image, name)
         strip(found.panels, out / "fold.png", title=name)
         to_image(found.panels[-2][1]).save(out / "features.png")
         to_image(found.colours).save(out / "colours.png")

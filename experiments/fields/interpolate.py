@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +24,12 @@ from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
-from glom.teachers.asked import asked_about, choose_classes
+from glom.teachers.asked import Kept, asked_about, choose_classes
 from glom.teachers.base import Teacher
 from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.zero_shot import choose_templates
-from probes.fields import column_path, path_numbers, unfold_columns
+from probes.fields import PathNumbers, column_path, path_numbers, unfold_columns
 from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, save
 
 MOST = 2**22  # locations over all steps: beyond it the features take gigabytes
@@ -91,7 +90,20 @@ def walk(
     return T, torch.stack(features), torch.stack(colours), torch.stack(tokens)
 
 
-def run(settings: InterpolateSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+class Way(PathNumbers, Kept):
+    """The way between two pictures, step by step: distances, and the likeliest of `among` classes."""
+
+    images: list[str]
+    path: str
+    steps: int
+    fit: str
+    teacher: str
+    among: int
+    classes: list[str]
+    probabilities: list[float]
+
+
+def run(settings: InterpolateSettings, out: Path) -> Iterator[Event[Way]]:
     """Walk from one picture to the other, yielding events.
 
     Written: `strip.png` (features and colours, step by step), `colours.gif`, `features.gif`, `path.png` (distances to
@@ -100,7 +112,7 @@ def run(settings: InterpolateSettings, out: Path, device: str = "auto") -> Itera
     Raises:
         InputError: pictures that cannot be read or differ in size, a machine without colours.
     """
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     images = [fitted(read_image(path), settings.fit) for path in (settings.first, settings.last)]
     check_sizes(images, settings.resize or settings.fit == "crop")
     if settings.steps * settings.size**2 > MOST:
@@ -131,12 +143,18 @@ def run(settings: InterpolateSettings, out: Path, device: str = "auto") -> Itera
         chances = head(tokens).softmax(-1)
         said = chances.argmax(-1).tolist()
         shown_names = short_names([settings.first, settings.last])
-        result: dict[str, Any] = {"images": shown_names, "path": settings.path, "steps": settings.steps}
-        result["fit"] = settings.fit
-        result |= {"teacher": teacher_name, **path_numbers(T, features)}
-        result |= {"among": len(head.classes), **asked.kept()}
-        result["classes"] = [head.classes[i] for i in said]
-        result["probabilities"] = [float(chances[i, c]) for i, c in enumerate(said)]
+        result: Way = {
+            "images": shown_names,
+            "path": settings.path,
+            "steps": settings.steps,
+            "fit": settings.fit,
+            "teacher": teacher_name,
+            **path_numbers(T, features),
+            "among": len(head.classes),
+            **asked.kept(),
+            "classes": [head.classes[i] for i in said],
+            "probabilities": [float(chances[i, c]) for i, c in enumerate(said)],
+        }
         shape = (settings.steps, settings.size, settings.size, -1)
         shown = pca_rgb(*features.reshape(shape).cpu().numpy())
         pixels = colours.reshape(shape).cpu().numpy()
@@ -146,7 +164,7 @@ def run(settings: InterpolateSettings, out: Path, device: str = "auto") -> Itera
 
 
 def _draw(
-    result: dict[str, Any],
+    result: Way,
     chances: Tensor,
     head: ZeroShotHead,
     features: Sequence[np.ndarray],

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -116,10 +116,10 @@ class Overfitter:
         InputError: no such teacher or preset, a teacher that cannot give `fine`.
     """
 
-    def __init__(self, how: OverfitOne, conditions: Sequence[Condition], device: str = "auto") -> None:
+    def __init__(self, how: OverfitOne, conditions: Sequence[Condition]) -> None:
         from experiments.fields.upsample import default_teacher
 
-        self.device = resolve_device(device)
+        self.device = resolve_device(how.device)
         name = how.teacher or default_teacher()
         self.base, self.seed = preset(how.apm), how.seed
         precision = "bf16" if native_bf16() and max(self.base.trunk) >= 1024 else "fp32"
@@ -219,7 +219,19 @@ def relief(grid: Array) -> Array:
     return (centred / max(float(centred.std()), 1e-12)).astype(np.float32)
 
 
-def run(settings: OverfitOne, out: Path, device: str = "auto") -> Iterator[Event]:
+class Overfitted(TypedDict):
+    """One picture overfit: every look, and the last islands, the controls' and the baselines' by name."""
+
+    image: str
+    condition: str
+    teacher: str
+    iterations: int
+    cosine: float
+    looks: list[dict[str, Any]]
+    islands: dict[str, dict[str, Any]]
+
+
+def run(settings: OverfitOne, out: Path) -> Iterator[Event[Overfitted]]:
     """Overfit one picture and its controls, looking every few iterations.
 
     Written: `curve.png`, `sheet.png` (first and last look, controls, baselines), `result.json`, `film.gif` if asked.
@@ -234,7 +246,7 @@ def run(settings: OverfitOne, out: Path, device: str = "auto") -> Iterator[Event
     image = read_image(settings.image)
     truths = read_truth(settings.truth, image)
     name = Path(settings.image).name
-    machine = Overfitter(settings, [condition], device)
+    machine = Overfitter(settings, [condition])
     held = settings.manifest("targets", "limit", "split", image=name, truth=Path(settings.truth).name)
     held |= {"condition": targets[0], "teacher": machine.teacher.name}
     held["contents"] = digest([settings.image, *([settings.truth] if settings.truth else [])])
@@ -269,11 +281,17 @@ def run(settings: OverfitOne, out: Path, device: str = "auto") -> Iterator[Event
             look |= {f"same_as_{kind}": adjusted_rand(final[kind], labels) for kind in kinds}
         final["untrained"] = cuts[0]
         final |= _baselines(run.apm, image, settings.grid, how, settings.seed)
-        result: dict[str, Any] = {"image": name, "condition": condition.name, "teacher": machine.teacher.name}
-        result |= {"iterations": settings.iterations, "cosine": looks[-1]["cosine"], "looks": looks}
-        result["islands"] = {
-            key: {**judge(labels), "same_as_picture": adjusted_rand(final["picture"], labels)}
-            for key, labels in final.items()
+        result: Overfitted = {
+            "image": name,
+            "condition": condition.name,
+            "teacher": machine.teacher.name,
+            "iterations": settings.iterations,
+            "cosine": looks[-1]["cosine"],
+            "looks": looks,
+            "islands": {
+                key: {**judge(labels), "same_as_picture": adjusted_rand(final["picture"], labels)}
+                for key, labels in final.items()
+            },
         }
         coloured = pca_rgb(*map(relief, [*grids["picture"], grids["shuffled"][-1], grids["noise"][-1]]))
         _draw(image, coloured, cuts, final, result, truths, out, settings.film)
@@ -302,7 +320,7 @@ def _draw(
     coloured: list[Array],
     cuts: list[Labels],
     final: dict[str, Labels],
-    result: dict[str, Any],
+    result: Overfitted,
     truths: list[Labels],
     out: Path,
     moving: bool,

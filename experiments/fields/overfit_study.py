@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from PIL import Image
@@ -33,7 +33,50 @@ SCORES = ("ari", "nmi", "covering", "covering_best", "boundary_f")
 BASELINES = ("untrained", "position code", "colour + position")
 
 
-def run(settings: OverfitOne, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+class Mean(TypedDict):
+    """A mean over pictures; no value and no bounds where none has the measure."""
+
+    mean: float | None
+    ci95: list[float]
+
+
+class Baseline(TypedDict):
+    """Islands by every measure, and how far they are the picture's own; see `summarise`."""
+
+    name: str
+    baseline: bool
+    ari: Mean
+    nmi: Mean
+    covering: Mean
+    covering_best: Mean
+    boundary_f: Mean
+    specific: Mean
+    other_pictures: Mean
+
+
+class Row(Baseline, total=False):
+    """The same of a way of overfitting, beside its controls and the baselines."""
+
+    same_as_shuffled: Mean
+    minus_shuffled: Mean
+    same_as_noise: Mean
+    minus_noise: Mean
+    minus_untrained: Mean
+    minus_position_code: Mean
+    minus_colour_position: Mean
+    cosine: float | None
+    follows: str | None
+
+
+class Study(TypedDict):
+    """A row a way of overfitting and one a baseline, over `n` pictures."""
+
+    n: int
+    skipped: int
+    rows: list[Row]
+
+
+def run(settings: OverfitOne, out: Path, *, resume: bool = False) -> Iterator[Event[Study]]:
     """Overfit, cut and score; a record a picture, resumable.
 
     Raises:
@@ -46,7 +89,7 @@ def run(settings: OverfitOne, out: Path, resume: bool = False, device: str = "au
     if len(set(conditions)) < len(conditions):
         raise InputError("name each way of overfitting once")
     data = open_segmentation(settings.image, settings.split, settings.limit or None)
-    machine = Overfitter(settings, conditions, device)
+    machine = Overfitter(settings, conditions)
     held = settings.manifest("image", "targets", "truth", "film", data=data.name, conditions=targets)
     held |= {"data_fingerprint": data.fingerprint(), "teacher": machine.teacher.name}
     total = len(data.pictures) * len(conditions) * len(INPUTS)
@@ -131,7 +174,7 @@ def _small(labels: Any, side: int) -> Any:
     return labels[rows][:, columns]
 
 
-def summarise(records: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> dict[str, Any]:
+def summarise(records: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> Study:
     """A row a condition and a row a baseline: means over pictures, 95 % intervals, and what answers the question.
 
     specific: ARI with the picture's own outlines minus the mean ARI with all the other pictures' outlines, both on the
@@ -144,7 +187,7 @@ def summarise(records: Sequence[Mapping[str, Any]], conditions: Sequence[Conditi
     a single picture has no other one's outlines to be compared with.
     """
     rows = [r for r in records if r["status"] == "ok"]
-    result: dict[str, Any] = {"n": len(rows), "skipped": len(records) - len(rows), "rows": []}
+    result: Study = {"n": len(rows), "skipped": len(records) - len(rows), "rows": []}
     keys = [(c.name, f"{c.name}/picture") for c in conditions] + [(b, b) for b in BASELINES]
     for name, key in keys:
         row: dict[str, Any] = {"name": name, "baseline": name == key}
@@ -161,7 +204,7 @@ def summarise(records: Sequence[Mapping[str, Any]], conditions: Sequence[Conditi
                 row[f"minus_{other.replace(' + ', '_').replace(' ', '_')}"] = _gain(rows, key, other)
             row["cosine"] = float(np.mean([r["cosine"][key] for r in rows])) if rows else None
             row["follows"] = _verdict(row) if rows else None
-        result["rows"].append(row)
+        result["rows"].append(cast(Row, row))
     return result
 
 
@@ -194,11 +237,11 @@ def _others(rows: Sequence[Mapping[str, Any]], i: int, key: str) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def _gain(rows: Sequence[Mapping[str, Any]], first: str, second: str) -> dict[str, Any]:
+def _gain(rows: Sequence[Mapping[str, Any]], first: str, second: str) -> Mean:
     return _mean([r["scores"][first]["ari"] - r["scores"][second]["ari"] for r in rows])
 
 
-def _mean(values: Sequence[float]) -> dict[str, Any]:
+def _mean(values: Sequence[float]) -> Mean:
     known = [v for v in values if v == v]
     if not known:
         return {"mean": None, "ci95": [float("nan")] * 2}

@@ -39,6 +39,7 @@ class Asking(Settings):
     overfit: bool = setting(False, "Overfit a fresh machine instead.")
     fit: str = fitting()
     seed: int = settings.seed()
+    device: str = settings.device()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +97,7 @@ class UpsampleSettings(Settings):
     lr: float = setting(2e-3, "Of the fit.", above=0)
     fit: str = fitting()
     seed: int = settings.seed()
+    device: str = settings.device()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,6 +133,7 @@ class OverfitOne(Settings):
     limit: int = settings.limit("Of the study: pictures", 10)
     split: str = setting("val", "Of the study: split of a bsds500 folder.")
     seed: int = settings.seed()
+    device: str = settings.device()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,3 +150,4 @@ class FoldRequest(Settings):
     seed: int = settings.seed()
     save_grids: bool = setting(False, "Also write the arrays, grids.npz.", key="save_grid")
     fit: str = fitting()
+    device: str = settings.device()

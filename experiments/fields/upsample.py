@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -153,7 +153,33 @@ def ask(apm: AsynchronousPerceptionMachine, folded: Tensor, height: int, width: 
     return found.reshape(height, width, -1).numpy()
 
 
-def run(settings: UpsampleSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+class Scale(TypedDict):
+    """Means over the pictures at one scale, and paired differences of the cosine: mean, low, high; see `run`."""
+
+    scale: int
+    grid: list[int]
+    cosine: float
+    cosine_bilinear: float
+    cosine_average: float
+    r2: float
+    r2_bilinear: float
+    r2_average: float
+    minus_bilinear: list[float]
+    minus_average: list[float]
+
+
+class Upsampled(TypedDict):
+    """Fields that were asked at several scales, over `n` pictures."""
+
+    teacher: str
+    views: int
+    patch: int
+    n: int
+    fit: str
+    scales: list[Scale]
+
+
+def run(settings: UpsampleSettings, out: Path) -> Iterator[Event[Upsampled]]:
     """Fit and ask; the result has an entry in `scales` for each.
 
     It has `cosine`, `r2` of the machine, the same with `_bilinear` for the teacher's grid interpolated, and
@@ -163,7 +189,7 @@ def run(settings: UpsampleSettings, out: Path, device: str = "auto") -> Iterator
     Raises:
         InputError: pictures that cannot be read, scales too large, a teacher that reads its own size alone.
     """
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     images = [fitted(read_image(path), settings.fit) for path in settings.images]
     name = settings.teacher or default_teacher()
     teacher = grid_teacher(name, 0, str(where))
@@ -191,9 +217,14 @@ def run(settings: UpsampleSettings, out: Path, device: str = "auto") -> Iterator
             rows, shown = compare(apm, folded, views, image, finer, settings)
             folder.append({"id": f"{number} {stem}", "index": number, "image": stem, "scales": rows})
             _sheet(image, base, shown, settings, out / f"{number:02d}-{file_stem(stem)}.png")
-        result = {"teacher": name, "views": settings.views, "patch": settings.patch, "n": len(images)}
-        result["fit"] = settings.fit
-        result["scales"] = _summary([r["scales"] for r in folder.records()], settings.scales)
+        result: Upsampled = {
+            "teacher": name,
+            "views": settings.views,
+            "patch": settings.patch,
+            "n": len(images),
+            "fit": settings.fit,
+            "scales": _summary([r["scales"] for r in folder.records()], settings.scales),
+        }
         folder.conclude(result)
     yield Event(result=result)
 
@@ -239,8 +270,8 @@ def compare(
     return rows, shown
 
 
-def _summary(pictures: Sequence[Sequence[dict[str, Any]]], scales: Sequence[int]) -> list[dict[str, Any]]:
-    result = []
+def _summary(pictures: Sequence[Sequence[dict[str, Any]]], scales: Sequence[int]) -> list[Scale]:
+    result: list[Scale] = []
     for place, scale in enumerate(scales):
         rows = [p[place] for p in pictures]
         entry: dict[str, Any] = {"scale": scale, "grid": rows[0]["grid"]}
@@ -249,7 +280,7 @@ def _summary(pictures: Sequence[Sequence[dict[str, Any]]], scales: Sequence[int]
         for other in ("bilinear", "average"):
             gains = [r["cosine"] - r[f"cosine_{other}"] for r in rows]
             entry[f"minus_{other}"] = [float(np.mean(gains)), *bootstrap_ci(gains)]
-        result.append(entry)
+        result.append(cast(Scale, entry))
     return result
 
 

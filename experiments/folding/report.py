@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -15,26 +15,62 @@ from glom.runs.statistics import bootstrap_ci
 MEASURES = ("error", "cosine", "agrees", "correct", "grid_r2", "psnr", "islands_teacher", "islands_truth", "covering")
 
 
-def summarise(folder: Path, settings: FoldingSettings, costs: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+class Cost(TypedDict):
+    """Of one machine: parameters, and bytes a step keeps."""
+
+    parameters: int
+    bytes: int
+
+
+class Measure(TypedDict):
+    """Mean, its interval, its deviation over seeds, and the paired difference from the base: mean, low, high."""
+
+    mean: float
+    ci95: list[float]
+    seed_sd: float | None
+    minus_base: list[float] | None
+
+
+class Row(Cost):
+    """One setting of an axis: `n` overfits, what the machine costs, and every measure that applies."""
+
+    axis: str
+    setting: str
+    n: int
+    seconds: float | None
+    measures: dict[str, Measure | None]
+
+
+class Ablation(TypedDict):
+    """A row a setting."""
+
+    pictures: int
+    seeds: int
+    iterations: int
+    rows: list[Row]
+
+
+def summarise(folder: Path, settings: FoldingSettings, costs: Mapping[str, Cost]) -> Ablation:
     """A row a setting: means, 95 % intervals, and differences from the base, paired by picture and seed.
 
     Intervals are bootstrapped over pictures, each with the mean of its seeds: pictures are what generalises. `seed_sd`
     is the deviation, over seeds, of the mean over pictures.
     """
     records, seconds = read_results(folder), read_timing(folder)
-    rows = []
+    rows: list[Row] = []
     base = [r for r in records if r["axis"] == BASE]
     for setting in settings_of(settings):
         mine = [r for r in records if (r["axis"], r["setting"]) == (setting.axis, setting.name)]
-        row: dict[str, Any] = {"axis": setting.axis, "setting": setting.name, "n": len(mine), **costs[setting.key]}
-        row["seconds"] = float(np.median([seconds[r["id"]] for r in mine])) if mine else None
-        row["measures"] = {m: _interval(mine, base, m) for m in MEASURES}
+        took = float(np.median([seconds[r["id"]] for r in mine])) if mine else None
+        found = {m: _interval(mine, base, m) for m in MEASURES}
+        row: Row = {"axis": setting.axis, "setting": setting.name, "n": len(mine), **costs[setting.key],
+                    "seconds": took, "measures": found}  # fmt: skip
         rows.append(row)
     pictures = len({r["picture"] for r in records})
     return {"pictures": pictures, "seeds": settings.seeds, "iterations": settings.iterations, "rows": rows}
 
 
-def _interval(mine: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]], measure: str) -> Any:
+def _interval(mine: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]], measure: str) -> Measure | None:
     values = _by_picture(mine, measure)
     if not values:
         return None
@@ -71,7 +107,7 @@ PANELS = (
 )
 
 
-def draw(result: Mapping[str, Any], path: Path) -> Path:
+def draw(result: Ablation, path: Path) -> Path:
     """A row a setting, a panel a measure: mean and 95 % interval, the base as a line."""
     from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, plain_all, save
 
@@ -83,8 +119,8 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
     for axis, (measure, title, unit) in zip(axes[0], shown, strict=True):
         found = [r["measures"][measure] for r in rows]
         known = [i for i, f in enumerate(found) if f is not None]
-        mean = unit * np.array([found[i]["mean"] for i in known])
-        interval = unit * np.array([found[i]["ci95"] for i in known])
+        mean = unit * np.array([f["mean"] for f in found if f is not None])
+        interval = unit * np.array([f["ci95"] for f in found if f is not None])
         errors = np.abs(interval.T - mean)
         colours = [APM if i == 0 else TEACHER for i in known]
         axis.axvline(mean[0], color=APM, lw=1, alpha=0.7, zorder=0)

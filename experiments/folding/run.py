@@ -7,7 +7,7 @@ and read once at the end. A record is one picture x seed x setting; runs can be 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from experiments.folding.report import draw, summarise
+from experiments.folding.report import Ablation, Cost, draw, summarise
 from experiments.folding.settings import OVERFIT, VARIANT, FoldingSettings, Setting, settings_of
 from experiments.folding.variants import VariantAPM
 from glom.adaptation.overfit import OverfitSettings, from_pixels, overfit, to_pixels
@@ -138,7 +138,7 @@ def measure(
     return {k: None if v is None else float(f"{v:.6g}") for k, v in found.items()}, seconds
 
 
-def cost(setting: Setting, settings: FoldingSettings, width: int) -> dict[str, int]:
+def cost(setting: Setting, settings: FoldingSettings, width: int) -> Cost:
     """`parameters`, and `bytes`: weights, gradients, both of Adam's moments, and what a step's forward keeps."""
     apm = machine_for(setting, preset(settings.apm, features=width), torch.ones(width))
     how = overfit_for(setting, settings)
@@ -158,14 +158,14 @@ def cost(setting: Setting, settings: FoldingSettings, width: int) -> dict[str, i
     return {"parameters": parameters, "bytes": 16 * parameters + sum(kept.values())}
 
 
-def run(settings: FoldingSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+def run(settings: FoldingSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Ablation]]:
     """Overfit every machine on every picture.
 
     Raises:
         InputError: a wrong request, a teacher whose grid is not as wide as its token, no picture that can be read.
         RunError: the disk is full; what was written stays.
     """
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     asked = settings_of(settings)
     pictures, classes, name, fingerprint = open_pictures(settings.data, settings.limit or None)
     teacher = grid_teacher(settings.teacher, 0, str(where))
@@ -176,7 +176,7 @@ def run(settings: FoldingSettings, out: Path, resume: bool = False, device: str 
         head = teacher.zero_shot_head(classes, choose_templates("simple"))
     warnings = strangers(SHIPPED_MODELS.get(teacher.name), classes or ())
     Asked(name, len(pictures), tuple(classes or ()), teacher.name, warnings=tuple(warnings)).say()
-    held = {**asdict(settings), "data": name, "data_fingerprint": fingerprint}
+    held = settings.manifest(data=name, data_fingerprint=fingerprint)
     costs = {s.key: cost(s, settings, teacher.width) for s in asked}
     extra = {"costs": costs, "device": str(where)}
     total = len(asked) * settings.seeds * len(pictures)

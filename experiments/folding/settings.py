@@ -62,6 +62,7 @@ class FoldingSettings(Settings):
     subset: int = setting(32, "Locations of it in a step; 0: all.", least=0)
     partition: str = setting("kmeans:4", "How islands are cut.")
     seed: int = settings.seed()
+    device: str = settings.device()
 
     def __post_init__(self) -> None:
         super().__post_init__()

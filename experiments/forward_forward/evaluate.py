@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from glom.forward_forward.checkpoint import CHECKPOINT, error_rates, load_checkp
 from glom.forward_forward.pictures import check_fit, read_pictures
 from glom.forward_forward.scaling import Scaling
 from glom.runs.artifacts import public_name, read_json
-from glom.teachers.asked import Asked
+from glom.teachers.asked import Asked, Kept
 from glom.teachers.known import Known
 
 
@@ -24,7 +25,21 @@ def known_of(folder: Path, state: dict[str, Any]) -> Known:
     return Known(public_name(str(folder)), lambda: classes, folder.name, channels == 3, size, 3 * size)
 
 
-def evaluate(settings: EvalSettings) -> dict[str, Any]:
+class Errors(Kept):
+    """Errors on the test set in %, by the first read-out and by all; the backpropagation twin's, where there is one."""
+
+    test_error: float
+    baseline_test_error: float | None
+    epochs: int
+    seconds_per_epoch: float | None
+    readouts: dict[str, float]
+    baseline_epochs: int
+    baseline_seconds_per_epoch: float | None
+    complete: bool
+    test_pictures: int
+
+
+def evaluate(settings: EvalSettings) -> Errors:
     """Errors on the test set, in percent, of what a run folder holds.
 
     Raises:
@@ -81,7 +96,7 @@ def data_of(folder: Path, data_root: Path | None = None) -> str:
     return name
 
 
-def about(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+def about(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """What a record holds of a run: the result and every epoch. Raises `InputError` where `folder` holds no run."""
     history = load_checkpoint(folder / CHECKPOINT)["history"]
     curve = [{k: v for k, v in r.items() if k != "id"} for r in history]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from experiments.consensus.sheets import islands_of, look_at
+from experiments.consensus.sheets import Drawn, islands_of, look_at
 from experiments.forward_forward.goodness import fit
 from experiments.forward_forward.settings import IslandSettings
 from glom.datasets.reading import read_image
@@ -72,7 +72,18 @@ def look(learner: Learner, scaling: Scaling, pixels: Tensor) -> NDArray[np.float
     return torch.stack(steps).cpu().numpy()
 
 
-def run(settings: IslandSettings, out: Path) -> Iterator[Event]:
+class Sheets(TypedDict):
+    """A local network's islands on every picture that could be read, and why the others were `skipped`."""
+
+    trained: str
+    epoch: int
+    threshold: float
+    iterations: int
+    pictures: list[Drawn]
+    skipped: list[dict[str, str]]
+
+
+def run(settings: IslandSettings, out: Path) -> Iterator[Event[Sheets]]:
     """A sheet of layers by iterations for every picture.
 
     Raises:
@@ -90,7 +101,7 @@ def run(settings: IslandSettings, out: Path) -> Iterator[Event]:
     with RunFolder(out, "ff-islands", held) as folder:
         write_settings(out, settings)
         shown, failed = yield from look_at(settings.images, see)
-        pictures = []
+        pictures: list[Drawn] = []
         for item, _, colours, counts in islands_of(shown, settings.threshold):
             name = Path(item.path).name
             sheet = out / f"{item.stem}.png"
@@ -100,7 +111,13 @@ def run(settings: IslandSettings, out: Path) -> Iterator[Event]:
                 raise disk_error(error, sheet) from error
             pictures.append({"image": item.path, "sheet": sheet.name, "islands": counts.tolist()})
             yield Event("drawing", len(pictures), len(shown))
-        result = {**held, "iterations": learner.settings.iterations, "pictures": pictures, "skipped": failed}
-        del result["images"]
+        result: Sheets = {
+            "trained": held["trained"],
+            "epoch": state["epoch"],
+            "threshold": settings.threshold,
+            "iterations": learner.settings.iterations,
+            "pictures": pictures,
+            "skipped": failed,
+        }
         folder.conclude(result)
     yield Event("drawing", len(shown), len(shown), result=result)

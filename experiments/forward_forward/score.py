@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.consensus.data import HELD_OUT_SEED, composites
-from experiments.consensus.measures import Look, score_levels, verdict
+from experiments.consensus.measures import Levels, Look, score_levels, verdict
 from experiments.forward_forward.islands import look, open_local
 from experiments.forward_forward.settings import ScoreSettings
 from glom.devices import resolve_device
@@ -24,7 +23,24 @@ from probes.figures.levels import levels_figure
 GREY = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as Pillow's mode L
 
 
-def run(settings: ScoreSettings, out: Path) -> Iterator[Event]:
+class Scores(Levels):
+    """A local network's layers on held-out composites, and what the figures say, in sentences."""
+
+    trained: str
+    source: str
+    threshold: float
+    seed: int
+    epoch: int
+    objective: str
+    n: int
+    read: int
+    size: int
+    widths: list[int]
+    field: int
+    verdict: list[str]
+
+
+def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores]]:
     """Score a local network on held-out composites of its own size, as `experiments.consensus.measures` does.
 
     The layers are scored at the last iteration whose goodness is read. Untrained is the network as it was before its
@@ -47,7 +63,7 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event]:
     def looking(network: Learner) -> Look:
         return lambda images: look(network, scaling, (images[:, :channels] * 255).round().to(torch.uint8))
 
-    held = settings.manifest("device", trained=Path(settings.trained).name, epoch=state["epoch"], source=name)
+    held = settings.manifest(trained=Path(settings.trained).name, epoch=state["epoch"], source=name)
     with RunFolder(out, "ff-score", held) as folder:
         write_settings(out, settings)
         yield Event("looking", 0, settings.limit, note)
@@ -56,8 +72,12 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event]:
             made, settings.limit, folder, settings.threshold, settings.seed, shape.read[1] - 1,
             grey if channels == 1 else None,
         )  # fmt: skip
-        result: dict[str, Any] = {
-            **{k: v for k, v in held.items() if k != "limit"},
+        result: Scores = {
+            "trained": held["trained"],
+            "source": name,
+            "threshold": settings.threshold,
+            "seed": settings.seed,
+            "epoch": state["epoch"],
             "objective": f"forward-forward, local fields, epoch {state['epoch']}",
             "n": settings.limit,
             "read": shape.read[1],
@@ -65,8 +85,8 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event]:
             "widths": list(shape.widths),
             "field": shape.field,
             **scores,
+            "verdict": verdict(scores, "layer"),
         }
-        result["verdict"] = verdict(result, "layer")
         levels_figure(result, out / "layers.png", "layer")
         folder.conclude(result)
     yield Event("scoring", settings.limit, settings.limit, result=result)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.forward_forward.evaluate import evaluate
+from experiments.forward_forward.evaluate import Errors, evaluate
 from experiments.forward_forward.settings import EvalSettings, FFRun
 from glom.devices import resolve_device
 from glom.errors import InputError
@@ -92,7 +92,7 @@ def check_test_split(request: FFRun, data: Loaded) -> None:
     check_fit(pictures, data.images.shape[1:], data.classes, "test split: the training split has")
 
 
-def run(request: FFRun, out: Path, resume: bool = False) -> Iterator[Event]:
+def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Errors]]:
     """Train; the folder then holds `checkpoint.pt`, the error of each epoch, and the result (the test set, once).
 
     The stages of its events are "forward-forward" and "backprop".
@@ -136,7 +136,9 @@ def run(request: FFRun, out: Path, resume: bool = False) -> Iterator[Event]:
             yield from _epochs("backprop", twin, back, data, settings, state, folder)
         test = EvalSettings(folder=str(out), data=request.named, data_root=request.data_root, device=request.device)
         result = evaluate(test)
-        folder.conclude(result, result={k: result[k] for k in ("test_error", "baseline_test_error", "epochs")})
+        folder.conclude(
+            result, result={k: v for k, v in result.items() if k in ("test_error", "baseline_test_error", "epochs")}
+        )
         yield Event(result=result)
 
 

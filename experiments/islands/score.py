@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from PIL import Image
@@ -41,7 +40,19 @@ CHOSEN_BY = "covering"
 RULE = "covering: mean over annotators"  # kept with a run, so that pictures scored by another rule do not mix with it
 
 
-def run(settings: ScoreSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+class Scores(TypedDict):
+    """Every measure's means over `n` pictures, a row a layer, beside both baselines and people; see `summarise`."""
+
+    n: int
+    skipped: int
+    mask_size: list[list[int]] | None
+    layers: list[dict[str, Any]]
+    baselines: dict[str, Any]
+    human: dict[str, Any] | None
+    held_out: dict[str, Any] | None
+
+
+def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Scores]]:
     """Score every picture; the result is what `summarise` gives.
 
     Raises:
@@ -50,12 +61,12 @@ def run(settings: ScoreSettings, out: Path, resume: bool = False, device: str = 
     how = parse_partition(settings.partition)
     name, note = (settings.backbone, "") if settings.backbone else default_backbone()
     data = open_segmentation(settings.data, settings.split, settings.limit or None, settings.seed)
-    backbone = load_backbone(name, device)
+    backbone = load_backbone(name, settings.device)
     layers = select_layers(backbone, settings.layers)
     frames, size = settings.frames or backbone.frames, settings.size or backbone.view
     notes = [*([note] if note else []), *backbone.fit(frames, size)]
     twin = untrained(backbone, settings.seed)
-    held = {**asdict(settings), "data": data.name, "backbone": name, "frames": frames, "size": size}
+    held = settings.manifest(data=data.name, backbone=name, frames=frames, size=size)
     held |= {"data_fingerprint": data.fingerprint(), "limit": len(data.pictures), "measure": RULE}
     places = [backbone.layers[i][0] for i in layers]
     extra = {
@@ -87,7 +98,7 @@ def run(settings: ScoreSettings, out: Path, resume: bool = False, device: str = 
         result = summarise(folder.records(), layers, places)
         demand_some(folder.records(), f"pictures of {data.name}")
         folder.conclude(result)
-    yield Event(result=result)
+    yield Event(result=cast(Scores, result))
 
 
 def score_picture(

@@ -19,6 +19,7 @@ class Watching(Settings):
     frames: int = setting(0, "Frames of the boring video; 0: the backbone's.", least=0)
     size: int = setting(0, "Side of the frames in pixels; 0: the backbone's.", least=0)
     seed: int = settings.seed()
+    device: str = settings.device()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -46,7 +46,27 @@ class Shown:
         return "one colour all over: one island; what its layers still tell apart is the frame's border"
 
 
-def run(settings: ShowSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+class Written(TypedDict):
+    """What was written of one picture."""
+
+    image: str
+    sheet: str
+    page: str
+
+
+class Sheets(TypedDict):
+    """A backbone's islands on every picture that could be read, and why the others were `skipped`."""
+
+    backbone: str
+    what: str
+    notes: list[str]
+    layers: list[int]
+    pictures: list[Written]
+    skipped: list[dict[str, str]]
+    seconds: float
+
+
+def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
     """Write sheets and pages.
 
     A picture that cannot be read or is too small is said in one line and passed over.
@@ -55,11 +75,11 @@ def run(settings: ShowSettings, out: Path, device: str = "auto") -> Iterator[Eve
         InputError: the request is wrong, or no picture at all could be shown.
     """
     name, note = (settings.backbone, "") if settings.backbone else default_backbone()
-    backbone = load_backbone(name, device)
+    backbone = load_backbone(name, settings.device)
     layers = select_layers(backbone, settings.layers)
     frames, size = settings.frames or backbone.frames, settings.size or backbone.view
     notes = [*([note] if note else []), *backbone.fit(frames, size)]
-    held = {**asdict(settings), "images": [Path(p).name for p in settings.images], "backbone": name}
+    held = settings.manifest(images=[Path(p).name for p in settings.images], backbone=name)
     held |= {"frames": frames, "size": size, "cache": None}
     begun = time.perf_counter()
     failed: list[dict[str, str]] = []
@@ -85,7 +105,7 @@ def run(settings: ShowSettings, out: Path, device: str = "auto") -> Iterator[Eve
             total = 1 if settings.joint else len(layers)
             yield Event("reducing", len(coloured), total, message)
         by_layer = coloured if not settings.joint else _split(coloured[0], len(layers), len(shown))
-        pictures = []
+        pictures: list[Written] = []
         for number, item in enumerate(shown):
             panels = [by_layer[position][number] for position in range(len(layers))]
             if item.note:  # t-SNE and the scaling would blow the border up to a rainbow
@@ -93,7 +113,7 @@ def run(settings: ShowSettings, out: Path, device: str = "auto") -> Iterator[Eve
             names = [f"layer {i}: {backbone.layers[i][0]}" for i in layers]
             pictures.append(_write(item, names, panels, backbone, notes, settings, out))
             yield Event("drawing", number + 1, len(shown))
-        result = {
+        result: Sheets = {
             "backbone": name,
             "what": backbone.what,
             "notes": notes,
@@ -162,7 +182,7 @@ def _write(
     notes: list[str],
     settings: ShowSettings,
     out: Path,
-) -> dict[str, str]:
+) -> Written:
     from jinja2 import Environment, PackageLoader, select_autoescape
 
     sheet, page = out / f"{item.stem}.png", out / f"{item.stem}.html"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, cast
 
 from experiments.objective.candidates import CANDIDATES, TEACHER
-from experiments.objective.report import by_set, choose, draw, summarise, unseen
+from experiments.objective.report import Judged, by_set, choose, draw, summarise, unseen
 from experiments.objective.run import cases_of, prepare, public_settings, run_half
 from experiments.objective.settings import CONFIRM, SELECT, ConfirmSettings, ObjectiveSettings
 from glom.errors import InputError
@@ -20,7 +20,16 @@ from glom.runs.artifacts import RunFolder, public_name, read_json, read_result, 
 from glom.runs.events import Event
 
 
-def run(request: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[Event]:
+class Confirmed(Judged):
+    """The other half, of the candidates that were `chosen` and their controls; further sets where there are some."""
+
+    chosen: list[str]
+    settings: dict[str, Any]
+    sets: NotRequired[dict[str, Judged]]
+    unseen: NotRequired[Judged]
+
+
+def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Confirmed]]:
     """The `top` best of each kind, and their controls, once, on the other half.
 
     Args:
@@ -69,7 +78,7 @@ def run(request: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[E
         yield from run_half(folder, cases, names, study, out)
         candidates, records, tried = [CANDIDATES[n] for n in names], folder.records(), selection["tried"]
         halved = [r for r in records if r.get("dataset") not in known[len(selected.data) :]]
-        result = summarise(halved, candidates, chosen, tried)
+        result: dict[str, Any] = {**summarise(halved, candidates, chosen, tried)}
         if len(known) > 1:
             result["sets"] = by_set(records, candidates, chosen, tried)
         if request.on:
@@ -78,4 +87,4 @@ def run(request: ConfirmSettings, out: Path, resume: bool = False) -> Iterator[E
         result |= {"chosen": chosen, "settings": about}
         draw(selection, result, out / "confirm.png")
         folder.conclude(result)
-    yield Event(result=result)
+    yield Event(result=cast(Confirmed, result))

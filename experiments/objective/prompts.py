@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -24,7 +24,33 @@ from glom.teachers.asked import asked_of
 from glom.teachers.registry import load_teacher
 
 
-def run(settings: PromptChoice) -> Iterator[Event]:
+class Score(TypedDict):
+    """Top-1 in % on the held-out pictures."""
+
+    top1: float
+    ci95: list[float]
+
+
+class Row(Score):
+    """The same of one setting of learning, and its last loss."""
+
+    settings: dict[str, Any]
+    loss: float
+
+
+class Choice(TypedDict):
+    """Every setting, the best first, beside zero-shot, and what stands for this teacher."""
+
+    data: str
+    teacher: str
+    shots: int
+    held_out: int
+    zero_shot: Score
+    rows: list[Row]
+    preset: dict[str, Any] | None
+
+
+def run(settings: PromptChoice) -> Iterator[Event[Choice]]:
     """Score every setting; in the result the best comes first.
 
     Raises:
@@ -56,7 +82,7 @@ def run(settings: PromptChoice) -> Iterator[Event]:
     plain = CoOp(PRESETS["coop"]["published"])  # before it learns, 'a photo of a' is zero-shot
     plain.prepare(task)
     zero = _score(plain, tokens, labels)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for number, one in enumerate(tried):
         yield Event("learning", number, len(tried))
         method = CoOp(one)
@@ -80,7 +106,7 @@ def run(settings: PromptChoice) -> Iterator[Event]:
 
 
 @torch.no_grad()
-def _score(method: CoOp, tokens: Tensor, labels: Tensor) -> dict[str, Any]:
+def _score(method: CoOp, tokens: Tensor, labels: Tensor) -> Score:
     right = (method.scores(tokens).argmax(-1) == labels).double().numpy()
     low, high = bootstrap_ci(100 * right)
     return {"top1": round(100 * float(right.mean()), 4), "ci95": [round(low, 4), round(high, 4)]}

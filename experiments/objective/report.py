@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,25 @@ LEVEL = 0.05
 SEEN = 1.959964 + 0.841621  # quantiles of the normal distribution at 97.5 and 80 %
 
 
+class Judged(TypedDict):
+    """What one half of the pictures, or one data set, says: a row a candidate; see `summarise`."""
+
+    tried: int
+    cases: int
+    pictures: int
+    skipped: int
+    teacher_top1: float
+    teacher_conditions: dict[str, float]
+    apm: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+
 def summarise(
     records: Sequence[Mapping[str, Any]],
     candidates: Sequence[Candidate],
     judged: Sequence[str] | None = None,
     tried: int = 0,
-) -> dict[str, Any]:
+) -> Judged:
     """A row a candidate: top-1, the difference from the teacher and from its controls, by picture, and by condition.
 
     A picture counts once however many conditions it was met under: intervals resample pictures, and p is McNemar's
@@ -113,7 +126,7 @@ def by_set(
     candidates: Sequence[Candidate],
     judged: Sequence[str] | None = None,
     tried: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, Judged]:
     """{data set: its `summarise`}, in the order of the records."""
     names = dict.fromkeys(r["dataset"] for r in records if "dataset" in r)
     return {
@@ -127,8 +140,8 @@ def unseen(
     candidates: Sequence[Candidate],
     judged: Sequence[str],
     tried: int,
-    sets: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
+    sets: Mapping[str, Judged],
+) -> Judged:
     """All further data sets as one, and in which of them each candidate is above its teacher and its controls."""
     whole = summarise([r for r in records if r["dataset"] in names], candidates, judged, tried)
     for row in whole["rows"]:

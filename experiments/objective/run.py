@@ -13,14 +13,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, cast
 
 import torch
 
 from experiments.objective.candidates import CANDIDATES, answers, available
 from experiments.objective.encode import Block, Case, Second, blocks_of, named_second, second_teacher
 from experiments.objective.photographs import KINDS, fingerprints, open_photographs, read_machines, trained
-from experiments.objective.report import by_set, draw, summarise
+from experiments.objective.report import Judged, by_set, draw, summarise
 from experiments.objective.settings import SELECT, ObjectiveSettings, conditions_of, half_of
 from experiments.objective.trials import Seen
 from glom.adaptation.settings import settings_for
@@ -159,7 +159,20 @@ def cases_of(dataset: ImageDataset, settings: ObjectiveSettings, half: str, limi
     return [Case(s, c, name) for s in own.samples for c in conditions_of(s.id, settings)]
 
 
-def run(settings: ObjectiveSettings, out: Path, resume: bool = False) -> Iterator[Event]:
+class Selected(Judged, total=False):
+    """The selection half: with which settings, what could not be tried, and by data set where there are several."""
+
+    settings: Required[dict[str, Any]]
+    left_out: Required[list[str]]
+    sets: dict[str, Judged]
+    data_fingerprint: Required[str | list[str]]
+    photographs_fingerprint: list[str]
+    superclasses_fingerprint: str
+    teacher_fingerprint: Required[str]
+    prior_fingerprint: Required[str | None]
+
+
+def run(settings: ObjectiveSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Selected]]:
     """Every candidate on the selection half.
 
     Raises:
@@ -180,13 +193,14 @@ def run(settings: ObjectiveSettings, out: Path, resume: bool = False) -> Iterato
             yield from trained(needed, out, study.photographs, study.teacher, settings)
         yield from run_half(folder, cases, names, study, out)
         records = folder.records()
-        result = summarise(records, tried) | {"settings": public_settings(settings), "left_out": left_out}
+        result: dict[str, Any] = {**summarise(records, tried), "settings": public_settings(settings)}
+        result["left_out"] = left_out
         if several:
             result["sets"] = by_set(records, tried)
         result |= {k: v for k, v in held.items() if k.endswith("fingerprint")}
         draw(result, None, out / "select.png")
         folder.conclude(result)
-    yield Event(result=result)
+    yield Event(result=cast(Selected, result))
 
 
 def run_half(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -61,7 +61,52 @@ def collect(
         yield grids.numpy(), unfold(apm, to_input(pictures), h, w).numpy(), pictures.numpy()
 
 
-def compare(teacher: Grids, apm: Grids) -> dict[str, Any]:
+Panels = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # a few pictures, the teacher's grids of them, the APM's
+
+
+class Compared(TypedDict):
+    """See `compare`."""
+
+    r2: float
+    r2_ci95: list[float]
+    cosine: float
+    cosine_mean_grid: float
+
+
+class Colours(TypedDict):
+    """See `decoded`."""
+
+    psnr: float
+    psnr_ci95: list[float]
+    psnr_mean_colour: float
+    n: int
+
+
+class Neighbours(TypedDict):
+    """Top-1 in % of nearest neighbours among a bank's grids."""
+
+    teacher: float
+    apm: float
+    bank: int
+
+
+class Measured(Compared):
+    """An APM beside its teacher on `n` held-out pictures; None without labels, or without a colour head."""
+
+    n: int
+    knn: Neighbours | None
+    rgb: Colours | None
+
+
+class Found(Measured):
+    """The same of a checkpoint, by name."""
+
+    checkpoint: str
+    teacher: str
+    grid: list[int]
+
+
+def compare(teacher: Grids, apm: Grids) -> Compared:
     """R² and cosine of the APM's grids, and the cosine of the best constant grid.
 
     R² = 1 - sum |G - f|² / sum |G - Ḡ|², Ḡ the mean grid (h, w, F) of these very pictures: the best any constant grid
@@ -88,7 +133,7 @@ def compare(teacher: Grids, apm: Grids) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def decoded(apm: AsynchronousPerceptionMachine, pictures: NDArray[Any]) -> dict[str, Any]:
+def decoded(apm: AsynchronousPerceptionMachine, pictures: NDArray[Any]) -> Colours:
     """How well colours come back at the pictures' own size.
 
     Args:
@@ -142,14 +187,13 @@ def measure(
     bank: Source,
     bank_data: ImageDataset,
     most: int,
-) -> dict[str, Any]:
+) -> tuple[Measured, Panels]:
     """All figures on the held-out rows; `most`: pictures in the bank of the k-NN classifier.
 
     Pictures that cannot be read are left out, of the bank as well; the sources count them.
 
     Returns:
-        `n`, those of `compare`, `knn` = {"teacher", "apm", "bank"} in % or None without labels, `rgb` as `decoded` has
-        it or None without a colour head, and under "shown" a few pictures' arrays for `panels`.
+        What is measured, and a few pictures' arrays for `panels`.
 
     Raises:
         InputError: fewer than two held-out pictures that can be read, or grids that are all alike.
@@ -159,7 +203,7 @@ def measure(
     if count < FEWEST:
         raise InputError(f"{count} of {len(held_data)} held-out pictures could be read; at least {FEWEST} are needed")
     teacher, own, pictures = (np.concatenate(x) for x in zip(*parts, strict=True))
-    result: dict[str, Any] = {"n": len(teacher), **compare(teacher, own), "knn": None}
+    near: Neighbours | None = None
     # Only now is it known which rows could be read.
     labels = labels_of(held_data, held.usable())
     rows = bank.usable()
@@ -173,14 +217,14 @@ def measure(
             t_bank, a_bank = (np.concatenate(x) for x in zip(*both, strict=True))
             t = knn_accuracy(t_bank, known, teacher.mean((1, 2)), labels)
             a = knn_accuracy(a_bank, known, own.mean((1, 2)), labels)
-            result["knn"] = {"teacher": t, "apm": a, "bank": len(known)}
+            near = {"teacher": t, "apm": a, "bank": len(known)}
     some, shown = (np.unique(np.linspace(0, len(teacher) - 1, n).astype(int)) for n in (DECODED, SHOWN))
-    result["rgb"] = None if apm.rgb_head is None else decoded(apm, pictures[some])  # of several classes
-    result["shown"] = (pictures[shown], teacher[shown], own[shown])
-    return result
+    colours = None if apm.rgb_head is None else decoded(apm, pictures[some])  # of several classes
+    found: Measured = {"n": len(teacher), **compare(teacher, own), "knn": near, "rgb": colours}
+    return found, (pictures[shown], teacher[shown], own[shown])
 
 
-def panels(apm: AsynchronousPerceptionMachine, shown: tuple[Any, ...]) -> list[list[tuple[str, Any]]]:
+def panels(apm: AsynchronousPerceptionMachine, shown: Panels) -> list[list[tuple[str, Any]]]:
     """A row a picture: the picture, the teacher's grid, the APM's, and the APM's on a finer grid, as PCA colours."""
     pictures, teacher, own = shown
     h, w = teacher.shape[1:3]
@@ -193,7 +237,7 @@ def panels(apm: AsynchronousPerceptionMachine, shown: tuple[Any, ...]) -> list[l
     return [list(zip(titles, row, strict=True)) for row in zip(*tables, strict=True)]
 
 
-def run(settings: EvalSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+def run(settings: EvalSettings, out: Path) -> Iterator[Event[Found]]:
     """A checkpoint beside its own teacher on DATA.
 
     Raises:
@@ -201,13 +245,13 @@ def run(settings: EvalSettings, out: Path, device: str = "auto") -> Iterator[Eve
     """
     from probes.figures.grids import grid_sheet
 
-    apm, meta = load_apm(settings.checkpoint, resolve_device(device))
+    apm, meta = load_apm(settings.checkpoint, resolve_device(settings.device))
     if "teacher" not in meta:
         raise InputError(
             f"{settings.checkpoint} does not say whose grid it learnt; it cannot be compared with a teacher"
         )
     split = split_data(settings.data, 0, settings.limit, settings.seed)
-    teacher = grid_teacher(meta["teacher"], settings.size or int(meta.get("size", 0)), device)
+    teacher = grid_teacher(meta["teacher"], settings.size or int(meta.get("size", 0)), settings.device)
     encoder = Encoder(teacher, apm.config.image_size)
     held, known = (OnTheFly(part, encoder, 1, settings.seed) for part in (split.held_out, split.train))
     if held.shape[2] != apm.config.features:
@@ -220,12 +264,12 @@ def run(settings: EvalSettings, out: Path, device: str = "auto") -> Iterator[Eve
         if meta.get("teacher_fingerprint") != teacher.fingerprint:
             yield Event(message=f"{meta['teacher']} is not the model this checkpoint learnt from")
         yield Event(message=f"{len(split.held_out)} pictures, {split.how}")
-        found = measure(apm, held, split.held_out, known, split.train, settings.bank)
+        found, shown = measure(apm, held, split.held_out, known, split.train, settings.bank)
         messages = unread_message(held, split.held_out, "held-out") + unread_message(known, split.train, "training")
         for message in messages:
             yield Event(message=message)
-        grid_sheet(panels(apm, found.pop("shown")), out / "grids.png")
-        result = {
+        grid_sheet(panels(apm, shown), out / "grids.png")
+        result: Found = {
             "checkpoint": held_settings["checkpoint"],
             "teacher": meta["teacher"],
             "grid": list(held.shape),

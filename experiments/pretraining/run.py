@@ -17,7 +17,7 @@ from typing import Any
 import torch.distributed as dist
 
 from experiments.pretraining.data import unread_message
-from experiments.pretraining.evaluate import measure, panels
+from experiments.pretraining.evaluate import Measured, measure, panels
 from experiments.pretraining.prepare import Prepared, identity, prepare
 from experiments.pretraining.settings import GridTrainSettings
 from experiments.pretraining.train import train
@@ -35,12 +35,15 @@ from probes.figures.grids import grid_sheet, loss_curve
 BANK = 5000  # pictures of the k-NN classifier's bank
 
 
-def run(
-    settings: GridTrainSettings,
-    out: Path,
-    resume: bool = False,
-    device: str = "auto",
-) -> Iterator[Event]:
+class Trained(Measured):
+    """What the machine that was trained gives beside its teacher."""
+
+    teacher: str
+    grid: list[int]
+    parameters: int
+
+
+def run(settings: GridTrainSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Trained]]:
     """Train, or go on; evaluate on the held-out pictures; the first rank has the result.
 
     Under torchrun every process calls this; the first one writes.
@@ -54,7 +57,7 @@ def run(
     if (out / "manifest.json").is_file() and not resume:
         raise InputError(f"{out} already holds a run; add --resume to go on, or choose another --out")
     group = Ranks.join()
-    where = resolve_device(device)
+    where = resolve_device(settings.device)
     if group.world > 1 and where.type == "cuda":
         where = resolve_device(f"cuda:{dist.get_rank() % max(1, _gpus())}")
     ready = yield from prepare(settings, group, str(where))
@@ -80,7 +83,7 @@ def run(
         group.wait()
 
 
-def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path) -> dict[str, Any]:
+def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path) -> Trained:
     """Write the checkpoint, measure, and write the figures and the checkpoint with its results."""
     apm.eval()
     half = ready.settings.half
@@ -89,16 +92,20 @@ def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path) -> di
     precision = "fp16" if half else "fp32"
     # First without results: whatever goes wrong in measuring, the trained machine is there.
     save_apm(out / FILE, apm, checkpoint_meta(ready, None), precision)
-    found = measure(apm, ready.held_out, ready.split.held_out, ready.train, ready.split.train, BANK)
-    grid_sheet(panels(apm, found.pop("shown")), out / "grids.png")
+    found, shown = measure(apm, ready.held_out, ready.split.held_out, ready.train, ready.split.train, BANK)
+    grid_sheet(panels(apm, shown), out / "grids.png")
     loss_curve(read_results(out), out / "curve.png")
-    result = {"teacher": ready.teacher.name, "grid": list(ready.train.shape), **found}
-    result["parameters"] = sum(p.numel() for p in apm.parameters())
+    result: Trained = {
+        "teacher": ready.teacher.name,
+        "grid": list(ready.train.shape),
+        **found,
+        "parameters": sum(p.numel() for p in apm.parameters()),
+    }
     save_apm(out / FILE, apm, checkpoint_meta(ready, result), precision)
     return result
 
 
-def checkpoint_meta(ready: Prepared, result: dict[str, Any] | None) -> dict[str, Any]:
+def checkpoint_meta(ready: Prepared, result: Trained | None) -> dict[str, Any]:
     """What a checkpoint says of itself, `result` None before it was measured; no path of this machine."""
     kept = ready.settings.deciding(data=ready.split.train.name, init=Path(ready.settings.init).name)
     kept.pop("apm")

@@ -38,7 +38,7 @@ class Caching(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class GridTrainSettings(Caching):
-    """What decides the weights.
+    """What decides the weights; where they are computed does not.
 
     A batch is over all ranks and micro-batches together. Between centres the target is the grid read bilinearly. The
     rate rises linearly over `warmup` of the steps and falls to nothing as a cosine; weight decay is of the weights, not
@@ -82,6 +82,7 @@ class GridTrainSettings(Caching):
     limit: int = settings.limit("Training pictures")
     held_out: int = held_out()
     seed: int = settings.seed()
+    device: str = settings.device()
     init: str = setting("", "Checkpoint whose weights are the start.", metavar="C")
     half: bool = setting(False, "Write the machine in float16, half the size.")
 
@@ -127,3 +128,4 @@ class EvalSettings(Settings):
     bank: int = setting(5000, "Training pictures k-NN compares with.", least=1)
     size: int = setting(0, "Side of the teacher's picture; 0: as trained.", least=0)
     seed: int = settings.seed()
+    device: str = settings.device()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -33,14 +33,18 @@ from glom.runs.seeds import fixed_seed
 from glom.settings import write_settings
 
 
+class Stages(TypedDict):
+    """What each stage that is done has found, by its name, and with which settings."""
+
+    settings: dict[str, Any]
+    classes: list[str]
+    stages: dict[str, dict[str, Any]]
+    train_pictures: int
+
+
 def run(
-    settings: MAETinySettings,
-    out: Path,
-    stage: str = "all",
-    resume: bool = False,
-    download: bool = False,
-    device: str = "auto",
-) -> Iterator[Event]:
+    settings: MAETinySettings, out: Path, *, stage: str = "all", resume: bool = False, download: bool = False
+) -> Iterator[Event[Stages]]:
     """Run one stage or all of them; a stage that is done already is left as it is.
 
     The test pictures are read once by each stage that classifies, at its end, with the weights as written.
@@ -50,7 +54,7 @@ def run(
             run has other settings.
         RunError: the loss is no longer finite, or the disk is full.
     """
-    stages, where = stages_of(stage), resolve_device(device)
+    stages, where = stages_of(stage), resolve_device(settings.device)
     with RunFolder(out, "train-mae-tiny", settings.manifest(), resume) as folder:
         write_settings(out, settings)
         yield Event(message="reading the pictures")
@@ -58,12 +62,12 @@ def run(
         for name in stages:
             if name not in _results(out):
                 yield from _run_stage(name, splits, settings, folder, where)
-        result: dict[str, Any] = {
+        result: Stages = {
             "settings": settings.manifest("data"),
             "classes": list(splits.classes),
             "stages": _results(out),
+            "train_pictures": len(splits.train.images),
         }
-        result["train_pictures"] = len(splits.train.images)
         write_json(out / RESULT, result)
         if all(name in result["stages"] for name in stages_of("all")):
             write_card(out, result, public_command(folder.manifest["command"]))

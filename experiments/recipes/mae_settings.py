@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from experiments.recipes.settings import Shipped
+from glom import settings
 from glom.errors import InputError, unknown
 from glom.masked.shapes import HeadShape, MAEShape
 
@@ -59,6 +60,7 @@ class MAETinySettings(Shipped):
     chosen_on: int = 200
     tested_on: int = 500
     bf16: bool = True
+    device: str = settings.device()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.recipes.mvit_tiny_ship import Pictures, boring, open_split, read_pictures, ship
+from experiments.recipes.mvit_tiny_ship import Facts, Pictures, Shipping, boring, open_split, read_pictures, ship
 from experiments.recipes.settings import MViTTinySettings
 from glom.backbones.mvit_shipped import TinyConfig
 from glom.backbones.mvit_tiny import build_mvit
@@ -31,13 +31,14 @@ from glom.training.optimisation import parameter_groups
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)  # of CIFAR-10's training pictures
 
 
-def run(settings: MViTTinySettings, out: Path, resume: bool = False, download: bool = False) -> Iterator[Event]:
+def run(
+    settings: MViTTinySettings, out: Path, *, resume: bool = False, download: bool = False
+) -> Iterator[Event[Shipping]]:
     """Train, measure on the test split, write the weights, their configuration and the model card into `out`.
 
     Resumed anywhere it gives the same weights to the bit.
 
-    The events' loss and accuracy are the running epoch's, on augmented training pictures; the result has
-    `test_accuracy`, `ci95`, `n` and more.
+    The events' loss and accuracy are the running epoch's, on augmented training pictures.
 
     Raises:
         InputError: the data do not fit the recipe, `out` holds something else, a resumed run has other settings.
@@ -54,8 +55,11 @@ def run(settings: MViTTinySettings, out: Path, resume: bool = False, download: b
         train_set, test_set = (read_pictures(split, config.size) for split in splits)
         trainer = Trainer(train_set, config, settings, folder)
         yield from trainer.run()
-        facts = {"command": public_command(folder.manifest["command"]), "train_pictures": len(train_set.images)}
-        facts["seconds"] = round(sum(read_timing(out).values()), 1)
+        facts: Facts = {
+            "command": public_command(folder.manifest["command"]),
+            "train_pictures": len(train_set.images),
+            "seconds": round(sum(read_timing(out).values()), 1),
+        }
         result = ship(trainer.net, config, settings.manifest("data"), facts, test_set, out)
         folder.conclude(result, test_accuracy=result["test_accuracy"])
     yield Event(result=result)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -73,37 +73,56 @@ def boring(images: Tensor, frames: int) -> Tensor:
     return images[:, :, None].expand(-1, -1, frames, -1, -1)
 
 
+class Facts(TypedDict):
+    """How a network was trained."""
+
+    command: str
+    train_pictures: int
+    seconds: float
+
+
+class Accuracy(TypedDict):
+    """Top-1 in % on `n` test pictures."""
+
+    test_accuracy: float
+    ci95: list[float]
+    n: int
+
+
+class Shipping(Accuracy, Facts):
+    """A network's accuracy, as it was written, its size, and how it was trained."""
+
+    parameters: int
+
+
 def ship(
     net: nn.Module,
     config: TinyConfig,
     recipe: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    facts: Facts,
     test_set: Pictures,
     out: Path,
-) -> dict[str, Any]:
+) -> Shipping:
     """Write `model.safetensors` (fp16), `config.json` and `MODEL_CARD.md`.
 
     Args:
         net: trained.
-        recipe: the training's settings by name. facts: its `command`, `train_pictures` and `seconds`.
+        recipe: the training's settings by name.
         test_set: what the written weights are measured on.
-
-    Returns:
-        The accuracy, its interval and count, and `facts`.
 
     Raises:
         RunError: the disk is full.
     """
     save_tensors(out / WEIGHTS, {k: v.half() for k, v in net.state_dict().items()})
     write_json(out / CONFIG, config.to_json())
-    result = {**measure(out, config, test_set), "parameters": parameters(net), **facts}
+    result: Shipping = {**measure(out, config, test_set), "parameters": parameters(net), **facts}
     loader = Environment(loader=PackageLoader("experiments"), keep_trailing_newline=True, trim_blocks=True)
     card = loader.get_template("mvit_tiny_card.md.j2").render(r=result, c=config, s=recipe, stages=config.stages())
     write_text(out / CARD, card)
     return result
 
 
-def measure(folder: Path, config: TinyConfig, pictures: Pictures, batch: int = 200) -> dict[str, Any]:
+def measure(folder: Path, config: TinyConfig, pictures: Pictures, batch: int = 200) -> Accuracy:
     """Accuracy in percent of the weights in `folder`, as written (half precision), with a 95 % bootstrap interval."""
     with fixed_seed():
         net = build_mvit(**config.recipe())

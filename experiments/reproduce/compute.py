@@ -33,15 +33,15 @@ QUANTITIES = (  # (column, printed, measured, of what)
 PICTURE = "GFLOPs and time against patches a side"
 
 
-def computed(request: Request, out: Path, device: str) -> Generator[Event, None, Any]:
+def computed(request: Request, out: Path) -> Generator[Event, None, Any]:
     """Run `apm bench compute`; returns its result. Small sizes and one round at home, everything at poster scale."""
     sizes = replace(QUICK, memory=True) if request.scale == "home" else ComputeSettings()
-    return (yield from once(out / "compute", partial(run_compute, replace(sizes, device=device))))
+    return (yield from once(out / "compute", partial(run_compute, replace(sizes, device=request.device))))
 
 
-def table4(request: Request, out: Path, device: str) -> Drawn:
+def table4(request: Request, out: Path) -> Drawn:
     """Every printed number beside what is counted or measured here."""
-    found = yield from computed(request, out, device)
+    found = yield from computed(request, out)
     rows = []
     for r in found["rows"]:
         for title, printed, here, how in QUANTITIES:
@@ -55,9 +55,9 @@ def table4(request: Request, out: Path, device: str) -> Drawn:
     return rows, [(PICTURE, out / "compute" / "compute.png")]
 
 
-def figure(request: Request, out: Path, device: str) -> Drawn:
+def figure(request: Request, out: Path) -> Drawn:
     """GFLOPs of one forward pass against patches a side."""
-    found = yield from computed(request, out, device)
+    found = yield from computed(request, out)
     drawn = found["figure"]
     rows = [
         row(name, f"{side} x {side} patches", value, "GFLOPs of a forward pass")

@@ -58,13 +58,13 @@ class Cost:
         return {**self.__dict__, "minutes": round(self.minutes, 2)}
 
 
-def usable(block: Block, request: Request, limit: int, device: str = "auto") -> Block:
+def usable(block: Block, request: Request, limit: int) -> Block:
     """The block with every line that cannot be made here left out, and why: found by making each method once."""
     if not block.runnable:
         return block
     settings = block.settings(request, limit)
     try:
-        base = base_task(settings, device)
+        base = base_task(settings)
         task = task_of(open_conditions(settings, base.teacher)[0], base)
     except GlomError as error:
         return replace(block, why=str(error))
@@ -79,7 +79,7 @@ def usable(block: Block, request: Request, limit: int, device: str = "auto") -> 
     return replace(block, lines=tuple(lines))
 
 
-def estimate(plan: Plan, request: Request, out: Path, device: str = "auto") -> list[Cost]:
+def estimate(plan: Plan, request: Request, out: Path) -> list[Cost]:
     """A `Cost` a block and method. Blocks that cannot be run are counted from FLOPs, at the full size of their data.
 
     Learning from labelled pictures is not counted.
@@ -88,15 +88,15 @@ def estimate(plan: Plan, request: Request, out: Path, device: str = "auto") -> l
     for block in plan.blocks:
         if block.runnable:
             settings = block.settings(request, plan.limit)
-            costs += measured(block, settings, out / "runs" / block.name, device)
+            costs += measured(block, settings, out / "runs" / block.name)
         elif block.teacher.startswith("open_clip:"):
             costs += counted(block, plan.limit)
     return costs
 
 
-def measured(block: Block, settings: BenchmarkSettings, runs: Path, device: str) -> list[Cost]:
+def measured(block: Block, settings: BenchmarkSettings, runs: Path) -> list[Cost]:
     """From the times a run in `runs` has written, else from `SAMPLES` pictures of the first data set."""
-    base = base_task(settings, device)
+    base = base_task(settings)
     conditions = open_conditions(settings, base.teacher)
     pictures = sum(len(c.dataset) for c in conditions)
     before = {m: [s for c in conditions for s in read_timing(runs / c.name / m).values()] for m in settings.methods}

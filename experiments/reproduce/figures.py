@@ -16,7 +16,7 @@ from glom.datasets.registry import data_root
 from glom.errors import InputError, RunError
 
 
-def islands(request: Request, out: Path, device: str) -> Drawn:
+def islands(request: Request, out: Path) -> Drawn:
     """t-SNE colours of every layer on two pictures, and islands scored against outlines beside both baselines."""
     from experiments.islands.score import run as run_score
     from experiments.islands.settings import ScoreSettings, ShowSettings
@@ -26,11 +26,11 @@ def islands(request: Request, out: Path, device: str) -> Drawn:
     backbone = "torchvision:mvit_v2_s@DEFAULT" if poster else ""
     paths, _, origin = photographs(request, out / "pictures", ("dog/0004.jpg", "ship/0002.jpg"))
     settings = ShowSettings(images=tuple(paths), backbone=backbone, seed=request.seed)
-    shown = yield from once(out / "show", partial(run_show, settings, device=device))
+    shown = yield from once(out / "show", partial(run_show, settings))
     data = str(Path(paths[0]).parent.parent) if origin == "BSDS500" else "composites"
     parts = "kmeans:6" if origin == "BSDS500" else "kmeans:3"
     how = ScoreSettings(data=data, backbone=backbone, partition=parts, limit=request.limit or 20, seed=request.seed)
-    scored = yield from once(out / "score", partial(run_score, how, device=device))
+    scored = yield from once(out / "score", partial(run_score, how))
     name = Path(data).name
     rows = [_island(f"{shown['backbone']}, layer {r['layer']}", name, r, scored["n"]) for r in scored["layers"]]
     if held := scored["held_out"]:
@@ -49,16 +49,21 @@ def _island(method: str, data: str, found: dict[str, Any], n: int) -> dict[str, 
     return row(method, data, found["covering"], "covering, 0 to 1", n, found["ci95"]["covering"])
 
 
-def interpolation(request: Request, out: Path, device: str) -> Drawn:
+def interpolation(request: Request, out: Path) -> Drawn:
     """The columns of two pictures interpolated on the great circle, unfolded at each step."""
     from experiments.fields.interpolate import run as run_interpolate
     from experiments.fields.settings import SHIPPED, InterpolateSettings
 
     paths, _, _ = photographs(Request(name=request.name), out / "pictures", ("frog/0000.jpg", "ship/0002.jpg"))
     settings = InterpolateSettings(
-        first=paths[0], last=paths[1], path="spherical", checkpoint=request.checkpoint or SHIPPED, seed=request.seed
+        first=paths[0],
+        last=paths[1],
+        path="spherical",
+        checkpoint=request.checkpoint or SHIPPED,
+        seed=request.seed,
+        device=request.device,
     )
-    found = yield from once(out / "path", partial(run_interpolate, settings, device=device))
+    found = yield from once(out / "path", partial(run_interpolate, settings))
     what = f"{found['images'][0]} to {found['images'][1]}"
     machine = Path(settings.machine).name
     rows = [
@@ -69,7 +74,7 @@ def interpolation(request: Request, out: Path, device: str) -> Drawn:
     return rows, [("unfolded, step by step", out / "path/strip.png"), ("the way", out / "path/path.png")]
 
 
-def overfitting(request: Request, out: Path, device: str) -> Drawn:
+def overfitting(request: Request, out: Path) -> Drawn:
     """One picture and one token, random weights: the islands that grow, beside shuffled patches and noise."""
     from experiments.fields.overfit import run as run_overfit
     from experiments.fields.settings import OverfitOne
@@ -79,10 +84,16 @@ def overfitting(request: Request, out: Path, device: str) -> Drawn:
     images: list[tuple[str, Path]] = []
     for condition in ("token", "token+patch"):
         settings = OverfitOne(
-            image=paths[0], targets=(condition,), truth=truths[0], iterations=60, film=True, seed=request.seed
+            image=paths[0],
+            targets=(condition,),
+            truth=truths[0],
+            iterations=60,
+            film=True,
+            seed=request.seed,
+            device=request.device,
         )
         place = out / condition.replace("+", "-")
-        found = yield from once(place, partial(run_overfit, settings, device=device))
+        found = yield from once(place, partial(run_overfit, settings))
         name = f"{found['image']} ({origin})"
         first, last = found["looks"][0], found["looks"][-1]
         rows.append(row(f"{condition}: before", name, first["neighbour_agreement"], "agreement of neighbours"))
@@ -95,7 +106,7 @@ def overfitting(request: Request, out: Path, device: str) -> Drawn:
     return rows, images
 
 
-def decoding(request: Request, out: Path, device: str) -> Drawn:
+def decoding(request: Request, out: Path) -> Drawn:
     """Colours decoded from one column at any resolution, by a machine overfit on the picture."""
     from experiments.fields.decode import run as run_decode
     from experiments.fields.settings import DecodeSettings
@@ -109,8 +120,9 @@ def decoding(request: Request, out: Path, device: str) -> Drawn:
         overfit=not request.checkpoint,
         size=(side, side),
         seed=request.seed,
+        device=request.device,
     )
-    found = yield from once(out / "decode", partial(run_decode, settings, device=device))
+    found = yield from once(out / "decode", partial(run_decode, settings))
     rows = [
         row(
             "overfit" if not request.checkpoint else "pre-trained",
@@ -124,7 +136,7 @@ def decoding(request: Request, out: Path, device: str) -> Drawn:
     return rows, images
 
 
-def skipping(request: Request, out: Path, device: str) -> Drawn:
+def skipping(request: Request, out: Path) -> Drawn:
     """From the stem's grid straight to the last stage's, by students of growing capacity."""
     from experiments.reproduce.home import locate
     from experiments.shortcut.run import run as run_shortcut
@@ -141,7 +153,7 @@ def skipping(request: Request, out: Path, device: str) -> Drawn:
         seed=request.seed,
         no_cache=True,
     )
-    found = yield from once(out / "skip", partial(run_shortcut, settings, device=device))
+    found = yield from once(out / "skip", partial(run_shortcut, settings))
     name = f"{found['data']}, {found['n_train']} to learn from"
     rows = []
     for student in (found["baselines"]["mean_grid"], *found["students"]):
@@ -150,12 +162,11 @@ def skipping(request: Request, out: Path, device: str) -> Drawn:
     return rows, [("students from layer to layer", p) for p in sorted((out / "skip").glob("*.png"))]
 
 
-def any_order(request: Request, out: Path, device: str) -> Drawn:
+def any_order(request: Request, out: Path) -> Drawn:
     """Columns that arrive in any order: the read-out's accuracy after each share of them."""
     from experiments.adaptation.asynchrony import run as run_asynchrony
     from experiments.adaptation.settings import AsynchronySettings
 
-    del device  # the runner is the processor's
     rows: list[dict[str, Any]] = []
     images: list[tuple[str, Path]] = []
     for name, checkpoint in (("pre-trained", request.checkpoint or "apm-cifar10"), ("overfit", "")):

@@ -21,7 +21,7 @@ Drawn = Generator[Event, None, tuple[list[dict[str, Any]], list[tuple[str, Path]
 class FigureSpec:
     """A figure: what it shows, how it is made at home, what the published one needs, and about how long it takes.
 
-    `run(request, folder, device)` makes it; `minutes` is a rough figure for two cores, from the times of its recorded
+    `run(request, folder)` makes it; `minutes` is a rough figure for two cores, from the times of its recorded
     runs. `caption`: what stands over it; "" for what it shows at its scale.
     """
 
@@ -29,7 +29,7 @@ class FigureSpec:
     home: str
     poster: str
     minutes: float
-    run: Callable[[Request, Path, str], Drawn]
+    run: Callable[[Request, Path], Drawn]
     caption: str = ""
 
     def at(self, request: Request) -> str:

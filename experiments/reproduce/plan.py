@@ -102,6 +102,7 @@ class Block:
             shots=request.shots,
             limit=limit,
             seed=request.seed,
+            device=request.device,
             mae=self.mae,
             transfer=self.transfer,
             preset=self.preset,

@@ -7,9 +7,9 @@ DIR/result.json     every row; table.md, table.csv, table.tex, table.html are wr
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from experiments.comparison.conditions import base_task, open_conditions
 from experiments.comparison.run import run as run_benchmark
@@ -65,7 +65,7 @@ def make_plan(request: Request) -> Plan:
     return (HOME if request.scale == "home" else POSTER)[request.name](request)
 
 
-def describe(request: Request, out: Path, device: str = "auto", timed: bool = True) -> dict[str, Any]:
+def describe(request: Request, out: Path, timed: bool = True) -> dict[str, Any]:
     """The plan before it starts: blocks, conditions, what is missing, minutes and how they are known."""
     check(request)
     shown: dict[str, Any] = {"name": request.name, "scale": request.scale}
@@ -77,8 +77,8 @@ def describe(request: Request, out: Path, device: str = "auto", timed: bool = Tr
         home = request.scale == "home"
         return shown | {"minutes": spec.minutes if home else 0.0, "how": "by runs on two cores" if home else ""}
     plan = make_plan(request)
-    plan = replace(plan, blocks=tuple(usable(block, request, plan.limit, device) for block in plan.blocks))
-    costs = estimate(plan, request, out, device) if timed else []
+    plan = replace(plan, blocks=tuple(usable(block, request, plan.limit) for block in plan.blocks))
+    costs = estimate(plan, request, out) if timed else []
     blocks = [
         {
             "name": block.name,
@@ -101,7 +101,29 @@ def _how(costs: list[Cost]) -> str:
     return "; ".join(dict.fromkeys(c.how.partition(" on ")[0] if "measured" in c.how else c.how for c in costs))
 
 
-def run(request: Request, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+_Shared = TypedDict("_Shared", {"shares pictures with": list[str]}, total=False)
+
+
+class Reproduced(_Shared):
+    """A table's or a figure's rows beside the printed ones, and how they were made; tables say with what they agree."""
+
+    name: str
+    scale: str
+    source: str
+    title: str
+    caption: str
+    missing: list[str]
+    rows: list[dict[str, Any]]
+    images: list[list[str]]
+    limit: NotRequired[int]
+    corruptions: NotRequired[dict[str, Any] | None]
+    warnings: list[str]
+    command: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
+def run(request: Request, out: Path, *, resume: bool = False) -> Iterator[Event[Reproduced]]:
     """Fill the table; under torchrun the samples are shared out, and the first rank has the result.
 
     Raises:
@@ -114,9 +136,9 @@ def run(request: Request, out: Path, resume: bool = False, device: str = "auto")
     _refuse(request, plan)
     if rank:  # a further rank shares a table's samples and writes nothing
         if plan is not None:
-            yield from _fill(plan, request, out, device)
+            yield from _fill(plan, request, out)
         return
-    held = {**asdict(request), "root": "", "checkpoint": Path(request.checkpoint).name}
+    held = request.manifest(root="", checkpoint=Path(request.checkpoint).name)
     with RunFolder(out, f"reproduce {request.name}", held, resume) as folder:
         write_settings(out, request)
         warnings = list(folder.warnings)
@@ -125,11 +147,11 @@ def run(request: Request, out: Path, resume: bool = False, device: str = "auto")
         result: dict[str, Any] = {"name": request.name, "scale": request.scale, "source": SOURCE}
         if plan is None:
             spec = FIGURES[request.name]
-            rows, images = yield from spec.run(request, out / "runs", device)
+            rows, images = yield from spec.run(request, out / "runs")
             result |= {"title": spec.title, "caption": spec.caption or spec.at(request), "missing": [], "rows": rows}
             result["images"] = [[title, str(path.relative_to(out))] for title, path in images]
         else:
-            plan = yield from _fill(plan, request, out, device)
+            plan = yield from _fill(plan, request, out)
             missing = list(dict.fromkeys([*plan.notes, *plan.remarks, *left_out(plan.blocks)]))
             result |= {"title": plan.title, "caption": plan.caption, "missing": missing, "images": []}
             result["limit"] = plan.limit
@@ -147,7 +169,7 @@ def run(request: Request, out: Path, resume: bool = False, device: str = "auto")
         result = _without_paths(result, request.root or str(data_root()))
         write_tables(result, out)
         folder.conclude(result, warnings=kept)
-    yield Event(result=result)
+    yield Event(result=cast(Reproduced, result))
 
 
 def demand_results(out: Path) -> None:
@@ -184,22 +206,22 @@ def _one_bar(events: Iterator[Event], name: str, total: int) -> Iterator[Event]:
             yield Event(name, sum(done.values()), total, event.message, {"": event.stage})
 
 
-def _fill(plan: Plan, request: Request, out: Path, device: str) -> Generator[Event, None, Plan]:
+def _fill(plan: Plan, request: Request, out: Path) -> Generator[Event, None, Plan]:
     """Run every block that can be; one that fails is left out, with its reason, and the others go on."""
     blocks = []
     for block in plan.blocks:
-        planned, block = block, usable(block, request, plan.limit, device)
+        planned, block = block, usable(block, request, plan.limit)
         left = [f"{line.method} is left out: {line.why}" for line in block.lines if line.why]
         left += [f"{block.name} is left out: {block.why}"] if block.why and not planned.why else []
         yield from (Event(message=message) for message in left)
         if block.runnable:
             try:
                 settings = block.settings(request, plan.limit)
-                teacher = base_task(settings, device).teacher if settings.nameable else None
+                teacher = base_task(settings).teacher if settings.nameable else None
                 pictures, world = sum(len(c.dataset) for c in open_conditions(settings, teacher)), ranks()[1]
                 # A method that depends on the stream is the first rank's alone.
                 total = sum(pictures if method_class(m).stateful else -(-pictures // world) for m in settings.methods)
-                events = run_benchmark(settings, out / "runs" / block.name, True, device)
+                events = run_benchmark(settings, out / "runs" / block.name, resume=True)
                 yield from _one_bar(events, f"teacher {block.teacher}", total)
             except InputError as error:
                 yield Event(message=f"{block.name} is left out: {error}")

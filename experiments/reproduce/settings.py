@@ -23,6 +23,7 @@ class Request(Settings):
     shots: int = setting(16, "Labelled pictures a class.", least=1)
     checkpoint: str = setting("", "For figures at poster scale: of `apm grid train`.", letter="c")
     seed: int = settings.seed()
+    device: str = settings.device()
     corrupt: str = settings.corrupt()
     pictures: str = setting(
         "", "all, or untouched: those no study used.", choices=("", "all", "untouched"), shown="at home untouched"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -55,7 +55,44 @@ class Task:
     held: Grids
 
 
-def run(settings: ShortcutSettings, out: Path, device: str = "auto") -> Iterator[Event]:
+class Layers(TypedDict):
+    """A backbone's layers, learned from `n_train` pictures and measured on `n`."""
+
+    backbone: str
+    data: str
+    n_train: int
+    views: int
+    n: int
+    size: int
+
+
+Pair = TypedDict("Pair", {"from": int, "to": int})
+
+
+class Skipped(Layers, Pair):
+    """From one layer to a later one: the model itself, both baselines and every student, by every measure."""
+
+    names: list[str]
+    grids: list[list[int]]
+    head: str
+    skipped_flops: int
+    skipped_seconds: float
+    resampled: bool
+    model: dict[str, float | None]
+    baselines: dict[str, dict[str, Any]]
+    students: list[dict[str, Any]]
+
+
+class Matrix(Layers):
+    """Every pair of `layers`: each student's R² and cosine, a row a pair."""
+
+    layers: list[int]
+    names: dict[str, str]
+    students: list[str]
+    pairs: list[dict[str, Any]]
+
+
+def run(settings: ShortcutSettings, out: Path) -> Iterator[Event[Skipped | Matrix]]:
     """Train and measure.
 
     Raises:
@@ -63,7 +100,7 @@ def run(settings: ShortcutSettings, out: Path, device: str = "auto") -> Iterator
         RunError: the disk is full, a loss that is not finite.
     """
     how = parse_partition(settings.partition)
-    backbone = load_backbone(settings.backbone or default_backbone()[0], device)
+    backbone = load_backbone(settings.backbone or default_backbone()[0], settings.device)
     if settings.matrix:
         layers = select_layers(backbone, settings.layers)
         if len(layers) < 2:
@@ -104,7 +141,7 @@ def run(settings: ShortcutSettings, out: Path, device: str = "auto") -> Iterator
             yield event
 
 
-def measure_pair(task: Task, out: Path) -> Iterator[Event]:
+def measure_pair(task: Task, out: Path) -> Iterator[Event[Skipped | Matrix]]:
     """One pair of layers: every student and the mean grid, by every measure."""
     settings, backbone, layers, size = task.settings, task.backbone, task.layers, task.size
     train, held = task.train, task.held
@@ -159,10 +196,10 @@ def measure_pair(task: Task, out: Path) -> Iterator[Event]:
         if name == "linear":
             result["baselines"]["linear"] = row
     shortcut_figure(result, out / "students.png")
-    yield Event(result=result)
+    yield Event(result=cast(Skipped, result))
 
 
-def measure_matrix(task: Task, out: Path) -> Iterator[Event]:
+def measure_matrix(task: Task, out: Path) -> Iterator[Event[Skipped | Matrix]]:
     """Every pair of layers: R² and cosine of every student."""
     settings, backbone, layers, size = task.settings, task.backbone, task.layers, task.size
     train, held = task.train, task.held
@@ -189,7 +226,7 @@ def measure_matrix(task: Task, out: Path) -> Iterator[Event]:
     result |= {"n_train": len(train.samples), "views": settings.views, "n": len(held.samples), "size": size}
     result |= {"students": list(settings.students), "pairs": rows}
     matrix_figure(result, out / "matrix.png")
-    yield Event(result=result)
+    yield Event(result=cast(Matrix, result))
 
 
 def build_student(task: Task, name: str, early: Tensor, late: Tensor) -> Student:

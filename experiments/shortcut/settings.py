@@ -34,6 +34,7 @@ class ShortcutSettings(Caching):
     held_out: int = held_out()
     cache_precision: str = setting("fp16", "fp16 or fp32 numbers.", choices=("fp16", "fp32"))
     seed: int = settings.seed()
+    device: str = settings.device()
 
     def __post_init__(self) -> None:
         super().__post_init__()

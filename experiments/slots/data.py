@@ -47,11 +47,11 @@ class Source:
     size: int = 0
 
 
-def source(settings: TrainSettings, device: str) -> Generator[Event, None, Source]:
+def source(settings: TrainSettings) -> Generator[Event, None, Source]:
     """What `data` and `backbone` name. Raises `InputError` for what cannot be learned from."""
     if not settings.backbone:
         return made(settings.data, settings.limit, settings.seed)
-    backbone = load_backbone(settings.backbone, device)
+    backbone = load_backbone(settings.backbone, settings.device)
     [layer] = select_layers(backbone, str(settings.layer))
     sets = photographs(settings.data, settings.limit)
     return (yield from grids(sets, backbone, layer, settings.size or backbone.view, settings.cache))

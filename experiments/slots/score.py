@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -25,13 +25,30 @@ ROWS = ("slots", "untrained", "pixels")
 GRID = 56  # side above which colour + position is cut on a grid of this side, as islands are
 
 
-def run(settings: ScoreSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+Measures = dict[str, list[float] | None]  # by name: mean, low, high; None where no picture has it
+
+
+class Scores(TypedDict):
+    """The slots' masks over `n` pictures by every measure, beside both baselines, and their paired gains."""
+
+    data: str
+    seen: dict[str, Any]
+    n: int
+    skipped: int
+    slots: Measures
+    untrained: Measures
+    pixels: Measures
+    minus_untrained: Measures
+    minus_pixels: Measures
+
+
+def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Scores]]:
     """Score every picture; the result holds a row for the slots, for random weights, and for colour + position.
 
     Raises:
         InputError: the request is wrong, or no picture at all could be scored.
     """
-    trained = load(settings.trained, device)
+    trained = load(settings.trained, settings.device)
     twin = trained.untrained(settings.seed)
     data = open_segmentation(settings.data, settings.split, settings.limit or None, settings.seed)
     held = settings.manifest(data=data.name, limit=len(data.pictures), data_fingerprint=data.fingerprint())
@@ -56,7 +73,7 @@ def run(settings: ScoreSettings, out: Path, resume: bool = False, device: str = 
         demand_some(folder.records(), f"pictures of {data.name}")
         result = {"data": data.name, "seen": trained.facts, **summarise(folder.records())}
         folder.conclude(result)
-    yield Event(result=result)
+    yield Event(result=cast(Scores, result))
 
 
 def score_picture(

@@ -39,6 +39,7 @@ class TrainSettings(Settings):
     precision: str = setting("auto", "auto, fp32 or bf16 products.", choices=("auto", "fp32", "bf16"))
     limit: int = settings.limit("Pictures")
     seed: int = settings.seed()
+    device: str = settings.device()
     cache: Path | None = setting(None, "Where grids are kept; otherwise the user's cache.", metavar="DIR")
 
 
@@ -51,3 +52,4 @@ class ScoreSettings(Settings):
     split: str = setting("test", "Split, where there are several.")
     limit: int = settings.limit("Pictures", 320)
     seed: int = settings.seed()
+    device: str = settings.device()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -27,18 +27,37 @@ from glom.training.optimisation import warmup_cosine
 STATISTICS = 512  # pictures that features are standardised over
 
 
-def run(settings: TrainSettings, out: Path, resume: bool = False, device: str = "auto") -> Iterator[Event]:
+class Facts(TypedDict):
+    """What slots saw in training: a backbone's grids, or "" for pixels."""
+
+    backbone: str
+    layer: int
+    size: int
+    data: str
+
+
+class Trained(Facts):
+    """The last epoch's loss, and what was trained."""
+
+    config: dict[str, Any]
+    steps: int
+    pictures: int
+    parameters: int
+    loss: float
+
+
+def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Trained]]:
     """Train; DIR then holds the weights, a line an epoch, and all that going on needs.
 
     Raises:
         InputError: the request is wrong, `out` holds another run, or this one without `resume`.
         RunError: the loss is no number any more; the last state stays.
     """
-    where = resolve_device(device)
-    seen = yield from source(settings, device)
+    where = resolve_device(settings.device)
+    seen = yield from source(settings)
     model = start(settings, seen).to(where)
     precision = settings.precision if settings.precision != "auto" else "bf16" if native_bf16() else "fp32"
-    facts = {"backbone": seen.backbone, "layer": seen.layer, "size": seen.size, "data": seen.name}
+    facts: Facts = {"backbone": seen.backbone, "layer": seen.layer, "size": seen.size, "data": seen.name}
     held = settings.manifest("cache", config=asdict(model.config), precision=precision, **facts)
     held["data_fingerprint"] = seen.fingerprint
     with RunFolder(out, "slots-train", held, resume) as folder:
@@ -57,8 +76,9 @@ def run(settings: TrainSettings, out: Path, resume: bool = False, device: str = 
         for message in folder.warnings:
             yield Event("training", begun, settings.steps, message)
         yield from epochs.run(training, losses(settings, seen, model, epochs, precision), folder, line)
-        save(out, model.cpu(), facts | {"step": training.done})
-        result = facts | {
+        save(out, model.cpu(), {**facts, "step": training.done})
+        result: Trained = {
+            **facts,
             "config": asdict(model.config),
             "steps": training.done,
             "pictures": seen.count,

@@ -126,6 +126,7 @@ class TrainSettings(Settings):
     weight_decay: float = setting(0.01, "AdamW's.", least=0)
     precision: str = setting("auto", "auto, fp32 or bf16 products.")
     seed: int = settings.seed()
+    device: str = settings.device()
     config: GlomConfig = part(
         GlomConfig(),
         keys=("levels", "dim", "hidden", "patch", "margin", "iterations", "temperature", "radius", "self", "weights"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from PIL import Image
 
@@ -26,6 +26,13 @@ from glom.teachers.zero_shot import read_class_file
 
 FIRST = 3  # class names that are shown
 LOOKED = 5  # pictures of a data set that are looked at
+
+
+class Kept(TypedDict):
+    """What a manifest or a result holds of a question."""
+
+    asked: dict[str, Any]
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,9 @@ class Asked:
         del kept["warnings"]
         return kept
 
-    def kept(self) -> dict[str, Any]:
+    def kept(self) -> Kept:
         """`{"asked": record, "warnings": [...]}`, for a manifest or a result."""
-        return {"asked": self.record(), "warnings": list(self.warnings)}
+        return Kept(asked=self.record(), warnings=list(self.warnings))
 
     def say(self) -> Asked:
         """Say the line, and what is amiss, as notices; returns itself."""

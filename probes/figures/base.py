@@ -6,7 +6,7 @@ import base64
 import io
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,7 @@ def strip(panels: Sequence[tuple[str, Any]], path: Path, title: str = "") -> Pat
     return save(figure, path)
 
 
-def trace_figure(traces: Sequence[dict[str, Any]], path: Path) -> Path:
+def trace_figure(traces: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """Loss, cosine and agreement against the iteration, a column a picture.
 
     Args:
@@ -139,7 +139,7 @@ def trace_figure(traces: Sequence[dict[str, Any]], path: Path) -> Path:
     return save(figure, path)
 
 
-def accuracy_figure(rows: Sequence[dict[str, Any]], path: Path) -> Path:
+def accuracy_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """Teacher and APM side by side for every condition, and the paired difference with its interval.
 
     Args:

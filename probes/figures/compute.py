@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, plain_all, save
 
 
-def compute_figure(figure: dict[str, Any], path: Path) -> Path:
+def compute_figure(figure: Mapping[str, Any], path: Path) -> Path:
     """GFLOPs (left) and time (right) of one forward pass against patches a side.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ CELL, GAP, HEAD = 144, 8, 22  # pixels of a film's panel, between panels, and ab
 
 
 def curve_figure(
-    records: Sequence[dict[str, Any]],
+    records: Sequence[Mapping[str, Any]],
     way: str,
     measure: str,
     label: str,

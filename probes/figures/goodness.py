@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def figure_endings() -> list[str]:
     return [f".{name}" for name in ("png", *others)]
 
 
-def goodness_figure(found: dict[str, Any], path: Path) -> Path:
+def goodness_figure(found: Mapping[str, Any], path: Path) -> Path:
     """The sheet of one picture.
 
     Args:
@@ -35,7 +36,7 @@ def goodness_figure(found: dict[str, Any], path: Path) -> Path:
     return _recurrent(found, layers, path)
 
 
-def _picture(axis: Any, found: dict[str, Any]) -> None:
+def _picture(axis: Any, found: Mapping[str, Any]) -> None:
     picture = np.asarray(found["picture"])
     axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     names = found["classes"]
@@ -52,7 +53,7 @@ def _place(axis: Any, values: np.ndarray, limit: float, signed: bool) -> Any:
     return axis.imshow(values, cmap=name, vmin=low, vmax=limit, interpolation="nearest")
 
 
-def _table(axis: Any, found: dict[str, Any], layers: int) -> None:
+def _table(axis: Any, found: Mapping[str, Any], layers: int) -> None:
     """Goodness of every label in every layer, each layer's on its own scale of colours."""
     values = np.asarray(found["goodness"])
     spread = np.ptp(values, axis=0)
@@ -67,7 +68,7 @@ def _table(axis: Any, found: dict[str, Any], layers: int) -> None:
     axis.tick_params(length=0)
 
 
-def _bars(axis: Any, found: dict[str, Any], layers: int) -> None:
+def _bars(axis: Any, found: Mapping[str, Any], layers: int) -> None:
     """One goodness a layer, beside the one at which real and negative data are equally likely."""
     axis.bar(range(layers), found["goodness"][0], 0.5, color=APM)
     for k, even in enumerate(found["even"]):
@@ -79,7 +80,7 @@ def _bars(axis: Any, found: dict[str, Any], layers: int) -> None:
     axis.legend(fontsize=8, frameon=False, loc="upper right")
 
 
-def _feedforward(found: dict[str, Any], layers: int, path: Path) -> Path:
+def _feedforward(found: Mapping[str, Any], layers: int, path: Path) -> Path:
     figure, axes = new_figure(2.1 * layers + 1.2, 5.6, 2, layers, gridspec_kw={"height_ratios": [1.35, 1]})
     grid = axes[0, 0].get_gridspec()
     for axis in axes[0]:
@@ -100,7 +101,7 @@ def _feedforward(found: dict[str, Any], layers: int, path: Path) -> Path:
     return save(figure, path)
 
 
-def _recurrent(found: dict[str, Any], layers: int, path: Path) -> Path:
+def _recurrent(found: Mapping[str, Any], layers: int, path: Path) -> Path:
     steps = np.asarray(found["by_iteration"])
     maps = np.asarray(found["maps"])
     rows, count = maps.shape[0], steps.shape[1]

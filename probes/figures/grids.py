@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def grid_sheet(rows: Sequence[Sequence[tuple[str, Any]]], path: Path) -> Path:
     return save(figure, path)
 
 
-def loss_curve(records: Sequence[dict[str, Any]], path: Path) -> Path:
+def loss_curve(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """Feature and colour losses against the step.
 
     Args:
@@ -45,7 +45,7 @@ def loss_curve(records: Sequence[dict[str, Any]], path: Path) -> Path:
     return save(figure, path)
 
 
-def shortcut_figure(result: dict[str, Any], path: Path) -> Path:
+def shortcut_figure(result: Mapping[str, Any], path: Path) -> Path:
     """Students of one layer pair: R², cosine, accuracy kept and islands, and R² against what a student costs.
 
     Args:
@@ -85,7 +85,7 @@ def shortcut_figure(result: dict[str, Any], path: Path) -> Path:
     return save(figure, path)
 
 
-def matrix_figure(result: dict[str, Any], path: Path) -> Path:
+def matrix_figure(result: Mapping[str, Any], path: Path) -> Path:
     """R² from every layer (rows) to every later one (columns), a panel a student, at most two a row.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, plain_all
 FRAME = 144  # side of a film's panels, pixels
 
 
-def levels_figure(result: dict[str, Any], path: Path, word: str = "level") -> Path:
+def levels_figure(result: Mapping[str, Any], path: Path, word: str = "level") -> Path:
     """Islands and ARI by level beside the baselines, and islands by iteration.
 
     Args:

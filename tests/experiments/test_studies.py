@@ -6,9 +6,11 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import typing
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import NotRequired, TypedDict, cast
 
 import pytest
 
@@ -16,6 +18,7 @@ from commands.common import figures, follow
 from glom.runs.artifacts import FORMER_RESULT, RunFolder, read_result, write_record
 from glom.runs.events import Event
 from tests.conftest import make_image
+from tests.helpers_results import declared, mismatches
 
 ROOT = Path(__file__).parents[2]
 CODE = [p for room in ("glom", "probes", "experiments", "commands") for p in sorted((ROOT / room).rglob("*.py"))]
@@ -58,6 +61,8 @@ def test_a_study_is_a_generator_of_events(path):
     assert all(p.name == "out" or p.default is not p.empty for p in rest)
     places = [p.name for p in rest]
     assert "out" not in places or places.index("out") == 0
+    assert "device" not in places  # it is a setting
+    assert all(p.kind is p.KEYWORD_ONLY for p in rest if p.name != "out")
     [node] = [n for n in ast.parse(path.read_text(encoding="utf-8")).body if getattr(n, "name", "") == "run"]
     results = [k for n in ast.walk(node) if isinstance(n, ast.Call) for k in n.keywords if k.arg == "result"]
     passed_on = any(
@@ -66,6 +71,43 @@ def test_a_study_is_a_generator_of_events(path):
     assert results or passed_on, "no event brings the result"
     if "out" in places:
         assert "conclude" in called(node) or "RESULT" in ast.unparse(node), "no result.json is written"
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_a_study_declares_what_it_finds(path):
+    """Whatever a study finds in any test is held against it: see `tests.helpers_results.checked`."""
+    kind = declared(import_module(f"experiments.{path.parent.name}.{path.stem}").run)
+    for one in typing.get_args(kind) or (kind,):
+        assert typing.is_typeddict(one) and one.__doc__
+
+
+class Inner(TypedDict):
+    share: float | None
+    names: NotRequired[list[str]]
+
+
+class Outer(Inner):
+    rows: dict[str, Inner]
+
+
+def faulty() -> Iterator[Event[Inner]]:
+    yield Event(result=cast(Inner, {"share": 0.5, "name": "b"}))
+
+
+def test_what_is_found_is_held_against_what_is_declared():
+    good = {"share": 1, "rows": {"a": {"share": None, "names": ["b"]}}}
+    assert list(mismatches(good, Outer)) == []
+    wrong = {"share": "1", "more": 2, "rows": {"a": {"names": [3]}}}
+    assert list(mismatches(wrong, Outer)) == [
+        "result.share is str, declared float",
+        "result declares no more",
+        "result.rows.a has no share",
+        "result.rows.a.names[0] is int, declared str",
+    ]
+    assert list(mismatches({"share": True}, Inner)) == [] and list(mismatches([], Inner)) == ["result is no dictionary"]
+    assert declared(faulty) is Inner and declared(mismatches) is None
+    with pytest.raises(AssertionError, match=r"faulty: result declares no name"):
+        list(faulty())
 
 
 def test_nothing_else_than_events_is_yielded_of_progress():

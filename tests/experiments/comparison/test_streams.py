@@ -78,7 +78,7 @@ def condition(folder: Path, name: str = "data") -> Condition:
 
 def settings(folder: Path, **changes: Any) -> BenchmarkSettings:
     values: dict[str, Any] = {"methods": ("zero-shot", "counting"), "data": (str(folder),)}
-    return BenchmarkSettings(**{**values, **changes})
+    return BenchmarkSettings(**{**values, "device": "cpu", **changes})
 
 
 def table(events: Any) -> dict[str, Any]:
@@ -160,14 +160,14 @@ def test_a_stopped_stream_goes_on_from_its_saved_state_exactly(
     folder: Path, tmp_path: Path, counting: type[Counting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resumable, "EVERY", 4)
-    whole = table(run_benchmark(settings(folder), tmp_path / "whole", device="cpu"))
+    whole = table(run_benchmark(settings(folder), tmp_path / "whole"))
     for stop in (1, 4, 7, 11):  # pictures that are there when it is killed; states are saved after 4 and 8
         out = tmp_path / f"cut-{stop}"
-        for event in run_benchmark(settings(folder), out, device="cpu"):
+        for event in run_benchmark(settings(folder), out):
             if event.stage == "data: counting" and event.done == stop:
                 break
         counting.calls.clear()
-        again = table(run_benchmark(settings(folder), out, resume=True, device="cpu"))
+        again = table(run_benchmark(settings(folder), out, resume=True))
         saved = (stop - 1) // 4 * 4  # the state after the fourth is written when the fifth is asked for
         assert len(counting.calls) == 12 - saved
         lines = out / "data" / "counting" / "results.jsonl"
@@ -181,11 +181,11 @@ def test_a_method_that_cannot_tell_its_state_sees_the_stream_again(
 ) -> None:
     monkeypatch.setattr(resumable, "EVERY", 2)
     monkeypatch.setattr(counting, "stream_state", lambda self: None)
-    for event in run_benchmark(settings(folder), tmp_path / "run", device="cpu"):
+    for event in run_benchmark(settings(folder), tmp_path / "run"):
         if event.stage == "data: counting" and event.done == 7:
             break
     counting.calls.clear()
-    table(run_benchmark(settings(folder), tmp_path / "run", resume=True, device="cpu"))
+    table(run_benchmark(settings(folder), tmp_path / "run", resume=True))
     assert len(counting.calls) == 12
     assert sorted(order_of(tmp_path / "run").values())[:5] == [1, 2, 3, 4, 5]
 
@@ -194,7 +194,7 @@ def test_conditions_are_reset_carried_over_or_mixed(folder: Path, tmp_path: Path
     two = {"corruptions": ("", "contrast:1")}
     numbers = {}
     for name, changes in (("reset", {}), ("carry", {"carry": True}), ("mixed", {"stream": "mixed"})):
-        table(run_benchmark(settings(folder, **two, **changes), tmp_path / name, device="cpu"))
+        table(run_benchmark(settings(folder, **two, **changes), tmp_path / name))
         lines = [read_lines(p) for p in sorted((tmp_path / name).glob("*/counting/results.jsonl"))]
         assert [len(x) for x in lines] == [12, 12]
         numbers[name] = [[r["p"] for r in x] for x in lines]
@@ -211,7 +211,7 @@ def test_conditions_are_reset_carried_over_or_mixed(folder: Path, tmp_path: Path
     assert held["order"] == "mixed" and held["batch"] == 1
     assert [name for name, _ in held["through"]] == ["data", "data-contrast-1"]
     with pytest.raises(InputError, match="another run"):  # another stream is another run
-        table(run_benchmark(settings(folder, **two), tmp_path / "mixed", resume=True, device="cpu"))
+        table(run_benchmark(settings(folder, **two), tmp_path / "mixed", resume=True))
 
 
 def test_pictures_are_given_in_batches(
@@ -222,7 +222,7 @@ def test_pictures_are_given_in_batches(
     monkeypatch.setattr(
         counting, "predict_many", lambda self, images, seeds: sizes.append(len(images)) or own(self, images, seeds)
     )
-    table(run_benchmark(settings(folder, batch=5), tmp_path / "run", device="cpu"))
+    table(run_benchmark(settings(folder, batch=5), tmp_path / "run"))
     assert sizes == [5, 5, 2]
 
 
@@ -233,7 +233,7 @@ def test_a_picture_whose_probabilities_are_not_finite_fails_alone(
     monkeypatch.setattr(
         counting, "predict", lambda self, image, seed: own(self, image, seed) * (float("nan") if self.seen == 3 else 1)
     )
-    found = table(run_benchmark(settings(folder, batch=4), tmp_path / "run", device="cpu"))
+    found = table(run_benchmark(settings(folder, batch=4), tmp_path / "run"))
     records = read_results(tmp_path / "run" / "data" / "counting")
     [failed] = [r for r in records if r["status"] != "ok"]
     assert "not finite" in failed["reason"]
@@ -275,7 +275,7 @@ def test_streams_that_the_pictures_do_not_make_are_refused_before_the_first_answ
     folder: Path, tmp_path: Path, counting: type[Counting], changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
-        table(run_benchmark(settings(folder, **changes), tmp_path / "run", device="cpu"))
+        table(run_benchmark(settings(folder, **changes), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -283,7 +283,7 @@ def test_other_classes_cannot_be_mixed(folder: Path, tmp_path: Path, counting: t
     other = folder_of(tmp_path / "other", ("car", "truck"))
     asked = settings(folder, data=(str(folder), str(other)), stream="mixed")
     with pytest.raises(InputError, match="the stream mixed needs conditions of the same classes; data and other"):
-        table(run_benchmark(asked, tmp_path / "run", device="cpu"))
+        table(run_benchmark(asked, tmp_path / "run"))
 
 
 def test_a_row_of_two_steps_that_sees_a_stream_stands_in_the_tables_head() -> None:

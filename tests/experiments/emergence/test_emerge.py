@@ -42,7 +42,7 @@ CPU = torch.device("cpu")
 
 def settings(**changes: object) -> EmergeSettings:
     values: dict[str, object] = {"source": SAMPLE, "recipe": "quick", "steps": 6, "every": 2, "watch": 3, "images": 6}
-    return EmergeSettings(**{**values, **changes})  # type: ignore[arg-type]
+    return EmergeSettings(**{**values, "device": "cpu", **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_run_leaves_curve_film_weights_and_verdict(call, tmp_path):
 def test_weights_load_as_a_backbone(tmp_path):
     from glom.backbones.video import clip_for, feature_grids, load_backbone
 
-    for _ in run_emerge(settings(steps=1, every=1), tmp_path, device="cpu"):
+    for _ in run_emerge(settings(steps=1, every=1), tmp_path):
         pass
     backbone = load_backbone(f"mvit-v2-tiny@{tmp_path}", "cpu")
     task = open_task(settings())
@@ -112,18 +112,18 @@ def test_weights_load_as_a_backbone(tmp_path):
 
 
 def test_resumed_is_uninterrupted_bit_for_bit(tmp_path):
-    for _ in run_emerge(settings(), tmp_path / "whole", device="cpu"):
+    for _ in run_emerge(settings(), tmp_path / "whole"):
         pass
     for stop in (3, 4):  # between two looks, and right after one
         folder = tmp_path / f"cut{stop}"
-        events = run_emerge(settings(), folder, device="cpu")
+        events = run_emerge(settings(), folder)
         for event in events:
             if event.done == stop and event.stage == "training":
                 break
         events.close()  # as Ctrl-C does
         lines = folder / "results.jsonl"
         lines.write_text(lines.read_text() + '{"id": "step 6", "ind')  # as a kill may leave it
-        for _ in run_emerge(settings(), folder, resume=True, device="cpu"):
+        for _ in run_emerge(settings(), folder, resume=True):
             pass
         for name in ("results.jsonl", "result.json", "model.safetensors", "islands.gif"):
             assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

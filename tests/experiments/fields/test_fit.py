@@ -54,7 +54,9 @@ def test_fold_sees_the_whole_picture_unless_it_is_cropped(wide):
         torch.manual_seed(0)
         found[fit] = returned(
             fold_image(
-                FoldRequest(image="wide.png", overfit=OverfitSettings(iterations=2), fit=fit), image, "wide", "cpu"
+                FoldRequest(image="wide.png", overfit=OverfitSettings(iterations=2), fit=fit, device="cpu"),
+                image,
+                "wide",
             )
         )
         assert found[fit].result["fit"] == fit

@@ -394,7 +394,7 @@ def test_the_trained_machine_starts_as_it_is_and_moves_towards_the_teacher():
 def test_a_run_begun_with_other_weights_of_the_trained_machine_is_refused(tmp_path, monkeypatch):
     def run(resume: bool) -> None:
         settings = BenchmarkSettings(methods=("apm-trained",), data=("cifar10-sample",), limit=10)
-        for _ in run_benchmark(settings, tmp_path / "out", resume):
+        for _ in run_benchmark(settings, tmp_path / "out", resume=resume):
             pass
 
     run(False)

@@ -220,8 +220,8 @@ def test_on_the_published_data_the_difference_is_taken(tmp_path, monkeypatch):
         return there if title == "EuroSAT" else own(title, name, request)
 
     monkeypatch.setattr(reproduce_poster, "column", column)
-    request = Request(name="table3", scale="poster", methods=("zero-shot", "views"), root=str(tmp_path))
-    events = list(run_reproduce(request, tmp_path / "run", device="cpu"))
+    request = Request(name="table3", scale="poster", methods=("zero-shot", "views"), root=str(tmp_path), device="cpu")
+    events = list(run_reproduce(request, tmp_path / "run"))
     rows = events[-1].result["rows"]
     zero = next(r for r in rows if (r["method"], r["dataset"]) == ("zero-shot", "EuroSAT"))
     assert (zero["published"], zero["n"], zero["skipped"], zero["note"]) == (42.0, 4, 1, "")
@@ -242,13 +242,13 @@ def test_published_numbers_are_subtracted_on_coops_split_alone(tmp_path, monkeyp
     monkeypatch.setattr(reproduce_poster, "NINE", {"EuroSAT": "eurosat"})
     monkeypatch.setattr(reproduce_poster, "B16", "glom-tiny")
     monkeypatch.setattr(reproduce_poster, "missing_weights", lambda teacher: "")
-    request = Request(name="table3", scale="poster", methods=("zero-shot", "views"), root=str(tmp_path))
+    request = Request(name="table3", scale="poster", methods=("zero-shot", "views"), root=str(tmp_path), device="cpu")
     plan = reproduce_poster.POSTER["table3"](request)
     [remark] = [r for r in plan.remarks if r.startswith("EuroSAT")]
     assert "torchvision's test pictures (4)" in remark and "CoOp's split (8,100)" in remark
     assert "eurosat/split_zhou_EuroSAT.json" in remark
     assert not any("EuroSAT" in note for note in plan.notes)  # it runs
-    result = list(run_reproduce(request, tmp_path / "run", device="cpu"))[-1].result
+    result = list(run_reproduce(request, tmp_path / "run"))[-1].result
     for row in result["rows"]:
         assert (row["n"], row["difference"]) == (4, None)
         assert "CoOp's split (8,100)" in row["note"] or row["published"] is None
@@ -258,7 +258,7 @@ def test_published_numbers_are_subtracted_on_coops_split_alone(tmp_path, monkeyp
     split["test"] = [["Forest/1.jpg", 0, "Forest"], ["River/1.jpg", 1, "River"]]
     (tmp_path / "eurosat" / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
     published(monkeypatch, "eurosat", test=(2, 2))
-    result = list(run_reproduce(request, tmp_path / "coop", device="cpu"))[-1].result
+    result = list(run_reproduce(request, tmp_path / "coop"))[-1].result
     zero = next(r for r in result["rows"] if (r["method"], r["kind"]) == ("zero-shot", "cell"))
     assert zero["difference"] == pytest.approx(zero["measured"] - 42.0)
     assert zero["note"] == ""
@@ -290,7 +290,7 @@ def test_methods_fitted_to_a_few_pictures_are_not_subtracted(tmp_path, monkeypat
     small = replace(block, teacher="glom-tiny", lines=lines, columns=(column,), means=(mean,), train="", mae="mae-tiny")
     request = Request(name="table2", scale="poster", limit=4)
     monkeypatch.setitem(reproduce_poster.POSTER, "table2", lambda r: replace(plan, blocks=(small,), limit=4))
-    rows = list(run_reproduce(request, tmp_path / "run", device="cpu"))[-1].result["rows"]
+    rows = list(run_reproduce(request, tmp_path / "run"))[-1].result["rows"]
     assert [r["difference"] is None for r in rows] == [False, False, True, True]
     assert {r["note"] for r in rows if r["method"] == "vit-probe"} == {told["vit-probe"]}
     assert all(r["gain"]["measured"] is not None for r in rows if r["method"] == "vit-probe")
@@ -365,7 +365,7 @@ def test_averages_are_corrected_for_the_number_of_methods(tmp_path):
     there = (("clean", "", "of another split"), ("contrast", "contrast:5", ""))
     columns = tuple(replace(column, title=t, corruption=c, other=o, same=not o) for t, c, o in there)
     plan = replace(plan, blocks=(replace(block, columns=columns, means=(mean,)),))
-    for event in run_benchmark(plan.blocks[0].settings(request, 20), tmp_path / "runs" / block.name, device="cpu"):
+    for event in run_benchmark(plan.blocks[0].settings(request, 20), tmp_path / "runs" / block.name):
         assert event
     averages = [r for r in make_rows(plan, request, tmp_path) if r["kind"] == "average"]
     assert averages[0]["note"] == "of other splits than the published: clean"
@@ -393,7 +393,7 @@ def test_table4_subtracts_what_is_counted(monkeypatch, tmp_path):
         return record
 
     monkeypatch.setattr(reproduce_compute, "computed", computed)
-    table = reproduce_compute.table4(Request(name="table4"), tmp_path, "cpu")
+    table = reproduce_compute.table4(Request(name="table4", device="cpu"), tmp_path)
     assert next(table)["stage"] == "counting"
     with pytest.raises(StopIteration) as end:
         next(table)

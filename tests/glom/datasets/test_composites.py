@@ -303,7 +303,7 @@ def test_composites_are_scored_like_any_pictures_with_masks(tmp_path):
     asked = ScoreSettings(
         data=f"composites:{SAMPLE}", backbone="glom-tiny", partition="kmeans:3", grid=12, size=32, limit=3
     )
-    *_, last = run_score(asked, tmp_path, device="cpu")
+    *_, last = run_score(asked, tmp_path)
     result = last.result
     assert result["n"] == 3 and result["human"] is None
     for row in [*result["layers"], result["baselines"]["pixels"], *result["baselines"]["untrained"]]:

@@ -271,12 +271,12 @@ def test_heads_are_fitted_to_other_classes_and_only_what_learns_moves(kind, teac
 def test_the_methods_run_in_the_benchmark(image_folder: Path, tmp_path: Path):
     mae = save_tiny(tmp_path / "mae", ("cat", "ship"), AdaptSettings(2, 2, 0.05))
     asked = BenchmarkSettings(methods=NAMES, data=(str(image_folder),), corruptions=("", "contrast:3"), mae=str(mae))
-    table = list(run_benchmark(asked, tmp_path / "run", device="cpu"))[-1].result
+    table = list(run_benchmark(asked, tmp_path / "run"))[-1].result
     assert [(r["method"], r["n"]) for r in table["rows"]] == [(name, 6) for name in NAMES] * 2
     assert table["settings"]["mae"] == "mae"
     manifest = read_json(next((tmp_path / "run").glob("*/ttt-mae/manifest.json")))
     assert manifest["settings"]["settings"]["adapt"]["steps"] == 2
-    again = list(run_benchmark(asked, tmp_path / "again", device="cpu"))[-1].result
+    again = list(run_benchmark(asked, tmp_path / "again"))[-1].result
     timed = {"seconds", "times", "within_budget", "intervals"}
     assert [{k: v for k, v in row.items() if k not in timed} for row in again["rows"]] == [
         {k: v for k, v in row.items() if k not in timed} for row in table["rows"]
@@ -284,7 +284,7 @@ def test_the_methods_run_in_the_benchmark(image_folder: Path, tmp_path: Path):
     # Other weights under the same name are another run.
     save_half(mae / "vit-probe.safetensors", {k: 2 * v for k, v in load_masked(str(mae)).parts["vit-probe"].items()})
     with pytest.raises(InputError, match="another run"):
-        list(run_benchmark(asked, tmp_path / "run", resume=True, device="cpu"))
+        list(run_benchmark(asked, tmp_path / "run", resume=True))
 
 
 def test_a_transformers_folder_is_read_and_its_head_fitted(image_folder: Path, tmp_path: Path, teacher):
@@ -387,9 +387,8 @@ def test_settings_that_make_no_sense_are_refused():
 def small_recipe(**changes) -> MAETinySettings:
     short = Recipe(epochs=2, lr=2e-3, batch_size=8)
     recipes = {name: replace(short, whole=1) for name in ("probe", "fine_tune", "joint")}
-    return replace(
-        MAETinySettings(shape=SHAPE, head=HEAD, pretrain=short, **recipes, held_out=4, chosen_on=4), **changes
-    )
+    few = {"held_out": 4, "chosen_on": 4, "device": "cpu"}
+    return replace(MAETinySettings(shape=SHAPE, head=HEAD, pretrain=short, **recipes, **few), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +411,7 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         patch.setattr(
             "experiments.recipes.mae_choose.CANDIDATES", (AdaptSettings(20, 2, 0.01), AdaptSettings(20, 2, 0.02))
         )
-        events = list(run_training(replace(small_recipe(), data=str(pictures)), out, device="cpu"))
+        events = list(run_training(replace(small_recipe(), data=str(pictures)), out))
     return out, events[-1].result
 
 
@@ -452,14 +451,14 @@ def test_a_stage_resumed_in_its_midst_ends_at_the_same_weights(trained, pictures
     write_json(tmp_path / "accuracy.json", {name: done[name] for name in ("pretrain", "probe")})  # its former name
     monkeypatch.setattr(epochs, "KEEP", 3)
     monkeypatch.setattr(epochs, "TELL", 1)
-    events = run_training(replace(small_recipe(), data=str(pictures)), tmp_path, "joint", resume=True, device="cpu")
+    events = run_training(replace(small_recipe(), data=str(pictures)), tmp_path, stage="joint", resume=True)
     for event in events:
         if event.done == 7:
             break
     events.close()
     assert torch.load(tmp_path / "state-joint.pt", weights_only=True)["step"] == 7
     assert not (tmp_path / "joint-train.safetensors").exists()
-    list(run_training(replace(small_recipe(), data=str(pictures)), tmp_path, "joint", resume=True, device="cpu"))
+    list(run_training(replace(small_recipe(), data=str(pictures)), tmp_path, stage="joint", resume=True))
     assert (tmp_path / "joint-train.safetensors").read_bytes() == (whole / "joint-train.safetensors").read_bytes()
     assert [r["id"] for r in read_results(tmp_path)] == ["joint 1", "joint 2"]
 
@@ -500,16 +499,16 @@ def test_the_best_candidate_wins_and_the_likelier_among_equals(monkeypatch):
 
 def test_stages_come_in_order_and_folders_are_not_mixed(trained, pictures: Path, tmp_path: Path):
     with pytest.raises(InputError, match="run --stage pretrain first"):
-        list(run_training(replace(small_recipe(), data=str(pictures)), tmp_path / "a", "probe", device="cpu"))
+        list(run_training(replace(small_recipe(), data=str(pictures)), tmp_path / "a", stage="probe"))
     with pytest.raises(InputError, match="run --stage probe first"):
-        list(run_training(replace(small_recipe(), data=str(pictures)), tmp_path / "b", "adapt", device="cpu"))
+        list(run_training(replace(small_recipe(), data=str(pictures)), tmp_path / "b", stage="adapt"))
     with pytest.raises(InputError, match="add `resume`"):
-        list(run_training(replace(small_recipe(), data=str(pictures)), trained[0], device="cpu"))
+        list(run_training(replace(small_recipe(), data=str(pictures)), trained[0]))
     with pytest.raises(InputError, match="another run"):
-        list(run_training(replace(small_recipe(seed=1), data=str(pictures)), trained[0], resume=True, device="cpu"))
+        list(run_training(replace(small_recipe(seed=1), data=str(pictures)), trained[0], resume=True))
     big = small_recipe(pretrain=Recipe(1, 1e-3, batch_size=64))
     with pytest.raises(InputError, match="at least 64 training pictures"):
-        list(run_training(replace(big, data=str(pictures)), tmp_path / "c", "pretrain", device="cpu"))
+        list(run_training(replace(big, data=str(pictures)), tmp_path / "c", stage="pretrain"))
 
 
 def test_the_command_line_trains_a_stage(call, tmp_path: Path, pictures: Path):

@@ -254,7 +254,7 @@ def test_methods_refuse_what_they_cannot_use(task):
 
 def settings(folder: Path, **changes) -> BenchmarkSettings:
     values = {"methods": ("zero-shot", "views", "tda"), "data": (str(folder),), "corruptions": ("", "contrast:2")}
-    return BenchmarkSettings(**{**values, **changes})
+    return BenchmarkSettings(**{**values, "device": "cpu", **changes})
 
 
 def last(events) -> dict:
@@ -262,14 +262,14 @@ def last(events) -> dict:
 
 
 def test_a_resumed_benchmark_is_the_whole_one(image_folder, tmp_path):
-    whole = last(run_benchmark(settings(image_folder), tmp_path / "whole", device="cpu"))
-    events = run_benchmark(settings(image_folder), tmp_path / "cut", device="cpu")
+    whole = last(run_benchmark(settings(image_folder), tmp_path / "whole"))
+    events = run_benchmark(settings(image_folder), tmp_path / "cut")
     for _, event in zip(range(18), events, strict=False):  # in the midst of a condition
         assert event.result is None
     events.close()
     with pytest.raises(InputError, match="--resume"):
-        list(run_benchmark(settings(image_folder), tmp_path / "cut", device="cpu"))
-    again = last(run_benchmark(settings(image_folder), tmp_path / "cut", resume=True, device="cpu"))
+        list(run_benchmark(settings(image_folder), tmp_path / "cut"))
+    again = last(run_benchmark(settings(image_folder), tmp_path / "cut", resume=True))
     assert untimed(again) == untimed(whole)
     for place in (tmp_path / "whole").glob("*/*/results.jsonl"):
         other = tmp_path / "cut" / place.relative_to(tmp_path / "whole")
@@ -287,7 +287,7 @@ def test_a_resumed_benchmark_is_the_whole_one(image_folder, tmp_path):
 
 def test_a_stream_is_answered_in_its_own_order_and_recorded_in_the_data_sets(image_folder, tmp_path, teacher):
     asked = settings(image_folder, methods=("zero-shot", "tda"), corruptions=("",), seed=3)
-    last(run_benchmark(asked, tmp_path / "run", device="cpu"))
+    last(run_benchmark(asked, tmp_path / "run"))
     [place] = (tmp_path / "run").glob("*/tda")
     samples = open_dataset(str(image_folder)).samples
     method = make_method("tda", Task(teacher, ("cat", "ship"), torch.device("cpu"), seed=3), False)
@@ -299,21 +299,21 @@ def test_a_stream_is_answered_in_its_own_order_and_recorded_in_the_data_sets(ima
     assert {r["id"]: r["class"] for r in read_results(place)} == expected
     # Another part of the data set, asked for later, and another seed are other runs.
     with pytest.raises(InputError, match="another run"):
-        last(run_benchmark(replace(asked, seed=4), tmp_path / "run", resume=True, device="cpu"))
+        last(run_benchmark(replace(asked, seed=4), tmp_path / "run", resume=True))
 
 
 def test_unreadable_pictures_are_counted_and_left_out_for_all(image_folder, tmp_path):
     (image_folder / "cat" / "broken.png").write_bytes(b"no picture")
-    table = last(run_benchmark(settings(image_folder, corruptions=("",)), tmp_path / "run", device="cpu"))
+    table = last(run_benchmark(settings(image_folder, corruptions=("",)), tmp_path / "run"))
     assert {(r["n"], r["skipped"]) for r in table["rows"]} == {(6, 1)}
 
 
 def test_labelled_pictures_that_are_tested_are_refused(image_folder, tmp_path):
     asked = settings(image_folder, methods=("zero-shot", "coop"), train=str(image_folder), shots=2)
     with pytest.raises(InputError, match="also test pictures"):
-        list(run_benchmark(asked, tmp_path / "run", device="cpu"))
+        list(run_benchmark(asked, tmp_path / "run"))
     with pytest.raises(InputError, match="fewer than `shots` 50"):
-        list(run_benchmark(replace(asked, shots=50), tmp_path / "b", device="cpu"))
+        list(run_benchmark(replace(asked, shots=50), tmp_path / "b"))
 
 
 @pytest.fixture
@@ -345,13 +345,13 @@ def test_wrong_requests_are_refused_before_the_first_answer(image_folder, labell
         ({"methods": ("zero-shot", "vit-probe"), "mae": "mae-tiny", "data": both}, "needs labelled pictures"),
     ):
         with pytest.raises(InputError, match=said):
-            list(run_benchmark(settings(image_folder, **changes), tmp_path / "run", device="cpu"))
+            list(run_benchmark(settings(image_folder, **changes), tmp_path / "run"))
         assert not (tmp_path / "run").exists()
 
 
 def test_labelled_pictures_that_nobody_needs_are_told(image_folder, labelled, tmp_path, call):
     asked = settings(image_folder, methods=("zero-shot",), corruptions=("",), train=str(labelled))
-    first = next(iter(run_benchmark(asked, tmp_path / "run", device="cpu")))
+    first = next(iter(run_benchmark(asked, tmp_path / "run")))
     assert "is not used: none of these methods learns" in first.message
     for options in (("--shots", "4"), ("--transfer",)):
         code, _, err = call("benchmark", "-m", "zero-shot", *options, "--out", tmp_path / "x")
@@ -366,7 +366,7 @@ def test_methods_of_one_set_of_classes_are_held_at_a_time(image_folder, tmp_path
         shutil.copytree(image_folder / "cat", tmp_path / "other" / name)
     data = (str(image_folder), str(tmp_path / "other"))
     asked = settings(image_folder, methods=("zero-shot",), corruptions=("", "contrast:2"), data=data)
-    held = [sum(one() is not None for one in made) for _ in run_benchmark(asked, tmp_path / "run", device="cpu")]
+    held = [sum(one() is not None for one in made) for _ in run_benchmark(asked, tmp_path / "run")]
     assert max(held[:-1]) == 1
     assert len(made) == 3  # the first set's, the second's to find out whether it can be made, and when its turn comes
 
@@ -378,7 +378,7 @@ def test_what_one_method_learned_another_starts_from(image_folder, labelled, tmp
     small = PromptSettings(2, epochs=2, augment=False)
     monkeypatch.setitem(PRESETS["coop"], "glom-tiny", small)
     asked = settings(image_folder, methods=("zero-shot", "coop", "tpt+coop"), train=str(labelled), shots=2, limit=2)
-    last(run_benchmark(asked, tmp_path / "run", device="cpu"))
+    last(run_benchmark(asked, tmp_path / "run"))
     assert fits == ["coop"]  # once for two methods and two corruptions
     states = [load_file(p) for p in (tmp_path / "run").glob("*/*/fit.safetensors")]
     assert len(states) == 4
@@ -386,7 +386,7 @@ def test_what_one_method_learned_another_starts_from(image_folder, labelled, tmp
     alone = settings(
         image_folder, methods=("zero-shot", "tpt+coop"), train=str(labelled), shots=2, limit=2, corruptions=("",)
     )
-    last(run_benchmark(alone, tmp_path / "alone", device="cpu"))
+    last(run_benchmark(alone, tmp_path / "alone"))
     [place] = (tmp_path / "alone").glob("*/tpt+coop")
     assert torch.equal(load_file(place / "fit.safetensors")["context"], states[0]["context"])
 

@@ -1,0 +1,64 @@
+"""Whether what a run found is what its signature declares."""
+
+from __future__ import annotations
+
+import sys
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType, NoneType, UnionType
+from typing import Any
+
+from glom.runs.events import Event
+
+
+def declared(run: Any) -> Any:
+    """The `R` of a function that returns `Iterator[Event[R]]` or a generator of them; None where it declares none."""
+    returned = run.__annotations__.get("return", "")
+    found = eval(returned, run.__globals__) if "Event[" in returned else None
+    events = typing.get_args(found)[:1] if found is not None else ()
+    return next((kind for event in events for kind in typing.get_args(event)), None)
+
+
+def mismatches(value: Any, kind: Any, where: str = "result") -> Iterator[str]:
+    """Where a value is not of its declared type: keys that are missing or too many, and values of another kind."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return
+    if typing.is_typeddict(kind):
+        if not isinstance(value, dict):
+            yield f"{where} is no dictionary"
+            return
+        hints, written = (typing.get_type_hints(kind, include_extras=extras) for extras in (False, True))
+        free = {key for key, hint in written.items() if typing.get_origin(hint) is typing.NotRequired}
+        yield from (f"{where} has no {key}" for key in sorted(kind.__required_keys__ - free - set(value)))
+        for key, one in value.items():
+            yield from mismatches(one, hints[key], f"{where}.{key}") if key in hints else [f"{where} declares no {key}"]
+    elif origin in (typing.Union, UnionType):
+        if all(list(mismatches(value, part)) for part in parts):
+            inside = [part for part in parts if part is not NoneType]
+            yield from mismatches(value, inside[0], where) if len(inside) == 1 else [f"{where} is none of {kind}"]
+    elif origin in (list, Sequence):
+        yield from [] if isinstance(value, list | tuple) else [f"{where} is no list"]
+        for place, one in enumerate(value if isinstance(value, list | tuple) else ()):
+            yield from mismatches(one, parts[0], f"{where}[{place}]")
+    elif origin in (dict, Mapping):
+        yield from [] if isinstance(value, Mapping) else [f"{where} is no dictionary"]
+        for key, one in value.items() if isinstance(value, Mapping) else ():
+            yield from mismatches(key, parts[0], f"a key of {where}")
+            yield from mismatches(one, parts[1], f"{where}.{key}")
+    elif not isinstance(value, (int, float) if kind is float else kind) or (kind is int and isinstance(value, bool)):
+        yield f"{where} is {type(value).__name__}, declared {kind.__name__}"
+
+
+def checked(make: Any) -> Any:
+    """`Event.__init__`, which then refuses a result that the function it stands in does not declare."""
+
+    def init(event: Event[Any], *args: Any, **values: Any) -> None:
+        make(event, *args, **values)
+        frame: FrameType | None = sys._getframe(1)
+        run = frame.f_globals.get(frame.f_code.co_name) if frame is not None else None
+        if event.result is not None and hasattr(run, "__annotations__") and (kind := declared(run)) is not None:
+            wrong = list(mismatches(event.result, kind))
+            assert not wrong, f"{run.__module__}.{run.__name__}: {'; '.join(wrong[:8])}"  # type: ignore[union-attr]
+
+    return init
