@@ -61,7 +61,7 @@ def outlines(value: str) -> str:
     """Pictures with people's outlines: a folder, a named set of them, or one that is made when it is asked for."""
     from glom.errors import InputError
 
-    named = ("composites", "tetrominoes", "multi-dsprites", "bsds500", "coco")
+    named = ("composites", "tetrominoes", "multi-dsprites", "bsds500", "coco", "voc", "panoptic")
     if value.partition(":")[0] not in named and not Path(value).expanduser().is_dir():
         raise InputError(
             f"{value} is not a folder; give a bsds500 folder, one with pictures and masks, or one of {', '.join(named)}"

@@ -35,7 +35,7 @@ from probes.partition import Partition, colour_position, count_islands, enlarge,
 OBJECTS = ("panoptic_ari", "mbo", "mbo_class", "miou")  # the object-centric field's, beside those of segmentation
 SEGMENTS = ("ari", "fg_ari", "nmi", "covering", "covering_best", "boundary_f", "boundary_f_matched")
 MEASURES = (*SEGMENTS, *OBJECTS, "neighbour_agreement", "islands")
-PAIRED = ("ari", "nmi", "covering", "boundary_f", "boundary_f_matched", *OBJECTS)
+PAIRED = ("ari", "fg_ari", "nmi", "covering", "boundary_f", "boundary_f_matched", *OBJECTS)
 CHOSEN_BY = "covering"
 RULE = "covering: mean over annotators"  # kept with a run, so that pictures scored by another rule do not mix with it
 
@@ -113,12 +113,13 @@ def score_picture(
     """One picture: `layers`, `baselines` and `human`, each measure by name. Raises `InputError` for a faulty pair."""
     image, maps = item.read()
     truths = list(maps)
+    classes = item.classes(image.width, image.height)
     outlines = Outlines(truths)
 
     def measure(grid: Array, cosine: bool = True) -> dict[str, float | None]:
         labels = partition(grid, how, settings.seed, cosine)
         large = enlarge(labels, image.height, image.width)
-        found = score(truths, large, outlines, item.background, one_to_one=settings.one_to_one)
+        found = score(truths, large, outlines, item.background, None, classes, settings.one_to_one)
         return {**found, "neighbour_agreement": neighbour_agreement(grid), "islands": float(count_islands(labels))}
 
     def measure_all(network: Backbone) -> list[dict[str, float | None]]:

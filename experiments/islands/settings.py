@@ -40,7 +40,7 @@ class ScoreSettings(Watching):
     """Pictures with outlines that islands are scored by: all layers at one `grid`, so that none wins by fineness."""
 
     data: str = settings.data(
-        help="bsds500 folder, pictures with masks, or a made set, see docs/datasets.md.", kind="outlines"
+        help="bsds500, coco, voc, pictures with masks, or a made set, see docs/datasets.md.", kind="outlines"
     )
     partition: str = setting("kmeans:6", "kmeans:6, ncut:auto, tree, maskcut, ...; see docs/islands.md.", metavar="P")
     grid: int = setting(56, "Side that all grids are brought to.", least=2, metavar="N")

@@ -1,6 +1,7 @@
-"""COCO (Lin et al. 2014): its pictures, and its instances as label maps for islands.
+"""COCO (Lin et al. 2014): its pictures, and its instances or panoptic segments as label maps for islands.
 
     coco/val2017/000000000139.jpg        coco/annotations/instances_val2017.json
+    coco/annotations/panoptic_val2017/000000000139.png    coco/annotations/panoptic_val2017.json
 
 An instance is one or several polygons, or a run-length encoding of its pixels taken column by column; a crowd is always
 the latter. Both are decoded here: `pycocotools`, which does it elsewhere, has to be compiled.
@@ -11,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +30,65 @@ Labels = NDArray[np.int64]
 Annotation = Mapping[str, Any]
 
 
-def read_instances(path: Path) -> dict[str, list[Annotation]]:
+@dataclass(frozen=True)
+class Segment:
+    """One panoptic segment: its id in the picture, its category, whether it is a thing, whether a crowd of them."""
+
+    id: int
+    category: int
+    thing: bool
+    crowd: bool
+
+
+def read_instances(path: Path) -> dict[str, tuple[Annotation, ...]]:
     """`instances_*.json` -> the annotations of each picture that has any, by file name.
 
     Raises:
         InputError: not there, or not such a file.
     """
-    where = one_line(path)
-    try:
-        with path.open(encoding="utf-8") as file:
-            found = json.load(file)
+    with _parts_of(path, "instances") as found:
         names = {image["id"]: Path(str(image["file_name"])).name for image in found["images"]}
         grouped: dict[str, list[Annotation]] = defaultdict(list)
         for annotation in found["annotations"]:
             if "segmentation" in annotation:
                 grouped[names[annotation["image_id"]]].append(annotation)
+        return {name: tuple(annotations) for name, annotations in grouped.items()}
+
+
+def read_panoptic(path: Path) -> dict[str, tuple[str, tuple[Segment, ...]]]:
+    """`panoptic_*.json` -> the mask's file name and the segments of each picture, by the picture's file name.
+
+    Raises:
+        InputError: not there, or not such a file.
+    """
+    with _parts_of(path, "panoptic") as found:
+        names = {image["id"]: Path(str(image["file_name"])).name for image in found["images"]}
+        things = {category["id"]: bool(category["isthing"]) for category in found["categories"]}
+        return {
+            names[annotation["image_id"]]: (
+                Path(str(annotation["file_name"])).name,
+                tuple(
+                    Segment(int(s["id"]), int(s["category_id"]), things[s["category_id"]], bool(s.get("iscrowd", 0)))
+                    for s in annotation["segments_info"]
+                ),
+            )
+            for annotation in found["annotations"]
+        }
+
+
+@contextmanager
+def _parts_of(path: Path, kind: str) -> Iterator[Any]:
+    """What a file of COCO's holds; whatever goes wrong with it within is one `InputError`."""
+    where = one_line(path)
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = json.load(file)
+        yield found
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {one_line(error)[:80]}"
-        raise InputError(f"{where}: not a COCO instances file ({reason})") from None
-    return dict(grouped)
+        raise InputError(f"{where}: not a COCO {kind} file ({reason})") from None
 
 
 def label_map(annotations: Sequence[Annotation], height: int, width: int) -> Labels:

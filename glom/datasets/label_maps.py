@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from glom.datasets.labels import whole_array
 from glom.datasets.reading import array_trouble, one_line, read_stored
 from glom.errors import InputError
 
 Maps = NDArray[np.int64]
+VOID = -1  # what nobody labelled
 
 
 def read_npz(path: Path) -> Maps:
@@ -53,11 +55,25 @@ def read_mat(path: Path) -> Maps:
 def read_mask(path: Path) -> Maps:
     """A mask picture -> (H, W) labels: palette indices, grey values, or in colour one label a colour, black being 0.
 
+    Of indexed colour 255 is void, as PASCAL VOC has it.
+
     Raises:
         InputError: it cannot be read.
     """
     image = read_stored(path)
     if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
-        return np.asarray(image).astype(np.int64)
-    colours = np.asarray(image.convert("RGB")).astype(np.int64)
-    return colours[..., 0] * 65536 + colours[..., 1] * 256 + colours[..., 2]
+        labels = np.asarray(image).astype(np.int64)
+        return np.where(labels == 255, VOID, labels) if image.mode == "P" else labels
+    return _numbers(image, (65536, 256, 1))
+
+
+def read_ids(path: Path) -> Maps:
+    """Panoptic ids as COCO codes them, red + 256 green + 65536 blue: (H, W). Raises `InputError` for another mask."""
+    image = read_stored(path)
+    if image.mode not in ("RGB", "RGBA"):
+        raise InputError(f"{one_line(path.name)}: panoptic ids are coded in red, green and blue; this is {image.mode}")
+    return _numbers(image, (1, 256, 65536))
+
+
+def _numbers(image: Image.Image, weights: tuple[int, int, int]) -> Maps:
+    return np.asarray(image.convert("RGB")).astype(np.int64) @ np.array(weights, np.int64)

@@ -3,8 +3,12 @@
     bsds500[:ROOT], or the folder itself:
                SPLIT/ID.jpg beside SPLIT/ID.npz with `segmentations` (annotators, H, W); give the folder above or SPLIT
                or as published, BSR/BSDS500/data/{images,groundTruth}/SPLIT/ID.{jpg,mat}
-    coco[:ROOT]: coco/SPLIT2017/NUMBER.jpg and coco/annotations/instances_SPLIT2017.json, see `glom.datasets.coco`
-    masks:     images/NAME.jpg and masks/NAME.png, or NAME.jpg beside NAME.png; 0 is the background
+    coco[:ROOT]: coco/SPLIT2017/NUMBER.jpg and coco/annotations/instances_SPLIT2017.json, or where it is there
+               annotations/panoptic_SPLIT2017.json with the folder of that name, see `glom.datasets.coco`
+    voc[:ROOT]: VOCdevkit/VOC2012/{JPEGImages,SegmentationObject,SegmentationClass}, 255 void
+    masks:     images/NAME.jpg and masks/NAME.png, or NAME.jpg beside NAME.png; 0 is the background. Where classes/ lies
+               beside masks/, it holds the objects' classes
+    panoptic:FOLDER: the same with every region an object, and 0 what nobody labelled
     composites[:SOURCE[:ROOT]]: pictures made on the fly with their masks, see `glom.datasets.composites`
     tetrominoes[:N], multi-dsprites[:N]: N pictures of these sets, made on the fly too, see `glom.datasets.scenes`
 
@@ -14,16 +18,10 @@ BSDS500: Arbelaez, Maire, Fowlkes & Malik 2011.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
-from PIL import Image
-
-from glom.datasets.coco import Annotation, label_map, read_instances
-from glom.datasets.coco import digest as outlines_digest
+from glom.datasets.coco import read_instances, read_panoptic
 from glom.datasets.composites import (
     GARMENTS,
     SAMPLE,
@@ -32,107 +30,13 @@ from glom.datasets.composites import (
     open_source,
     resolve_source,
 )
-from glom.datasets.label_maps import Maps, read_mask, read_mat, read_npz
 from glom.datasets.named.layouts import data_root
-from glom.datasets.named.picture_sets import bsds_own_folder, coco_folder
-from glom.datasets.reading import SUFFIXES, one_line, read_image
+from glom.datasets.named.picture_sets import bsds_own_folder, coco_folder, voc_names
+from glom.datasets.reading import SUFFIXES, one_line
 from glom.datasets.scenes import SCENES, open_scenes
-from glom.datasets.sources import FileSource
+from glom.datasets.segmented import CocoPicture, CompositePicture, PanopticPicture, SegmentedPicture
 from glom.errors import InputError, unknown
 from glom.runs.files import key_bytes
-
-
-@dataclass(frozen=True)
-class SegmentedPicture:
-    """One picture and where its outlines are.
-
-    Attributes:
-        id: its name without an ending, unique in the data set.
-        path: the picture.
-        truth: the `.npz`, `.mat` or `.png` with the outlines.
-        background: the label of what is no object, or None where every region is one.
-    """
-
-    id: str
-    path: Path = field(repr=False)
-    truth: Path = field(repr=False)
-    background: int | None = None
-
-    def read(self) -> tuple[Image.Image, Maps]:
-        """The picture (RGB) and its label maps (annotators, H, W).
-
-        Raises:
-            InputError: either cannot be read, or their sizes differ.
-        """
-        if not self.path.is_file() or not self.truth.is_file():
-            here, lost = (self.truth, "no picture") if self.truth.is_file() else (self.path, f"no {self.truth.name}")
-            raise InputError(f"{one_line(here.name)}: {lost} beside it")
-        image = read_image(self.path)
-        maps = self.maps()
-        if maps.shape[1:] != (image.height, image.width):
-            h, w = maps.shape[1:]
-            raise InputError(
-                f"{one_line(self.path.name)}: its outlines are {w}x{h} pixels, the picture {image.width}x{image.height}"
-            )
-        return image, maps
-
-    def maps(self) -> Maps:
-        """Its label maps alone (annotators, H, W). Raises `InputError` where they cannot be read."""
-        readers = {".npz": read_npz, ".mat": read_mat}
-        return readers[self.truth.suffix](self.truth) if self.truth.suffix in readers else read_mask(self.truth)[None]
-
-    def digest(self) -> str:
-        """Of both files' contents."""
-        return f"{FileSource(self.path).digest()}\0{FileSource(self.truth).digest()}"
-
-
-@dataclass(frozen=True)
-class CocoPicture(SegmentedPicture):
-    """One picture of COCO; `truth` is the file that holds every picture's outlines, `annotations` are its own."""
-
-    annotations: tuple[Annotation, ...] = field(default=(), repr=False, compare=False)
-
-    def maps(self) -> Maps:
-        """(1, H, W): its instances on a ground of 0."""
-        try:
-            with Image.open(self.path) as image:
-                size = image.height, image.width
-            return label_map(self.annotations, *size)[None]
-        except InputError as error:
-            raise InputError(f"{one_line(self.path.name)}: {error}") from None
-
-    def digest(self) -> str:
-        """Of the picture and its own outlines."""
-        return f"{FileSource(self.path).digest()}\0{outlines_digest(self.annotations)}"
-
-
-class Made(Protocol):
-    """What makes pictures with masks by their numbers: composites, scenes."""
-
-    @property
-    def settings(self) -> object: ...
-
-    def batch(self, indices: Sequence[int]) -> Any: ...
-
-
-@dataclass(frozen=True)
-class CompositePicture:
-    """One made picture and its mask; as `SegmentedPicture`, but made when it is read."""
-
-    id: str
-    number: int
-    made: Made = field(repr=False, compare=False)
-    background: int | None = 0
-
-    def read(self) -> tuple[Image.Image, Maps]:
-        """The picture (RGB) and its mask (1, S, S), 0 the ground."""
-        batch = self.made.batch([self.number])
-        pixels = (batch.images[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-        return Image.fromarray(pixels), batch.masks.numpy()
-
-    def digest(self) -> str:
-        """Its number and all that decides it."""
-        return f"{self.made.settings}\0{self.number}"
 
 
 @dataclass(frozen=True)
@@ -155,7 +59,7 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
     it is read.
 
     Args:
-        folder: see the module's text. A folder called bsds500 or coco here is that folder.
+        folder: see the module's text. A folder called bsds500, coco or voc here is that folder.
         split: of a bsds500 folder that holds several; composites are made of the test objects unless it is "train".
         limit: at most this many pictures, the first by name; of made sets 100 if nothing is said.
         seed: of made sets.
@@ -172,10 +76,15 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
         scenes, count = open_scenes(str(folder), split, seed)
         numbers = range(min([n for n in (count, limit) if n] or [100]))
         return SegmentedSet(f"{word}/{split}", tuple(CompositePicture(f"{word}-{i:05d}", i, scenes) for i in numbers))
-    if word in ("bsds500", "coco") and not Path(folder).expanduser().is_dir():
+    if word in ("bsds500", "coco", "voc") and not Path(folder).expanduser().is_dir():
         named = _named(word, source, split)
         return SegmentedSet(named.name, named.pictures[:limit])
-    root = Path(folder).expanduser()
+    panoptic = word == "panoptic" and not Path(folder).expanduser().is_dir()
+    found = _folder(Path(source if panoptic else folder).expanduser(), split, panoptic)
+    return SegmentedSet(found.name, found.pictures[:limit])
+
+
+def _folder(root: Path, split: str, panoptic: bool) -> SegmentedSet:
     if not root.is_dir():
         raise InputError(
             f"{one_line(root)} is not a folder; give a bsds500 folder, one with pictures and masks, or a made set"
@@ -188,20 +97,24 @@ def open_segmentation(folder: str | Path, split: str = "val", limit: int | None 
         raise InputError(f"{one_line(root)} has no split '{split}'; there is: {', '.join(splits)}")
     if any(inner.glob("*.npz")):
         pictures, name = _pairs(inner, inner, ".npz", None), f"{inner.parent.name}/{inner.name}"
-    elif (root / "masks").is_dir():
-        pictures, name = _pairs(root / "images", root / "masks", ".png", 0), root.name
     else:
-        pictures, name = _pairs(root, root, ".png", 0), root.name
+        apart = (root / "masks").is_dir()
+        images, masks = (root / "images", root / "masks") if apart else (root, root)
+        pictures, name = _pairs(images, masks, ".png", None if panoptic else 0), root.name
+        if panoptic:
+            pictures = [replace(p, void=0) for p in pictures]
+        if apart:
+            pictures = [replace(p, class_map=_there(root / "classes" / p.truth.name)) for p in pictures]
     if not any(p.path.is_file() and p.truth.is_file() for p in pictures):
         raise InputError(
             f"{one_line(root)} holds no picture with outlines: ID.jpg beside ID.npz, NAME.jpg beside NAME.png, "
             "or images/NAME.jpg and masks/NAME.png"
         )
-    return SegmentedSet(name, tuple(pictures[:limit]))
+    return SegmentedSet(name, tuple(pictures))
 
 
 def _named(name: str, source: str, split: str) -> SegmentedSet:
-    """BSDS500 or COCO where they lie under `source`, or where named data sets lie."""
+    """BSDS500, COCO or PASCAL VOC where they lie under `source`, or where named data sets lie."""
     from glom.datasets.named.catalogue import NAMED
 
     root = Path(source).expanduser() if source else data_root()
@@ -212,7 +125,9 @@ def _named(name: str, source: str, split: str) -> SegmentedSet:
     if split not in layout.counts:
         raise unknown(f"split of {name}", split, layout.counts)
     if name == "coco":
-        return SegmentedSet(f"coco/{'train' if split == 'train' else 'val'}", _coco(coco_folder(place, split)))
+        return _coco(coco_folder(place, split), f"coco/{'train' if split == 'train' else 'val'}")
+    if name == "voc":
+        return SegmentedSet(f"voc/{'train' if split == 'train' else 'val'}", _voc(place.parent, split))
     if layout.title == "npz":
         folder = bsds_own_folder(place, split)
         return SegmentedSet(f"bsds500/{folder.name}", tuple(_pairs(folder, folder, ".npz", None)))
@@ -222,15 +137,45 @@ def _named(name: str, source: str, split: str) -> SegmentedSet:
     return SegmentedSet(f"bsds500/{split}", tuple(pictures))
 
 
-def _coco(folder: Path) -> tuple[CocoPicture, ...]:
-    """The pictures that have outlines; COCO has some without."""
+def _coco(folder: Path, name: str) -> SegmentedSet:
+    """The pictures that have outlines; COCO has some without. Panoptic ones where they are there."""
     near = [folder.parent / "annotations", folder.parent.parent / "annotations"]
-    file = f"instances_{folder.name}.json"
-    path = next((place / file for place in near if (place / file).is_file()), near[0] / file)
-    instances = read_instances(path)
+    paths = [place / f"{kind}_{folder.name}.json" for kind in ("panoptic", "instances") for place in near]
+    path = next((path for path in paths if path.is_file()), paths[2])
+    if path.name.startswith("instances"):
+        instances = read_instances(path)
+        return SegmentedSet(
+            name,
+            tuple(CocoPicture(Path(n).stem, folder / n, path, 0, annotations=instances[n]) for n in sorted(instances)),
+        )
+    masks = path.with_suffix("")
+    if not masks.is_dir():
+        raise InputError(
+            f"{one_line(masks)} is not there: {masks.name}.zip, which came with {path.name}, has to be unpacked"
+        )
+    pictures = [
+        PanopticPicture(
+            Path(image).stem,
+            folder / image,
+            masks / file,
+            tuple(i for i, segment in enumerate(segments, 1) if not segment.thing),
+            segments=segments,
+        )
+        for image, (file, segments) in sorted(read_panoptic(path).items())
+    ]
+    return SegmentedSet(f"{name} panoptic", tuple(pictures))
+
+
+def _voc(base: Path, split: str) -> tuple[SegmentedPicture, ...]:
+    images, objects, classes = (base / part for part in ("JPEGImages", "SegmentationObject", "SegmentationClass"))
     return tuple(
-        CocoPicture(Path(name).stem, folder / name, path, 0, tuple(instances[name])) for name in sorted(instances)
+        SegmentedPicture(n, images / f"{n}.jpg", objects / f"{n}.png", 0, 255, _there(classes / f"{n}.png"))
+        for n in sorted(voc_names(base, split))
     )
+
+
+def _there(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def _composites(source: str, split: str, count: int, seed: int) -> SegmentedSet:

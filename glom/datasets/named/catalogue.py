@@ -18,7 +18,7 @@ from glom.datasets.named.imagenet_sets import (
     v2_layouts,
 )
 from glom.datasets.named.layouts import Archive, Download, Layout, NamedSet
-from glom.datasets.named.picture_sets import bsds_layouts, coco_layouts
+from glom.datasets.named.picture_sets import bsds_layouts, coco_layouts, voc_layouts
 from glom.datasets.named.shifts import SHIFTS, cifar101_layouts
 from glom.datasets.named.torchvision_sets import SETS, torchvision_layout
 
@@ -286,6 +286,14 @@ NAMED: dict[str, NamedSet] = {
                     ("zips/train2017", 19_337, "train2017"),
                 )
             )),
+        ),
+        NamedSet(
+            "voc", "photographs with objects and their classes", "2,913", "pictures as on Flickr",
+            "http://host.robots.ox.ac.uk/pascal/VOC/voc2012", _fixed(*voc_layouts()),
+            download=Download((Archive(
+                "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar", 1_999_639_040,
+                md5="6cd6e144f989b92b3379bac3b3de84fd",
+            ),)),
         ),
         NamedSet(
             "bsds500", "photographs with outlines", "500", RESEARCH,

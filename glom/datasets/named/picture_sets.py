@@ -1,17 +1,19 @@
-"""Named sets of pictures without labels: COCO and BSDS500. Their outlines: `glom.datasets.segmentation`."""
+"""Named sets of pictures without labels: COCO, PASCAL VOC, BSDS500. Their outlines: `glom.datasets.segmentation`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from glom.datasets.base import ImageDataset
+from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.folder import folder_dataset
 from glom.datasets.named.layouts import Layout
 from glom.datasets.reading import one_line
+from glom.datasets.sources import FileSource
 from glom.errors import InputError
 
 COCO_PLACES = ("coco", "COCO", "coco/images", "")
+VOC_PLACES = ("VOCdevkit/VOC2012/JPEGImages", "VOC2012/JPEGImages", "voc/JPEGImages", "JPEGImages")
 BSDS_PLACES = ("BSR/BSDS500/data/images", "BSDS500/data/images", "data/images")
 BSDS_OWN = ("bsds500/val", "bsds500/train", "val/[0-9]*.npz", "train/[0-9]*.npz")
 
@@ -31,6 +33,35 @@ def coco_layouts() -> tuple[Layout, ...]:
 def coco_folder(place: Path, split: str) -> Path:
     """The folder of a split, beside the one that was found."""
     return place.parent / ("train2017" if split == "train" else "val2017")
+
+
+def voc_layouts() -> tuple[Layout, ...]:
+    """PASCAL VOC 2012's pictures with segmentations; the validation ones serve as the test set."""
+
+    def read(place: Path, root: Path, split: str) -> ImageDataset:
+        return ImageDataset(
+            "voc",
+            tuple(Sample(f"{n}.jpg", None, FileSource(place / f"{n}.jpg")) for n in voc_names(place.parent, split)),
+        )
+
+    shape = tuple(f"VOCdevkit/VOC2012/{part}" for part in (
+        "JPEGImages/ID.jpg", "SegmentationObject/ID.png", "SegmentationClass/ID.png",
+        "ImageSets/Segmentation/{train,val}.txt",
+    ))  # fmt: skip
+    counts = {"test": (1_449, 0), "val": (1_449, 0), "train": (1_464, 0)}
+    return (Layout("PASCAL VOC 2012", VOC_PLACES, counts, read, shape),)
+
+
+def voc_names(base: Path, split: str) -> list[str]:
+    """The pictures that VOC lists for a split. Raises `InputError` where there is no list, or nothing on it."""
+    path = base / "ImageSets" / "Segmentation" / f"{'train' if split == 'train' else 'val'}.txt"
+    try:
+        names = path.read_text(encoding="utf-8").split()
+    except (OSError, ValueError) as error:
+        raise InputError(f"voc: no list of pictures {one_line(path)} ({one_line(error)[:80]})") from None
+    if not names:
+        raise InputError(f"voc: {one_line(path)} lists no picture")
+    return [Path(name).name for name in names]
 
 
 def bsds_layouts() -> tuple[Layout, ...]:
