@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -35,6 +33,7 @@ MEASURES = {
     "ari": "ARI",
     "mbo": "mBO",
     "miou": "mIoU",
+    "panoptic_ari": "pan. ARI",
     "covering": "cover",
     "boundary_f": "bound F",
 }
@@ -73,7 +72,7 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """The slots' masks by the measures that islands are scored by, beside random weights and colour + position."""
-    from experiments.slots.score import ROWS, run
+    from experiments.slots.score import run
 
     with resumable():
         result = follow(run(settings, Path(out), resume=resume), quiet)
@@ -81,10 +80,9 @@ def score(
     if as_json:
         emit_json(result)
         return
-    shown = {key: head for key, head in MEASURES.items() if result["slots"].get(key)}
-    names = dict(zip(ROWS, ("slots", "untrained", "colour + position"), strict=True))
-    found: Mapping[str, Any] = result
-    rows = [(name, *(number(found[row][key][0]) for key in shown)) for row, name in names.items()]
+    shown = {key: head for key, head in MEASURES.items() if result["rows"][0].get(key)}
+    names = {"pixels": "colour + position", "untrained": "random weights"}
+    rows = [(names.get(r["name"], r["name"]), *(number(r[key]["mean"]) for key in shown)) for r in result["rows"]]
     title = f"{result['data']}: {result['n']} pictures, {result['skipped']} skipped"
     table(["", *shown.values()], rows, title=title, right=range(1, len(shown) + 1))
     say(f"in {out}")

@@ -25,21 +25,14 @@ ROWS = ("slots", "untrained", "pixels")
 GRID = 56  # side above which colour + position is cut on a grid of this side, as islands are
 
 
-Measures = dict[str, list[float] | None]  # by name: mean, low, high; None where no picture has it
-
-
 class Scores(TypedDict):
-    """The slots' masks over `n` pictures by every measure, beside both baselines, and their paired gains."""
+    """Masks over `n` pictures by every measure, a row for the slots and for either baseline."""
 
     data: str
-    seen: dict[str, Any]
+    trained: dict[str, Any]
     n: int
     skipped: int
-    slots: Measures
-    untrained: Measures
-    pixels: Measures
-    minus_untrained: Measures
-    minus_pixels: Measures
+    rows: list[dict[str, Any]]
 
 
 def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Scores]]:
@@ -52,7 +45,7 @@ def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator
     twin = trained.untrained(settings.seed)
     data = open_segmentation(settings.data, settings.split, settings.limit or None, settings.seed)
     held = settings.manifest(data=data.name, limit=len(data.pictures), data_fingerprint=data.fingerprint())
-    held |= {"config": asdict(trained.model.config), "seen": trained.facts}
+    held |= {"config": asdict(trained.model.config), "facts": trained.facts}
     with RunFolder(out, "slots-score", held, resume) as folder:
         write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
@@ -71,7 +64,7 @@ def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator
             done.add(item.id)
             yield Event("scoring", len(done), len(data.pictures), message)
         demand_some(folder.records(), f"pictures of {data.name}")
-        result = {"data": data.name, "seen": trained.facts, **summarise(folder.records())}
+        result = {"data": data.name, "trained": trained.facts, **summarise(folder.records())}
         folder.conclude(result)
     yield Event(result=cast(Scores, result))
 
@@ -95,19 +88,22 @@ def score_picture(
 
 
 def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`{row: {measure: [mean, low, high]}}`, 95 % bootstrap over pictures; the slots' paired gains too."""
-    rows = [r for r in records if r["status"] == "ok"]
-    result: dict[str, Any] = {"n": len(rows), "skipped": len(records) - len(rows)}
-    values = {name: {measure: [r[name][measure] for r in rows] for measure in rows[0]["slots"]} for name in ROWS}
-    result |= {name: {m: _mean(v) for m, v in measures.items()} for name, measures in values.items()}
-    for other in ROWS[1:]:
-        result[f"minus_{other}"] = {
-            m: _mean([None if a is None or b is None else a - b for a, b in zip(v, values[other][m], strict=True)])
-            for m, v in values["slots"].items()
-        }
-    return result
+    """`{"rows": [{"name", MEASURE: {"mean", "ci95"}, ...}]}`, 95 % bootstrap over pictures; in the baselines' rows
+    `slots_minus` is what the slots gain on them, paired. None where a measure does not apply."""
+    kept = [r for r in records if r["status"] == "ok"]
+    rows: list[dict[str, Any]] = []
+    for name in ROWS:
+        row: dict[str, Any] = {"name": name}
+        gains = {}
+        for measure in kept[0][name]:
+            pairs = [(r["slots"][measure], r[name][measure]) for r in kept]
+            known = [(own, other) for own, other in pairs if own is not None and other is not None]
+            row[measure] = spread([other for _, other in known])
+            gains[measure] = spread([own - other for own, other in known])
+        rows.append(row if name == "slots" else row | {"slots_minus": gains})
+    return {"n": len(kept), "skipped": len(records) - len(kept), "rows": rows}
 
 
-def _mean(values: Sequence[float | None]) -> list[float] | None:
-    known = [v for v in values if v is not None]
-    return [float(np.mean(known)), *bootstrap_ci(known)] if known else None
+def spread(values: Sequence[float]) -> dict[str, Any] | None:
+    """The mean and its 95 % interval; None for no values."""
+    return {"mean": float(np.mean(values)), "ci95": list(bootstrap_ci(values))} if values else None

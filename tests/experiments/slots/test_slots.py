@@ -66,11 +66,13 @@ def test_a_score_is_that_of_the_masks_beside_both_baselines(trained, tmp_path):
     batch, loaded = Tetrominoes("test").batch(range(5)), slots.load(trained)
     pictures = [item.read()[0] for item in open_segmentation("tetrominoes:5", "test").pictures]
     own = [fg_ari(m.numpy(), loaded.masks(p)) for m, p in zip(batch.masks, pictures, strict=True)]
-    assert result["n"] == 5 and result["slots"]["fg_ari"][0] == pytest.approx(np.mean(own))
-    assert result["slots"]["fg_ari"][1] <= result["slots"]["fg_ari"][0] <= result["slots"]["fg_ari"][2]
+    rows = {row["name"]: row for row in result["rows"]}
+    low, high = rows["slots"]["fg_ari"]["ci95"]
+    assert result["n"] == 5 and low <= rows["slots"]["fg_ari"]["mean"] <= high
+    assert rows["slots"]["fg_ari"]["mean"] == pytest.approx(np.mean(own))
     for other in ("untrained", "pixels"):
-        gain = result["slots"]["ari"][0] - result[other]["ari"][0]
-        assert result[f"minus_{other}"]["ari"][0] == pytest.approx(gain)
+        gain = rows["slots"]["ari"]["mean"] - rows[other]["ari"]["mean"]
+        assert rows[other]["slots_minus"]["ari"]["mean"] == pytest.approx(gain)
     assert json.loads((tmp_path / "out" / "result.json").read_text())["n"] == 5
 
 
