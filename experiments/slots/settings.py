@@ -38,6 +38,7 @@ class TrainSettings(Settings):
     queries: int = setting(64, "Locations of a grid that a step asks for; 0: all. Pixels are all given back.", least=0)
     precision: str = setting("auto", "auto, fp32 or bf16 products.", choices=("auto", "fp32", "bf16"))
     limit: int = settings.limit("Pictures")
+    init: str = setting("", "Slots trained before, whose weights are the start.", metavar="DIR")
     seed: int = settings.seed()
     device: str = settings.device()
     cache: Path | None = setting(None, "Where grids are kept; otherwise the user's cache.", metavar="DIR")

@@ -14,12 +14,13 @@ from torch import Tensor
 from experiments.slots.data import Source, source
 from experiments.slots.settings import TrainSettings
 from glom.devices import native_bf16, resolve_device
-from glom.runs.artifacts import RunFolder
+from glom.errors import InputError
+from glom.runs.artifacts import RunFolder, differences
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.slots.model import FeatureSlots, PixelSlots, Seen
-from glom.slots.trained import new_model, save
+from glom.slots.trained import load, new_model, save
 from glom.training.epochs import Epochs
 from glom.training.loop import STATE, Loss, Training
 from glom.training.optimisation import warmup_cosine
@@ -55,7 +56,8 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
     """
     where = resolve_device(settings.device)
     seen = yield from source(settings)
-    model = start(settings, seen).to(where)
+    model, before = start(settings, seen)
+    model.to(where)
     precision = settings.precision if settings.precision != "auto" else "bf16" if native_bf16() else "fp32"
     facts: Facts = {"backbone": seen.backbone, "layer": seen.layer, "size": seen.size, "data": seen.name}
     held = settings.manifest("cache", config=asdict(model.config), precision=precision, **facts)
@@ -76,7 +78,7 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
         for message in folder.warnings:
             yield Event("training", begun, settings.steps, message)
         yield from epochs.run(training, losses(settings, seen, model, epochs, precision), folder, line)
-        save(out, model.cpu(), {**facts, "step": training.done})
+        save(out, model.cpu(), {**facts, "step": before + training.done})
         result: Trained = {
             **facts,
             "config": asdict(model.config),
@@ -115,14 +117,27 @@ def losses(
     return loss
 
 
-def start(settings: TrainSettings, seen: Source) -> PixelSlots | FeatureSlots:
-    """The network before the first step; features are standardised over pictures spread over the data."""
+def start(settings: TrainSettings, seen: Source) -> tuple[PixelSlots | FeatureSlots, int]:
+    """The network before the first step, and the steps that `init` has behind it.
+
+    Features are standardised over pictures spread over the data, or as they were for `init`.
+
+    Raises:
+        InputError: no such `init`, or one of another shape.
+    """
     features = seen.shape[-1] if seen.backbone else 0
     slots = settings.config.slots or seen.slots
-    model = new_model(replace(settings.config, slots=slots, side=seen.shape[1], features=features), settings.seed)
+    config = replace(settings.config, slots=slots, side=seen.shape[1], features=features)
+    if settings.init:
+        earlier = load(settings.init, settings.device)
+        other = differences(asdict(earlier.model.config), asdict(config))
+        if other:
+            raise InputError(f"{settings.init} holds other slots than asked for ({'; '.join(other)})")
+        return earlier.model.train(), int(earlier.facts["step"])
+    model = new_model(config, settings.seed)
     if isinstance(model, FeatureSlots):
         chosen = torch.linspace(0, seen.count - 1, min(STATISTICS, seen.count)).long()
         values = seen.fetch(chosen).flatten(0, 2)
         model.centre.copy_(values.mean(0))
         model.spread.copy_(values.std(0).clamp_min(1e-4))
-    return model
+    return model, 0

@@ -92,3 +92,13 @@ def test_nothing_is_learned_from_the_test_part(trained):
 def test_what_cannot_be_learned_from_is_said(given, said, tmp_path):
     with pytest.raises(InputError, match=said):
         finish(train(TrainSettings.of(**SMALL, **given), tmp_path / "run"))
+
+
+def test_a_training_begins_where_another_ended(trained, tmp_path):
+    settings = TrainSettings.of(**{**SMALL, "steps": 1}, data="tetrominoes", lr=1e-12, init=str(trained))
+    finish(train(settings, tmp_path / "on"))
+    one, other = weights(trained), weights(tmp_path / "on")
+    assert all(torch.allclose(one[name], other[name], atol=1e-9) for name in one)
+    assert slots.load(tmp_path / "on").facts["step"] == 21
+    with pytest.raises(InputError, match="other slots than asked for"):
+        finish(train(TrainSettings.of(**{**SMALL, "dim": 12}, data="tetrominoes", init=str(trained)), tmp_path / "x"))
