@@ -42,6 +42,10 @@ ONLY: dict[str, tuple[str, ...]] = {
     "agreement": ("denoise", "mask", "contrast"),
     "negatives": ("forward-forward",),
 }
+WORLDS_ONLY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("data", "source", "limit", "size", "patch", "margin"), ("pictures",)),
+    **dict.fromkeys(("classes", "objects", "turn", "jitter"), ("ellipses",)),
+}
 
 
 @app.command("train")
@@ -58,6 +62,7 @@ def train(
     from experiments.consensus.train import run
 
     refuse_idle(f"the objective {settings.objective}", settings.objective, ONLY, given)
+    refuse_idle(f"the world of {settings.world}", settings.world, WORLDS_ONLY, given)
     with resumable("the last checkpoint is kept"):
         result = follow(run(settings, Path(out), resume=resume), quiet)
     if as_json:
@@ -66,13 +71,15 @@ def train(
     rows = [(f"{i + 1}", f"{value:.3f}") for i, value in enumerate(result["levels"])]
     title = f"{result['objective']}, {result['steps']} steps, {result['parameters']:,} parameters"
     table(["level", MEASURES[result["measure"]]], rows, title=title, right=(1,))
-    say(f"in {out}; next: apm glom score {out} --out DIR, apm glom islands {out} IMAGE")
+    more = "" if settings.world == "ellipses" else f", apm glom islands {out} IMAGE"
+    say(f"in {out}; next: apm glom score {out} --out DIR{more}")
 
 
 MEASURES = {
     "error": "variance left over (last batch)",
     "contrast": "contrast, nats (last batch)",
     "goodness": "real or hybrid, nats (last batch; chance 0.693)",
+    "nats": "nats: level 1 the part, above it the whole (last batch)",
 }
 
 
@@ -121,8 +128,35 @@ def score(
     if as_json:
         emit_json(result)
         return
+    if "ellipses" in result:
+        ellipses_table(result)
+        say(f"figure: {out}/ellipses.png; numbers: {out}/result.json")
+        return
     score_table(result)
     say(f"figure: {out}/levels.png; numbers: {out}/result.json")
+
+
+def ellipses_table(result: Mapping[str, Any]) -> None:
+    """A row an update, then one a condition: part and whole right, the pose's error, and the islands of the wholes."""
+    rows: list[tuple[str, ...]] = []
+
+    def add(name: str, row: Mapping[str, Any]) -> None:
+        said = ("part", "whole", "pose_error", "cos_within", "cos_between", "ari", "islands")
+        rows.append((name, *(f"{row[m]:.3f}" if m in row else "-" for m in said)))
+
+    for row in result["iterations"]:
+        add(f"update {row['iteration']}", row)
+    for row in result["noise"]:
+        add(f"noise {row['jitter']:g}", row)
+    for row in result["turned"]:
+        add("turned {:.0f}-{:.0f}".format(*row["degrees"]), row)
+    for row in result["shaped"]:
+        add("shape {:g}-{:g} x".format(*row["times"]), row)
+    for name in ("untrained", "places", "chance"):
+        add(name, result[name])
+    heads = ["", "part", "whole", "pose err.", "cos in", "between", "ARI", "islands"]
+    title = f"{result['trained']}: {result['n']} held-out pictures of {result['ellipses']['objects']} wholes"
+    table(heads, rows, title=title, right=range(1, 8))
 
 
 def score_table(result: Mapping[str, Any], word: str = "level") -> None:

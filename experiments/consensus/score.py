@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,48 +15,67 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.consensus.data import HELD_OUT_SEED, composites
+from experiments.consensus.ellipses import EllipseLevels, score_ellipses
 from experiments.consensus.measures import BATCH, Levels, Look, score_levels, verdict
 from experiments.consensus.settings import ScoreSettings
-from glom.consensus.checkpoint import load_glom
+from glom.consensus.checkpoint import load_columns
+from glom.consensus.columns import Columns
 from glom.consensus.config import ObjectiveSettings
+from glom.consensus.ellipses import EllipseGlom
 from glom.consensus.goodness import blended, hybrids, level_goodness, moved_tops
 from glom.consensus.model import Glom
 from glom.consensus.objectives import objective_of
-from glom.consensus.training import new_glom
+from glom.consensus.training import new_ellipse_glom, new_glom
 from glom.devices import resolve_device
+from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, public_command, read_json
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
+from probes.figures.ellipses import ellipses_figure
 from probes.figures.levels import levels_figure
 
 FAKES = ("hybrid", "hybrid_soft_seam", "own_top_moved", "blobs")
 
 
-class Scores(Levels):
-    """A trained GLOM's levels on held-out composites, and what the figures say, in sentences."""
+class About(TypedDict):
+    """What was scored, how it was trained, and on how many pictures."""
 
     trained: str
     objective: str
     steps: int | None
     data: str | None
-    source: str
     training: dict[str, Any] | None
     n: int
     threshold: float
     config: dict[str, Any]
+
+
+class Scores(Levels, About):
+    """A trained GLOM's levels on held-out composites, and what the figures say, in sentences."""
+
+    source: str
     task: dict[str, Any] | None
     verdict: list[str]
 
 
-def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores]]:
+class EllipseScores(EllipseLevels, About):
+    """A GLOM in the world of ellipses, whose settings are `ellipses`."""
+
+    ellipses: dict[str, Any]
+
+
+def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores | EllipseScores]]:
     """Score a GLOM and its untrained twin.
 
     Raises:
         InputError: the request is wrong, or `out` is taken.
     """
     where = resolve_device(settings.device)
-    glom, facts = load_glom(settings.trained)
+    glom, facts = load_columns(settings.trained)
+    if isinstance(glom, EllipseGlom):
+        yield from _run_ellipses(settings, out, glom.to(where), facts)
+        return
     size = int(facts.get("size", 48))
     made, name, _ = composites(settings.source or facts.get("source", ""), size, "test", HELD_OUT_SEED + settings.seed)
     twin = new_glom(glom.config, sample_seed(settings.seed, "glom", "untrained"))
@@ -72,15 +91,8 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores]]:
         looks = {which: looking(network) for which, network in networks.items()}
         scores, images = yield from score_levels(looks, made, total, folder, settings.threshold, settings.seed)
         result: Scores = {
-            "trained": Path(settings.trained).name,
-            "objective": facts.get("objective", ""),
-            "steps": facts.get("step"),
-            "data": facts.get("data"),
+            **_about(settings, glom, facts),
             "source": name,
-            "training": training_of(settings.trained),
-            "n": total,
-            "threshold": settings.threshold,
-            "config": glom.config.as_dict(),
             **scores,
             "task": held_out_task(networks, images.to(where), facts, settings.seed),
             "verdict": verdict(scores),
@@ -88,6 +100,37 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores]]:
         levels_figure(result, out / "levels.png")
         folder.conclude(result)
     yield Event("scoring", total, total, result=result)
+
+
+def _run_ellipses(
+    settings: ScoreSettings, out: Path, glom: EllipseGlom, facts: dict[str, Any]
+) -> Iterator[Event[EllipseScores]]:
+    if settings.source:
+        raise InputError(f"`source` is for composites; {settings.trained} was trained in the world of ellipses")
+    count = settings.iterations or glom.config.iterations
+    twin = new_ellipse_glom(glom.config, glom.world, sample_seed(settings.seed, "glom", "untrained"))
+    networks = {"trained": glom, "untrained": twin.eval().to(next(glom.parameters()).device)}
+    held = settings.manifest(trained=Path(settings.trained).name, facts=facts)
+    with RunFolder(out, "glom-score", held) as folder:
+        write_settings(out, settings)
+        found = yield from score_ellipses(networks, settings.limit, count, settings.threshold, settings.seed, folder)
+        result: EllipseScores = {**_about(settings, glom, facts), "ellipses": facts["ellipses"], **found}
+        ellipses_figure(result, out / "ellipses.png")
+        folder.conclude(result)
+    yield Event("scoring", settings.limit, settings.limit, result=result)
+
+
+def _about(settings: ScoreSettings, glom: Columns, facts: dict[str, Any]) -> About:
+    return {
+        "trained": Path(settings.trained).name,
+        "objective": facts.get("objective", ""),
+        "steps": facts.get("step"),
+        "data": facts.get("data"),
+        "training": training_of(settings.trained),
+        "n": settings.limit,
+        "threshold": settings.threshold,
+        "config": glom.config.as_dict(),
+    }
 
 
 @torch.inference_mode()

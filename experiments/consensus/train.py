@@ -9,8 +9,10 @@ from typing import Any, TypedDict
 
 from experiments.consensus.data import batches
 from glom.consensus.checkpoint import save_glom
+from glom.consensus.columns import Columns
 from glom.consensus.config import ObjectiveSettings, TrainSettings
-from glom.consensus.training import Trainer, new_glom
+from glom.consensus.training import Draw, Trainer, new_ellipse_glom, new_glom
+from glom.datasets.ellipses import Ellipses
 from glom.devices import resolve_device
 from glom.runs.artifacts import RunFolder, read_json
 from glom.runs.events import Event
@@ -42,13 +44,13 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
         RunError: the loss or the weights are no sensible numbers any more; the last good checkpoint stays.
     """
     where = resolve_device(settings.device)
-    draw, facts, notes = batches(settings.data, settings.source, settings.size, settings.limit, settings.seed)
-    glom = new_glom(settings.config, settings.seed).to(where)
+    glom, draw, facts, notes = _set_up(settings)
+    glom = glom.to(where)
     trainer = Trainer(glom, settings, draw, out / STATE)
     training = trainer.training
-    held = settings.manifest() | facts | {"config": settings.config.as_dict(), "precision": trainer.precision}
-    held["task"] = _task(settings.task, out)
-    about = {k: held[k] for k in ("objective", "data", "size", "seed", "steps", "task")}
+    held = _held(settings, facts, out) | {"precision": trainer.precision}
+    told = ("objective", "data", "size", "seed", "steps", "task", "ellipses")
+    about = {k: held[k] for k in told if k in held}
     about |= {"source": facts.get("source", "") if settings.data == "composites" else ""}
     with RunFolder(out, "glom-train", held, resume) as folder:
         write_settings(out, settings)
@@ -62,7 +64,7 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
         def keep(done: int) -> bool:
             return done % SAVE_EVERY == 0 or done == settings.steps
 
-        def told(values: list[float]) -> None:
+        def note(values: list[float]) -> None:
             step = training.done
             event.update({"id": f"step-{step}", "index": step, "step": step, "loss": values[0], "levels": values[1:]})
             event["measure"] = trainer.measure
@@ -71,7 +73,7 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
             if keep(step):
                 save_glom(out, glom, {**about, "step": step})
 
-        for _ in training.run(trainer.loss, keep, told):
+        for _ in training.run(trainer.loss, keep, note):
             yield Event("training", training.done, settings.steps, values={"loss": event["loss"]})
         seconds = time.perf_counter() - started
         result: Trained = {
@@ -86,6 +88,22 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
         }
         folder.conclude(result, seconds=round(seconds + folder.manifest.get("seconds", 0.0), 3))
     yield Event(result=result)
+
+
+def _set_up(settings: TrainSettings) -> tuple[Columns, Draw, dict[str, Any], list[str]]:
+    """The network, where its batches come from, what the data are, and notes."""
+    if settings.world == "ellipses":
+        made = Ellipses(settings.ellipses)
+        return new_ellipse_glom(settings.config, settings.ellipses, settings.seed), made.batch, {"data": "ellipses"}, []
+    found = batches(settings.data, settings.source, settings.size, settings.limit, settings.seed)
+    return new_glom(settings.config, settings.seed), *found
+
+
+def _held(settings: TrainSettings, facts: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The settings as the manifest holds them: of a world those alone that have a say there."""
+    idle = ("world", "ellipses") if settings.world == "pictures" else ("size", "source", "limit", "task")
+    held = settings.manifest(*idle) | facts | {"config": settings.config.as_dict()}
+    return held if "task" in idle else held | {"task": _task(settings.task, out)}
 
 
 def _task(task: ObjectiveSettings, out: Path) -> dict[str, Any]:

@@ -25,24 +25,24 @@ def allowed_pairs(
     """Which column may attend to which.
 
     Args:
-        queries: (n, 2), the columns' places (x, y) in [0, 1]^2, in any order.
+        queries: (..., n, 2), the columns' places (x, y) in [0, 1]^2, in any order.
         cells: rows and columns of the grid whose spacing the radius counts in.
         radius: at most so many cells away along x and along y; None for everywhere.
         attend_self: whether a column attends to itself. One with nobody else attends to itself in any case.
 
     Returns:
-        (n, n) booleans, or None where everything is allowed.
+        (..., n, n) booleans, or None where everything is allowed.
     """
     if radius is None and attend_self:
         return None
-    n = len(queries)
-    allowed = torch.ones(n, n, dtype=torch.bool, device=queries.device)
+    n = queries.shape[-2]
+    allowed = torch.ones(*queries.shape[:-1], n, dtype=torch.bool, device=queries.device)
     if radius is not None:
-        apart = (queries[:, None] - queries[None]).abs() * queries.new_tensor([cells[1], cells[0]])
+        apart = (queries[..., :, None, :] - queries[..., None, :, :]).abs() * queries.new_tensor([cells[1], cells[0]])
         allowed = (apart <= radius + 1e-3).all(-1)
     if not attend_self:
         allowed = allowed & ~torch.eye(n, dtype=torch.bool, device=queries.device)
-        allowed = allowed | torch.diag(~allowed.any(-1))
+        allowed = allowed | torch.diag_embed(~allowed.any(-1))
     return allowed
 
 

@@ -13,8 +13,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from glom.consensus.columns import Columns
 from glom.consensus.config import GlomConfig
+from glom.consensus.ellipses import EllipseGlom
 from glom.consensus.model import Glom
+from glom.datasets.ellipse_settings import EllipseSettings
 from glom.errors import InputError
 from glom.runs.saving import save_tensors
 from glom.runs.seeds import fixed_seed
@@ -24,7 +27,7 @@ FORMAT = 1
 WEIGHTS = "glom.safetensors"
 
 
-def save_glom(folder: Path, glom: Glom, facts: Mapping[str, Any]) -> Path:
+def save_glom(folder: Path, glom: Columns, facts: Mapping[str, Any]) -> Path:
     """Write the weights with their settings and `facts` (plain values); the old file stays until the new one is whole.
 
     Raises:
@@ -40,14 +43,24 @@ def save_glom(folder: Path, glom: Glom, facts: Mapping[str, Any]) -> Path:
 
 
 def load_glom(folder: str | Path) -> tuple[Glom, dict[str, Any]]:
-    """A trained GLOM, on the CPU and ready to look, and its facts.
+    """A GLOM trained on pictures, on the CPU and ready to look, and its facts.
 
     Args:
         folder: the run folder of a training, or the `.safetensors` file itself.
 
     Raises:
-        InputError: nothing there, no GLOM, another format or version, damaged weights.
+        InputError: nothing there, no GLOM, another format or version, damaged weights, or one that sees ellipses.
     """
+    glom, facts = load_columns(folder)
+    if not isinstance(glom, Glom):
+        raise InputError(
+            f"{folder} was trained in the world of ellipses and sees no pictures; `apm glom score` takes it"
+        )
+    return glom, facts
+
+
+def load_columns(folder: str | Path) -> tuple[Glom | EllipseGlom, dict[str, Any]]:
+    """The same, whichever world it was trained in: the facts of one trained on ellipses hold their settings."""
     path = Path(folder)
     path = path / WEIGHTS if path.is_dir() else path
     if not path.is_file():
@@ -67,7 +80,16 @@ def load_glom(folder: str | Path) -> tuple[Glom, dict[str, Any]]:
     except ValueError as error:
         raise InputError(f"{path} holds no GLOM: its settings cannot be read") from error
     with fixed_seed():
-        glom = Glom(GlomConfig.from_dict(config))
+        glom = _built(GlomConfig.from_dict(config), facts, path)
     check_state(glom, state, path)
     glom.load_state_dict(state)
     return glom.eval(), facts
+
+
+def _built(config: GlomConfig, facts: Mapping[str, Any], path: Path) -> Glom | EllipseGlom:
+    if "ellipses" not in facts:
+        return Glom(config)
+    try:
+        return EllipseGlom(config, EllipseSettings(**facts["ellipses"]))
+    except TypeError as error:
+        raise InputError(f"{path} holds no GLOM: these are no settings of ellipses: {error}") from error

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from glom import settings
 from glom.apm_config import LOCATION_CODES
+from glom.datasets.ellipse_settings import EllipseSettings
 from glom.errors import InputError, unknown
 from glom.settings import Settings, part, setting
 
 NEGATIVES = ("half", "faded", "blobs")
-OBJECTIVES = ("denoise", "mask", "contrast", "forward-forward")  # see `glom.consensus.objectives`
+OBJECTIVES = ("denoise", "mask", "contrast", "forward-forward", "recover")  # see `glom.consensus.objectives`
+WORLDS = ("pictures", "ellipses")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +110,17 @@ class ObjectiveSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):
-    """What decides a training. The rate rises over the first twentieth of the steps and falls to zero as a cosine."""
+    """What decides a training. The rate rises over the first twentieth of the steps and falls to zero as a cosine.
 
+    In the world of ellipses other values are the start, `IN_ELLIPSES`, and nothing of pictures or patches has a say.
+    """
+
+    IN_ELLIPSES: ClassVar[Mapping[str, Any]] = {
+        "objective": "recover", "steps": 2500, "batch": 64, "lr": 3e-3, "precision": "fp32",
+        "levels": 2, "dim": 96, "hidden": 192,
+    }  # fmt: skip
+
+    world: str = setting("pictures", "pictures, or ellipses: see docs/glom.md.", choices=WORLDS, metavar="W")
     data: str = settings.data(
         "composites",
         "composites, fashion-mnist, cifar10, NAME:ROOT, or a folder.",
@@ -131,10 +142,19 @@ class TrainSettings(Settings):
         GlomConfig(),
         keys=("levels", "dim", "hidden", "patch", "margin", "iterations", "temperature", "radius", "self", "weights"),
     )
+    ellipses: EllipseSettings = part(EllipseSettings())
     task: ObjectiveSettings = part(ObjectiveSettings(), keys=("agreement", "noise", "masked", "crop", "negatives"))
+
+    @classmethod
+    def of(cls, preset: str = "", **given: Any) -> Self:
+        """What is given, on top of what suits its world."""
+        start = cls.IN_ELLIPSES if given.get("world") == "ellipses" else {}
+        return super().of(preset, **{**start, **given})
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if (self.world == "ellipses") != (self.objective == "recover"):
+            raise InputError("`recover` is the objective of the world of ellipses, and of no other")
         if self.objective == "forward-forward" and self.batch < 2:
             raise InputError("forward-forward needs a `batch` of 2 or more: negatives are halves of two pictures")
         if self.size % self.config.patch:

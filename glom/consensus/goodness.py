@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glom.consensus.model import Contributions, Glom
+from glom.consensus.columns import Contributions
+from glom.consensus.model import Glom
 from glom.errors import InputError
 from glom.forward_forward.samples import blur_matrix
 

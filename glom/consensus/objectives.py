@@ -22,9 +22,10 @@ from torch import Tensor
 
 from glom.columns import sample_at
 from glom.consensus.attention import agreement_weights
+from glom.consensus.columns import Contributions, Places
 from glom.consensus.config import ObjectiveSettings
 from glom.consensus.goodness import level_goodness, negatives
-from glom.consensus.model import Contributions, Glom, Places
+from glom.consensus.model import Glom
 from glom.registry import Registry
 
 

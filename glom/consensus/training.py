@@ -9,15 +9,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from glom.consensus.columns import Columns
 from glom.consensus.config import GlomConfig, TrainSettings
+from glom.consensus.ellipses import EllipseGlom, recover
 from glom.consensus.model import Glom
-from glom.consensus.objectives import objective_of
+from glom.consensus.objectives import Loss, objective_of
+from glom.datasets.ellipse_settings import EllipseSettings
+from glom.datasets.ellipses import EllipseBatch
 from glom.devices import native_bf16, resolve_precision
 from glom.runs.seeds import fixed_seed, sample_seed
 from glom.training.loop import Diverged, Training
 from glom.training.optimisation import warmup_cosine
 
-Draw = Callable[[int, torch.Generator], Tensor]
+Draw = Callable[[int, torch.Generator], Tensor | EllipseBatch]
 
 LIMIT = 1e4  # a weight beyond this is a divergence: they begin around 1 / sqrt(width), and nets read at unit scale
 
@@ -33,7 +37,13 @@ def new_glom(config: GlomConfig, seed: int) -> Glom:
         return Glom(config)
 
 
-def check_weights(glom: Glom) -> None:
+def new_ellipse_glom(config: GlomConfig, world: EllipseSettings, seed: int) -> EllipseGlom:
+    """The same of a GLOM in the world of ellipses."""
+    with fixed_seed(sample_seed(seed, "glom", "weights")):
+        return EllipseGlom(config, world)
+
+
+def check_weights(glom: Columns) -> None:
     """Raise `Diverged` for weights that a step left infinite, no number or beyond all measure."""
     for name, weights in glom.named_parameters():
         # The nets of all levels lie side by side: net k of those going up and of those going down speaks to level k.
@@ -51,7 +61,7 @@ class Trainer:
     Args:
         glom: trained in place, where it is.
         settings: `precision` "auto" is bf16 where the machine has it in hardware.
-        draw: (batch, generator) -> pictures (batch, 3, H, W) in [0, 1].
+        draw: (batch, generator) -> pictures (batch, 3, H, W) in [0, 1], or ellipses.
         path: the state file, see `Training`; None for none.
 
     Attributes:
@@ -59,14 +69,16 @@ class Trainer:
         measure: what the last loss says of the levels, see `Loss`.
     """
 
-    def __init__(self, glom: Glom, settings: TrainSettings, draw: Draw, path: Path | None = None) -> None:
+    def __init__(self, glom: Columns, settings: TrainSettings, draw: Draw, path: Path | None = None) -> None:
         self.glom, self.settings, self.draw = glom, settings, draw
         self.device, self.measure = next(glom.parameters()).device, ""
         self.precision = settings.precision
         if self.precision == "auto":
             self.precision = "bf16" if native_bf16() else "fp32"
         resolve_precision(self.precision, self.device)
-        self._objective = objective_of(settings.objective)
+        self._objective: Callable[..., Loss] = (
+            recover if settings.world == "ellipses" else objective_of(settings.objective)
+        )
         self.training = Training(
             glom,
             torch.optim.AdamW(glom.parameters(), lr=settings.lr, weight_decay=settings.weight_decay),

@@ -27,6 +27,7 @@ from glom.consensus.objectives import (
     shared_points,
 )
 from glom.errors import InputError
+from glom.runs.seeds import fixed_seed
 from glom.settings import read_pairs
 from probes.levels import cut_score, island_counts, level_islands
 
@@ -139,7 +140,7 @@ def test_an_update_is_glom_pytorchs_once_three_choices_are_set_alike(monkeypatch
     ours = next(glom.iterate(seen, glom.places((4, 6)), state)).permute(1, 2, 0, 3)
     assert (ours - wanted).abs().max() > 0.01  # they are different machines as they stand
 
-    monkeypatch.setattr("glom.consensus.model.F.layer_norm", lambda x, *_: x)
+    monkeypatch.setattr("glom.consensus.columns.F.layer_norm", lambda x, *_: x)
 
     def keys_of_length_one(self, x, places):
         w = (self.config.beta * x @ F.normalize(x, dim=-1).mT).softmax(-1)
@@ -430,4 +431,35 @@ def test_a_perfect_grid_scores_one_and_noise_nothing():
 
 
 def test_the_objectives_that_can_be_asked_for_are_those_there_are():
-    assert set(config.OBJECTIVES) == set(objectives.OBJECTIVES)
+    assert set(config.OBJECTIVES) == {*objectives.OBJECTIVES, "recover"}  # the last is of another world
+
+
+@pytest.mark.parametrize("radius", [(None,), (1, None, 2)])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_all_pictures_share_is_worked_out_once_and_nothing_changes(count, radius):
+    """From zeros the levels that wait climb beside those that have seen; the plain update, gradients too."""
+    with fixed_seed():
+        glom = Glom(replace(SMALL, radius=radius, weights=(1.0, 2.0, 3.0, 0.5)))
+        for nets in (glom.up, glom.down):
+            torch.nn.init.normal_(nets.first_bias)
+            torch.nn.init.normal_(nets.second_bias)
+    seen, places = glom.see(pictures(count)), glom.places((4, 6))
+    probe = torch.randn(3, count, 24, 16)
+    found = []
+    for state in (None, glom.start(seen)):
+        steps = glom.iterate(seen, places, state)
+        states = [next(steps) for _ in range(5)]
+        torch.autograd.backward(states, [probe] * 5, retain_graph=True)
+        found.append((states, [p.grad.clone() for p in glom.parameters() if p.grad is not None]))
+        glom.zero_grad()
+    for (fast, plain), rule in zip(zip(*found, strict=True), ({"atol": 2e-6}, {"atol": 2e-4}), strict=True):
+        for one, two in zip(fast, plain, strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-4, **rule)
+
+
+def test_what_waits_is_worked_out_for_one_picture(monkeypatch):
+    glom, rows = Glom(SMALL), []
+    agreement = Glom.agreement
+    monkeypatch.setattr(Glom, "agreement", lambda self, x, *more: rows.append(x.shape[:2]) or agreement(self, x, *more))
+    glom(pictures(4))
+    assert rows == [(2, 1), (1, 4), (1, 1), (2, 4), (3, 4)]
