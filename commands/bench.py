@@ -11,6 +11,7 @@ import typer
 from commands.bench_common import OutFolder, Quick, Threads, hand_out, save_record, teller, use_threads
 from commands.bench_compute import compute
 from commands.bench_ff import ff, measure_ff
+from commands.bench_glom import glom
 from commands.bench_islands import islands, islands_score, measure_islands
 from commands.bench_methods import methods
 from commands.bench_steps import steps
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command("compute")(compute)
 app.command("ff")(ff)
+app.command("glom")(glom)
 app.command("islands")(islands)
 app.command("islands-score")(islands_score)
 app.command("methods")(methods)
