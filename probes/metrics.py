@@ -23,6 +23,7 @@ from probes.overlap import (
     rand,
     rand_of_objects,
     rand_on_one_ground,
+    ranks,
 )
 
 __all__ = [
@@ -118,7 +119,8 @@ def score(
         `boundary_f`, `Outlines.f_measure`; `boundary_f_matched`, `Outlines.matched_f`, where it is asked for.
     """
     chosen = list(range(len(truths))) if against is None else list(against)
-    tables = [overlap(truths[i], found) for i in chosen]
+    ranked = ranks(found)[1]
+    tables = [outlines.regions[i].overlap(found, ranked) for i in chosen]
     rows = [_of_regions(table, background) for table in tables]
     return {
         **{measure: _mean([row[measure] for row in rows]) for measure in rows[0]},

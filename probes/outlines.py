@@ -1,4 +1,4 @@
-"""People's boundaries against those of a partition: boundary F."""
+"""People's outlines of one picture, and boundary F."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.overlap import Map
+from probes.overlap import Map, regions
 
 TOLERANCE = 0.0075  # of the diagonal: the benchmark's (Martin et al. 2004; Arbelaez et al. 2011)
 LEFT_OVER = 100  # what an unassigned pixel costs, in tolerances: the benchmark's
@@ -24,7 +24,7 @@ def boundaries(labels: Map) -> NDArray[np.bool_]:
 
 
 class Outlines:
-    """People's boundaries of one picture with the distances to them, so that many partitions are scored cheaply.
+    """People's regions and boundaries of one picture, with the distances to these: many partitions are scored cheaply.
 
     Void takes the nearest region's label, since a boundary often lies under a line of it; what is farther than the
     tolerance from anything labelled is not asked about.
@@ -32,10 +32,14 @@ class Outlines:
     Args:
         truths: (H, W) label maps of one shape.
         tolerance: how far apart two boundary pixels may be, as a share of the diagonal.
+
+    Raises:
+        InputError: a map that is empty, or void everywhere.
     """
 
     def __init__(self, truths: Sequence[Map], tolerance: float = TOLERANCE) -> None:
         self.reach = tolerance * float(np.hypot(*truths[0].shape))
+        self.regions = [regions(t) for t in truths]
         self.asked = [distance(t >= 0) <= self.reach for t in truths]
         self.edges = [boundaries(_filled(t)) & asked for t, asked in zip(truths, self.asked, strict=True)]
         self.near = [distance(edge) <= self.reach for edge in self.edges]

@@ -71,29 +71,52 @@ class Overlap:
         return _pairs(self.labels[kept], new[self.row], self.column, self.count)
 
 
+@dataclass(frozen=True)
+class Regions:
+    """A truth's regions, told apart once for many partitions.
+
+    Attributes:
+        shape: (H, W). labels: (rows,) ascending. row: (places,) of all that is not void.
+        known: (H * W,) what is not void, or None where nothing is.
+    """
+
+    shape: tuple[int, ...]
+    labels: Ints
+    row: Ints
+    known: NDArray[np.bool_] | None
+
+    def overlap(self, found: Map, ranked: Ints | None = None) -> Overlap:
+        """With a partition of the same shape, for whose `ranks` nobody has to be asked twice."""
+        if self.shape != found.shape:
+            raise InputError(f"partitions to compare must have one shape, got {self.shape} and {found.shape}")
+        if self.known is not None:
+            return _pairs(self.labels, self.row, ranks(found.ravel()[self.known])[1])
+        return _pairs(self.labels, self.row, ranks(found)[1] if ranked is None else ranked)
+
+
+def regions(truth: Map) -> Regions:
+    """Of a label map. Raises `InputError` where it is empty, or void everywhere."""
+    if not truth.size:
+        raise InputError(f"there is nothing to compare with in a mask of {truth.shape}")
+    known = (truth >= 0).ravel()
+    if not known.any():
+        raise InputError("the mask is void everywhere: there is nothing to compare with")
+    whole = bool(known.all())
+    return Regions(truth.shape, *ranks(truth if whole else truth.ravel()[known]), None if whole else known)
+
+
 def overlap(truth: Map, found: Map) -> Overlap:
-    """Of two label maps of one shape.
+    """Of two label maps.
 
     Raises:
         InputError: different shapes, nothing to compare, or a truth that is void everywhere.
     """
-    if truth.shape != found.shape or not truth.size:
-        raise InputError(
-            f"partitions to compare must have one shape and not be empty, got {truth.shape} and {found.shape}"
-        )
-    a, b = np.asarray(truth).ravel(), np.asarray(found).ravel()
-    if a.dtype.kind == "i" and a.min() < 0:
-        known = a >= 0
-        if not known.any():
-            raise InputError("the mask is void everywhere: there is nothing to compare with")
-        a, b = a[known], b[known]
-    labels, row = _ranks(a)
-    return _pairs(labels, row, _ranks(b)[1])
+    return regions(truth).overlap(found)
 
 
-def _ranks(values: Map) -> tuple[Ints, Ints]:
-    """`numpy.unique` with the inverse, counted instead of sorted where the labels lie close together."""
-    values = values.astype(np.int64)
+def ranks(values: Map) -> tuple[Ints, Ints]:
+    """`numpy.unique` with the inverse (n,), counted instead of sorted where the labels lie close together."""
+    values = values.ravel().astype(np.int64)
     low, high = int(values.min()), int(values.max())
     if high - low > 4 * len(values) + 65536:
         labels, places = np.unique(values, return_inverse=True)
