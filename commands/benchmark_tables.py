@@ -43,7 +43,8 @@ ACCURACY = (
 )
 TRUST = (
     "ECE: expected calibration error, 15 bins; Brier: 0 to 2; wrong, unknown: AUROC for telling right answers from "
-    "wrong ones, and pictures of known classes from the out-set's, by the answer's probability"
+    "wrong ones, and pictures of known classes from the out-set's, by the answer's probability; *: another than the "
+    "first method's, p below 0.05 after Holm over all rows of the run, each measure by itself"
 )
 COST = (
     "s: the method's own, the median a picture; times: the first method's; within: accuracy where all pictures "
@@ -105,6 +106,7 @@ def _cell(cell: Cell | None, digits: int, sign: str = "") -> str:
     if cell is None or cell["value"] is None:
         return "-"
     text, interval = f"{cell['value']:{sign}.{digits}f}", cell["difference_ci95"]
+    text += "*" if cell.get("p_holm", 1) < 0.05 else ""
     if interval is None:
         return text
     low, high = (f"{bound:+.{digits}f}" for bound in interval)

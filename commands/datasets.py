@@ -37,12 +37,12 @@ def datasets(context: typer.Context, as_json: Json = False) -> None:
 @app.command("list")
 def list_datasets(as_json: Json = False) -> None:
     """List the data sets that can be named, and the corruptions that can be applied to any."""
-    from glom.datasets.corruptions import CORRUPTIONS, EXTRA
+    from glom.datasets.corruptions import KNOWN
     from glom.datasets.registry import dataset_names
 
     rows = dataset_names()
     if as_json:
-        emit_json({"datasets": [asdict(row) for row in rows], "corruptions": [*CORRUPTIONS, *EXTRA]})
+        emit_json({"datasets": [asdict(row) for row in rows], "corruptions": list(KNOWN)})
         return
     shown = []
     for row in rows:
@@ -52,7 +52,7 @@ def list_datasets(as_json: Json = False) -> None:
     print("\ncorruptions, for any pictures: --corruption NAME:SEVERITY, 1 to 5, with the")
     print("strengths published for their size (cifar10-c, tiny-imagenet-c or imagenet-c);")
     print("NAME:SEVERITY@SCALE names one")
-    console().print(", ".join((*CORRUPTIONS, *EXTRA)))
+    console().print(", ".join(KNOWN))
     say("\nget: what `apm datasets prepare NAME` downloads, or whether somebody has to be asked; table: the poster's.")
     say("Also: an image folder, a CSV or TSV manifest, NAME:FOLDER for a named set kept elsewhere.")
     say("imagenet-c, cifar10-c and cifar100-c are named with a corruption: imagenet-c/fog/5;")

@@ -89,6 +89,12 @@ LISTED: dict[str, Entry] = {
         "Schneider et al. 2020 (NeurIPS), section 3; You et al. 2021; the share, 0.1, of mariodoebler/"
         "test-time-adaptation's setting for single pictures",
     ),
+    "bn-batch": Entry(
+        "batch norm by n / (n + 16) of a batch's statistics, n pictures",
+        "Schneider et al. 2020 (NeurIPS), section 3; N, 16, as in MEMO's release for ImageNet",
+        stateful=True,
+        constants=PER_SET,
+    ),
     "tent": Entry(
         "batch norms' weights, one step on a batch's entropy",
         "Wang et al. 2021 (ICLR), section 4.1: ImageNet's SGD 0.00025, momentum 0.9; smaller below 32 pictures, as in "

@@ -17,10 +17,11 @@ from glom.methods import Method, Task, make_method
 from glom.methods.base import kind_of
 from glom.methods.few_shot import Learning, check_classes, few_shot
 from glom.methods.views import ViewCache
-from glom.teachers.align import gathered, name_rows, nameable
+from glom.teachers.align import gathered, imagenet_members, name_rows, nameable
 from glom.teachers.base import Teacher
 from glom.teachers.corrupted import CROP
 from glom.teachers.registry import load_teacher
+from glom.teachers.superclasses import Superclasses
 from glom.teachers.zero_shot import plain_name
 
 Classes = tuple[tuple[str, ...], tuple[str, ...] | None, str]
@@ -72,11 +73,17 @@ def open_conditions(settings: BenchmarkSettings, teacher: Teacher | None = None)
     return found
 
 
-def open_out_set(settings: BenchmarkSettings, conditions: Sequence[Condition]) -> list[Condition]:
+def open_out_set(
+    settings: BenchmarkSettings, conditions: Sequence[Condition], table: Superclasses | None = None
+) -> list[Condition]:
     """The out-set under each condition's corruption, without labels, to be answered with the condition's classes.
 
+    Args:
+        table: superclasses by which the conditions' classes are more than their names say.
+
     Raises:
-        InputError: it cannot be opened, has no class names, or shares classes with a condition's data set.
+        InputError: it cannot be opened, has no class names, or shares classes with a condition's data set: by name, or
+            as both are the same of ImageNet's.
     """
     if not settings.out_set:
         return []
@@ -85,12 +92,16 @@ def open_out_set(settings: BenchmarkSettings, conditions: Sequence[Condition]) -
     own = {plain_name(name) for name in (*(opened.classes or ()), *(opened.keys or ()))}
     if not own:
         raise InputError(f"the out-set {opened.name} has no class names, so nobody can tell whether they are others")
-    found = []
+    found, seen = [], {sample.label for sample in opened.samples}
+    strange = imagenet_members(opened, table)
+    strange = {n: strange[n] for label, n in enumerate(opened.classes or ()) if label in seen and n in strange}
     for condition in conditions:
         known = condition.dataset
         shared = [name for name in (*(known.classes or ()), *(known.keys or ())) if plain_name(name) in own]
+        for name, members in () if shared else imagenet_members(known, table).items():
+            shared += [f"{other} is a {name}" for other, its in strange.items() if members & its]
         if shared:
-            some = ", ".join(dict.fromkeys(shared[:3])) + (", ..." if len(shared) > 3 else "")
+            some = ", ".join([*dict.fromkeys(shared)][:3]) + (", ..." if len(shared) > 3 else "")
             raise InputError(f"the out-set {opened.name} shares classes with {known.name} ({some}); name one of others")
         unlabelled = tuple(replace(sample, label=None) for sample in opened.samples)
         dataset = replace(
@@ -166,7 +177,9 @@ def make_all(
                 tested = list({id(c.dataset): c.dataset for c in conditions}.values())
                 # Prompts that are transferred keep the classes they were learned on.
                 named = Path(settings.classes) if settings.classes and not settings.transfer else None
-                learning = learning or few_shot(settings.train, settings.shots, task, tested, named, settings.nameable)
+                left_out, exactly = settings.nameable and method.reads_labels, method.reads_labels
+                source = settings.train, settings.shots, task, tested, named
+                learning = learning or few_shot(*source, left_out, exactly)
                 check_classes(learning, method, condition.dataset.name, settings.transfer)
             if classes == first:
                 made[name, classes] = method

@@ -76,7 +76,7 @@ def run(
     base = base_task(settings, kept)
     loaded = base.teacher
     conditions = open_conditions(settings, loaded)
-    unknown = open_out_set(settings, conditions)
+    unknown = open_out_set(settings, conditions, loaded.superclasses)
     every = [c for pair in zip(conditions, unknown, strict=True) for c in pair] if unknown else conditions
     made, learning = make_all(settings, conditions, base)
     if settings.train and learning is None:

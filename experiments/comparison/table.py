@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from experiments.comparison.settings import BUDGET
 from experiments.comparison.stream import parse_stream
-from experiments.comparison.trust import MEASURES, Given, Measured, right
+from experiments.comparison.trust import MEASURES, TRUST, Given, Measured, right
 from glom.errors import demand_some
 from glom.methods import method_class
 from glom.methods_list import LISTED
@@ -71,7 +71,9 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
         ece, brier, auroc_wrong, auroc_unknown, within_budget, shape, texture, shape_bias, see `comparison.trust`;
         seconds: the method's own, the median a picture, and times: how often the first method's;
         clean: the accuracy on the same data set as it is;
-        intervals: name -> ci95, difference, difference_ci95 of the last three lines' measures.
+        intervals: name -> ci95, difference, difference_ci95, p of the last three lines' measures.
+
+        Each of `TRUST` is a family of comparisons as accuracy is: all rows' differences in it, corrected as `p_holm`.
     """
     methods = settings["methods"]
     rows: list[dict[str, Any]] = []
@@ -100,6 +102,10 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
     compared = [r for r in rows if "p" in r]
     for r, p in zip(compared, holm([r["p"] for r in compared]), strict=True):
         r["p_holm"] = p
+    for family in TRUST:
+        cells = [r["intervals"][family] for r in rows if r["intervals"][family].get("p") is not None]
+        for cell, p in zip(cells, holm([cell["p"] for cell in cells]), strict=True):
+            cell["p_holm"] = p
     return {
         "conditions": list(conditions),
         "stream": stream_of(settings),

@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from glom.runs.calibration import Values, auroc, brier, calibration_error, draws, mean, percentiles
+from glom.runs.calibration import Values, auroc, brier, calibration_error, draws, mean, percentiles, resampled_p
 
 MEASURES = (
     "top1", "ece", "brier", "auroc_wrong", "auroc_unknown", "within_budget", "shape", "texture", "shape_bias",
 )  # fmt: skip
+TRUST = ("ece", "brier", "auroc_wrong", "auroc_unknown")  # each a family of comparisons of its own
 Measure = Callable[[Values, Values], Values]
 """Weights of the pictures (R, n) and of the out-set's (R, m) -> (R,)."""
 Records = Sequence[Mapping[str, Any]]
@@ -150,9 +151,9 @@ class Measured:
         """A measure, or its mean over conditions, with its interval and its paired difference from the first method's.
 
         Returns:
-            {"value", "ci95", "difference", "difference_ci95"}; None for what is not to be had.
+            {"value", "ci95", "difference", "difference_ci95", "p"}; None for what is not to be had.
         """
-        empty = dict.fromkeys(("value", "ci95", "difference", "difference_ci95"))
+        empty = dict.fromkeys(("value", "ci95", "difference", "difference_ci95", "p"))
         keys = [(condition, method, kind) for condition in conditions]
         if not keys or any(not np.isfinite(self.values.get(key, np.nan)) for key in keys):
             return empty
@@ -163,6 +164,7 @@ class Measured:
         if firsts != keys and all(np.isfinite(self.values.get(key, np.nan)) for key in firsts):
             base, again = self._mean(firsts)
             found |= {"difference": round(value - base, 4), "difference_ci95": percentiles(drawn - again, n)}
+            found["p"] = resampled_p(value - base, drawn - again, n)
         return found
 
     def _mean(self, keys: Sequence[tuple[str, str, str]]) -> tuple[float, Values]:

@@ -1,6 +1,7 @@
 """The benchmark's 15 corruptions at severities 1-5 (Hendrycks & Dietterich, ICLR 2019, section 4), seeded per sample.
 
-Its four extra ones, published to choose by and no part of its score (section 4.1), are there at 224 pixels' strengths.
+Its four extra ones, published to choose by and no part of its score (section 4.1), are there too, and the ten of
+ImageNet-C-bar (Mintun et al. 2021), which have one set of strengths (`glom.datasets.bar_corruptions`).
 
 The authors published them for three sizes, with other strengths for each: ImageNet-C at 224 pixels, Tiny ImageNet-C at
 64, CIFAR-10-C at 32. A picture is given the strengths of the size that is nearest to its own (`scale_of`) unless one is
@@ -27,6 +28,11 @@ WEATHERS = ("snow", "frost", "fog", "brightness")
 DIGITALS = ("contrast", "elastic_transform", "pixelate", "jpeg_compression")
 CORRUPTIONS = (*NOISES, *BLURS, *WEATHERS, *DIGITALS)
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+BAR = (
+    "blue_noise_sample", "brownish_noise", "caustic_refraction", "checkerboard_cutout", "cocentric_sine_waves",
+    "inverse_sparkles", "perlin_noise", "plasma_noise", "single_frequency_greyscale", "sparkles",
+)  # fmt: skip
+KNOWN = (*CORRUPTIONS, *EXTRA, *BAR)
 SEVERITIES = (1, 2, 3, 4, 5)
 SCALES = {"cifar10-c": 32, "tiny-imagenet-c": 64, "imagenet-c": 224}  # the size they were published for, in pixels
 LARGEST = {"cifar10-c": 45, "tiny-imagenet-c": 119}  # sides at which the next size is as near, by ratio
@@ -41,7 +47,7 @@ _DRAWING = threading.Lock()
 
 @dataclass(frozen=True)
 class Corruption:
-    """One of `CORRUPTIONS` or `EXTRA` at one of `SEVERITIES`, with one of `SCALES`' strengths or the picture's size's.
+    """One of `KNOWN` at one of `SEVERITIES`, with one of `SCALES`' strengths or the picture's size's.
 
     Raises `InputError` for any other.
     """
@@ -51,14 +57,14 @@ class Corruption:
     scale: str = AUTO
 
     def __post_init__(self) -> None:
-        if self.name not in (*CORRUPTIONS, *EXTRA):
-            raise unknown("corruption", self.name, (*CORRUPTIONS, *EXTRA))
+        if self.name not in KNOWN:
+            raise unknown("corruption", self.name, KNOWN)
         if isinstance(self.severity, bool) or self.severity not in SEVERITIES:
             raise InputError(f"unknown severity {self.severity} of {self.name}; valid: 1, 2, 3, 4, 5")
         if self.scale not in (AUTO, *SCALES):
             raise unknown("scale of corruptions", self.scale, SCALES, f"write {self.name}:{self.severity}@SCALE")
-        if self.name in EXTRA and self.scale not in (AUTO, "imagenet-c"):
-            raise InputError(f"{self.name} has no strengths of {self.scale} here; write {self.name}:{self.severity}")
+        if self.name in BAR and self.scale not in (AUTO, "imagenet-c"):
+            raise InputError(f"{self.name} has no strengths of {self.scale}; write {self.name}:{self.severity}")
 
     def __str__(self) -> str:
         return f"{self.name}:{self.severity}" + ("" if self.scale == AUTO else f"@{self.scale}")
@@ -66,9 +72,9 @@ class Corruption:
     def scale_for(self, size: tuple[int, int]) -> str:
         """The scale that a picture of (width, height) is corrupted at: the one that was named, or `scale_of` it.
 
-        One of `EXTRA` has ImageNet-C's alone.
+        One of `BAR` has ImageNet-C's alone.
         """
-        return self.scale if self.scale != AUTO else "imagenet-c" if self.name in EXTRA else scale_of(size)
+        return self.scale if self.scale != AUTO else "imagenet-c" if self.name in BAR else scale_of(size)
 
 
 def scale_of(size: tuple[int, int]) -> str:
@@ -95,8 +101,8 @@ def parse_corruption(text: str) -> Corruption:
     """
     said, at, scale = (part.strip() for part in text.partition("@"))
     name, colon, severity = (part.strip() for part in said.partition(":"))
-    if name not in (*CORRUPTIONS, *EXTRA):
-        raise unknown("corruption", name, (*CORRUPTIONS, *EXTRA), "write NAME:SEVERITY, such as fog:3")
+    if name not in KNOWN:
+        raise unknown("corruption", name, KNOWN, "write NAME:SEVERITY, such as fog:3")
     if not colon or not severity:
         raise InputError(f"corruption '{name}' has no severity; write {name}:1 to {name}:5")
     if not (severity.isascii() and severity.isdigit()) or int(severity) not in SEVERITIES:
@@ -131,6 +137,10 @@ def corrupt(image: Image.Image, corruption: Corruption, seed: int) -> Image.Imag
         )
     words = [int(word) for word in np.random.SeedSequence(seed % 2**64).generate_state(5)]
     picture = image.convert("RGB")
+    if corruption.name in BAR:
+        from glom.datasets.bar_corruptions import corrupt_bar
+
+        return corrupt_bar(picture, corruption.name, corruption.severity, np.random.default_rng(words))
     if scale != "imagenet-c":
         from glom.datasets.small_corruptions import corrupt_small
 

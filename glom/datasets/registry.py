@@ -134,6 +134,13 @@ def open_dataset(
     return dataset
 
 
+def split_to_learn_from(spec: str) -> str:
+    """ "train", or what a named set without such a split has in its place: PACS's domains are all "test"."""
+    name, _, variant = spec.partition(":")[0].partition("/")
+    splits = NAMED[name].splits(variant) if name in NAMED and bool(NAMED[name].variants) >= bool(variant) else []
+    return splits[0] if splits and "train" not in splits else "train"
+
+
 def _general(dataset: ImageDataset) -> Iterator[str]:
     """What is said of any data set, whatever reader opened it."""
     if dataset.classes is not None and len(dataset.classes) == 1:

@@ -1,4 +1,4 @@
-"""CIFAR-10-C's and Tiny ImageNet-C's 15 corruptions, for pictures of about 32 and 64 pixels.
+"""CIFAR-10-C's and Tiny ImageNet-C's 15 corruptions and four extra ones, for pictures of about 32 and 64 pixels.
 
 Both are ImageNet-C's kinds with parameters of their own (Hendrycks & Dietterich, ICLR 2019; `make_cifar_c.py` and
 `make_tinyimagenet_c.py` of the authors' release), which `PARAMETERS` holds. ImageNet-C's own, made for 224 pixels,
@@ -50,6 +50,13 @@ PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         ),
         "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
         "jpeg_compression": (80, 65, 58, 50, 40),
+        "speckle_noise": (0.06, 0.1, 0.12, 0.16, 0.2),
+        "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1),
+        "spatter": (
+            (0.62, 0.1, 0.7, 0.7, 0.5, False), (0.65, 0.1, 0.8, 0.7, 0.5, False), (0.65, 0.3, 1, 0.69, 0.5, False),
+            (0.65, 0.1, 0.7, 0.69, 0.6, True), (0.65, 0.1, 0.5, 0.68, 0.6, True),
+        ),
+        "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
     },
     "tiny-imagenet-c": {
         "gaussian_noise": (0.04, 0.08, 0.12, 0.15, 0.18),
@@ -75,6 +82,13 @@ PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         ),
         "pixelate": (0.9, 0.8, 0.7, 0.6, 0.5),
         "jpeg_compression": (65, 58, 50, 40, 25),
+        "speckle_noise": (0.15, 0.2, 0.25, 0.3, 0.35),
+        "gaussian_blur": (0.5, 0.75, 1, 1.25, 1.5),
+        "spatter": (
+            (0.62, 0.1, 0.7, 0.7, 0.6, False), (0.65, 0.1, 0.8, 0.7, 0.6, False), (0.65, 0.3, 1, 0.69, 0.6, False),
+            (0.65, 0.1, 0.7, 0.68, 0.6, True), (0.65, 0.1, 0.5, 0.67, 0.6, True),
+        ),
+        "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (30, 0.2)),
     },
 }  # fmt: skip
 
@@ -219,11 +233,55 @@ def elastic_transform(x: Pixels, given: tuple[float, float, float], rng: Generat
     return np.stack(channels, axis=-1)
 
 
+def speckle_noise(x: Pixels, sigma: float, rng: Generator) -> Pixels:
+    """Additive, of deviation `sigma` times the value."""
+    return x + x * rng.normal(0, sigma, x.shape)
+
+
+def gaussian_blur(x: Pixels, sigma: float, rng: Generator) -> Pixels:
+    """By `sigma` pixels."""
+    del rng
+    return _smooth(x, sigma)
+
+
+def spatter(x: Pixels, given: tuple[float, float, float, float, float, bool], rng: Generator) -> Pixels:
+    """Drops: smoothed normal noise (mean, deviation, smoothness) above a threshold, as water or as mud.
+
+    `given` ends in the water's opacity, or the smoothness of the mud's edge, and whether it is mud.
+    """
+    import cv2
+
+    mean, deviation, smoothness, threshold, last, mud = given
+    noise = rng.normal(mean, deviation, x.shape[:2])
+    liquid = ndimage.gaussian_filter(noise, smoothness, mode="nearest", truncate=4)
+    liquid[liquid < threshold] = 0
+    if mud:
+        cover = ndimage.gaussian_filter((liquid > threshold).astype(float), last, mode="nearest", truncate=4)[..., None]
+        cover[cover < 0.8] = 0
+        return x * (1 - cover) + cover * np.array([63, 42, 20]) / 255
+    drops: Any = (liquid * 255).astype(np.uint8)
+    inside: Any = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
+    inside = cv2.equalizeHist(cv2.blur(np.minimum(inside, 20), (3, 3)).astype(np.uint8))
+    relief = cv2.filter2D(inside, cv2.CV_8U, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]))
+    shine = drops * cv2.blur(relief, (3, 3)).astype(np.float64)
+    return x + last * (shine / (shine.max() or 1))[..., None] * np.array([175, 238, 238]) / 255
+
+
+def saturate(x: Pixels, given: tuple[float, float], rng: Generator) -> Pixels:
+    """HSV's saturation times the first number plus the second, hue and value kept; grey has the hue of red."""
+    del rng
+    value, least = x.max(-1, keepdims=True), x.min(-1, keepdims=True)
+    spread = value - least
+    away = np.where(spread > 0, (value - x) / np.where(spread > 0, spread, 1), np.array([0, 1, 1]))
+    saturation = np.where(value > 0, spread / np.where(value > 0, value, 1), 0)
+    return value * (1 - away * np.clip(saturation * given[0] + given[1], 0, 1))
+
+
 KINDS: dict[str, Callable[[Pixels, Any, Generator], Pixels]] = {
     kind.__name__: kind
     for kind in (
         gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, frost, fog,
-        brightness, contrast, elastic_transform,
+        brightness, contrast, elastic_transform, speckle_noise, gaussian_blur, spatter, saturate,
     )
 }  # fmt: skip
 

@@ -163,7 +163,7 @@ class Method(ABC):
         name: in tables and on the command line. what, source: from `glom.methods_list`, as are the next two.
         needs_text: only for teachers with a text encoder. needs_shots: only with labelled pictures; `prepare` may find
             out whether this task needs them. why_shots: what is said where they are missing. needs_second: only with a
-            second teacher.
+            second teacher. reads_labels: whether the classes of the pictures it learns from matter.
         starts: whether another method can start from what it `leaves`. follows: whether it can start from another's:
             it takes its head from `Task.head`, and asks `Task.teacher` for tokens.
         mixes: the kinds of data (`kind_of`) for which its release mixes views by AugMix.
@@ -181,6 +181,7 @@ class Method(ABC):
     needs_text: ClassVar[bool] = False
     needs_shots: bool = False
     why_shots: str = "learns from labelled pictures"
+    reads_labels: ClassVar[bool] = True
     needs_second: ClassVar[bool] = False
     starts: ClassVar[bool] = False
     follows: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Batch norm by statistics between the training pictures' and the test picture's own.
+"""Batch norm by statistics between the training pictures' and the test picture's own, or its batch's.
 
 Schneider, Rusak, Eck, Bringmann, Brendel & Bethge 2020, "Improving robustness against common corruptions by covariate
 shift adaptation" (NeurIPS), with You, Li & Zhao's 2021 fixed share ("Test-time Batch Statistics Calibration for
@@ -7,6 +7,7 @@ Covariate Shift").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from glom.methods.base import Method, Task, register
 from glom.methods.batch_norm import batch_norms, own_copy
 from glom.methods.views import augmented
+from glom.teachers.base import Teacher
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,44 @@ class BNAlphaSettings:
     views: int = 1
 
 
+@dataclass(frozen=True)
+class BNBatchSettings:
+    """`prior`: N of the share n / (n + N) of a batch of n pictures."""
+
+    prior: float = 16.0
+
+
 class Mixed:
     """A hook before a batch norm: its statistics become (1 - alpha) source + alpha of what it is given.
 
-    Variances are the unbiased ones, as batch norm's running ones are.
+    Variances are the unbiased ones, as batch norm's running ones are. With a `prior` N, alpha is n / (n + N) of n
+    pictures.
     """
 
-    def __init__(self, layer: nn.BatchNorm2d, alpha: float) -> None:
+    def __init__(self, layer: nn.BatchNorm2d, how: BNAlphaSettings | BNBatchSettings) -> None:
         assert layer.running_mean is not None and layer.running_var is not None
-        self.alpha, self.mean, self.var = alpha, layer.running_mean.clone(), layer.running_var.clone()
+        self.how, self.mean, self.var = how, layer.running_mean.clone(), layer.running_var.clone()
 
     def __call__(self, layer: nn.BatchNorm2d, given: tuple[Tensor, ...]) -> None:
         """`given`: (B, C, h, w)."""
         x = given[0].detach()
         var, mean = torch.var_mean(x, (0, 2, 3), correction=min(1, x[:, 0].numel() - 1))
-        layer.running_mean = self.mean.lerp(mean, self.alpha)
-        layer.running_var = self.var.lerp(var, self.alpha)
+        alpha = self.how.alpha if isinstance(self.how, BNAlphaSettings) else len(x) / (len(x) + self.how.prior)
+        layer.running_mean = self.mean.lerp(mean, alpha)
+        layer.running_var = self.var.lerp(var, alpha)
+
+
+def mixing(teacher: Teacher, method: str, how: BNAlphaSettings | BNBatchSettings) -> Teacher:
+    """A copy of the teacher whose batch norms mix in the statistics of what they are given."""
+    twin = own_copy(teacher, method)
+    twin.stems_from, twin.by_batch = teacher.fingerprint, True
+    share = how.alpha if isinstance(how, BNAlphaSettings) else f"n / (n + {how.prior})"
+    # What it makes of pictures is not what the teacher does.
+    twin.__dict__["fingerprint"] = f"{teacher.fingerprint} with {share} of the batch's statistics"
+    for layer in batch_norms(twin.model):
+        if layer.running_mean is not None:  # without any it normalises by what it is given as it is
+            layer.register_forward_pre_hook(Mixed(layer, how))
+    return twin
 
 
 @register
@@ -58,13 +82,7 @@ class BNAlpha(Method):
     def prepare(self, task: Task) -> None:
         super().prepare(task)
         self.head = task.head()
-        self.twin = own_copy(task.teacher, self.name)
-        self.twin.stems_from, self.twin.by_batch = task.teacher.fingerprint, True
-        mixed = f"{task.teacher.fingerprint} with {self.settings.alpha} of the batch's statistics"
-        self.twin.__dict__["fingerprint"] = mixed  # what it makes of pictures is not what the teacher does
-        for layer in batch_norms(self.twin.model):
-            if layer.running_mean is not None:  # without any it normalises by what it is given as it is
-                layer.register_forward_pre_hook(Mixed(layer, self.settings.alpha))
+        self.twin = mixing(task.teacher, self.name, self.settings)
 
     def leaves(self) -> Task:
         """The copy: it mixes in the statistics of a picture, or of its views where these are read together."""
@@ -78,3 +96,41 @@ class BNAlpha(Method):
     def answers(self, batch: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, C) logits, the statistics those of the whole batch."""
         return self.head(self.twin.token_with_grad(batch))
+
+
+@register
+class BNBatch(Method):
+    """The copy of the teacher, each of its batch norms normalising by the batch's share; nothing is carried over.
+
+    A picture's answer depends on those in its batch. One whose scores are not finite stays outside.
+    """
+
+    name = "bn-batch"
+    together = 64
+
+    def __init__(self, settings: BNBatchSettings | None = None) -> None:
+        self.settings: BNBatchSettings = settings or BNBatchSettings()
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.head = task.head()
+        self.twin = mixing(task.teacher, self.name, self.settings)
+
+    def predict(self, image: Image.Image, seed: int) -> Tensor:
+        return self.predict_many([image], [seed])[0]
+
+    @torch.no_grad()
+    def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
+        batch = self.task.read(list(images))
+        logits = self.head(self.twin.token_with_grad(batch))
+        if not bool(logits.isfinite().all()):
+            sound = self.head(self.task.encoded(batch)[0]).isfinite().all(-1)
+            if bool(sound.any()):
+                logits[sound] = self.head(self.twin.token_with_grad(batch[sound]))
+        return list(logits.unbind())
+
+    def stream_state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_stream_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing is kept from batch to batch."""

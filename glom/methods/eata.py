@@ -98,6 +98,8 @@ class EATA(ETA):
     """
 
     name = "eata"
+    follows = False  # what it learns from pictures is of the teacher itself
+    reads_labels = False
     why_shots = "weighs its parameters by pictures near the source (labels are not read)"
 
     @torch.enable_grad()

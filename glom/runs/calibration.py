@@ -7,6 +7,7 @@ are resampled together: what is drawn again is a picture, with all that was answ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -86,6 +87,19 @@ def percentiles(values: Values, n: int) -> list[float] | None:
         return None
     low, high = np.quantile(found, [0.025, 0.975])
     return [round(float(low), 4), round(float(high), 4)]
+
+
+def resampled_p(difference: float, values: Values, n: int) -> float | None:
+    """Two-sided p of a difference by its resampled standard error (Efron & Tibshirani 1993, section 12.4).
+
+    Counting resamples beyond nought would end at 1 in R, which no correction for many comparisons survives. None where
+    there is no interval.
+    """
+    found = values[np.isfinite(values)]
+    if n < FEWEST or len(found) < 0.9 * len(values):
+        return None
+    error = float(found.std(ddof=1))
+    return math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else float(difference == 0)
 
 
 def _ratio(above: Values, below: Values) -> Values:

@@ -22,7 +22,7 @@ from glom.runs.notices import notice
 from glom.teachers.asked import listed
 from glom.teachers.base import Teacher
 from glom.teachers.heads import ZeroShotHead
-from glom.teachers.superclasses import read_superclasses, superclass_head
+from glom.teachers.superclasses import Superclasses, read_superclasses, superclass_head
 from glom.teachers.zero_shot import Templates, imagenet_classes, plain_name, select_rows
 
 
@@ -58,6 +58,23 @@ def class_rows(dataset: ImageDataset, known: Sequence[str]) -> list[int]:
             f"{dataset.name}: {outside[0]} is none of ImageNet's 1,000 classes ({len(outside)} of {len(keys)} are not)"
         )
     return [place[key] for key in keys]
+
+
+def imagenet_members(dataset: ImageDataset, table: Superclasses | None = None) -> dict[str, set[int]]:
+    """ImageNet's indices of each class of a data set: its superclass's members, its wnid's, or those of its name.
+
+    Classes that are none of ImageNet's are left out.
+    """
+    gathered_by = {plain_name(name): set(rows) for name, rows in (table.members if table else {}).items()}
+    of_wnid = {wnid: {index} for index, wnid in enumerate(imagenet_wnids())}
+    of_name: dict[str, set[int]] = {}
+    for index, name in enumerate(imagenet_classes()):
+        of_name.setdefault(plain_name(name), set()).add(index)
+    found = {}
+    for name, key in zip(dataset.classes or (), dataset.keys or dataset.classes or (), strict=True):
+        plain = plain_name(name)
+        found[name] = of_wnid.get(key) or gathered_by.get(plain) or of_name.get(plain, set())
+    return {name: members for name, members in found.items() if members}
 
 
 def aligned_head(teacher: Teacher, dataset: ImageDataset, templates: Templates = ("a photo of a {}.",)) -> ZeroShotHead:

@@ -16,6 +16,9 @@ from experiments.comparison.table import make_table
 from experiments.comparison.trust import Given, Measured, fits
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
+from glom.runs.calibration import resampled_p
+from glom.runs.statistics import holm
+from glom.teachers.superclasses import Superclasses, read_superclasses
 from tests.conftest import make_image
 from tests.experiments.comparison.test_tables_say import write_lines
 
@@ -120,6 +123,29 @@ def test_cue_conflict_counts_answers_by_shape_and_by_texture() -> None:
     assert found == {"shape": 25.0, "texture": 50.0, "shape_bias": pytest.approx(1 / 3, abs=1e-4)}
 
 
+def test_each_measure_is_a_family_that_is_corrected_by_itself(tmp_path: Path) -> None:
+    base = lines(60)
+    wrong = [{**r, "class": 1 - r["label"], "p": 0.9, "p_label": 0.1, "squares": 0.82} for r in base[:40]]
+    runs = {"zero-shot": base, "zero": base, "views": [*wrong, *base[40:]]}
+    for method, records in runs.items():
+        write_lines(tmp_path / "c" / method, {}, "benchmark", records)
+    rows = make_table(tmp_path, {"methods": list(runs), **SETTINGS}, ["c"])["rows"]
+    for measure in ("ece", "brier", "auroc_wrong"):
+        first, *cells = (row["intervals"][measure] for row in rows)
+        assert first["p"] is None and "p_holm" not in first
+        assert [c["p_holm"] for c in cells] == holm([c["p"] for c in cells])
+    assert rows[2]["intervals"]["brier"]["p_holm"] < 0.05 and rows[1]["intervals"]["brier"]["p_holm"] == 1
+    assert [row["p_holm"] for row in rows][1:] == holm([row["p"] for row in rows[1:]])
+    assert "p_holm" not in rows[2]["intervals"]["auroc_unknown"]
+
+
+def test_a_resampled_p_is_that_of_the_normal_distribution() -> None:
+    drawn = np.random.default_rng(1).normal(3.0, 2.0, 200_000)
+    assert resampled_p(3.92, drawn, 60) == pytest.approx(0.05, abs=1e-3)
+    assert resampled_p(0.0, np.zeros(50), 60) == 1 and resampled_p(1.0, np.ones(50), 60) == 0
+    assert resampled_p(3.92, drawn, 19) is None
+
+
 # -- the command line --------------------------------------------------------------------------------------------------
 
 
@@ -143,6 +169,32 @@ def test_an_out_set_shares_no_class_with_the_in_set(folders: list[Path]) -> None
     assert {s.label for s in opened.dataset} == {None}
     with pytest.raises(InputError, match=r"the out-set same shares classes with known \(cat\)"):
         open_out_set(BenchmarkSettings(methods=("zero-shot",), data=(known,), out_set=same), [condition])
+
+
+def test_an_out_set_that_is_a_kind_of_the_in_sets_classes_is_refused(tmp_path: Path) -> None:
+    """PACS's dog has collies among its members, whatever ImageNet calls them."""
+    sets = {
+        "known": ("dog", "horse"),
+        "kinds": ("n02106030", "n07753592"),
+        "named": ("collie", "banana"),
+        "fruit": ("banana",),
+    }
+    for name, classes in sets.items():
+        for kind in classes:
+            (tmp_path / name / kind).mkdir(parents=True)
+            make_image(1).save(tmp_path / name / kind / "0.png")
+    known = str(tmp_path / "known")
+    conditions = [Condition("known", known, open_dataset(known), None)]
+
+    def opened(name: str, table: Superclasses | None) -> list[Condition]:
+        asked = BenchmarkSettings(methods=("zero-shot",), data=(known,), out_set=str(tmp_path / name))
+        return open_out_set(asked, conditions, table)
+
+    for name in ("kinds", "named"):
+        assert opened(name, None)
+        with pytest.raises(InputError, match=rf"the out-set {name} shares classes with known \(collie is a dog\)"):
+            opened(name, read_superclasses("pacs"))
+    assert opened("fruit", read_superclasses("pacs"))
 
 
 def test_the_command_line_shows_trust_and_cost(

