@@ -61,7 +61,7 @@ def test_noises_have_their_strengths() -> None:
     assert grey.min() >= (1 - share) * 128 + 255 * share * 0.5 and grey.std() > 1
     assert (KINDS["sparkles"](GREY, 3.0, rng) >= GREY).all()
     inverse = KINDS["inverse_sparkles"](GREY, 10.0, rng)
-    assert inverse[32, 32, 0] < 200 and inverse[[0, 0, -1, -1], [0, -1, 0, -1]].min() > 230
+    assert inverse.min() < 140 and inverse.max() > 230  # the picture in the middle of the star, white around it
 
 
 @pytest.mark.parametrize("name", BAR)
