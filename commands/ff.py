@@ -18,6 +18,7 @@ from commands.common import (
     follow,
     for_adaptation,
     keep_record,
+    number,
     percent,
     refuse_idle,
     resumable,
@@ -27,14 +28,21 @@ from commands.common import (
 from commands.glom import SheetsOut, score_table, show_sheets
 from commands.options import options
 from experiments.forward_forward.settings import EvalSettings, FFRun, GoodnessSettings, IslandSettings, ScoreSettings
+from glom.forward_forward.settings import MODES
 
 app = typer.Typer(
     help="Forward-forward networks: train, eval, goodness maps, islands.", no_args_is_help=True, add_completion=False
 )
 
+NOT_CONV = tuple(mode for mode in MODES if mode != "conv")
 # Options that mean something in some modes only.
 ONLY: dict[str, tuple[str, ...]] = {
     "negatives": ("supervised", "recurrent", "local"),
+    "objective": ("conv",),
+    "flip": ("conv",),
+    **dict.fromkeys(
+        ("momentum", "decay", "goodness", "sign", "threshold", "temperature", "peer", "readout_decay"), NOT_CONV
+    ),
     "blur": ("unsupervised",),
     "field": ("local",),
     "iterations": ("recurrent", "local"),
@@ -96,6 +104,13 @@ def finish(result: Mapping[str, Any], folder: Path, record: str | None, as_json:
     title = f"{folder}: {result['test_pictures']} test pictures"
     title += "" if result["complete"] else ", training not complete"
     table(["read-out", "error (%)", "epochs", "s an epoch"], rows, title=title, right=(1, 2, 3))
+    if "layers" in result:
+        heads = ["layer", "linear read-out (%)", "its goodness (%)", "AUROC of goodness"]
+        shown = [
+            (str(r["layer"]), percent(r["readout_error"]), percent(r["goodness_error"]), number(r["goodness_auroc"]))
+            for r in result["layers"]
+        ]
+        table(heads, shown, title="what is wrong after each layer", right=range(4))
 
 
 @app.command("goodness")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from experiments.forward_forward.settings import EvalSettings
 from glom.datasets.registry import dataset_names
 from glom.devices import resolve_device
 from glom.errors import InputError
-from glom.forward_forward.checkpoint import CHECKPOINT, error_rates, load_checkpoint, restore
+from glom.forward_forward.checkpoint import CHECKPOINT, Layer, by_layer, error_rates, load_checkpoint, restore
+from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.pictures import check_fit, read_pictures
 from glom.forward_forward.scaling import Scaling
 from glom.runs.artifacts import public_name, read_json
@@ -26,7 +27,8 @@ def known_of(folder: Path, state: dict[str, Any]) -> Known:
 
 
 class Errors(Kept):
-    """Errors on the test set in %, by the first read-out and by all; the backpropagation twin's, where there is one."""
+    """Errors on the test set in %, by the first read-out and by all; the backpropagation twin's, where there is one; of
+    convolutional layers what each knows."""
 
     test_error: float
     baseline_test_error: float | None
@@ -37,6 +39,7 @@ class Errors(Kept):
     baseline_seconds_per_epoch: float | None
     complete: bool
     test_pictures: int
+    layers: NotRequired[list[Layer]]
 
 
 def evaluate(settings: EvalSettings) -> Errors:
@@ -59,7 +62,7 @@ def evaluate(settings: EvalSettings) -> Errors:
         stage: [r["seconds"] for r in state["history"] if r["stage"] == stage]
         for stage in ("forward-forward", "backprop")
     }
-    return {
+    found: Errors = {
         "test_error": next(iter(errors.values())),
         "baseline_test_error": baseline,
         "epochs": state["epoch"],
@@ -71,6 +74,9 @@ def evaluate(settings: EvalSettings) -> Errors:
         "test_pictures": len(labels),
         **asked.kept(),
     }
+    if isinstance(learner, ConvLearner):
+        found["layers"] = by_layer(learner, images, labels)
+    return found
 
 
 def _mean(values: list[float]) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import Learner
 from glom.forward_forward.checkpoint import restore
+from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.recurrent import Recurrent
 from glom.forward_forward.scaling import Scaling
 from glom.runs.artifacts import check_target, disk_error, write_json
@@ -103,7 +105,7 @@ def fit(picture: Image.Image, shape: tuple[int, int, int]) -> Tensor:
     return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
 
 
-def read_goodness(learner: Learner, x: Tensor, patch: int) -> dict[str, Any]:
+def read_goodness(learner: Learner | ConvLearner, x: Tensor, patch: int) -> dict[str, Any]:
     """Everything the figure shows of one picture (1, C, H, W)."""
     readouts = learner.readouts(x)
     guess = int(next(iter(readouts.values())).argmax())
@@ -118,6 +120,11 @@ def read_goodness(learner: Learner, x: Tensor, patch: int) -> dict[str, Any]:
         "map_name": "below: what a layer's goodness loses where the picture is blanked",
     }
     table = learner.goodness(x)[0]
+    if isinstance(learner, ConvLearner):
+        # A normalised layer has a mean square of about 1, which is no threshold of any class.
+        found |= {"goodness": (table if learner.labelled else table[:1]).tolist(), "even": [1.0] * len(learner.layers)}
+        found |= {"maps": _squares(learner, x)[None].tolist(), "map_signed": False, "map_rows": ["squares"]}
+        return found | {"map_name": "below: mean square of a layer's activities at each place"}
     # Without labels in the input there is one goodness, the same for all.
     found["goodness"] = (table if learner.settings.mode != "unsupervised" else table[:1]).tolist()
     network, rule = learner.network, learner.settings.rule
@@ -134,6 +141,12 @@ def read_goodness(learner: Learner, x: Tensor, patch: int) -> dict[str, Any]:
     else:
         found["maps"] = _blanked(learner, x, guess, patch)[None].tolist()
     return found
+
+
+def _squares(learner: ConvLearner, x: Tensor) -> Tensor:
+    """(layers, H, W): mean square of a layer's activities at each place of the picture (1, C, H, W)."""
+    maps = [s["place"][:, None] for s in learner.by_layer(x)]
+    return torch.cat([F.interpolate(m, x.shape[-2:], mode="nearest")[0] for m in maps])
 
 
 def _places(network: Recurrent, x: Tensor, label: int) -> Tensor:

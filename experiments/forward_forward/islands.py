@@ -25,6 +25,7 @@ from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import Learner
 from glom.forward_forward.checkpoint import restore
+from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.recurrent import Recurrent
 from glom.forward_forward.scaling import Scaling
 from glom.runs.artifacts import RunFolder, disk_error
@@ -33,24 +34,31 @@ from glom.settings import write_settings
 from probes.figures.levels import level_sheet
 
 
-def open_local(folder: Path, device: torch.device) -> tuple[Learner, Scaling, dict[str, Any]]:
+def iterations(learner: Learner | ConvLearner) -> int:
+    """How often a network looks at its picture."""
+    return 1 if isinstance(learner, ConvLearner) else learner.settings.iterations
+
+
+def open_local(folder: Path, device: torch.device) -> tuple[Learner | ConvLearner, Scaling, dict[str, Any]]:
     """The network of a run folder, how its pixels are scaled, and its checkpoint.
 
     Raises:
         InputError: no network there, or one whose units have no places.
     """
     learner, _, state = restore(folder, device)
-    if learner.settings.mode != "local":
+    if learner.settings.mode not in ("local", "conv"):
         raise InputError(
             f"{folder} holds a {learner.settings.mode} network: fully connected layers have no places, and so no "
-            "islands; train one with --mode local"
+            "islands; train one with --mode local or conv"
         )
     return learner, Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"])), state
 
 
 @torch.inference_mode()
-def look(learner: Learner, scaling: Scaling, pixels: Tensor) -> NDArray[np.float32]:
-    """States at every place, with the label that the network reads clamped at its top.
+def look(learner: Learner | ConvLearner, scaling: Scaling, pixels: Tensor) -> NDArray[np.float32]:
+    """States at every place, of a recurrent network with the label that it reads clamped at its top.
+
+    A convolutional network has one iteration, and its coarser layers' states stand for all pixels that they cover.
 
     Args:
         pixels: (B, C, H, W) uint8.
@@ -59,6 +67,8 @@ def look(learner: Learner, scaling: Scaling, pixels: Tensor) -> NDArray[np.float
         (T, B, H, W, layers, d). Layers of fewer units at a location than the widest have zeros behind theirs, which
         change no cosine.
     """
+    if isinstance(learner, ConvLearner):
+        return _layers(learner, scaling(pixels, learner.dtype, next(learner.net.parameters()).device))
     network = learner.network
     assert isinstance(network, Recurrent)
     place = network.layers[0].bias.value.device
@@ -70,6 +80,14 @@ def look(learner: Learner, scaling: Scaling, pixels: Tensor) -> NDArray[np.float
         for layers in network.located(x.flatten(1), labels)
     ]
     return torch.stack(steps).cpu().numpy()
+
+
+def _layers(learner: ConvLearner, x: Tensor) -> NDArray[np.float32]:
+    """(B, C, H, W) -> (1, B, H, W, layers, d)."""
+    maps = [F.interpolate(y.permute(0, 3, 1, 2), x.shape[-2:], mode="nearest") for y in learner.maps(x)]
+    widest = max(y.shape[1] for y in maps)
+    padded = [F.pad(y.permute(0, 2, 3, 1), (0, widest - y.shape[1])) for y in maps]
+    return torch.stack(padded, 3)[None].cpu().numpy()
 
 
 class Sheets(TypedDict):
@@ -115,7 +133,7 @@ def run(settings: IslandSettings, out: Path) -> Iterator[Event[Sheets]]:
             "trained": held["trained"],
             "epoch": state["epoch"],
             "threshold": settings.threshold,
-            "iterations": learner.settings.iterations,
+            "iterations": iterations(learner),
             "pictures": pictures,
             "skipped": failed,
         }

@@ -15,6 +15,8 @@ from experiments.forward_forward.settings import ScoreSettings
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import Learner
+from glom.forward_forward.conv import ConvLearner
+from glom.forward_forward.networks import learner_of
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.settings import write_settings
@@ -58,9 +60,10 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores]]:
         )
     made, name, note = composites(settings.source, height, "test", HELD_OUT_SEED + settings.seed)
     shape = learner.settings
-    untrained = Learner(learner.shape, learner.classes, shape, place)
+    untrained = learner_of(learner.shape, learner.classes, shape, place)
+    conv = isinstance(learner, ConvLearner)
 
-    def looking(network: Learner) -> Look:
+    def looking(network: Learner | ConvLearner) -> Look:
         return lambda images: look(network, scaling, (images[:, :channels] * 255).round().to(torch.uint8))
 
     held = settings.manifest(trained=Path(settings.trained).name, epoch=state["epoch"], source=name)
@@ -69,7 +72,7 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores]]:
         yield Event("looking", 0, settings.limit, note)
         scores, _ = yield from score_levels(
             {"trained": looking(learner), "untrained": looking(untrained)},
-            made, settings.limit, folder, settings.threshold, settings.seed, shape.read[1] - 1,
+            made, settings.limit, folder, settings.threshold, settings.seed, 0 if conv else shape.read[1] - 1,
             grey if channels == 1 else None,
         )  # fmt: skip
         result: Scores = {
@@ -78,12 +81,12 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores]]:
             "threshold": settings.threshold,
             "seed": settings.seed,
             "epoch": state["epoch"],
-            "objective": f"forward-forward, local fields, epoch {state['epoch']}",
+            "objective": f"forward-forward, {shape.objective if conv else 'local fields'}, epoch {state['epoch']}",
             "n": settings.limit,
-            "read": shape.read[1],
+            "read": 1 if conv else shape.read[1],
             "size": height,
             "widths": list(shape.widths),
-            "field": shape.field,
+            "field": 3 if conv else shape.field,
             **scores,
             "verdict": verdict(scores, "layer"),
         }

@@ -33,7 +33,7 @@ class FFRun(Settings):
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {}}
     PRESET: ClassVar[str] = "quick"
 
-    data: str = settings.data("", SETS, kind="", named=True, letter="d", shown="mnist; of local, cifar10")
+    data: str = settings.data("", SETS, kind="", named=True, letter="d", shown="mnist; of local and conv, cifar10")
     how: FFSettings = part()
     limit: int = settings.limit("Training pictures")
     data_root: Path | None = data_root()
@@ -51,7 +51,7 @@ class FFRun(Settings):
     @property
     def named(self) -> str:
         """What is learned from; where nothing is said, what suits the mode."""
-        return self.data or ("cifar10" if self.how.mode == "local" else "mnist")
+        return self.data or ("cifar10" if self.how.mode in ("local", "conv") else "mnist")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class GoodnessSettings(Settings):
 class IslandSettings(Settings):
     """Pictures whose islands are drawn, layer by layer; squeezed to the network's size, grey where the network is."""
 
-    trained: str = folder("A run folder of --mode local.")
+    trained: str = folder("A run folder of mode local or conv.")
     images: tuple[str, ...] = pictures()
     threshold: float = threshold()
     device: str = settings.device()
@@ -90,7 +90,7 @@ class IslandSettings(Settings):
 class ScoreSettings(Settings):
     """What decides the scores. The seed is that of the composites and of k-means."""
 
-    trained: str = folder("A run folder of --mode local.")
+    trained: str = folder("A run folder of mode local or conv.")
     source: str = source()
     limit: int = held_out()
     threshold: float = threshold()

@@ -16,8 +16,10 @@ from experiments.forward_forward.settings import EvalSettings, FFRun
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward import FFSettings, Learner
-from glom.forward_forward.checkpoint import CHECKPOINT, error_rates, load_checkpoint
+from glom.forward_forward.checkpoint import CHECKPOINT, by_layer, error_rates, load_checkpoint
+from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.epochs import Epoch, Step, run_epoch
+from glom.forward_forward.networks import learner_of, twin_of
 from glom.forward_forward.pictures import check_fit, read_pictures
 from glom.forward_forward.scaling import Scaling
 from glom.forward_forward.twin import Twin
@@ -55,8 +57,8 @@ def load(request: FFRun, device: torch.device) -> Loaded:
     settings = request.how
     if settings.holdout >= len(pictures.images):
         raise InputError(f"holdout {settings.holdout} leaves none of the {len(pictures.images)} training pictures")
-    if settings.mode == "unsupervised" and len(pictures.images) - settings.holdout < 2:
-        raise InputError("unsupervised negatives are made of two pictures; only one is left to train on")
+    if settings.paired and len(pictures.images) - settings.holdout < 2:
+        raise InputError("negatives without labels are made of two pictures; only one is left to train on")
     scaling = Scaling.of(pictures.images)
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     images, labels = scaling(pictures.images, dtype, device), pictures.labels.to(device)
@@ -105,7 +107,7 @@ def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Er
     settings = request.how
     data = load(request, device)
     shape = tuple(data.images.shape[1:])
-    learner = Learner((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
+    learner = learner_of((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
     check_test_split(request, data)
     held = _held(request, data, out, resume)
     asked = Asked(f"{data.name}/train", len(data.labels) + len(data.held_labels), data.classes).say()
@@ -124,7 +126,7 @@ def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Er
 
         yield from _epochs("forward-forward", learner, step, data, settings, state, folder)
         if settings.baseline:
-            twin = Twin((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
+            twin = twin_of((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
             if state["twin"] is not None:
                 twin.load(state["twin"])
             else:
@@ -152,6 +154,8 @@ def _held(request: FFRun, data: Loaded, out: Path, resume: bool) -> dict[str, An
     held = {"data": Path(request.named).name, **request.how.manifest(), "limit": request.limit or None}
     held["data_sha256"] = data.fingerprint
     del held["baseline"]
+    if request.how.mode != "conv":  # as folders of before convolutions have it
+        del held["objective"], held["flip"]
     checkpoint, manifest = out / CHECKPOINT, out / "manifest.json"
     asked = resume and request.how.baseline and checkpoint.is_file()
     if asked and load_checkpoint(checkpoint)["twin"] is not None:
@@ -194,7 +198,7 @@ def _complete_lines(folder: RunFolder, history: list[dict[str, Any]]) -> None:
 
 def _epochs(
     stage: str,
-    learner: Learner | Twin,
+    learner: Learner | ConvLearner | Twin,
     step: Step,
     data: Loaded,
     settings: FFSettings,
@@ -217,6 +221,8 @@ def _epochs(
         seconds = time.perf_counter() - begun
         if len(data.held_labels):
             record["held_out_error"] = error_rates(learner, data.held_images, data.held_labels)
+            if isinstance(learner, ConvLearner):
+                record["layers"] = by_layer(learner, data.held_images, data.held_labels)
         state["history"].append({**record, "seconds": round(seconds, 3)})
         state[part], state[key] = learner.state(), epoch + 1
         save_state(folder.path / CHECKPOINT, state)

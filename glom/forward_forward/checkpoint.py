@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from glom.errors import InputError
+from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.learner import Learner
+from glom.forward_forward.networks import learner_of, twin_of
 from glom.forward_forward.settings import FFSettings
 from glom.forward_forward.twin import Twin
 
 CHECKPOINT = "checkpoint.pt"
 
 
-def error_rates(learner: Learner | Twin, images: Tensor, labels: Tensor, batch: int = 500) -> dict[str, float]:
+def error_rates(
+    learner: Learner | ConvLearner | Twin, images: Tensor, labels: Tensor, batch: int = 500
+) -> dict[str, float]:
     """Percent wrong by read-out (`goodness`, `softmax`, and `backprop` of a twin), over pictures on the device."""
     wrong: dict[str, int] = {}
     with torch.inference_mode():
@@ -26,6 +30,47 @@ def error_rates(learner: Learner | Twin, images: Tensor, labels: Tensor, batch: 
             for name, table in scores.items():
                 wrong[name] = wrong.get(name, 0) + int((table.argmax(1) != y).sum())
     return {name: round(100 * count / len(labels), 4) for name, count in wrong.items()}
+
+
+class Layer(TypedDict):
+    """What a layer knows: errors in %, and how well its goodness tells right classes from wrong ones, 0.5 by chance."""
+
+    layer: int
+    readout_error: float
+    goodness_error: float | None
+    goodness_auroc: float | None
+
+
+def by_layer(learner: ConvLearner, images: Tensor, labels: Tensor, batch: int = 500) -> list[Layer]:
+    """What each layer knows, over pictures on the device.
+
+    Returns:
+        a layer: `readout_error` of its linear read-out and `goodness_error` of its goodness, in percent;
+        `goodness_auroc`, the chance that the right class's goodness in a picture is above a wrong one's in any picture.
+        The last two are None without labels, where goodness tells no classes apart.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    parts = [learner.by_layer(x) for x in images.split(batch)]
+    found: list[Layer] = []
+    for number in range(len(learner.layers)):
+        layer = {name: torch.cat([p[number][name] for p in parts]) for name in parts[0][number] if name != "place"}
+
+        def error(scores: Tensor) -> float:
+            return round(100 * float((scores.argmax(1) != labels).float().mean()), 4)
+
+        row: Layer = {
+            "layer": number + 1,
+            "readout_error": error(layer["softmax"]),
+            "goodness_error": None,
+            "goodness_auroc": None,
+        }
+        if "goodness" in layer:
+            right = torch.nn.functional.one_hot(labels, learner.classes).flatten().cpu().numpy()
+            row["goodness_error"] = error(layer["goodness"])
+            row["goodness_auroc"] = round(float(roc_auc_score(right, layer["goodness"].flatten().cpu().numpy())), 4)
+        found.append(row)
+    return found
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -41,7 +86,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return found
 
 
-def restore(folder: Path, device: torch.device) -> tuple[Learner, Twin | None, dict[str, Any]]:
+def restore(folder: Path, device: torch.device) -> tuple[Learner | ConvLearner, Twin | None, dict[str, Any]]:
     """The network of a run folder, its twin where one was trained, and the checkpoint.
 
     Raises:
@@ -53,10 +98,10 @@ def restore(folder: Path, device: torch.device) -> tuple[Learner, Twin | None, d
     saved = state["settings"]
     settings = FFSettings(**{**saved, "widths": tuple(saved["widths"]), "read": tuple(saved["read"])})
     c, h, w = state["shape"]
-    learner = Learner((c, h, w), len(state["classes"]), settings, device)
+    learner = learner_of((c, h, w), len(state["classes"]), settings, device)
     learner.load(state["network"])
     twin = None
     if state["twin"] is not None:
-        twin = Twin((c, h, w), len(state["classes"]), settings, device)
+        twin = twin_of((c, h, w), len(state["classes"]), settings, device)
         twin.load(state["twin"])
     return learner, twin, state

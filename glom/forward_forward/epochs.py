@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from glom.errors import RunError
+from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.learner import Diverged, Learner
 from glom.forward_forward.settings import FFSettings
 from glom.forward_forward.twin import Twin
@@ -27,7 +28,7 @@ class Epoch:
 
 
 def run_epoch(
-    learner: Learner | Twin,
+    learner: Learner | ConvLearner | Twin,
     step: Step,
     images: Tensor,
     labels: Tensor,
@@ -48,7 +49,7 @@ def run_epoch(
     """
     count = len(labels)
     steps = -(-count // settings.batch)
-    if settings.mode == "unsupervised" and count % settings.batch == 1:
+    if settings.paired and count % settings.batch == 1:
         steps -= 1  # one picture alone makes no negative: it joins the batch before
     generator = torch.Generator(images.device)
     generator.manual_seed(sample_seed(settings.seed, f"epoch {epoch}", stage))

@@ -16,7 +16,7 @@ from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward.checkpoint import CHECKPOINT, restore
 from glom.forward_forward.epochs import run_epoch
-from glom.forward_forward.learner import Learner
+from glom.forward_forward.networks import learner_of
 from glom.forward_forward.scaling import Scaling
 from glom.forward_forward.settings import FFSettings, preset
 from glom.runs.saving import save_state
@@ -93,11 +93,11 @@ class ForwardForward(ClassifierMixin, BaseEstimator):
         self._flat = raw.ndim == 2
         if self._flat and self.mode not in FLAT:
             raise InputError(f"mode '{self.mode}' looks at pictures, (n, H, W) or (n, C, H, W); these are {raw.shape}")
-        if how.mode == "unsupervised" and len(raw) < 2:
-            raise InputError("unsupervised negatives are made of two pictures; there is only one")
+        if how.paired and len(raw) < 2:
+            raise InputError("negatives without labels are made of two pictures; there is only one")
         self._scale = _feature_scale(raw) if self._flat else Scaling.of(_pictures(raw))
         images = self._inputs(raw, where, how)
-        self._learner = Learner(_shape(images), len(self.classes_), how, where)
+        self._learner = learner_of(_shape(images), len(self.classes_), how, where)
         self.history_: list[dict[str, float]] = []
         for epoch in range(how.epochs):
 

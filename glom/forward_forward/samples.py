@@ -50,6 +50,12 @@ def shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return padded.flatten(2).gather(2, index.view(b, 1, -1).expand(b, c, -1)).view(images.shape)
 
 
+def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Every picture (B, C, H, W) mirrored left to right, or not, with even chances."""
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
+    return torch.where(mirrored, images.flip(3), images)
+
+
 def blur_matrix(n: int, times: int) -> Tensor:
     """(n, n): the filter [1/4, 1/2, 1/4] applied so many times along a line of n pixels, its ends repeated outwards."""
     once = torch.zeros(n, n)

@@ -12,7 +12,8 @@ from glom.settings import Settings, setting
 if TYPE_CHECKING:
     from glom.forward_forward.goodness import Rule
 
-MODES = ("supervised", "unsupervised", "recurrent", "local")
+MODES = ("supervised", "unsupervised", "recurrent", "local", "conv")
+OBJECTIVES = ("cwc", "symba", "distance", "scff")  # of convolutional layers; `objectives` has them
 OF_PRESET = "the preset's"
 
 
@@ -21,7 +22,8 @@ class FFSettings(Settings):
     """What decides a training.
 
     Modes: `supervised` has the label in the first pixels, `unsupervised` hybrid negatives, `recurrent` a boring video
-    with the label at the top, `local` the same with local receptive fields, where `widths` are units at each location.
+    with the label at the top, `local` the same with local receptive fields, where `widths` are units at each location,
+    `conv` convolutions by one of `glom.forward_forward.objectives`, where they are channels.
     The learning rate is constant for half of the epochs, then linearly down. It multiplies the exact gradient, which is
     twice what the program published with the paper calls gradient. Peer normalisation and weight cost are no part of
     that gradient: at the program's 0.03 and 0.001 they act half as strongly here as there. `read` are the first and the
@@ -48,6 +50,8 @@ class FFSettings(Settings):
     jitter: int = setting(0, "Shift pictures by up to N pixels.", least=0, metavar="N")
     readout_lr: float = setting(0.1, "Of the linear softmax read-out.", above=0)
     readout_decay: float = setting(0.003, "Of the linear softmax read-out.", least=0)
+    objective: str = setting("cwc", "Of convolutional layers.", choices=OBJECTIVES)
+    flip: bool = setting(False, "Mirror pictures at random.", shown=OF_PRESET)
     blur: int = setting(6, "Times a hybrid mask is blurred.", least=0, shown=OF_PRESET)
     field: int = setting(11, "Side of the receptive fields.")
     iterations: int = setting(8, "Of the recurrent network.", least=1)
@@ -64,11 +68,19 @@ class FFSettings(Settings):
         super().__post_init__()
         if not self.widths:
             raise InputError("`widths` must be one positive number a hidden layer")
-        if self.mode == "unsupervised" and self.batch < 2:
-            raise InputError("unsupervised needs a batch of 2 or more: its negatives are made of two pictures")
+        if self.batch < 2 and (self.paired or self.mode == "conv"):
+            why = "its negatives are made of two pictures" if self.paired else "it normalises by the batch"
+            raise InputError(
+                f"{self.objective if self.mode == 'conv' else self.mode} needs a batch of 2 or more: {why}"
+            )
         first, last = self.read
         if not 1 <= first <= last <= self.iterations:
             raise InputError(f"`read` must lie within iterations 1 to {self.iterations}, got {first} to {last}")
+
+    @property
+    def paired(self) -> bool:
+        """Whether negatives are made of two pictures."""
+        return self.mode == "unsupervised" or (self.mode == "conv" and self.objective == "scff")
 
     @property
     def recurrent(self) -> bool:
@@ -87,6 +99,15 @@ class FFSettings(Settings):
 
 # (mode, preset): what differs from the defaults.
 LOCAL: dict[str, Any] = {"widths": (3, 3), "lr": 0.03, "temperature": 10.0, "decay": 0.002}
+# Channels, rate and batch are the published program's (github.com/andreaspapac/CwComp).
+CONV: dict[str, Any] = {
+    "widths": (20, 80, 240, 480),
+    "lr": 0.01,
+    "batch": 128,
+    "epochs": 20,
+    "jitter": 2,
+    "readout_lr": 0.003,
+}
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("supervised", "paper"): {},
     ("supervised", "quick"): {"widths": (1000, 1000, 1000), "epochs": 8},
@@ -96,6 +117,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("recurrent", "quick"): {"widths": (500, 500), "epochs": 10},
     ("local", "paper"): LOCAL,
     ("local", "quick"): {**LOCAL, "epochs": 6},
+    ("conv", "paper"): CONV,
+    ("conv", "quick"): {**CONV, "widths": (20, 40, 80, 160), "epochs": 3},
 }
 
 

@@ -61,10 +61,13 @@ class Twin(nn.Module):
         n = self.settings.baseline_epochs
         return min(1.0, (1 + 2 * (n - epoch - 1)) / n)
 
+    def see(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Training pictures (B, C, H, W) as the other network sees them."""
+        return shift(images, self.settings.jitter, generator) if self.settings.jitter else images
+
     def learn(self, images: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
         """One step; returns the logits (B, classes) from before it."""
-        if self.settings.jitter:
-            images = shift(images, self.settings.jitter, generator)
+        images = self.see(images, generator)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.baseline_lr * share
         logits = self(images)

@@ -25,6 +25,7 @@ TINY = {
     "supervised": ["--widths", "40,30", "--batch", "20"],
     "unsupervised": ["--mode", "unsupervised", "--widths", "40,30", "--batch", "20"],
     "recurrent": ["--mode", "recurrent", "--widths", "30,20", "--batch", "20", "--iterations", "4", "--read", "2,3"],
+    "conv": ["--mode", "conv", "--widths", "10,20", "--batch", "20"],
     "local": ["--mode", "local", "--widths", "2,1", "--field", "3", "--iterations", "3", "--read", "1,2"],
 }
 
@@ -135,11 +136,13 @@ def same(a: Any, b: Any) -> bool:
         ("unsupervised", [], 2),
         ("recurrent", [], 3),
         ("local", ["--limit", 40, "--baseline", "--baseline-epochs", 2], 2),
+        ("conv", ["--baseline", "--baseline-epochs", 2, "--flip", "--holdout", 50], 3),
+        ("conv", ["--objective", "scff"], 2),
     ],
 )
 def test_a_resumed_training_is_the_uninterrupted_one(call, tmp_path, monkeypatch, mode, more, at):
     data = raw_mnist(tmp_path / "data", 130)
-    if mode == "local":
+    if mode in ("local", "conv"):
         more = ["--data", "mnist", *more]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert call(*train(data, whole, *more, mode=mode, epochs=3))[0] == 0
@@ -374,7 +377,7 @@ def test_the_test_set_is_looked_at_before_the_training(call, tmp_path):
 @pytest.mark.parametrize("mode", list(TINY))
 def test_goodness_of_a_picture_as_figure_and_numbers(call, tmp_path, mode):
     data, out, picture = raw_mnist(tmp_path / "data", 60), tmp_path / "run", tmp_path / "a seven.png"
-    more = ["--data", "mnist"] if mode == "local" else []
+    more = ["--data", "mnist"] if mode in ("local", "conv") else []
     assert call(*train(data, out, *more, mode=mode, epochs=1))[0] == 0
     Image.fromarray(digits(1, 5)[0][0]).resize((30, 20)).save(picture)
     code, text, error = call("goodness", out, picture, "--json")
@@ -391,7 +394,7 @@ def test_goodness_of_a_picture_as_figure_and_numbers(call, tmp_path, mode):
         assert np.allclose(steps[:, first - 1 : last].mean(1), found["goodness"], rtol=1e-4)
     else:
         assert found["by_iteration"] is None
-    shape = (3, 2, 8, 8) if mode == "local" else (1, 2, 4, 4)
+    shape = {"local": (3, 2, 8, 8), "conv": (1, 2, 8, 8)}.get(mode, (1, 2, 4, 4))
     maps = np.array(numbers["maps"])
     assert maps.shape == shape and np.isfinite(maps).all() and np.ptp(maps) > 0
     with Image.open(found["figure"]) as figure:

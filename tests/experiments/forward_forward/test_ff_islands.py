@@ -37,6 +37,19 @@ def trained(call, tmp_path) -> Path:
     return out
 
 
+def test_a_convolutional_network_is_looked_at_once(call, tmp_path):
+    data, out = colour_folder(tmp_path / "data", side=16), tmp_path / "trained"
+    assert call(*train(data, out, "--widths", "6,9", mode="conv", epochs=1))[0] == 0
+    learner, scaling = state_of(out)
+    pixels = torch.from_numpy(np.array(make_image(0, (16, 16)))[None]).permute(0, 3, 1, 2)
+    states = look(learner, scaling, pixels)
+    assert states.shape == (1, 1, 16, 16, 2, 9)
+    assert not states[..., 0, 6:].any()  # six channels in the first layer
+    assert (states[0, 0, ::2, ::2, 1] == states[0, 0, 1::2, 1::2, 1]).all()  # the second one's map is half as fine
+    code, text, _ = call("islands", out, tmp_path / "data" / "test" / "red" / "0.png", "--json")
+    assert code == 0 and json.loads(text)["iterations"] == 1
+
+
 def state_of(folder: Path) -> tuple:
     learner, _, state = restore(folder, CPU)
     return learner, Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
