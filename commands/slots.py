@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -16,6 +18,7 @@ from commands.common import (
     follow,
     keep_record,
     number,
+    refuse_idle,
     resumable,
     say,
     table,
@@ -28,6 +31,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+# Options that mean something for a backbone's grids alone.
+OF_GRIDS = dict.fromkeys(("layer", "size", "queries", "cache"), ("a backbone",))
 MEASURES = {
     "fg_ari": "FG-ARI",
     "ari": "ARI",
@@ -43,6 +48,7 @@ MEASURES = {
 @options(TrainSettings)
 def train(
     settings: TrainSettings,
+    given: Mapping[str, Any],
     out: Out,
     resume: Resume = False,
     as_json: Json = False,
@@ -51,6 +57,7 @@ def train(
     """Slots on a made set's pixels, or on a backbone's frozen features; they learn by giving back what they see."""
     from experiments.slots.train import run
 
+    refuse_idle("slots on pixels", "a backbone" if settings.backbone else "", OF_GRIDS, given)
     with resumable("the last state is kept"):
         result = follow(run(settings, Path(out), resume=resume), quiet)
     if as_json:

@@ -77,10 +77,12 @@ def photographs(specs: str, limit: int) -> list[ImageDataset]:
     """The training part of each data set, or all there is of one that has none.
 
     Raises:
-        InputError: no such data.
+        InputError: no such data, or a made set.
     """
     found = []
     for spec in (part.strip() for part in specs.split(",")):
+        if spec.partition(":")[0] in SCENES:
+            raise InputError(f"{spec} is learned from as pixels; leave `backbone` out")
         try:
             data = open_dataset(spec, split="train")
         except InputError:

@@ -86,6 +86,7 @@ def test_nothing_is_learned_from_the_test_part(trained):
     [
         ({"data": "cifar10-sample"}, "made sets alone"),
         ({"data": "tetrominoes:4"}, "at least 8"),
+        ({"data": "tetrominoes:40", "backbone": "glom-tiny"}, "as pixels"),
         ({"data": "cifar10-sample", "backbone": "glom-tiny", "layer": 99}, "layers 0 to"),
     ],
 )
@@ -102,3 +103,15 @@ def test_a_training_begins_where_another_ended(trained, tmp_path):
     assert slots.load(tmp_path / "on").facts["step"] == 21
     with pytest.raises(InputError, match="other slots than asked for"):
         finish(train(TrainSettings.of(**{**SMALL, "dim": 12}, data="tetrominoes", init=str(trained)), tmp_path / "x"))
+
+
+def test_an_option_of_grids_is_refused_for_pixels(call, tmp_path):
+    code, _, said = call("slots", "train", "tetrominoes", "--layer", 3, "--out", tmp_path / "run")
+    assert code == 2 and "--layer does nothing in slots on pixels" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_row_for_the_slots_and_for_each_baseline_is_shown(call, trained, tmp_path):
+    code, shown, said = call("slots", "score", trained, "tetrominoes:3", "--out", tmp_path / "out", "--quiet")
+    assert code == 0, said
+    assert all(word in shown for word in ("slots", "random weights", "colour + position", "FG-ARI", "mBO"))
