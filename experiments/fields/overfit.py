@@ -32,8 +32,8 @@ from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
 from glom.backbones.video import squeezed
 from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
+from glom.datasets.label_maps import read_mask, read_npz
 from glom.datasets.reading import read_image
-from glom.datasets.segmentation import read_mask, read_npz
 from glom.devices import native_bf16, resolve_device
 from glom.errors import InputError, unknown
 from glom.runs.artifacts import RunFolder
