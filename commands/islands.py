@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Json, Out, Quiet, Resume, emit_json, follow, number, resumable, say, table
+from commands.common import Json, Out, Quiet, Resume, counted, emit_json, follow, number, resumable, say, table
 from commands.islands_emerge import emerge
 from commands.options import options
 from experiments.islands.settings import ScoreSettings, ShowSettings
+
+BASELINES = (("colour + position", "minus_pixels"), ("the untrained network", "minus_untrained"))
 
 app = typer.Typer(
     help="Islands of agreement: shown, and measured against people's outlines.",
@@ -56,8 +58,10 @@ def score(
         result = follow(run(settings, folder, resume=resume), quiet)
     if as_json:
         emit_json(result)
-    else:
-        score_table(result, folder)
+        return
+    score_table(result, folder)
+    if "chosen" in result:
+        chosen_table(result)
 
 
 def score_table(result: Mapping[str, Any], folder: Path) -> None:
@@ -83,10 +87,31 @@ def score_table(result: Mapping[str, Any], folder: Path) -> None:
         return
     picked = " and ".join(str(i) for i in dict.fromkeys(held["layers"]))
     say(f"layer chosen on the other half of the pictures ({picked}): covering {held['covering']:.3f}")
-    for name, key in (("colour + position", "minus_pixels"), ("the untrained network", "minus_untrained")):
-        gain, low, high = held[key]["covering"]
-        word = "ahead" if low > 0 else "behind" if high < 0 else "undecided"
-        say(f"    minus {name}: {gain:+.3f} [{low:+.3f}, {high:+.3f}], {word}")
+    for name, key in BASELINES:
+        say(f"    minus {name}: {_gain(*held[key]['covering'])}")
+
+
+def chosen_table(result: Mapping[str, Any]) -> None:
+    """What was chosen on other pictures, beside both baselines that chose likewise."""
+    chosen = result["chosen"]
+    rows = []
+    for name, r in (("network", chosen), ("colour + position", chosen["pixels"]), ("untrained", chosen["untrained"])):
+        values = [number(r.get(key)) for key in ("covering", "mbo", "miou", "ari", "boundary_f")]
+        rows.append((name, r.get("layer", "-"), r["partition"], *values))
+    title = (
+        f"chosen on {counted(chosen['on']['n'], 'picture')} of {chosen['on']['data']}, scored on {chosen['n']} others"
+    )
+    table(["", "layer", "cut", "cover", "mBO", "mIoU", "ARI", "bound F"], rows, title=title, right=range(3, 8))
+    for name, key in BASELINES:
+        for measure, title in (("covering", "covering"), ("mbo", "mBO")):
+            if measure in chosen[key]:
+                gain = chosen[key][measure]
+                say(f"    {title} minus {name}: {_gain(gain['mean'], *gain['ci95'])}")
+
+
+def _gain(gain: float, low: float, high: float) -> str:
+    word = "ahead" if low > 0 else "behind" if high < 0 else "undecided"
+    return f"{gain:+.3f} [{low:+.3f}, {high:+.3f}], {word}"
 
 
 def _sizes(smallest_and_largest: list[list[int]] | None) -> str:

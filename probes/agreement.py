@@ -5,6 +5,8 @@ A grid is (h, w, F): one feature vector a location. Two locations agree as far a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from glom.colours import Array
@@ -40,6 +42,12 @@ def resize_grid(grid: Array, height: int, width: int) -> Array:
     if x.shape[2:] != (height, width):
         x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
     return x[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def joined(grids: Sequence[Array], height: int, width: int) -> Array:
+    """Features of several layers as one grid: each of length 1, one behind another, (h, w, F) each -> (height, width,
+    sum of F). The cosine of two locations is then the mean of the layers' cosines."""
+    return np.concatenate([unit(resize_grid(grid, height, width)) for grid in grids], axis=-1)
 
 
 def at_most(grid: Array, side: int) -> Array:

@@ -6,7 +6,7 @@ of every measure. Names of labels play no other part.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glom.errors import InputError
+from probes.partition.maps import enlarge
 
 Map = NDArray[np.integer]
 Ints = NDArray[np.int64]
@@ -112,6 +113,27 @@ def overlap(truth: Map, found: Map) -> Overlap:
         InputError: different shapes, nothing to compare, or a truth that is void everywhere.
     """
     return regions(truth).overlap(found)
+
+
+class Cells:
+    """Truths counted once over the cells of a grid, so that every cut of the grid is measured at the grid's own cost.
+
+    Args:
+        truths: (H, W) each.
+        shape: (h, w) of the grid, which is enlarged to the truths' size.
+    """
+
+    def __init__(self, truths: Sequence[Map], shape: tuple[int, int]) -> None:
+        cells = enlarge(np.arange(shape[0] * shape[1]).reshape(shape), *truths[0].shape)
+        self._tables = [(overlap(t, cells), np.unique(cells[t >= 0] if t.dtype.kind == "i" else cells)) for t in truths]
+
+    def overlaps(self, labels: Map) -> list[Overlap]:
+        """(h, w) -> what `overlap` gives of each truth and the enlarged labels."""
+        flat = labels.astype(np.int64).ravel()
+        return [
+            _pairs(table.labels, table.row, ranks(flat[cells])[1][table.column], table.count)
+            for table, cells in self._tables
+        ]
 
 
 def ranks(values: Map) -> tuple[Ints, Ints]:

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
-from PIL import Image
 
+from experiments.islands.choosing import Chosen, choose, open_training
+from experiments.islands.measure import Asked, score_picture
+from experiments.islands.readings import called
 from experiments.islands.settings import ScoreSettings
-from glom.backbones.video import (
-    Backbone,
-    clip_for,
-    default_backbone,
-    feature_grids,
-    load_backbone,
-    select_layers,
-    untrained,
-)
-from glom.colours import Array
-from glom.datasets.segmentation import CompositePicture, SegmentedPicture, open_segmentation
-from glom.errors import GlomError, InputError, RunError, demand_some, lost
+from experiments.islands.study import RULE, Study, prepare
+from glom.errors import InputError, RunError, demand_some
 from glom.runs.artifacts import RunFolder, read_json, read_results
 from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
 from glom.settings import write_settings
-from probes.agreement import neighbour_agreement, resize_grid
-from probes.metrics import Outlines, human_score, score
-from probes.partition import Partition, colour_position, count_islands, enlarge, parse_partition, partition
 
 OBJECTS = ("panoptic_ari", "mbo", "mbo_class", "miou")  # the object-centric field's, beside those of segmentation
 SEGMENTS = ("ari", "fg_ari", "nmi", "covering", "covering_best", "boundary_f", "boundary_f_matched")
-MEASURES = (*SEGMENTS, *OBJECTS, "neighbour_agreement", "islands")
+MEASURES = (*SEGMENTS, *OBJECTS, "neighbour_agreement", "islands", "oracle_covering")
 PAIRED = ("ari", "fg_ari", "nmi", "covering", "boundary_f", "boundary_f_matched", *OBJECTS)
 CHOSEN_BY = "covering"
-RULE = "covering: mean over annotators"  # kept with a run, so that pictures scored by another rule do not mix with it
+CHOOSING = ("choose_on", "choose_split", "choose_limit", "candidates", "finalists")  # settings of a choice elsewhere
 
 
 class Scores(TypedDict):
@@ -50,98 +38,65 @@ class Scores(TypedDict):
     baselines: dict[str, Any]
     human: dict[str, Any] | None
     held_out: dict[str, Any] | None
+    left_out: list[int | str]
+    chosen: NotRequired[dict[str, Any]]
 
 
 def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Scores]]:
-    """Score every picture; the result is what `summarise` gives.
+    """Score every picture; the result is what `summarise` gives and, with `choose_on`, `chosen`: see `outcome`.
 
     Raises:
         InputError: the request is wrong, or no picture at all could be scored.
     """
-    how = parse_partition(settings.partition)
-    name, note = (settings.backbone, "") if settings.backbone else default_backbone()
-    data = open_segmentation(settings.data, settings.split, settings.limit or None, settings.seed)
-    backbone = load_backbone(name, settings.device)
-    layers = select_layers(backbone, settings.layers)
-    frames, size = settings.frames or backbone.frames, settings.size or backbone.view
-    notes = [*([note] if note else []), *backbone.fit(frames, size)]
-    twin = untrained(backbone, settings.seed)
-    held = settings.manifest(data=data.name, backbone=name, frames=frames, size=size)
-    held |= {"data_fingerprint": data.fingerprint(), "limit": len(data.pictures), "measure": RULE}
-    places = [backbone.layers[i][0] for i in layers]
+    study = prepare(settings)
+    train = open_training(settings, study.data) if settings.choose_on else None
     extra = {
-        "notes": notes,
-        "what": backbone.what,
-        "layer_indices": layers,
-        "places": places,
+        "notes": list(study.notes),
+        "what": study.backbone.what,
+        "layer_indices": study.names,
+        "places": study.places,
     }
-    total = len(data.pictures)
+    held = study.held(study.data, *(CHOOSING if train is None else ()))
     with RunFolder(out, "islands-score", held, resume, extra) as folder:
         write_settings(out, settings)
-        done = {r["id"] for r in folder.records()}
-        for message in [*notes, *folder.warnings]:
-            yield Event("scoring", len(done), total, message)
-        for index, item in enumerate(data.pictures):
-            if item.id in done:
-                continue
-            begun = time.perf_counter()
-            record: dict[str, Any] = {"id": item.id, "index": index}
-            message = ""
-            try:
-                record |= {"status": "ok", **score_picture(item, backbone, twin, layers, (frames, size), settings, how)}
-            except GlomError as error:
-                message = f"{item.id}: {error}"
-                record |= lost(error)
-            folder.append(record, time.perf_counter() - begun)
-            done.add(item.id)
-            yield Event("scoring", len(done), total, message)
-        result = summarise(folder.records(), layers, places)
-        demand_some(folder.records(), f"pictures of {data.name}")
+        for message in [*study.notes, *folder.warnings]:
+            yield Event(message=message)
+        chosen = None
+        if train is not None:
+            chosen = yield from choose(study, train, out / "choosing", resume)
+        yield from _score(study, folder, chosen)
+        records = folder.records()
+        result = summarise(records, study.names, study.places)
+        demand_some(records, f"pictures of {study.data.name}")
+        if chosen is not None:
+            result["chosen"] = outcome(records, chosen)
         folder.conclude(result)
     yield Event(result=cast(Scores, result))
 
 
-def score_picture(
-    item: SegmentedPicture | CompositePicture,
-    backbone: Backbone,
-    twin: Backbone,
-    layers: Sequence[int],
-    view: tuple[int, int],
-    settings: ScoreSettings,
-    how: Partition,
-) -> dict[str, Any]:
-    """One picture: `layers`, `baselines` and `human`, each measure by name. Raises `InputError` for a faulty pair."""
-    image, maps = item.read()
-    truths = list(maps)
-    classes = item.classes(image.width, image.height)
-    outlines = Outlines(truths)
-
-    def measure(grid: Array, cosine: bool = True) -> dict[str, float | None]:
-        labels = partition(grid, how, settings.seed, cosine)
-        large = enlarge(labels, image.height, image.width)
-        found = score(truths, large, outlines, item.background, None, classes, settings.one_to_one)
-        return {**found, "neighbour_agreement": neighbour_agreement(grid), "islands": float(count_islands(labels))}
-
-    def measure_all(network: Backbone) -> list[dict[str, float | None]]:
-        grids = feature_grids(network, clip_for(network, image, *view), layers, time="mean")
-        return [measure(resize_grid(grids[i][0].numpy(), settings.grid, settings.grid)) for i in layers]
-
-    small = image.resize((settings.grid, settings.grid), Image.Resampling.BOX)
-    pixels = colour_position((np.asarray(small, dtype=np.float32) / 255).astype(np.float32))
-    return {
-        "mask_size": [image.width, image.height],
-        "layers": measure_all(backbone),
-        "baselines": {"pixels": measure(pixels, cosine=False), "untrained": measure_all(twin)},
-        "human": human_score(truths, outlines, item.background, settings.one_to_one),
-    }
+def _score(study: Study, folder: RunFolder, chosen: Chosen | None) -> Iterator[Event[Scores]]:
+    done = {r["id"] for r in folder.records()}
+    pictures = study.data.pictures
+    left = [item for item in pictures if item.id not in done]
+    places = {item.id: index for index, item in enumerate(pictures)}
+    readings = [*study.readings, *(at for at, _ in chosen.choices.values() if at)] if chosen else study.readings
+    asked = Asked(study.readings, study.settings.partition, chosen.choices if chosen else {}, study.settings.one_to_one)
+    for count, (item, record, seconds) in enumerate(study.watch(left, readings, score_picture, asked), 1):
+        folder.append({"id": item.id, "index": places[item.id], **record}, seconds)
+        message = "" if record["status"] == "ok" else f"{item.id}: {record['reason']}"
+        lost = [str(n) for n, row in zip(study.names, record.get("layers", ()), strict=False) if row is None]
+        if lost:
+            message = f"{item.id}: not finite, and left out: layer {', '.join(lost)}"
+        yield Event("scoring", len(done) + count, len(pictures), message)
 
 
-def summarise(records: Sequence[dict[str, Any]], layers: Sequence[int], places: Sequence[str]) -> dict[str, Any]:
+def summarise(records: Sequence[dict[str, Any]], layers: Sequence[int | str], places: Sequence[str]) -> dict[str, Any]:
     """Means over the scored pictures with 95 % bootstrap intervals; paired differences from both baselines.
 
     `mask_size` is [width, height] of the smallest and of the largest mask, at which all is measured. `layers` holds
     every layer on all pictures. `held_out` is one figure for the network, its layer chosen on other pictures than those
     it is scored on (see `chosen_elsewhere`), the untrained network's alike; None for one picture.
+    `left_out`: layers that are not finite on some picture.
     """
     rows = [r for r in records if r["status"] == "ok"]
     result: dict[str, Any] = {"n": len(rows), "skipped": len(records) - len(rows), "layers": []}
@@ -149,7 +104,9 @@ def summarise(records: Sequence[dict[str, Any]], layers: Sequence[int], places: 
     result["mask_size"] = [sizes[0], sizes[-1]] if sizes else None
     plain = [r["baselines"]["pixels"] for r in rows]
     twins = []
-    for position, (layer, place) in enumerate(zip(layers, places, strict=True)):
+    kept = finite_layers(rows)
+    result["left_out"] = [layers[p] for p in range(len(layers)) if rows and p not in kept]
+    for position, layer, place in ((p, layers[p], places[p]) for p in kept):
         own = [r["layers"][position] for r in rows]
         twin = [r["baselines"]["untrained"][position] for r in rows]
         entry = {"layer": layer, "name": place, **means(own)}
@@ -163,10 +120,60 @@ def summarise(records: Sequence[dict[str, Any]], layers: Sequence[int], places: 
     return result
 
 
-def held_out(rows: Sequence[dict[str, Any]], layers: Sequence[int]) -> dict[str, Any]:
+def finite_layers(rows: Sequence[dict[str, Any]]) -> list[int]:
+    """Places of the layers that are finite on every picture, in the network and in its untrained twin.
+
+    Raises:
+        RunError: there is none.
+    """
+    if not rows:
+        return []
+    columns = zip(*([*zip(r["layers"], r["baselines"]["untrained"], strict=True)] for r in rows), strict=True)
+    kept = [place for place, column in enumerate(columns) if not any(None in both for both in column)]
+    if not kept:
+        raise RunError("no layer is finite on every picture")
+    return kept
+
+
+def outcome(records: Sequence[dict[str, Any]], chosen: Chosen) -> dict[str, Any]:
+    """What was chosen on other pictures, scored here once: the network, and both baselines, which chose likewise.
+
+    Returns:
+        `layer` (of joined ones "3+7"), `partition`, every measure as `means` has them; `training`, what the choice was
+        made by; `minus_pixels` and `minus_untrained`, `{measure: {"mean", "ci95"}}`, paired; `pixels` and `untrained`,
+        their own choices and measures; `n`, the pictures on which all three are finite; what was tried, and on what.
+    """
+    rows = [r["chosen"] for r in records if r["status"] == "ok" and None not in r["chosen"].values()]
+    if not rows:
+        raise RunError("what was chosen is not finite on any picture")
+
+    def figures(name: str) -> dict[str, Any]:
+        (reading, cut), (covering, mbo) = chosen.choices[name], chosen.weights[name]
+        read = {} if reading is None else {"layer": called(reading)}
+        training = {"covering": covering, "mbo": mbo}
+        return {**read, "partition": cut, "training": training, **means([r[name] for r in rows])}
+
+    def minus(name: str) -> dict[str, dict[str, Any]]:
+        both = paired([r["own"] for r in rows], [r[name] for r in rows])
+        return {measure: {"mean": mean, "ci95": [low, high]} for measure, (mean, low, high) in both.items()}
+
+    return {
+        **chosen.report,
+        **figures("own"),
+        "n": len(rows),
+        "minus_pixels": minus("pixels"),
+        "minus_untrained": minus("untrained"),
+        "pixels": figures("pixels"),
+        "untrained": figures("untrained"),
+    }
+
+
+def held_out(rows: Sequence[dict[str, Any]], layers: Sequence[int | str]) -> dict[str, Any]:
     """The network at a layer chosen elsewhere, beside both baselines; the untrained one's layer is chosen likewise."""
-    own, own_layers = chosen_elsewhere([r["layers"] for r in rows])
-    twin, twin_layers = chosen_elsewhere([r["baselines"]["untrained"] for r in rows])
+    kept = finite_layers(rows)
+    layers = [layers[p] for p in kept]
+    own, own_layers = chosen_elsewhere([[r["layers"][p] for p in kept] for r in rows])
+    twin, twin_layers = chosen_elsewhere([[r["baselines"]["untrained"][p] for p in kept] for r in rows])
     return {
         "by": CHOSEN_BY,
         "layers": [layers[i] for i in own_layers],
@@ -203,7 +210,7 @@ def mean_of(values: Sequence[float | None]) -> float:
     return float(np.mean(known)) if known else -np.inf
 
 
-def means(rows: Sequence[dict[str, float | None]]) -> dict[str, Any]:
+def means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """`{measure: mean, ..., "ci95": {measure: [low, high]}}`; None where a measure does not apply."""
     result: dict[str, Any] = {}
     intervals = {}
@@ -213,6 +220,9 @@ def means(rows: Sequence[dict[str, float | None]]) -> dict[str, Any]:
             continue
         result[measure] = float(np.mean(values)) if values else None
         intervals[measure] = list(bootstrap_ci(values)) if values else None
+    if rows and "heights" in rows[0]:  # a tree, in so many pieces; `oracle_covering` takes each picture's best of them
+        heights = {n: [r["heights"][n] for r in rows if n in r["heights"]] for n in rows[0]["heights"]}
+        result["heights"] = {n: float(np.mean(values)) for n, values in heights.items()}
     return {**result, "ci95": intervals}
 
 
@@ -259,11 +269,12 @@ def compare(folders: Sequence[Path], by: str = "covering") -> dict[str, Any]:
     base: list[dict[str, Any]] = []
     for folder, (manifest, rows) in zip(folders, runs, strict=True):
         rows = sorted((r for r in rows if r["id"] in shared), key=lambda r: r["id"])
-        chosen, best = chosen_elsewhere([r["layers"] for r in rows], by)
+        kept = finite_layers(rows)
+        chosen, best = chosen_elsewhere([[r["layers"][p] for p in kept] for r in rows], by)
         entry = {"folder": str(folder), "backbone": manifest["settings"]["backbone"]}
         entry |= {
             "partition": manifest["settings"]["partition"],
-            "layers": [manifest["layer_indices"][i] for i in best],
+            "layers": [manifest["layer_indices"][kept[i]] for i in best],
         }
         entry |= means(chosen)
         if base:

@@ -8,6 +8,14 @@ from glom import settings
 from glom.settings import Settings, setting
 
 MAX_GRID = 128
+CANDIDATES = ",".join(
+    (
+        *("kmeans:3", "kmeans:4", "kmeans:6", "kmeans:8", "kmeans:auto", "ncut:4", "ncut:auto"),
+        *("tree", "tree:3", "tree:4", "tree:6", "tree:12", "threshold:0.9", "tokencut", "tokencut:0.5", "maskcut"),
+        *("kmeans:4+settled:3:0.1", "kmeans:4+settled:6:0.1", "kmeans:6+settled:6:0.1", "kmeans:4+settled:6:0.05"),
+        "tree:4+settled:6:0.1",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,7 @@ class ShowSettings(Watching):
 class ScoreSettings(Watching):
     """Pictures with outlines that islands are scored by: all layers at one `grid`, so that none wins by fineness."""
 
+    layers: str = setting("all", "all, first,last, or numbers such as 0,3,7, and joins such as 3+7+11.", metavar="L")
     data: str = settings.data(
         help="bsds500, coco, voc, pictures with masks, or a made set, see docs/datasets.md.", kind="outlines"
     )
@@ -47,6 +56,12 @@ class ScoreSettings(Watching):
     split: str = setting("val", "Split of a bsds500 folder.")
     one_to_one: bool = setting(False, "Also boundary F matched one to one, as BSDS does (slow).")
     limit: int = settings.limit("Pictures, the first by name,")
+    choose_on: str = setting("", "Pictures with outlines that choose layer and cut; none of DATA.", kind="outlines")
+    choose_split: str = setting("train", "Split of a bsds500 folder to choose on.")
+    choose_limit: int = settings.limit("Pictures to choose on")
+    candidates: str = setting(CANDIDATES, "Partitions to choose from, by commas.", metavar="P,P", shown="21 of them")
+    finalists: int = setting(3, "Layers, best by --partition, that meet every candidate; 0: all.", least=0)
+    jobs: int = setting(0, "Processes that cut and score; 0: as many as pay.", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)

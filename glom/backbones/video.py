@@ -153,7 +153,7 @@ def capture(backbone: Backbone, layers: Sequence[int]) -> Iterator[dict[int, Any
 
 
 def feature_grids(
-    backbone: Backbone, clip: Tensor, layers: str | Sequence[int] = "all", time: str = "keep"
+    backbone: Backbone, clip: Tensor, layers: str | Sequence[int] = "all", time: str = "keep", finite: bool = True
 ) -> dict[int, Tensor]:
     """The feature grids of the layers asked for, all from one forward pass.
 
@@ -163,13 +163,14 @@ def feature_grids(
             backbone was built for work where its architecture allows; `backbone.fit` says what is interpolated.
         layers: see `select_layers`.
         time: "keep", or "mean" to average over T'.
+        finite: whether features that are not finite are refused.
 
     Returns:
         {layer: (T', h, w, D)} float32 on the CPU, class token dropped; T' = 1 where time is averaged.
 
     Raises:
         InputError: a clip of another shape, a layer that does not exist, a size the architecture cannot read.
-        RunError: a layer whose features are not finite.
+        RunError: a layer whose features are not finite, if `finite`.
     """
     if time not in ("keep", "mean"):
         raise InputError(f"time must be 'keep' or 'mean', got '{time}'")
@@ -189,6 +190,6 @@ def feature_grids(
             grid = backbone.grid(outputs[index]).float()
             grids[index] = grid.mean(0, keepdim=True) if time == "mean" else grid
     for index, grid in grids.items():
-        if not bool(torch.isfinite(grid).all()):
+        if finite and not bool(torch.isfinite(grid).all()):
             raise RunError(f"layer {index} of {backbone.name} has features that are not finite")
     return {index: grid.cpu().clone() for index, grid in grids.items()}

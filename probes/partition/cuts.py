@@ -44,7 +44,7 @@ class Cutting:
 
     def __init__(self, grid: Array, seed: int = 0, cosine: bool = True) -> None:
         self.shape: tuple[int, int] = grid.shape[:2]
-        self.seed, self.cosine = seed, cosine
+        self.grid, self.seed, self.cosine = grid, seed, cosine
         self.x = (unit(grid) if cosine else grid).reshape(len(grid) * grid.shape[1], -1).astype(np.float32)
         self._settled: dict[Settling, Cutting] = {}
 

@@ -10,7 +10,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from glom.errors import InputError
 from probes.agreement import unit
-from probes.partition import Cutting, colour_position, count_islands, parse_partition, partition
+from probes.overlap import Cells, overlap
+from probes.partition import Cutting, colour_position, count_islands, enlarge, parse_partition, partition
 from probes.partition.forms import Settling
 from probes.partition.graph import maskcut, tokencut
 from probes.partition.settling import settle
@@ -173,3 +174,15 @@ def test_what_several_cuts_share_changes_none_of_them():
     for text in FORMS:
         how = parse_partition(text)
         np.testing.assert_array_equal(together.labels(how), partition(grid, how))
+
+
+@pytest.mark.parametrize("size", [(40, 31), (5, 4)])  # larger and smaller than the grid
+def test_cuts_are_measured_over_cells_as_over_pixels(size):
+    rng = np.random.default_rng(0)
+    truths = [rng.integers(-1, 5, size), rng.integers(0, 3, size).astype(np.uint8)]
+    labels = rng.integers(0, 6, (9, 8))
+    tables = Cells(truths, labels.shape).overlaps(labels)
+    for truth, table in zip(truths, tables, strict=True):
+        whole = overlap(truth, enlarge(labels, *size))
+        for name in ("labels", "row", "column", "count"):
+            np.testing.assert_array_equal(getattr(table, name), getattr(whole, name))

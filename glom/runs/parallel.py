@@ -1,0 +1,80 @@
+"""The same function over many pieces of work, in several processes, with the same results in the same order."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
+from multiprocessing import get_context
+from typing import TypeVar
+
+from glom.errors import RunError
+
+Work = TypeVar("Work")
+Found = TypeVar("Found")
+
+
+def processes(asked: int, pieces: int, least: int = 4) -> int:
+    """How many processes are worth it: as many as asked for; for 0 the cores, but each with `least` pieces or more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return asked or max(1, min(cores, pieces // least))
+
+
+def in_order(
+    function: Callable[[Work], Found], work: Iterable[Work], jobs: int, needs: Sequence[str] = ()
+) -> Iterator[Found]:
+    """`function` of every piece, in the order of the pieces.
+
+    Work is taken from its iterator as places become free, so that what makes it can be slow or large. Every process has
+    one thread, this one too while it calls `function` itself, so that sums come out the same for any number of them.
+
+    Args:
+        function: of a module.
+        work: what can be sent to another process.
+        jobs: processes; 1 for this one alone.
+        needs: modules that `function` computes by, besides torch and NumPy.
+
+    Raises:
+        RunError: a process died. Whatever `function` raised.
+    """
+    if jobs == 1:
+        for piece in work:
+            yield _alone(function, piece, needs)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_unheard) as pool:
+        waiting: deque[Future[Found]] = deque()
+        try:
+            for piece in work:
+                waiting.append(pool.submit(_alone, function, piece, needs))
+                if len(waiting) > jobs + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise RunError("a process died, perhaps for want of memory; go on with fewer `jobs`") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _unheard() -> None:
+    """Who started the processes ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _alone(function: Callable[[Work], Found], piece: Work, needs: Sequence[str]) -> Found:
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    for module in needs:  # a library's threads can be held from when it is loaded
+        import_module(module)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            return function(piece)
+    finally:
+        torch.set_num_threads(before)
