@@ -28,8 +28,8 @@ def _show(value: dict[str, Any]) -> None:
                 between = row[name]["spread"]
                 cells.append(f"{row[name]['times']:.2f}\n{between['min']:.2f} to {between['max']:.2f}")
             rows.append((what.replace("_", " + "), row["batch"], row["updates"], *cells))
-    heads = ["times as long", "batch", "updates", "both fp32", "theirs fp32, ours bf16", "both bf16"]
-    table(heads, rows, right=range(1, 6))
+    heads = ["", "batch", "updates", "both fp32", "ours bf16", "both bf16"]
+    table(heads, rows, title="times as long as ours glom-pytorch takes; fp32 where nothing is said", right=range(1, 6))
     say(f"one update with equal weights: equal to {value['parity']:.1g}; they differ otherwise:")
     for line in value["differences"]:
         say(f"  {line}")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from experiments.bench.glom_settings import GlomBenchSettings
 from experiments.bench.timing import Tell, interleave, ratios, record, silent, spread
 from glom.consensus import Glom, GlomConfig
+from glom.consensus.columns import Places
 from glom.errors import InputError
 from glom.runs.seeds import fixed_seed
 from glom.runs.statistics import interval
@@ -70,9 +71,10 @@ def parity(dim: int = 32, levels: int = 4, side: int = 3) -> float:
         draw = torch.randn(2, side * side, levels + 1, dim, generator=generator)
         draw = nn.functional.layer_norm(draw, (dim,))
         seen, state = draw[:, :, 0], draw[:, :, 1:]
-        places = ours.places((side, side))
+        plain = ours.places((side, side))
         told = (ours.down.first_bias + theirs.pos_emb.weight @ ours.down.first)[:, None]
-        mine = next(ours.iterate(seen, places._replace(bias=told), state.permute(2, 0, 1, 3))).permute(1, 2, 0, 3)
+        places = Places(plain.queries, plain.cells, plain.regular, told, plain.allowed)
+        mine = next(ours.iterate(seen, places, state.permute(2, 0, 1, 3))).permute(1, 2, 0, 3)
         theirs.image_to_tokens = nn.Identity()
         return float((mine - theirs(seen, iters=1, levels=state)).abs().max())
 

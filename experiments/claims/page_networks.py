@@ -211,10 +211,31 @@ def prompt_settings(results: Results) -> str:
     return lines(("optimiser, rate", "epochs", *names.values()), ("---", *["--:"] * 4), rows)
 
 
+def glom_ellipses(results: Results) -> str:
+    """Part, whole, pose and islands in the world of ellipses: a row an update, then one a condition."""
+    found = record(results, "glom-ellipses.json")
+    named = [(f"update {row['iteration']}", row) for row in found["iterations"]]
+    named += [(f"noise {row['jitter']:g}", row) for row in found["noise"]]
+    named += [("turned {:.0f} to {:.0f} degrees".format(*row["degrees"]), row) for row in found["turned"]]
+    named += [("size, stretch, shear {:g} to {:g} times as trained".format(*r["times"]), r) for r in found["shaped"]]
+    named += [("untrained", found["untrained"]), ("places alone", found["places"]), ("by chance", found["chance"])]
+    measures = ("whole", "part", "pose_error", "cos_within", "cos_between", "ari")
+
+    def cell(row: dict[str, Any], measure: str) -> str:
+        if measure not in row:
+            return ""
+        return f"{row[measure]:.3f} {_bounds(row['ci95'][measure])}" if "ci95" in row else f"{row[measure]:.3f}"
+
+    heads = ("after", "kind of whole", "part", "pose, variance left over", "cosine within", "between", "ARI of wholes")
+    rows = [(name, *(cell(row, m) for m in measures)) for name, row in named]
+    return lines(heads, ("---", *["--:"] * 6), rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "forward-forward": forward_forward,
     "ff-speed": ff_speed,
     "glom-levels": glom_levels,
+    "glom-ellipses": glom_ellipses,
     "glom-falls": glom_falls,
     "glom-thresholds": glom_thresholds,
     "glom-told-apart": glom_told_apart,

@@ -44,8 +44,8 @@ def test_both_are_timed_at_every_size_and_an_update_is_the_same(call, tmp_path):
         assert row["fp32"]["spread"]["n"] == 2 and row["fp32"]["times"] > 0
         assert set(row["seconds"]) == {"ours fp32", "theirs fp32", "ours bf16", "theirs bf16"}
     assert json.loads((tmp_path / "glom.json").read_text())["settings"]["batches"] == [1, 2]
-    code, text, _ = call("glom", *SMALL)
-    assert code == 0 and "both bf16" in text and "they differ otherwise" in text
+    code, text, said = call("glom", *SMALL)
+    assert code == 0 and "both bf16" in text and "they differ otherwise" in said
 
 
 def test_without_the_package_the_extra_is_named(call, monkeypatch):
