@@ -2,8 +2,8 @@
 
 The fast t-SNE is van der Maaten & Hinton's (2008) objective with the affinities kept to nearest neighbours (as in van
 der Maaten 2014) and the repulsion estimated in every step from a fresh random sample of landmark points instead of a
-tree: an unbiased estimate of the same sums, and in three dimensions, where a Barnes-Hut octree prunes little, several
-times faster.
+tree: an unbiased estimate of the same sums, and in three dimensions, where a Barnes-Hut octree prunes little, many
+times faster. It begins at the principal components and ends when the embedding no longer moves.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +24,20 @@ from glom.errors import InputError, RunError, unknown
 from glom.runs.files import replacing, user_cache
 from probes.agreement import cosine_to
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 METHODS = ("tsne", "umap", "pca")
-PERPLEXITY = 30.0
-EXAGGERATION, EARLY, LATE = 12.0, 100, 250
-LANDMARKS = 256
+PERPLEXITY = 15.0
+EXAGGERATION, EARLY, LATE = 12.0, 50, 150
+LANDMARKS, WORK = 64, 160_000  # landmarks at least; more where n of them are fewer pairs than this
+RATE = 16.0  # learning rate n / RATE
+STILL, LOOK = 0.05, 25  # ends when it moves by less than this share of its size in so many steps
 NEIGHBOURS = 1.5  # of the perplexity; three times is usual, and half of that loses nothing measurable here
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2  # of what is kept; the embedding of another format is never read
 
 
 def reduce_rgb(
@@ -146,58 +152,78 @@ def fast_tsne(points: NDArray[np.float64], seed: int = 0, perplexity: float = PE
     """t-SNE in three dimensions with sampled repulsion, (n, F) -> (n, 3); see the module's text.
 
     The gradient is  4 Σ_j (e p_ij − q_ij) w_ij (y_i − y_j),  w_ij = 1 / (1 + |y_i − y_j|²),  q_ij = w_ij / Z:
-    p's part over the neighbours, q's and Z over `LANDMARKS` points drawn anew in each step; e is the early
-    exaggeration. Momentum and gains as in van der Maaten & Hinton (2008), section 3.4; start at the principal
-    components and learning rate n / e / 4 as in Kobak & Berens (2019).
+    p's part over the neighbours, q's and Z over at least `LANDMARKS` points drawn anew in each step; e is the early
+    exaggeration. Momentum and gains as in van der Maaten & Hinton (2008), section 3.4; the start as in Kobak & Berens
+    (2019), scaled principal components.
     """
-    from scipy.sparse import csr_matrix
-
     n = len(points)
     rng = np.random.default_rng(seed)
-    p = affinities(points, perplexity)
-    rows, columns, starts = np.repeat(np.arange(n), np.diff(p.indptr)), p.indices, p.indptr
-    values = p.data.astype(np.float32)
+    pull = _Attraction(affinities(points, perplexity))
     y = _three(points)
     y = (y / max(float(y.std(0).max()), 1e-12) * 1e-4).astype(np.float32)
-    step, gains = np.zeros_like(y), np.ones_like(y)
-    rate, sample = max(n / EXAGGERATION / 4, 50.0), min(LANDMARKS, n)
+    step, gains, before = np.zeros_like(y), np.ones_like(y), y
+    rate, sample = max(n / RATE, 50.0), min(max(LANDMARKS, WORK // n), n)
     z = 0.0
     for iteration in range(EARLY + LATE):
         e, momentum = (EXAGGERATION, 0.5) if iteration < EARLY else (1.0, 0.8)
-        apart = y[rows] - y[columns]
-        weights = values / (1 + np.einsum("ij,ij->i", apart, apart))
-        near = csr_matrix((weights, columns, starts), shape=(n, n))
-        attraction = np.asarray(near.sum(1), dtype=np.float32) * y - near @ y
         landmarks = y[rng.choice(n, sample, replace=False)]
-        squared = (y**2).sum(1)[:, None] + (landmarks**2).sum(1) - 2 * y @ landmarks.T
-        w = 1 / (1 + np.maximum(squared, 0))
+        w = y @ (-2 * landmarks.T)
+        w += (y * y).sum(1)[:, None] + 1
+        w += (landmarks * landmarks).sum(1)
+        np.reciprocal(np.maximum(w, 1, out=w), out=w)
         now = float(w.sum() - sample) * n / sample
         z = now if not iteration else 0.9 * z + 0.1 * now
         w *= w
         repulsion = (w.sum(1)[:, None] * y - w @ landmarks) * (n / sample)
-        gradient = 4 * (e * attraction - repulsion / max(z, 1e-12))
+        gradient = 4 * (e * pull(y) - repulsion / max(z, 1e-12))
         gains = np.where(step * gradient < 0, gains + 0.2, gains * 0.8).clip(0.01)
         step = (momentum * step - rate * gains * gradient).astype(np.float32)
         y = y + step
+        if iteration >= EARLY and iteration % LOOK == LOOK - 1:
+            if ((y - before) ** 2).sum() < STILL**2 * ((y - y.mean(0)) ** 2).sum():
+                break
+            before = y
     return (y - y.mean(0)).astype(np.float32)
 
 
-def affinities(points: NDArray[np.float64], perplexity: float):  # type: ignore[no-untyped-def]
+class _Attraction:
+    """Σ_j p_ij w_ij (y_i − y_j) of (n, 3) points; p symmetric and sparse, so that each pair is measured once."""
+
+    def __init__(self, p: csr_matrix) -> None:
+        rows = np.repeat(np.arange(p.shape[0], dtype=np.int32), np.diff(p.indptr))
+        upper = rows < p.indices
+        self.first, self.second, self.values = rows[upper], p.indices[upper], p.data[upper].astype(np.float32)
+        # Where each entry of the matrix finds the weight of its pair: sorted by column, the pairs are the lower half.
+        self.pair = np.empty(len(rows), np.int64)
+        self.pair[upper] = np.arange(len(self.first))
+        self.pair[~upper] = np.lexsort((self.first, self.second))
+        self.near = p.astype(np.float32)
+
+    def __call__(self, y: Array) -> Array:
+        squared = np.ones(len(self.first), np.float32)
+        for axis in range(3):
+            column = np.ascontiguousarray(y[:, axis])
+            apart = column.take(self.first)
+            apart -= column.take(self.second)
+            squared += apart * apart
+        self.near.data = (self.values / squared).take(self.pair)
+        return np.asarray(self.near.sum(1), dtype=np.float32) * y - self.near @ y
+
+
+def affinities(points: NDArray[np.float64], perplexity: float) -> csr_matrix:
     """Symmetric t-SNE affinities over `NEIGHBOURS` x perplexity neighbours, a CSR matrix (n, n) that sums to 1.
 
     Each row's Gaussian has the entropy log(perplexity) (van der Maaten & Hinton 2008, equations 1 and section 2).
     """
     from scipy.sparse import csr_matrix
-    from sklearn.neighbors import NearestNeighbors
 
     n = len(points)
     k = min(n - 1, int(NEIGHBOURS * perplexity))
-    distance, neighbour = NearestNeighbors(n_neighbors=k + 1).fit(points).kneighbors(points)
-    d = distance[:, 1:] ** 2
-    d = d - d[:, :1]
+    neighbour, d = nearest(points, k)
+    d = d - d.min(1, keepdims=True)
     low, high = np.zeros(n), np.full(n, np.inf)
     beta = 1 / np.maximum(d.mean(1), 1e-12)
-    for _ in range(50):
+    for _ in range(30):
         p = np.exp(-d * beta[:, None])
         total = p.sum(1)
         wide = np.log(total) + beta * (d * p).sum(1) / total > np.log(perplexity)
@@ -206,10 +232,29 @@ def affinities(points: NDArray[np.float64], perplexity: float):  # type: ignore[
         beta = np.minimum(np.where(np.isinf(high), beta * 2, (low + high) / 2), 1e12)
     p = np.exp(-d * beta[:, None])
     p /= p.sum(1, keepdims=True)
-    one_way = csr_matrix((p.ravel(), neighbour[:, 1:].ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    one_way = csr_matrix((p.ravel(), neighbour.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
     both = (one_way + one_way.T).tocsr()
     both.sort_indices()
     return both / both.sum()
+
+
+def nearest(points: NDArray[np.float64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The k nearest other points of each of (n, F), and their squared distances, (n, k) both.
+
+    They are found by products in single precision, a thousand points at a time, and measured in double.
+    """
+    import torch
+
+    x = torch.from_numpy(points.astype(np.float32))
+    squares, found = x.square().sum(1), []
+    for start in range(0, len(x), 1024):
+        rows = x[start : start + 1024]
+        apart = torch.addmm(squares[None].expand(len(rows), -1), rows, x.T, alpha=-2)
+        apart[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = torch.inf
+        found.append(apart.topk(k, largest=False).indices)
+    neighbour = torch.cat(found).numpy()
+    distance = np.stack([((points[neighbour[:, j]] - points) ** 2).sum(1) for j in range(k)], 1)
+    return neighbour, distance
 
 
 def trustworthiness(points: Array, embedding: Array, k: int = 12) -> float:
@@ -239,7 +284,8 @@ def _cached(points: Array, options: tuple[object, ...], cache_dir: Path | None) 
 
     if cache_dir is None or method == "pca":
         return compute()
-    digest = hashlib.sha256(repr((CACHE_FORMAT, EARLY, LATE, LANDMARKS, NEIGHBOURS, options, points.shape)).encode())
+    recipe = (CACHE_FORMAT, EARLY, LATE, LANDMARKS, WORK, NEIGHBOURS, RATE, STILL, LOOK, options, points.shape)
+    digest = hashlib.sha256(repr(recipe).encode())
     digest.update(np.ascontiguousarray(points).data)
     path = cache_dir / f"{digest.hexdigest()[:40]}.npz"
     # Whatever is wrong with an entry, computing it again is right.

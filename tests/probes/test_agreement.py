@@ -54,6 +54,15 @@ def test_repeated_points_do_not_upset_the_affinities():
     assert np.isfinite(reduction.fast_tsne(points - points.mean(0), perplexity=10.0)).all()
 
 
+def test_neighbours_are_the_nearest_others():
+    points = np.random.default_rng(0).normal(size=(60, 5))
+    apart = ((points[:, None] - points) ** 2).sum(-1)
+    np.fill_diagonal(apart, np.inf)
+    neighbour, distance = reduction.nearest(points, 7)
+    assert np.array_equal(neighbour, np.argsort(apart, 1)[:, :7])
+    assert np.allclose(distance, np.sort(apart, 1)[:, :7])
+
+
 def test_fast_tsne_is_as_trustworthy_as_scikit_learns():
     x = blobs(22).reshape(-1, 16)
     fast = reduction.trustworthiness(x, reduction.embed(x, "tsne"))
@@ -91,6 +100,10 @@ def test_the_cache_is_used_and_a_damaged_entry_is_not(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
     reduction.reduce_rgb([grid], "tsne", seed=5, cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(reduction, "CACHE_FORMAT", reduction.CACHE_FORMAT + 1)
+    reduction.reduce_rgb([grid], "tsne", cache_dir=tmp_path)  # what another version kept is not this one's
+    assert len(list(tmp_path.iterdir())) == 3
+    monkeypatch.undo()
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert np.array_equal(reduction.reduce_rgb([grid], "tsne", cache_dir=blocked)[0], rgb)
