@@ -17,7 +17,22 @@ from commands.bench_methods import methods
 from commands.bench_steps import steps
 from commands.bench_ttt import ttt
 from commands.common import Json, Quiet, emit_json, follow, say, table
+from commands.options import options
+from experiments.bench.settings import (
+    ComputeSettings,
+    ExecutionSettings,
+    FFBench,
+    IslandsSettings,
+    MemorySettings,
+    ScalingSettings,
+)
 
+Sized = ExecutionSettings | MemorySettings | ScalingSettings
+SIZED: dict[str, type[Sized]] = {
+    "execution": ExecutionSettings,
+    "memory": MemorySettings,
+    "scaling": ScalingSettings,
+}
 app = typer.Typer(
     help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True, add_completion=False
 )
@@ -31,28 +46,29 @@ app.command("steps")(steps)
 app.command("ttt")(ttt)
 
 
-def measure(bench: str, quick: bool, threads: int | None, quiet: bool) -> dict[str, Any]:
+def measure(bench: str, settings: Sized, threads: int | None, quiet: bool) -> dict[str, Any]:
     """Run one benchmark and return its record."""
     from dataclasses import replace
 
     import torch
 
-    from experiments.bench import execution, memory, scaling
+    from experiments.bench.execution import run_execution
+    from experiments.bench.memory import run_memory
+    from experiments.bench.scaling import run_scaling
     from experiments.bench.timing import record
 
     use_threads(threads)
     tell = teller(bench, quiet)
-    if bench == "execution":
-        result = execution.run_execution(execution.QUICK if quick else execution.ExecutionSettings(), tell)
-    elif bench == "memory":
-        settings = memory.QUICK if quick else memory.MemorySettings()
-        result = memory.run_memory(replace(settings, threads=torch.get_num_threads()), tell)
+    if isinstance(settings, ExecutionSettings):
+        result = run_execution(settings, tell)
+    elif isinstance(settings, MemorySettings):
+        result = run_memory(replace(settings, threads=torch.get_num_threads()), tell)
     else:
-        result = scaling.run_scaling(scaling.QUICK if quick else scaling.ScalingSettings(), tell)
+        result = run_scaling(settings, tell)
     return record(bench, result.pop("asked"), result)
 
 
-def report(bench: str, quick: bool, threads: int | None, out: str | None, as_json: bool, quiet: bool) -> None:
+def report(bench: str, settings: Sized, threads: int | None, out: str | None, as_json: bool, quiet: bool) -> None:
     """Measure, save where asked to, print."""
     from experiments.bench.report import figures
 
@@ -60,7 +76,7 @@ def report(bench: str, quick: bool, threads: int | None, out: str | None, as_jso
         table(["what", "measured", "min to max", "wanted"], figures({bench: value}), right=(1,))
         details(value)
 
-    hand_out(measure(bench, quick, threads, quiet), out, as_json, quiet, show)
+    hand_out(measure(bench, settings, threads, quiet), out, as_json, quiet, show)
 
 
 def details(value: Mapping[str, Any]) -> None:
@@ -107,39 +123,42 @@ def _speedups(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 @app.command("execution")
+@options(ExecutionSettings)
 def execution(
+    settings: ExecutionSettings,
     out: OutFolder = None,
-    quick: Quick = False,
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """One test-time iteration: as published, plain at its best, folded, streamed, bf16, stacked."""
-    report("execution", quick, threads, out, as_json, quiet)
+    report("execution", settings, threads, out, as_json, quiet)
 
 
 @app.command("memory")
+@options(MemorySettings)
 def memory(
+    settings: MemorySettings,
     out: OutFolder = None,
-    quick: Quick = False,
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Peak memory of a step against the number of columns."""
-    report("memory", quick, threads, out, as_json, quiet)
+    report("memory", settings, threads, out, as_json, quiet)
 
 
 @app.command("scaling")
+@options(ScalingSettings)
 def scaling(
+    settings: ScalingSettings,
     out: OutFolder = None,
-    quick: Quick = False,
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Columns and samples over two processes; time against the number of columns."""
-    report("scaling", quick, threads, out, as_json, quiet)
+    report("scaling", settings, threads, out, as_json, quiet)
 
 
 @app.command("all")
@@ -155,10 +174,11 @@ def everything(
     from glom.runs.files import write_text
 
     folder = Path(out or "benchmarks/results")
+    preset = "quick" if quick else "full"
     for bench in BENCHES:
-        save_record(folder, measure(bench, quick, threads, quiet), quiet)
-    save_compute(folder, quick, quiet)
-    for value in (measure_ff(quick, quiet), measure_islands(quick, quiet)):
+        save_record(folder, measure(bench, SIZED[bench].of(preset), threads, quiet), quiet)
+    save_compute(folder, preset, quiet)
+    for value in (measure_ff(FFBench.of(preset), quiet), measure_islands(IslandsSettings.of(preset), quiet)):
         save_record(folder, value, quiet)
     records = load(folder)
     write_text(folder / "table.md", markdown(records))
@@ -169,12 +189,12 @@ def everything(
     say(f"saved: {folder}/table.md")
 
 
-def save_compute(folder: Path, quick: bool, quiet: bool) -> None:
+def save_compute(folder: Path, preset: str, quiet: bool) -> None:
     """The poster's computational analysis into the same folder: compute.json and compute.png."""
-    from experiments.bench.compute import QUICK, ComputeSettings, run
+    from experiments.bench.compute import run
     from glom.runs.artifacts import write_record
     from probes.figures.compute import compute_figure
 
-    found = follow(run(QUICK if quick else ComputeSettings()), quiet)
+    found = follow(run(ComputeSettings.of(preset, device="cpu")), quiet)
     write_record(folder / "compute.json", found)
     compute_figure(found["figure"], folder / "compute.png")

@@ -7,24 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Device, Json, Quiet, emit_json, follow, say, table
+from commands.common import Json, Quiet, emit_json, follow, say, table
+from commands.options import options
+from experiments.bench.settings import ComputeSettings
 
 
+@options(ComputeSettings)
 def compute(
+    settings: ComputeSettings,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Run folder; never overwritten.", metavar="DIR")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, one round, memory by arithmetic.")] = False,
-    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Parameters, memory, GFLOPs: measured, from first principles, and as published."""
-    from dataclasses import replace
+    from experiments.bench.compute import run
 
-    from experiments.bench.compute import QUICK, ComputeSettings, run
-
-    settings = replace(QUICK if quick else ComputeSettings(), device=device)
     result = follow(run(settings, Path(out) if out else None), quiet or as_json)
     if as_json:
         emit_json(result)

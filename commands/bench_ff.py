@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.bench_common import OutFolder, Quick, Threads, figures_table, hand_out, teller, use_threads
+from commands.bench_common import OutFolder, Threads, figures_table, hand_out, teller, use_threads
 from commands.common import Json, Quiet, for_adaptation, say, table
+from commands.options import options
+from experiments.bench.settings import FFBench
 
 FIGURES = (
     ("trained_model_share", "published work / large product's rate", 2, ">= 0.85"),
@@ -25,13 +27,14 @@ FIGURES = (
 )
 
 
+@options(FFBench)
 def ff(
+    settings: FFBench,
     out: OutFolder = None,
     data_root: Annotated[
         str | None,
         typer.Option("--data-root", help="MNIST's folder; scikit-learn's digits otherwise.", metavar="DIR"),
     ] = None,
-    quick: Quick = False,
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -39,7 +42,7 @@ def ff(
     """One forward-forward epoch (3 x 1000, batch 100): matrix-product share, and plain loops beside it."""
     use_threads(threads)
     mnist = Path(data_root).expanduser() if data_root else None
-    hand_out(measure_ff(quick, quiet, mnist), out, as_json, quiet, _show)
+    hand_out(measure_ff(settings, quiet, mnist), out, as_json, quiet, _show)
 
 
 def _show(value: dict[str, Any]) -> None:
@@ -52,12 +55,12 @@ def _show(value: dict[str, Any]) -> None:
     table(["seconds an epoch of 60,000", ""], list(value["epoch_seconds"].items()), right=(1,))
 
 
-def measure_ff(quick: bool, quiet: bool, mnist: Path | None = None) -> dict[str, Any]:
+def measure_ff(settings: FFBench, quiet: bool, mnist: Path | None = None) -> dict[str, Any]:
     """Run the benchmark and return its record."""
-    from experiments.bench.ff import QUICK, FFBench, run_ff
+    from experiments.bench.ff import run_ff
     from experiments.bench.timing import record
 
     for_adaptation()
-    asked = replace(QUICK if quick else FFBench(), pictures="mnist" if mnist else "digits")
+    asked = replace(settings, pictures="mnist" if mnist else "digits")
     result = run_ff(asked, teller("ff", quiet), mnist)
     return record("ff", result.pop("asked"), result)

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.bench_common import OutFolder, Quick, figures_table, hand_out, teller
+from commands.bench_common import OutFolder, figures_table, hand_out, teller
 from commands.common import Json, Quiet, Record, Resume, emit_json, follow, keep_record, table
 from commands.options import options
+from experiments.bench.settings import IslandsSettings
 from experiments.islands.settings import RecordedScoreSettings
 
 FIGURES = (
@@ -20,18 +21,24 @@ FIGURES = (
 )
 
 
-def measure_islands(quick: bool, quiet: bool) -> dict[str, Any]:
+def measure_islands(settings: IslandsSettings, quiet: bool) -> dict[str, Any]:
     """Run the benchmark and return its record."""
-    from experiments.bench.islands import QUICK, IslandsSettings, run_islands
+    from experiments.bench.islands import run_islands
     from experiments.bench.timing import record
 
-    result = run_islands(QUICK if quick else IslandsSettings(), teller("islands", quiet))
+    result = run_islands(settings, teller("islands", quiet))
     return record("islands", result.pop("asked"), result)
 
 
-def islands(out: OutFolder = None, quick: Quick = False, as_json: Json = False, quiet: Quiet = False) -> None:
+@options(IslandsSettings)
+def islands(
+    settings: IslandsSettings,
+    out: OutFolder = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Fast 3-D t-SNE beside scikit-learn's, and what reading all blocks costs a forward pass."""
-    hand_out(measure_islands(quick, quiet), out, as_json, quiet, _show)
+    hand_out(measure_islands(settings, quiet), out, as_json, quiet, _show)
 
 
 def _show(value: dict[str, Any]) -> None:

@@ -68,6 +68,8 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
                 if value not in (None, []):
                     many = tuple(value) if isinstance(value, list) else value
                     given[key.name] = key.read(value) if isinstance(value, str) else many
+            if cls.FLAG and values.pop(cls.FLAG):
+                given["preset"] = cls.FLAG
             if cls.PRESETS and (preset := values.pop("preset")) is not None:
                 given["preset"] = preset
             settings = cls.of(**read_files(cls, config or []) | given)
@@ -84,6 +86,8 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
         if cls.PRESETS:
             text = f"{', '.join(cls.PRESETS)}. Default: {cls.PRESET}."
             made.append(_option("preset", str, typer.Option("--preset", help=text)))
+        if cls.FLAG:
+            made.append(_option(cls.FLAG, bool, typer.Option(f"--{cls.FLAG}", help=f"The preset {cls.FLAG}.")))
         for name, hint in (("config", Config), ("set", Set)):
             made.append(_option(name, hint))
         if "verbose" not in own:

@@ -194,11 +194,12 @@ class Settings:
 
     Attributes:
         PRESETS: values by a preset's name, of which one is the start wherever a value is not given. PRESET: the one
-            that is taken unless another is named.
+            that is taken unless another is named. FLAG: one that has an option of its own.
     """
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     PRESET: ClassVar[str] = ""
+    FLAG: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for key in keys_of(type(self)):

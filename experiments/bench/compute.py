@@ -33,6 +33,7 @@ from experiments.bench.compute_arithmetic import (
     swin_b,
 )
 from experiments.bench.compute_readings import STEPS, Reading, nearest
+from experiments.bench.settings import SIDES, ComputeSettings
 from experiments.published import gigabytes, published_table
 from glom import execution
 from glom.columns import grid_queries
@@ -41,32 +42,8 @@ from glom.runs.artifacts import RunFolder, machine, versions
 from glom.runs.events import Event
 from probes.figures.compute import compute_figure
 
-SIDES = (7, 14, 28, 56, 112, 224)
 VIEWS, CLASSES = 64, 1000
 UNIT = ("clip", 14)  # the time that counts as 1: CLIP ViT-B/16 on its own 14 x 14 patches
-
-
-@dataclass(frozen=True)
-class ComputeSettings:
-    """What is measured.
-
-    Attributes:
-        rounds: times every case is timed, interleaved; the median counts.
-        clip_sides, apm_sides: patches a side that are timed. The rest is arithmetic, and marked so.
-        memory: measure peak memory, each case in a fresh process; arithmetic alone otherwise.
-        chunk: columns at a time of the streamed APM.
-        device: where time and memory are measured.
-    """
-
-    rounds: int = 3
-    clip_sides: tuple[int, ...] = (7, 14, 28, 56)
-    apm_sides: tuple[int, ...] = SIDES
-    memory: bool = True
-    chunk: int = 1024
-    device: str = "cpu"
-
-
-QUICK = ComputeSettings(rounds=1, clip_sides=(7, 14), apm_sides=(7, 14, 28), memory=False)
 
 
 @dataclass(frozen=True)

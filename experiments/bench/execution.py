@@ -7,7 +7,7 @@ sides. Headline figures are medians of ratios taken round by round.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from experiments.bench.adaptation import measure_adaptation
 from experiments.bench.apart import Apart
 from experiments.bench.equality import measure_bf16_token, measure_differences
 from experiments.bench.published import ITERATIONS, published_apm, published_optimiser, published_step
+from experiments.bench.settings import ExecutionSettings
 from experiments.bench.steps import Step
 from experiments.bench.timing import (
     Products,
@@ -39,41 +40,6 @@ NOTES = {
     "unfused Adam, teacher left out",
     "per image": f"{ITERATIONS} x the measured published iteration, an extrapolation",
 }
-
-
-@dataclass(frozen=True)
-class ExecutionSettings:
-    """What is measured.
-
-    Attributes:
-        apm, features: the APM's preset and the token's width.
-        rounds, warmup: of the iterations that take less than a second.
-        published_rounds: rounds of the published iteration, which takes 18 to 95 s at full widths.
-        stacks: S of the stacked rows.
-        small: further (preset, token width) for which only plain, folded and stacked rows are timed.
-        small_stacks: their S.
-        adapt_preset: the TTT preset whose time per picture is measured on `apm`.
-        adapt_rounds: rounds of it.
-        teacher: encodes one shipped picture for the adaptation on a real token; "" for random tokens only.
-        seed: of pictures, tokens and weights.
-    """
-
-    apm: str = "apm-ttt"
-    features: int = 768
-    rounds: int = 9
-    warmup: int = 2
-    published_rounds: int = 4
-    stacks: tuple[int, ...] = (1, 2, 4)
-    small: tuple[tuple[str, int], ...] = (("apm-small", 1280), ("apm-tiny", 128))
-    small_stacks: tuple[int, ...] = (1, 4, 16, 64)
-    adapt_preset: str = "fast"
-    adapt_rounds: int = 3
-    teacher: str = "efficientnet-lite0"
-    seed: int = 0
-
-
-QUICK = ExecutionSettings(rounds=3, warmup=1, published_rounds=1, stacks=(1, 2), small_stacks=(1, 16), adapt_rounds=1)
-"""The same figures from fewer rounds: about two minutes on two cores."""
 
 QUIET = 0.1
 """Cores that other programs may have in a round of the published iteration."""

@@ -7,7 +7,7 @@ import statistics
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.bench.settings import FFBench
 from experiments.bench.timing import Tell, interleave, observed, ratios, silent, spread
 from glom.forward_forward import Learner, preset
 from glom.forward_forward.feedforward import FeedForward
@@ -25,30 +26,6 @@ from glom.runs.seeds import fixed_seed
 
 SIDE, CLASSES = 28, 10
 PICTURES = 60_000  # MNIST's training set, what an epoch is
-
-
-@dataclass(frozen=True)
-class FFBench:
-    """What is timed.
-
-    Attributes:
-        widths, batch: of the network.
-        steps: in a row, for one timing.
-        large: side of the square product that shows what the machine can do at all.
-        trained: steps on real pictures that come before what is timed as trained.
-        pictures: which those are: `digits` (of scikit-learn), or `mnist` where its folder is given.
-    """
-
-    widths: tuple[int, ...] = (1000, 1000, 1000)
-    batch: int = 100
-    steps: int = 30
-    rounds: int = 9
-    large: int = 2048
-    trained: int = 600
-    pictures: str = "digits"
-
-
-QUICK = FFBench(steps=8, rounds=2, trained=60)
 
 
 def pictures(n: int) -> tuple[Tensor, Tensor]:

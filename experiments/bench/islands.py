@@ -5,7 +5,7 @@ Both pairs run in turn, round after round, in one process; headline figures are 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from experiments.bench.settings import IslandsSettings
 from experiments.bench.timing import Tell, interleave, ratios, silent, spread
 from glom.backbones.video import clip_for, feature_grids, load_backbone
 from glom.colours import Array
@@ -20,39 +21,6 @@ from glom.datasets.reading import read_image
 from glom.errors import InputError
 from glom.runs.artifacts import read_json, read_result, read_timing
 from probes.reduction import embed, trustworthiness
-
-
-@dataclass(frozen=True)
-class IslandsSettings:
-    """What is measured.
-
-    Attributes:
-        image: a photograph; "" for `china.jpg`, which scikit-learn ships.
-        backbone, layer, size: whose features are embedded; by default a 56 x 56 x 96 grid of the shipped network.
-        neighbours: k of the trustworthiness.
-        tsne_rounds: of either t-SNE. scikit-learn's takes from half a minute to two.
-        hooked: the backbone whose every block is read, against its bare forward pass.
-        hook_frames, hook_size: of its clip; 0 for its own.
-        hook_rounds, hook_warmup: of either pass.
-        seed: of the embeddings.
-    """
-
-    image: str = ""
-    backbone: str = "mvit-v2-tiny"
-    layer: int = 3
-    size: int = 224
-    neighbours: int = 12
-    tsne_rounds: int = 2
-    hooked: str = "torchvision:mvit_v2_s@random"
-    hook_frames: int = 0
-    hook_size: int = 0
-    hook_rounds: int = 5
-    hook_warmup: int = 1
-    seed: int = 0
-
-
-QUICK = IslandsSettings(tsne_rounds=1, hook_rounds=3)
-"""The same figures from fewer rounds."""
 
 
 def run_islands(settings: IslandsSettings, tell: Tell = silent) -> dict[str, Any]:

@@ -13,42 +13,18 @@ import resource
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from experiments.bench.apart import Apart
+from experiments.bench.settings import MemorySettings
 from experiments.bench.steps import Step
 from experiments.bench.timing import Tell, silent
 from glom.apm import preset
 from glom.columns import grid_queries
-
-
-@dataclass(frozen=True)
-class MemorySettings:
-    """What is measured.
-
-    Attributes:
-        apm, features: the APM's preset and the token's width.
-        sides: n of the n x n columns, streamed; the first and the last make the headline.
-        folded_sides, plain_sides: the same for the executions whose memory grows.
-        chunk: locations at a time when streamed, None for what suits the machine.
-        threads: of each process.
-    """
-
-    apm: str = "apm-ttt"
-    features: int = 768
-    sides: tuple[int, ...] = (7, 32, 224)
-    folded_sides: tuple[int, ...] = (7, 64, 128)
-    plain_sides: tuple[int, ...] = (7, 64, 128)
-    chunk: int | None = None
-    threads: int = 2
-
-
-QUICK = MemorySettings(sides=(7, 224), folded_sides=(7, 64), plain_sides=(7, 64))
-"""Fewer sizes, the same two ends."""
 
 
 def peak_resident() -> int:

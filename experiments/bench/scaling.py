@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from experiments.bench.adaptation import random_case
 from experiments.bench.apart import Apart
+from experiments.bench.settings import ScalingSettings
 from experiments.bench.steps import Step
 from experiments.bench.timing import Tell, interleave, ratios, silent, spread
 from glom.adaptation.settings import ttt_preset
@@ -29,43 +30,6 @@ from glom.columns import grid_queries
 from glom.execution.allocation import keep_freed_memory
 
 RANKS = 2
-
-
-@dataclass(frozen=True)
-class ScalingSettings:
-    """What is measured.
-
-    Attributes:
-        apm, features: the APM's preset and the token's width.
-        sides: n of the n x n columns shared by two processes; the last makes the headline.
-        rounds, warmup: of each.
-        samples_rounds: rounds of adaptations, two samples each.
-        iterations: optimiser steps of such an adaptation on the whole grid, as the `published` preset takes them.
-        fast_iterations: the same of the `fast` preset, whose few queries leave memory to be the limit.
-        growth_sides: n of the n x n columns whose time is set against their number, in one process.
-        growth_rounds: rounds of these.
-        subset: location queries of the row that does not grow.
-        seed: of pictures, tokens and weights.
-    """
-
-    apm: str = "apm-ttt"
-    features: int = 768
-    sides: tuple[int, ...] = (32, 64, 96)
-    rounds: int = 3
-    warmup: int = 1
-    samples_rounds: int = 2
-    iterations: int = 12
-    fast_iterations: int = 40
-    growth_sides: tuple[int, ...] = (7, 14, 28, 56, 112, 224)
-    growth_rounds: int = 2
-    subset: int = 64
-    seed: int = 0
-
-
-QUICK = ScalingSettings(
-    sides=(32, 64), rounds=2, samples_rounds=1, iterations=6, fast_iterations=20, growth_sides=(7, 28, 56)
-)
-"""Fewer rounds and sizes: about a minute and a half on two cores."""
 
 
 def make_rank(rank: int, folder: str, settings: ScalingSettings) -> Callable[[str, int], float]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.compute import QUICK, ComputeSettings
 from experiments.bench.compute import run as run_compute
+from experiments.bench.settings import ComputeSettings
 from experiments.published import gigabytes
 from experiments.reproduce.parts import Drawn, FigureSpec, once, row
 from experiments.reproduce.settings import Request
@@ -35,8 +34,9 @@ PICTURE = "GFLOPs and time against patches a side"
 
 def computed(request: Request, out: Path) -> Generator[Event, None, Any]:
     """Run `apm bench compute`; returns its result. Small sizes and one round at home, everything at poster scale."""
-    sizes = replace(QUICK, memory=True) if request.scale == "home" else ComputeSettings()
-    return (yield from once(out / "compute", partial(run_compute, replace(sizes, device=request.device))))
+    preset = "quick" if request.scale == "home" else "full"
+    sizes = ComputeSettings.of(preset, memory=True, device=request.device)
+    return (yield from once(out / "compute", partial(run_compute, sizes)))
 
 
 def table4(request: Request, out: Path) -> Drawn:

@@ -193,12 +193,12 @@ def test_times_beyond_the_measured_are_arithmetic():
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> tuple[Path, dict]:
     """One small run of the command: its folder and its JSON."""
-    small = ComputeSettings(rounds=1, clip_sides=(14,), apm_sides=(14,), memory=False)
+    small = {"rounds": 1, "clip_sides": (14,), "apm_sides": (14,), "memory": False}
     out = tmp_path_factory.mktemp("compute") / "run"
     app = typer.Typer()
     app.command()(compute)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.bench.compute.QUICK", small)
+        patch.setitem(ComputeSettings.PRESETS, "quick", small)
         done = CliRunner().invoke(app, ["--quick", "--json", "--device", "cpu", "--out", str(out)])
     assert done.exit_code == 0, done.output
     return out, json.loads(done.stdout)

@@ -18,16 +18,16 @@ from probes.reduction import embed, trustworthiness
 from tests.conftest import in_process, make_image
 from tests.experiments.islands.test_islands_cli import bsds
 
-SMALL = IslandsSettings(
-    size=48, tsne_rounds=2, hooked="mvit-v2-tiny@random", hook_frames=2, hook_size=48, hook_rounds=2, hook_warmup=0
-)
+FEW = {"size": 48, "hooked": "mvit-v2-tiny@random", "hook_frames": 2, "hook_size": 48, "hook_rounds": 2}
+FEW |= {"hook_warmup": 0}
+SMALL = IslandsSettings(**FEW)
 
 
 @pytest.fixture
 def call(capsys, monkeypatch):
     """Run `apm bench ...` in this process: (exit code, standard output, standard error)."""
-    monkeypatch.setattr(bench, "IslandsSettings", lambda: SMALL)
-    monkeypatch.setattr(bench, "QUICK", replace(SMALL, tsne_rounds=1))
+    monkeypatch.setitem(IslandsSettings.PRESETS, "full", FEW)
+    monkeypatch.setitem(IslandsSettings.PRESETS, "quick", FEW | {"tsne_rounds": 1})
     return in_process(capsys, app, "bench")
 
 

@@ -11,7 +11,8 @@ import commands.bench_ff as bench_ff
 from commands.common import guard
 from experiments.bench.ff import FFBench, StepProducts, pictures, run_ff, straight_loop
 
-TINY = FFBench(widths=(32, 32), batch=10, steps=2, rounds=2, large=64, trained=3)
+FEW = {"widths": (32, 32), "batch": 10, "steps": 2, "rounds": 2, "large": 64, "trained": 3}
+TINY = FFBench(**FEW)
 
 
 def test_products_are_those_of_a_step():
@@ -50,7 +51,7 @@ def test_the_plain_loop_learns():
 
 
 def test_the_command(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("experiments.bench.ff.QUICK", TINY)
+    monkeypatch.setitem(FFBench.PRESETS, "quick", FEW)
     root = typer.Typer()
     root.command("other")(lambda: None)
     root.command("ff")(bench_ff.ff)

@@ -1,0 +1,154 @@
+"""What the benchmarks by ratios measure: apart from the work, so that a page of help loads no torch.
+
+Each has two presets: all of it, and a look in a minute or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from glom import settings
+from glom.settings import Settings, setting
+
+Presets = Mapping[str, Mapping[str, Any]]
+SIDES = (7, 14, 28, 56, 112, 224)
+
+
+def grids(default: tuple[int, ...], help: str) -> Any:
+    """Sides of square grids."""
+    return setting(default, help, least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratios(Settings):
+    """A benchmark whose presets differ in rounds and sizes."""
+
+    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {}}
+    PRESET: ClassVar[str] = "full"
+    FLAG: ClassVar[str] = "quick"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Ratios):
+    """Of an APM as test-time training adapts it."""
+
+    apm: str = setting("apm-ttt", "The APM's preset.", metavar="PRESET")
+    features: int = setting(768, "The token's width.", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionSettings(Machine):
+    """Of `small`, further (preset, token width), only plain, folded and stacked rows are timed."""
+
+    PRESETS: ClassVar[Presets] = {
+        "full": {},
+        "quick": {
+            "rounds": 3, "warmup": 1, "published_rounds": 1, "stacks": (1, 2), "small_stacks": (1, 16),
+            "adapt_rounds": 1,
+        },
+    }  # fmt: skip
+
+    rounds: int = setting(9, "Of the iterations that take less than a second.", least=1)
+    warmup: int = setting(2, "Rounds before them.", least=0)
+    published_rounds: int = setting(4, "Of the published iteration: 18 to 95 s each.", least=1)
+    stacks: tuple[int, ...] = setting((1, 2, 4), "Samples of the stacked rows.", least=1)
+    small: tuple[tuple[str, int], ...] = (("apm-small", 1280), ("apm-tiny", 128))
+    small_stacks: tuple[int, ...] = setting((1, 4, 16, 64), "The same of small machines.", least=1)
+    adapt_preset: str = setting("fast", "Of the adaptation that is timed.")
+    adapt_rounds: int = setting(3, "Of it.", least=1)
+    teacher: str = setting("efficientnet-lite0", "Of a real token; empty: random ones alone.", letter="t", metavar="T")
+    seed: int = settings.seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySettings(Machine):
+    """The first and the last of the streamed grids make the headline. `threads`: of each process."""
+
+    PRESETS: ClassVar[Presets] = {
+        "full": {},
+        "quick": {"sides": (7, 224), "folded_sides": (7, 64), "plain_sides": (7, 64)},
+    }
+
+    sides: tuple[int, ...] = grids((7, 32, 224), "Sides of the streamed grids.")
+    folded_sides: tuple[int, ...] = grids((7, 64, 128), "Of the folded ones.")
+    plain_sides: tuple[int, ...] = grids((7, 64, 128), "Of the plain ones.")
+    chunk: int | None = setting(None, "Locations at a time when streamed.", least=1, shown="what suits the machine")
+    threads: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingSettings(Machine):
+    """Columns shared by two processes, the last grid making the headline; time against the number of columns."""
+
+    PRESETS: ClassVar[Presets] = {
+        "full": {},
+        "quick": {
+            "sides": (32, 64), "rounds": 2, "samples_rounds": 1, "iterations": 6, "fast_iterations": 20,
+            "growth_sides": (7, 28, 56),
+        },
+    }  # fmt: skip
+
+    sides: tuple[int, ...] = grids((32, 64, 96), "Sides of the grids that are shared.")
+    rounds: int = setting(3, "Of each.", least=1)
+    warmup: int = setting(1, "Rounds before them.", least=0)
+    samples_rounds: int = setting(2, "Of adaptations, two samples each.", least=1)
+    iterations: int = setting(12, "Of an adaptation on the whole grid.", least=1)
+    fast_iterations: int = setting(40, "Of one on few locations.", least=1)
+    growth_sides: tuple[int, ...] = grids(SIDES, "Sides of the grids in one process.")
+    growth_rounds: int = setting(2, "Of these.", least=1)
+    subset: int = setting(64, "Locations of the row that does not grow.", least=1)
+    seed: int = settings.seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FFBench(Ratios):
+    """A forward-forward network and what its epoch is timed by."""
+
+    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"steps": 8, "rounds": 2, "trained": 60}}
+
+    widths: tuple[int, ...] = setting((1000, 1000, 1000), "Of the network.", least=1)
+    batch: int = setting(100, "Pictures a step.", least=1)
+    steps: int = setting(30, "In a row, for one timing.", least=1)
+    rounds: int = setting(9, "Of each.", least=1)
+    large: int = setting(2048, "Side of the product that shows the machine's rate.", least=1)
+    trained: int = setting(600, "Steps on real pictures before what is timed as trained.", least=0)
+    pictures: str = "digits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IslandsSettings(Ratios):
+    """Features that are embedded, by default a 56 x 56 x 96 grid of the shipped network, and a network that is read."""
+
+    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"tsne_rounds": 1, "hook_rounds": 3}}
+
+    image: str = setting("", "A photograph.", kind="picture", metavar="IMAGE", shown="scikit-learn's china.jpg")
+    backbone: str = setting("mvit-v2-tiny", "Whose features are embedded.", letter="b", metavar="B")
+    layer: int = setting(3, "Of it.")
+    size: int = setting(224, "Side of what it sees, pixels.", least=1)
+    neighbours: int = setting(12, "k of the trustworthiness.", least=1)
+    tsne_rounds: int = setting(2, "Of either t-SNE; scikit-learn's takes up to two minutes.", least=1)
+    hooked: str = setting("torchvision:mvit_v2_s@random", "The backbone whose every block is read.", metavar="B")
+    hook_frames: int = setting(0, "Of its clip; 0: its own.", least=0)
+    hook_size: int = setting(0, "Of its clip; 0: its own.", least=0)
+    hook_rounds: int = setting(5, "Of either pass.", least=1)
+    hook_warmup: int = setting(1, "Rounds before them.", least=0)
+    seed: int = settings.seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeSettings(Ratios):
+    """What is timed, interleaved, of which the median counts; the rest is arithmetic, and marked so."""
+
+    PRESETS: ClassVar[Presets] = {
+        "full": {},
+        "quick": {"rounds": 1, "clip_sides": (7, 14), "apm_sides": (7, 14, 28), "memory": False},
+    }
+
+    rounds: int = setting(3, "Of every case.", least=1)
+    clip_sides: tuple[int, ...] = grids((7, 14, 28, 56), "Patches a side of CLIP that are timed.")
+    apm_sides: tuple[int, ...] = grids(SIDES, "Of the APM.")
+    memory: bool = setting(True, "Memory by arithmetic alone, not measured in fresh processes.")
+    chunk: int = setting(1024, "Columns at a time of the streamed APM.", least=1)
+    device: str = settings.device()
