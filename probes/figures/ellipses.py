@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, save
 
 
-def ellipses_figure(result: dict[str, Any], path: Path) -> Path:
+def ellipses_figure(result: Mapping[str, Any], path: Path) -> Path:
     """Part and whole right and islands by update, and what noise and unseen turns leave of them.
 
     Args:
