@@ -75,6 +75,7 @@ def score_picture(
     """One picture, each row of `ROWS` by every measure. Raises `InputError` for a faulty pair."""
     image, maps = item.read()
     truths, outlines = list(maps), Outlines(list(maps))
+    classes = item.classes(image.width, image.height)
     side = min(GRID, image.width, image.height)
     small = (np.asarray(image.resize((side, side)), np.float32) / 255).astype(np.float32)
     count = trained.model.config.slots
@@ -84,7 +85,7 @@ def score_picture(
         "untrained": twin.masks(image, seed),
         "pixels": enlarge(plain, image.height, image.width),
     }
-    return {name: score(truths, labels, outlines, item.background) for name, labels in found.items()}
+    return {name: score(truths, m, outlines, item.background, classes=classes) for name, m in found.items()}
 
 
 def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
