@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +23,11 @@ from commands.common import (
 )
 from commands.options import options
 from experiments.recipes.mae_settings import MAETinySettings
-from experiments.recipes.settings import MViTTinySettings, TinyClipSettings
+from experiments.recipes.settings import MViTPhotoSettings, MViTTinySettings, TinyClipSettings
+
+if TYPE_CHECKING:
+    from experiments.recipes.mvit_tiny_ship import Shipping
+    from glom.runs.events import Event
 
 app = typer.Typer(help="Train what ships, from scratch.", no_args_is_help=True, add_completion=False)
 
@@ -64,14 +68,34 @@ def mvit_v2_tiny(
     """Train the small MViTv2 on boring videos, by classification alone; about an hour on one core."""
     from experiments.recipes.mvit_tiny import run
 
+    _follow_mvit("mvit-v2-tiny", run(settings, Path(out), resume=resume, download=download), out, as_json, quiet)
+
+
+@app.command("mvit-v2-photo")
+@options(MViTPhotoSettings)
+def mvit_v2_photo(
+    settings: MViTPhotoSettings,
+    out: Out,
+    resume: Resume = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the small MViTv2 further, on photographs, by classification alone; about an hour on one core."""
+    from experiments.recipes.mvit_photo import run
+
+    _follow_mvit("mvit-v2-photo", run(settings, Path(out), resume=resume), out, as_json, quiet)
+
+
+def _follow_mvit(name: str, events: Iterator[Event[Shipping]], out: str, as_json: bool, quiet: bool) -> None:
+    """A training to its end, and what came of it."""
     with resumable("every finished epoch is kept"):
-        result = follow(run(settings, Path(out), resume=resume, download=download), quiet)
+        result = follow(events, quiet)
     if as_json:
         emit_json(result)
         return
     low, high = result["ci95"]
     print(f"test accuracy {result['test_accuracy']:.2f} % [{low:.2f}, {high:.2f}] on {result['n']:,} pictures")
-    say(f"weights, configuration and model card in {out}; a backbone: mvit-v2-tiny@{out}")
+    say(f"weights, configuration and model card in {out}; a backbone: {name}@{out}")
 
 
 @app.command("mae-tiny")

@@ -17,7 +17,7 @@ from torch import Tensor
 from experiments.recipes.mvit_tiny_ship import Facts, Pictures, Shipping, boring, open_split, read_pictures, ship
 from experiments.recipes.settings import MViTTinySettings
 from glom.backbones.mvit_shipped import TinyConfig
-from glom.backbones.mvit_tiny import build_mvit
+from glom.backbones.mvit_tiny import TinyMViT, build_mvit
 from glom.datasets.augment import augment
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, public_command, read_timing
@@ -80,7 +80,7 @@ class Trainer:
     def __init__(self, data: Pictures, config: TinyConfig, settings: MViTTinySettings, folder: RunFolder) -> None:
         self.data, self.config, self.settings, self.folder = data, config, settings, folder
         with fixed_seed(settings.seed):
-            self.net = build_mvit(**config.recipe())
+            self.net = self.draw()
         s = settings
         self.epochs = Epochs(len(data.images), s.batch_size, lambda epoch: s.seed * 100_003 + epoch)
         steps, total = self.epochs.steps, s.epochs * self.epochs.steps
@@ -99,6 +99,10 @@ class Trainer:
             beside={"epochs": self.epochs},
         )
 
+    def draw(self) -> TinyMViT:
+        """The network that training begins with."""
+        return build_mvit(**self.config.recipe())
+
     def run(self) -> Iterator[Event]:
         """All epochs from the last state on; a line of results for each."""
 
@@ -114,16 +118,24 @@ class Trainer:
         s, index = self.settings, self.epochs.pictures(step)
         labels = self.data.labels[index]
         with torch.autocast("cpu", torch.bfloat16, enabled=s.bf16):
-            scores = self.net(self.batch(index, s.sizes if self.epochs.epoch >= self.decay_from else s.small)).float()
+            scores = self.net(self.batch(index, self.sizes())).float()
         loss = F.cross_entropy(scores, labels, label_smoothing=s.label_smoothing)
         return torch.stack([loss, (scores.argmax(1) == labels).sum()])
+
+    def sizes(self) -> Sequence[int]:
+        """Sides in pixels of the running epoch's batches."""
+        return self.settings.sizes if self.epochs.epoch >= self.decay_from else self.settings.small
+
+    def side(self, sizes: Sequence[int]) -> int:
+        """One of them, drawn."""
+        return sizes[int(torch.randint(len(sizes), (1,), generator=self.epochs.generator))]
 
     def batch(self, index: Tensor, sizes: Sequence[int]) -> Tensor:
         """Pictures normalised, augmented, brought to one of `sizes`, repeated in time: (B, 3, T, S, S)."""
         s, generator = self.settings, self.epochs.generator
         x = (self.data.images[index].float() / 255 - self.mean) / self.std
         x = augment(x, generator, s.translate, s.cutout)
-        side = sizes[int(torch.randint(len(sizes), (1,), generator=generator))]
+        side = self.side(sizes)
         if side != x.shape[-1]:
             x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
         return boring(x, self.config.frames)

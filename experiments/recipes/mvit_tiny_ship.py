@@ -102,13 +102,15 @@ def ship(
     facts: Facts,
     test_set: Pictures,
     out: Path,
+    card: str = "mvit_tiny_card.md.j2",
 ) -> Shipping:
     """Write `model.safetensors` (fp16), `config.json` and `MODEL_CARD.md`.
 
     Args:
         net: trained.
         recipe: the training's settings by name.
-        test_set: what the written weights are measured on.
+        test_set: what the written weights are measured on, among its own classes: the first of the network's.
+        card: the template of the model card.
 
     Raises:
         RunError: the disk is full.
@@ -117,8 +119,8 @@ def ship(
     write_json(out / CONFIG, config.to_json())
     result: Shipping = {**measure(out, config, test_set), "parameters": parameters(net), **facts}
     loader = Environment(loader=PackageLoader("experiments"), keep_trailing_newline=True, trim_blocks=True)
-    card = loader.get_template("mvit_tiny_card.md.j2").render(r=result, c=config, s=recipe, stages=config.stages())
-    write_text(out / CARD, card)
+    text = loader.get_template(card).render(r=result, c=config, s=recipe, stages=config.stages())
+    write_text(out / CARD, text)
     return result
 
 
@@ -133,6 +135,6 @@ def measure(folder: Path, config: TinyConfig, pictures: Pictures, batch: int = 2
     with torch.inference_mode():
         for images, labels in zip(pictures.images.split(batch), pictures.labels.split(batch), strict=True):
             scores = net(boring((images.float() / 255 - mean) / std, config.frames))
-            right += (scores.argmax(1) == labels).tolist()
+            right += (scores[:, : len(pictures.classes)].argmax(1) == labels).tolist()
     low, high = bootstrap_ci([100.0 * r for r in right])
     return {"test_accuracy": 100 * sum(right) / len(right), "ci95": [low, high], "n": len(right)}

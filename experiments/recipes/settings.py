@@ -65,3 +65,40 @@ class MViTTinySettings(Shipped):
     small: tuple[int, ...] = (16, 20, 24)
     sizes: tuple[int, ...] = (24, 28, 32)
     bf16: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class MViTPhotoSettings(Shipped):
+    """mvit-v2-photo: the small video transformer goes on, deeper, with photographs; classification and nothing else.
+
+    Attributes:
+        also: more photographs, whose labels (if any) are not used.
+        teacher: the classifier that gives soft labels.
+        start: the backbone whose weights training begins with.
+        per_place: weight of the loss in which every location classifies, beside that of the whole view.
+        own: weight of the cross-entropy with the data set's own classes, on the pictures that have one.
+        stored: side in pixels of the squares that pictures are kept as.
+        least: share of a picture that a view shows at least.
+        colour: how far brightness, contrast and saturation go.
+        The others: as `MViTTinySettings` has them.
+    """
+
+    data: str = settings.data("caltech101", "Labelled photographs: a folder with train/CLASS and test/CLASS.", kind="")
+    also: tuple[str, ...] = setting((), "More photographs, by folder or name; only soft labels are learnt on them.")
+    teacher: str = setting("efficientnet-lite2", "Classifier whose class probabilities are the soft labels.")
+    start: str = setting("mvit-v2-tiny", "Backbone to begin with: a shipped one, or mvit-v2-tiny@FOLDER.")
+    epochs: int = setting(8, "Passes over the training pictures.", least=1)
+    per_place: float = setting(0.5, "Weight of the loss in which every location classifies.", least=0)
+    own: float = 0.5
+    batch_size: int = 32
+    lr: float = 7e-4
+    weight_decay: float = 0.05
+    warmup: int = 1
+    decay: int = 3
+    label_smoothing: float = 0.1
+    stored: int = 128
+    least: float = 0.2
+    colour: float = 0.4
+    small: tuple[int, ...] = (32, 40, 48)
+    sizes: tuple[int, ...] = (48, 56, 64)
+    bf16: bool = True

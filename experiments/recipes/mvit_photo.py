@@ -1,0 +1,139 @@
+"""Training recipe of the shipped `mvit-v2-photo`: boring videos of photographs, classification and nothing else.
+
+It begins with the weights of `mvit-v2-tiny` (32 px, ten classes), some blocks deeper, and learns the class probabilities
+of a trained classifier on strong views of every photograph, beside the labels that some of them have. The read-out is
+the mean over the last grid, so the scores of a view are the mean of its locations' scores; with `per_place` each location
+is asked, too, for the probabilities that the classifier's own last layer gives there ("All Tokens Matter: Token Labeling
+for Training Better Vision Transformers", Jiang et al. 2021). Nothing is told of outlines, and nothing asks neighbours to
+agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments.recipes.label_maps import LabelMaps, label_maps
+from experiments.recipes.mvit_tiny import MEAN, STD, Trainer, check
+from experiments.recipes.mvit_tiny_ship import Pictures, boring, open_split, read_pictures, ship
+from experiments.recipes.photo_pictures import read_photographs
+from experiments.recipes.settings import MViTPhotoSettings
+from glom.backbones.mvit_shipped import TinyConfig, load_mvit_tiny
+from glom.backbones.mvit_tiny import TINY, Block, TinyMViT, build_mvit
+from glom.datasets.augment import crops, jitter, look, places_in
+from glom.errors import InputError
+from glom.runs.artifacts import RunFolder, public_command, read_timing
+from glom.runs.events import Event
+from glom.settings import write_settings
+
+BLOCKS = (*TINY, Block(4, 192, 192), Block(4, 192, 192))
+SIZE, VIEW = 64, 128
+LABELS = "soft_labels.safetensors"
+
+
+def run(settings: MViTPhotoSettings, out: Path, resume: bool = False) -> Iterator[Event]:
+    """Compute soft labels, train, measure on the test split, write weights, configuration and model card into `out`.
+
+    Resumed anywhere it gives the same weights to the bit. The events' loss is the running epoch's, their accuracy the
+    share of views that the network puts into the class that its teacher does.
+
+    Raises:
+        InputError: the data do not fit the recipe, `out` holds something else, a resumed run has other settings.
+        RunError: the loss is no longer finite, or the disk is full.
+    """
+    check(settings)
+    with RunFolder(out, "train-mvit-v2-photo", settings.manifest(), resume) as folder:
+        write_settings(out, settings)
+        test = open_split(settings.data, "test", settings.limit)
+        yield Event(message="reading the pictures")
+        data = read_photographs(settings.data, settings.also, settings.stored, settings.limit)
+        if data.classes != test.classes:
+            raise InputError(f"{settings.data}: the classes of its train and test splits differ")
+        maps: LabelMaps | int = 0
+        for maps in label_maps(settings.teacher, data.images, data.fingerprint(), out / LABELS):
+            if isinstance(maps, int):
+                yield Event("soft labels", maps, len(data.images))
+        assert isinstance(maps, LabelMaps)
+        config = TinyConfig(classes=(*data.classes, *maps.names), blocks=BLOCKS, size=SIZE, view=VIEW, mean=MEAN, std=STD)
+        trainer = PhotoTrainer(data, maps, config, settings, folder)
+        yield from trainer.run()
+        facts = {"command": public_command(folder.manifest["command"]), "train_pictures": len(data.images)}
+        facts |= {"labelled": int((data.labels >= 0).sum()), "own_classes": len(data.classes)}
+        facts["seconds"] = round(sum(read_timing(out).values()), 1)
+        recipe = settings.manifest("data")
+        result = ship(trainer.net, config, recipe, facts, read_pictures(test, SIZE), out, "mvit_photo_card.md.j2")
+        folder.conclude(result, test_accuracy=result["test_accuracy"])
+    yield Event(result=result)
+
+
+class PhotoTrainer(Trainer):
+    """The deeper network, and how one step goes."""
+
+    def __init__(
+        self, data: Pictures, maps: LabelMaps, config: TinyConfig, settings: MViTPhotoSettings, folder: RunFolder
+    ) -> None:
+        self.maps, self.photo = maps, settings
+        super().__init__(data, config, settings, folder)
+
+    def draw(self) -> TinyMViT:
+        net = build_mvit(**self.config.recipe())
+        start = load_mvit_tiny(self.photo.start, self.photo.start.partition("@")[2] or None, torch.device("cpu"))
+        grow(net, start.model, self.photo.start)
+        return net
+
+    def loss(self, step: int) -> Tensor:
+        """(2,): the loss of a step's batch, and on how many of its views network and teacher agree."""
+        s, generator, index = self.photo, self.epochs.generator, self.epochs.pictures(step)
+        labels, side = self.data.labels[index], self.side(self.sizes())
+        boxes = crops(len(index), generator, s.least)
+        view = jitter(look(self.data.images[index].float() / 255, boxes, side), generator, s.colour)
+        with torch.autocast("cpu", torch.bfloat16, enabled=s.bf16):
+            scores = self.net.head(self.net.tokens(boring((view - self.mean) / self.std, self.config.frames))[:, 1:])
+        places = scores.float()
+        whole, own = places.mean(1), len(self.data.classes)
+        here, there = self.maps.targets(index, places_in(boxes, round(places.shape[1] ** 0.5)))
+        loss = soft_loss(whole[:, own:], there)
+        if s.per_place:
+            loss = loss + s.per_place * soft_loss(places[..., own:], here)
+        known = labels >= 0
+        if s.own and known.any():
+            found = F.cross_entropy(whole[known, :own], labels[known], label_smoothing=s.label_smoothing)
+            loss = loss + s.own * found
+        return torch.stack([loss, (whole[:, own:].argmax(1) == there.argmax(1)).sum()])
+
+
+def soft_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the network's class probabilities from `targets`' (logarithms), the mean."""
+    both = scores.log_softmax(-1).flatten(0, -2), targets.flatten(0, -2)
+    return F.kl_div(*both, log_target=True, reduction="batchmean")
+
+
+@torch.no_grad()
+def grow(net: TinyMViT, start: nn.Module, name: str) -> None:
+    """Give a network a shallower one's weights: what it has more of begins as it was drawn, its deeper blocks as nothing.
+
+    Tables of relative positions are interpolated. A block that `start` lacks adds nothing at first, so that the last
+    grid is `start`'s ("Fixup Initialization", Zhang et al. 2019, begins its branches so).
+
+    Raises:
+        InputError: weights of other widths.
+    """
+    own, given = net.state_dict(), start.state_dict()
+    for key, value in own.items():
+        found = given.get(key)
+        if key.startswith("head."):
+            continue
+        if found is None:
+            if key.endswith(("attn.project.0.weight", "attn.project.0.bias", "mlp.3.weight", "mlp.3.bias")):
+                value.zero_()
+        elif "rel_pos" in key:
+            value.copy_(F.interpolate(found.T[None], len(value), mode="linear", align_corners=True)[0].T)
+        elif found.shape != value.shape:
+            raise InputError(f"{name} cannot be begun with: its {key} is {list(found.shape)}, not {list(value.shape)}")
+        else:
+            value.copy_(found)
