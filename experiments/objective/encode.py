@@ -18,7 +18,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from experiments.objective.settings import CLEAN, ObjectiveSettings
 from glom.backbones import mvit_shipped
-from glom.backbones.mvit_shipped import TinyConfig, load_mvit_tiny
+from glom.backbones.mvit_shipped import TinyConfig, load_mvit
 from glom.backbones.video import clip_for
 from glom.columns import picture
 from glom.datasets.base import Sample
@@ -88,7 +88,7 @@ def named_second(name: str, superclasses: str, classes: Sequence[str]) -> Second
 
 def second_teacher(classes: Sequence[str]) -> Second | None:
     """The shipped `mvit-v2-tiny`, where it classifies exactly these classes."""
-    backbone = load_mvit_tiny("mvit-v2-tiny", None, torch.device("cpu"))
+    backbone = load_mvit("mvit-v2-tiny", None, torch.device("cpu"))
     net: Any = backbone.model
     if tuple(TinyConfig.from_json(mvit_shipped.SHIPPED / mvit_shipped.CONFIG).classes) != tuple(classes):
         return None

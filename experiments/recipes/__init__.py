@@ -1,1 +1,1 @@
-"""How what ships was trained: glom-tiny, mvit-v2-tiny, mae-tiny."""
+"""How what ships was trained: glom-tiny, mvit-v2-tiny, mvit-v2-photo, mae-tiny."""

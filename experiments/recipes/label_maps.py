@@ -1,9 +1,9 @@
 """Class probabilities of a trained classifier as soft labels, kept as one small map a picture.
 
-The classifier sees each picture once, whole. Its last layer, which is linear in the mean over its feature map, is applied
-at each location of that map instead: the mean over any part of the scores is what the part is classified by, so that
-every crop of the picture has soft labels of its own ("Re-labeling ImageNet: from Single to Multi-Labels, from Global to
-Localized Labels", Yun et al. 2021, section 3), without another pass.
+The classifier sees each picture once, whole. Its last layer, which is linear in the mean over its feature map, is
+applied at each location of that map instead: the mean of the scores over any part is what the part is classified by, so
+that every crop of the picture has soft labels of its own without another pass ("Re-labeling ImageNet: from Single to
+Multi-Labels, from Global to Localized Labels", Yun et al. 2021, section 3).
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def label_maps(name: str, images: Tensor, fingerprint: str, path: Path, batch: i
 
 def _classifier(teacher: Teacher) -> tuple[Any, tuple[str, ...]]:
     if not isinstance(teacher, TimmTeacher) or not teacher.has_grid or teacher.classes is None:
-        raise InputError(f"soft labels come from a classifier with a feature map, such as efficientnet-lite2; got {teacher.name}")
+        raise InputError(
+            f"{teacher.name} has no classifier over a feature map; take efficientnet-lite2, or one of timm's"
+        )
     return teacher.model.to(memory_format=torch.channels_last), tuple(teacher.classes)
 
 

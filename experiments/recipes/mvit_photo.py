@@ -1,10 +1,10 @@
 """Training recipe of the shipped `mvit-v2-photo`: boring videos of photographs, classification and nothing else.
 
-It begins with the weights of `mvit-v2-tiny` (32 px, ten classes), some blocks deeper, and learns the class probabilities
-of a trained classifier on strong views of every photograph, beside the labels that some of them have. The read-out is
-the mean over the last grid, so the scores of a view are the mean of its locations' scores; with `per_place` each location
-is asked, too, for the probabilities that the classifier's own last layer gives there ("All Tokens Matter: Token Labeling
-for Training Better Vision Transformers", Jiang et al. 2021). Nothing is told of outlines, and nothing asks neighbours to
+It begins with the weights of `mvit-v2-tiny` (32 px, ten classes), some blocks deeper, and learns the class
+probabilities of a trained classifier on strong views of every photograph, beside the labels that some of them have. The
+read-out is the mean over the last grid, so the scores of a view are the mean of its locations' scores; with `per_place`
+each location is asked, too, for the probabilities that the classifier's own last layer gives there ("All Tokens Matter:
+Token Labeling for Training Better Vision Transformers", Jiang et al. 2021). No outline is told, no neighbour asked to
 agree.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +22,9 @@ from experiments.recipes.mvit_tiny import MEAN, STD, Trainer, check
 from experiments.recipes.mvit_tiny_ship import Pictures, boring, open_split, read_pictures, ship
 from experiments.recipes.photo_pictures import read_photographs
 from experiments.recipes.settings import MViTPhotoSettings
-from glom.backbones.mvit_shipped import TinyConfig, load_mvit_tiny
+from glom.backbones.mvit_shipped import TinyConfig
 from glom.backbones.mvit_tiny import TINY, Block, TinyMViT, build_mvit
+from glom.backbones.registry import load_backbone
 from glom.datasets.augment import crops, jitter, look, places_in
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, public_command, read_timing
@@ -59,7 +59,8 @@ def run(settings: MViTPhotoSettings, out: Path, resume: bool = False) -> Iterato
             if isinstance(maps, int):
                 yield Event("soft labels", maps, len(data.images))
         assert isinstance(maps, LabelMaps)
-        config = TinyConfig(classes=(*data.classes, *maps.names), blocks=BLOCKS, size=SIZE, view=VIEW, mean=MEAN, std=STD)
+        names = (*data.classes, *maps.names)
+        config = TinyConfig(classes=names, blocks=BLOCKS, size=SIZE, view=VIEW, mean=MEAN, std=STD)
         trainer = PhotoTrainer(data, maps, config, settings, folder)
         yield from trainer.run()
         facts = {"command": public_command(folder.manifest["command"]), "train_pictures": len(data.images)}
@@ -82,8 +83,7 @@ class PhotoTrainer(Trainer):
 
     def draw(self) -> TinyMViT:
         net = build_mvit(**self.config.recipe())
-        start = load_mvit_tiny(self.photo.start, self.photo.start.partition("@")[2] or None, torch.device("cpu"))
-        grow(net, start.model, self.photo.start)
+        grow(net, load_backbone(self.photo.start, "cpu").model, self.photo.start)
         return net
 
     def loss(self, step: int) -> Tensor:
@@ -115,14 +115,16 @@ def soft_loss(scores: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def grow(net: TinyMViT, start: nn.Module, name: str) -> None:
-    """Give a network a shallower one's weights: what it has more of begins as it was drawn, its deeper blocks as nothing.
+    """Give a network the weights of a shallower one, all but the classifier's.
 
     Tables of relative positions are interpolated. A block that `start` lacks adds nothing at first, so that the last
     grid is `start`'s ("Fixup Initialization", Zhang et al. 2019, begins its branches so).
 
     Raises:
-        InputError: weights of other widths.
+        InputError: another kind of network, or weights of other widths.
     """
+    if not isinstance(start, TinyMViT):
+        raise InputError(f"{name} cannot be begun with: a {type(start).__name__} is not of mvit-v2-tiny's kind")
     own, given = net.state_dict(), start.state_dict()
     for key, value in own.items():
         found = given.get(key)

@@ -90,15 +90,15 @@ class MViTPhotoSettings(Shipped):
     epochs: int = setting(8, "Passes over the training pictures.", least=1)
     per_place: float = setting(0.5, "Weight of the loss in which every location classifies.", least=0)
     own: float = 0.5
-    batch_size: int = 32
-    lr: float = 7e-4
+    batch_size: int = setting(32, "Pictures a step.", least=1)
+    lr: float = setting(7e-4, "Highest rate of learning.", above=0)
     weight_decay: float = 0.05
     warmup: int = 1
-    decay: int = 3
+    decay: int = setting(3, "Last epochs, in which the rate goes down to nothing.", least=0)
     label_smoothing: float = 0.1
     stored: int = 128
     least: float = 0.2
     colour: float = 0.4
-    small: tuple[int, ...] = (32, 40, 48)
-    sizes: tuple[int, ...] = (48, 56, 64)
+    small: tuple[int, ...] = setting((32, 40, 48), "Sides of the views in pixels, one drawn a batch.", least=8)
+    sizes: tuple[int, ...] = setting((48, 56, 64), "The same in the last epochs.", least=8)
     bf16: bool = True

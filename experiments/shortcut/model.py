@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glom.backbones.base import Backbone
 from glom.backbones.images import ImageBackbone
-from glom.backbones.mvit_shipped import CONFIG, NAME, SHIPPED, TinyConfig
+from glom.backbones.mvit_shipped import CONFIG, SHIPPED, TinyConfig
+from glom.backbones.registry import MVIT_TINY
 from glom.backbones.shortcuts import Student
 from glom.counting import countable
 from glom.datasets.base import ImageDataset
@@ -125,7 +126,7 @@ def class_head(backbone: Backbone, data: ImageDataset, size: int) -> tuple[Head 
         trial = backbone.run(torch.zeros(1, 3, backbone.frames, size, size, device=backbone.device))
     if not isinstance(trial, Tensor) or trial.ndim != 2:
         return None, False, f"{backbone.name} has no classifier"
-    known = TinyConfig.from_json(SHIPPED / CONFIG).classes if backbone.name == NAME else None
+    known = TinyConfig.from_json(SHIPPED / CONFIG).classes if backbone.name == MVIT_TINY else None
     same = data.labelled and known is not None and known == data.classes
     return scores, same, ""
 

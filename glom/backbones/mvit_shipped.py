@@ -1,4 +1,7 @@
-"""`mvit-v2-tiny` as a backbone: what `config.json` says, the adapter around any `build_mvit` network, the loader."""
+"""`mvit-v2-tiny` and `mvit-v2-photo` as backbones: what `config.json` says, the adapter, the loader.
+
+The adapter takes any `build_mvit` network.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,7 @@ from glom.runs.seeds import fixed_seed
 from glom.teachers.hub import local_path
 from glom.weights import load_into
 
-NAME = "mvit-v2-tiny"
-SHIPPED = Path(__file__).parent / "weights" / NAME
+SHIPPED = Path(__file__).parent / "weights" / "mvit-v2-tiny"
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "MODEL_CARD.md"
 
 
@@ -78,7 +80,7 @@ class TinyConfig:
             lists: dict[str, Any] = {k: tuple(value.pop(k)) for k in ("classes", "mean", "std")}
             return cls(blocks=rows, **lists, **value)
         except (TypeError, KeyError) as error:
-            raise InputError(f"{path} is no configuration of {NAME} ({error})") from error
+            raise InputError(f"{path} is no configuration of an mvit-v2 network ({error})") from error
 
 
 class TinyBackbone(TorchvisionMViT):
@@ -102,29 +104,32 @@ class TinyBackbone(TorchvisionMViT):
         return build_mvit(**self.model.recipe)
 
 
-@register_backbone("mvit-v2-tiny", "the video transformer that ships")
+@register_backbone("mvit-v2-tiny", "the video transformer that ships, of small pictures")
+@register_backbone("mvit-v2-photo", "the video transformer that ships, of photographs")
 def _load(name: str, model: str, weights: str | None, device: torch.device) -> Backbone:
-    return load_mvit_tiny(name, weights, device)
+    return load_mvit(name, weights, device)
 
 
-def load_mvit_tiny(name: str, weights: str | None, device: torch.device) -> Backbone:
-    """`mvit-v2-tiny`, `mvit-v2-tiny@random`, or `mvit-v2-tiny@FOLDER` of `apm train mvit-v2-tiny` (or a weights file).
+def load_mvit(name: str, weights: str | None, device: torch.device) -> Backbone:
+    """`mvit-v2-tiny` or `mvit-v2-photo`; with `@random`, or `@FOLDER` of `apm train` (or a weights file).
 
-    A file is read with the `config.json` beside it, or else as the shipped architecture.
+    A file is read with the `config.json` beside it, or else as the shipped architecture of that name.
 
     Raises:
         InputError: weights that are missing, damaged, or another architecture's.
     """
-    path = SHIPPED / WEIGHTS
+    own = name.partition("@")[0]
+    shipped = SHIPPED.with_name(own)
+    path = shipped / WEIGHTS
     if weights not in (None, "random"):
         path = local_path(str(weights))
         path = path / WEIGHTS if path.is_dir() else path
     beside = path.with_name(CONFIG)
-    config = TinyConfig.from_json(beside if beside.is_file() else SHIPPED / CONFIG)
+    config = TinyConfig.from_json(beside if beside.is_file() else shipped / CONFIG)
     with fixed_seed():
         net = build_mvit(**config.recipe())
     if weights != "random":
-        if path.parent == SHIPPED and not path.is_file():
-            raise InputError(f"the weights of {NAME} are missing from this installation; reinstall glom-apm")
+        if path.parent == shipped and not path.is_file():
+            raise InputError(f"the weights of {own} are missing from this installation; reinstall glom-apm")
         load_into(net, path)
     return TinyBackbone(name, net, device, config.mean, config.std, config.view)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Load = TypeVar("Load", bound=Loader)
 
 MVIT_TINY = "mvit-v2-tiny"
+MVIT_SHIPPED = (MVIT_TINY, "mvit-v2-photo")
 BACKBONES: Registry[Loader] = Registry("backbone family", __package__, "register_backbone")
 
 
@@ -50,10 +51,10 @@ def load_backbone(name: str, device: str = "auto", weights: str | None = None) -
     """Load a backbone by name.
 
     Args:
-        name: `mvit-v2-tiny` (ships), `torchvision:mvit_v2_s`, `torchvision:mvit_v1_b`, `pytorchvideo:mvit_base_16x4`
-            (or `_32x3`, `_16`), `hf:NAME_OR_FOLDER` (VideoMAE, TimeSformer, or an image model), `hf-random:videomae`,
-            `hf-random:timesformer`, or a teacher's name; `@WEIGHTS` after it: `random`, a local file, or a tag.
-            `inflate:` before an image network makes it a video network.
+        name: `mvit-v2-tiny` or `mvit-v2-photo` (both ship), `torchvision:mvit_v2_s`, `torchvision:mvit_v1_b`,
+            `pytorchvideo:mvit_base_16x4` (or `_32x3`, `_16`), `hf:NAME_OR_FOLDER` (VideoMAE, TimeSformer, or an image
+            model), `hf-random:videomae`, `hf-random:timesformer`, or a teacher's name; `@WEIGHTS` after it: `random`, a
+            local file, or a tag. `inflate:` before an image network makes it a video network.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         weights: as after the `@`; give it in one place only.
 
@@ -71,14 +72,14 @@ def load_backbone(name: str, device: str = "auto", weights: str | None = None) -
     from glom.devices import resolve_device
 
     own, at, tail = name.partition("@")
-    if own == MVIT_TINY:
+    if own in MVIT_SHIPPED:
         if at and not tail:
             raise InputError(f"backbone '{name}' has nothing after the @; give 'random', a folder or a file")
-        return BACKBONES[MVIT_TINY](name, "", tail if at else None, resolve_device(device))
+        return BACKBONES[own](name, "", tail if at else None, resolve_device(device))
     family, colon, rest = name.partition(":")
-    known = [f for f in dict.fromkeys((*BACKBONES.known(), *FAMILIES)) if f != MVIT_TINY]
+    known = [f for f in dict.fromkeys((*BACKBONES.known(), *FAMILIES)) if f not in MVIT_SHIPPED]
     if not colon and name not in SHIPPED:
-        raise unknown("backbone", name, [MVIT_TINY, *SHIPPED, *(f"{f}:MODEL" for f in known)])
+        raise unknown("backbone", name, [*MVIT_SHIPPED, *SHIPPED, *(f"{f}:MODEL" for f in known)])
     if colon and family not in known:
         raise unknown("backbone family", family, known)
     if colon and not rest:

@@ -43,7 +43,7 @@ def crops(count: int, generator: torch.Generator, least: float) -> tuple[Tensor,
 
 
 def places_in(boxes: tuple[Tensor, Tensor], side: int) -> Tensor:
-    """The centres of the cells of a `side` x `side` grid laid over each box: (B, side, side, 2), x first, in [-1, 1]."""
+    """Centres of the cells of a `side` x `side` grid laid over each box: (B, side, side, 2), x first, in [-1, 1]."""
     centre, half = boxes
     steps = (torch.arange(side) + 0.5) * (2 / side) - 1
     grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
