@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from experiments.recipes.label_maps import LabelMaps, label_maps
 from experiments.recipes.mvit_tiny import MEAN, STD, Trainer, check
-from experiments.recipes.mvit_tiny_ship import Pictures, boring, open_split, read_pictures, ship
-from experiments.recipes.photo_pictures import read_photographs
+from experiments.recipes.mvit_tiny_ship import Facts, Pictures, Shipping, boring, open_split, read_pictures, ship
+from experiments.recipes.photo_pictures import UNLABELLED, read_photographs
 from experiments.recipes.settings import MViTPhotoSettings
 from glom.backbones.mvit_shipped import TinyConfig
 from glom.backbones.mvit_tiny import TINY, Block, TinyMViT, build_mvit
@@ -32,11 +32,11 @@ from glom.runs.events import Event
 from glom.settings import write_settings
 
 BLOCKS = (*TINY, Block(4, 192, 192), Block(4, 192, 192))
-SIZE, VIEW = 64, 128
+SIZE, VIEW = 64, 160
 LABELS = "soft_labels.safetensors"
 
 
-def run(settings: MViTPhotoSettings, out: Path, resume: bool = False) -> Iterator[Event]:
+def run(settings: MViTPhotoSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Shipping]]:
     """Compute soft labels, train, measure on the test split, write weights, configuration and model card into `out`.
 
     Resumed anywhere it gives the same weights to the bit. The events' loss is the running epoch's, their accuracy the
@@ -63,10 +63,13 @@ def run(settings: MViTPhotoSettings, out: Path, resume: bool = False) -> Iterato
         config = TinyConfig(classes=names, blocks=BLOCKS, size=SIZE, view=VIEW, mean=MEAN, std=STD)
         trainer = PhotoTrainer(data, maps, config, settings, folder)
         yield from trainer.run()
-        facts = {"command": public_command(folder.manifest["command"]), "train_pictures": len(data.images)}
-        facts |= {"labelled": int((data.labels >= 0).sum()), "own_classes": len(data.classes)}
-        facts["seconds"] = round(sum(read_timing(out).values()), 1)
-        recipe = settings.manifest("data")
+        facts: Facts = {
+            "command": public_command(folder.manifest["command"]),
+            "train_pictures": len(data.images),
+            "seconds": round(sum(read_timing(out).values()), 1),
+        }
+        labelled = int((data.labels != UNLABELLED).sum())
+        recipe = settings.manifest("data", labelled=labelled, own_classes=len(data.classes))
         result = ship(trainer.net, config, recipe, facts, read_pictures(test, SIZE), out, "mvit_photo_card.md.j2")
         folder.conclude(result, test_accuracy=result["test_accuracy"])
     yield Event(result=result)
@@ -100,7 +103,7 @@ class PhotoTrainer(Trainer):
         loss = soft_loss(whole[:, own:], there)
         if s.per_place:
             loss = loss + s.per_place * soft_loss(places[..., own:], here)
-        known = labels >= 0
+        known = labels != UNLABELLED
         if s.own and known.any():
             found = F.cross_entropy(whole[known, :own], labels[known], label_smoothing=s.label_smoothing)
             loss = loss + s.own * found

@@ -261,6 +261,20 @@ def test_the_shipped_network_knows_its_classes():
     assert (scores.argmax(1) == pictures.labels).float().mean() > 0.7
 
 
+def test_the_network_of_photographs_ships():
+    folder = SHIPPED.with_name("mvit-v2-photo")
+    assert (folder / WEIGHTS).stat().st_size < 15_000_000
+    backbone = load_backbone("mvit-v2-photo", "cpu")
+    config = TinyConfig.from_json(folder / CONFIG)
+    assert (backbone.size, backbone.view, len(backbone.layers)) == (config.size, config.view, len(config.blocks))
+    grids = feature_grids(backbone, clip_for(backbone, PICTURE, size=64), "last")
+    assert [tuple(g.shape) for g in grids.values()] == [(1, 8, 8, 192)]
+    own, other = (g[7] for g in (grids, feature_grids(untrained(backbone), clip_for(backbone, PICTURE, size=64), [7])))
+    assert not torch.allclose(own, other, atol=0.1)
+    assert f"{parameters(backbone.model):,} parameters" in (folder / CARD).read_text()
+    assert load_backbone("mvit-v2-photo@random", "cpu").size == config.size
+
+
 @pytest.mark.parametrize("size", [2, 7, 32, 50])
 def test_any_size_from_one_patch_on(size):
     backbone = load_backbone("mvit-v2-tiny@random", "cpu")
