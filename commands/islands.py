@@ -62,6 +62,8 @@ def score(
     score_table(result, folder)
     if "chosen" in result:
         chosen_table(result)
+    if "slot_attention" in result:
+        slots_lines(result["slot_attention"])
 
 
 def score_table(result: Mapping[str, Any], folder: Path) -> None:
@@ -107,6 +109,15 @@ def chosen_table(result: Mapping[str, Any]) -> None:
             if measure in chosen[key]:
                 gain = chosen[key][measure]
                 say(f"    {title} minus {name}: {_gain(gain['mean'], *gain['ci95'])}")
+
+
+def slots_lines(slots: Mapping[str, Any]) -> None:
+    """Slot attention on the same pictures."""
+    figures = ", ".join(f"{title} {number(slots[key])}" for key, title in (("covering", "covering"), ("mbo", "mBO")))
+    say(f"slot attention ({slots['trained']['backbone'] or 'pixels'}): {figures}")
+    for measure, gain in slots.get("islands_minus", {}).items():
+        if measure in ("covering", "mbo"):
+            say(f"    {measure} of islands minus slots: {_gain(gain['mean'], *gain['ci95'])}")
 
 
 def _gain(gain: float, low: float, high: float) -> str:

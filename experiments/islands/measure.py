@@ -17,6 +17,7 @@ from glom.backbones.video import clip_for, feature_grids
 from glom.colours import Array
 from glom.datasets.segmentation import CompositePicture, SegmentedPicture
 from glom.errors import GlomError, lost
+from glom.slots.trained import TrainedSlots
 from probes.agreement import neighbour_agreement
 from probes.metrics import Outlines, human_score, score
 from probes.overlap import Cells, cover, mean_best_overlap
@@ -42,6 +43,7 @@ class Seen:
         side: that grids are brought to before they are cut.
         seed: of the cuts.
         seconds: that it took to see it.
+        slots: (H, W), whose pixel each one is, where trained slots looked too.
     """
 
     pixels: NDArray[np.uint8]
@@ -52,6 +54,7 @@ class Seen:
     side: int
     seed: int
     seconds: float
+    slots: Labels | None = None
 
     def cutting(self, contestant: str, reading: Reading | None) -> Cutting | None:
         """What is to be cut; None where a layer is not finite."""
@@ -80,6 +83,7 @@ def see(
     view: tuple[int, int],
     side: int,
     seed: int,
+    slots: TrainedSlots | None = None,
 ) -> Seen:
     """Read a picture and show it to the networks, once each. Raises `GlomError` for a faulty pair."""
     begun = time.perf_counter()
@@ -87,11 +91,12 @@ def see(
     layers = layers_of(readings)
     grids = {}
     for name, network in networks.items():
-        found = feature_grids(network, clip_for(network, image, *view), layers, "mean", finite=False)
-        grids[name] = {layer: grid[0].numpy() for layer, grid in found.items()}
+        watched = feature_grids(network, clip_for(network, image, *view), layers, "mean", finite=False)
+        grids[name] = {layer: grid[0].numpy() for layer, grid in watched.items()}
     pixels = np.asarray(image.convert("RGB"))
     classes = item.classes(image.width, image.height)
-    return Seen(pixels, maps, classes, item.background, grids, side, seed, time.perf_counter() - begun)
+    found = slots.masks(image, seed) if slots else None
+    return Seen(pixels, maps, classes, item.background, grids, side, seed, time.perf_counter() - begun, found)
 
 
 def score_picture(work: tuple[Seen | dict[str, str], Asked]) -> tuple[dict[str, Any], float]:
@@ -134,6 +139,8 @@ def _measure(seen: Seen, asked: Asked) -> dict[str, Any]:
     }
     if asked.chosen:
         record["chosen"] = {name: one(name, at, parse_partition(cut)) for name, (at, cut) in asked.chosen.items()}
+    if seen.slots is not None:
+        record["slot_attention"] = score(truths, seen.slots, outlines, seen.background, None, seen.classes)
     return record
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -40,6 +40,7 @@ class Scores(TypedDict):
     held_out: dict[str, Any] | None
     left_out: list[int | str]
     chosen: NotRequired[dict[str, Any]]
+    slot_attention: NotRequired[dict[str, Any]]
 
 
 def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Scores]]:
@@ -56,7 +57,8 @@ def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator
         "layer_indices": study.names,
         "places": study.places,
     }
-    held = study.held(study.data, *(CHOOSING if train is None else ()))
+    slots = {"slots": study.slots.facts} if study.slots else {}
+    held = study.held(study.data, *(CHOOSING if train is None else ()), **slots)
     with RunFolder(out, "islands-score", held, resume, extra) as folder:
         write_settings(out, settings)
         for message in [*study.notes, *folder.warnings]:
@@ -70,6 +72,8 @@ def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator
         demand_some(records, f"pictures of {study.data.name}")
         if chosen is not None:
             result["chosen"] = outcome(records, chosen)
+        if study.slots is not None:
+            result["slot_attention"] = beside(records, study.slots.facts)
         folder.conclude(result)
     yield Event(result=cast(Scores, result))
 
@@ -81,7 +85,7 @@ def _score(study: Study, folder: RunFolder, chosen: Chosen | None) -> Iterator[E
     places = {item.id: index for index, item in enumerate(pictures)}
     readings = [*study.readings, *(at for at, _ in chosen.choices.values() if at)] if chosen else study.readings
     asked = Asked(study.readings, study.settings.partition, chosen.choices if chosen else {}, study.settings.one_to_one)
-    for count, (item, record, seconds) in enumerate(study.watch(left, readings, score_picture, asked), 1):
+    for count, (item, record, seconds) in enumerate(study.watch(left, readings, score_picture, asked, study.slots), 1):
         folder.append({"id": item.id, "index": places[item.id], **record}, seconds)
         message = "" if record["status"] == "ok" else f"{item.id}: {record['reason']}"
         lost = [str(n) for n, row in zip(study.names, record.get("layers", ()), strict=False) if row is None]
@@ -153,19 +157,33 @@ def outcome(records: Sequence[dict[str, Any]], chosen: Chosen) -> dict[str, Any]
         training = {"covering": covering, "mbo": mbo}
         return {**read, "partition": cut, "training": training, **means([r[name] for r in rows])}
 
-    def minus(name: str) -> dict[str, dict[str, Any]]:
-        both = paired([r["own"] for r in rows], [r[name] for r in rows])
-        return {measure: {"mean": mean, "ci95": [low, high]} for measure, (mean, low, high) in both.items()}
-
+    own = [r["own"] for r in rows]
     return {
         **chosen.report,
         **figures("own"),
         "n": len(rows),
-        "minus_pixels": minus("pixels"),
-        "minus_untrained": minus("untrained"),
+        "minus_pixels": differences(own, [r["pixels"] for r in rows]),
+        "minus_untrained": differences(own, [r["untrained"] for r in rows]),
         "pixels": figures("pixels"),
         "untrained": figures("untrained"),
     }
+
+
+def beside(records: Sequence[dict[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Slot attention on the same pictures: what it is (`facts`), every measure, and `islands_minus` where islands were
+    chosen elsewhere, as `outcome` has differences."""
+    rows = [r for r in records if r["status"] == "ok"]
+    found = {"trained": dict(facts), "n": len(rows), **means([r["slot_attention"] for r in rows])}
+    both = [(r["chosen"]["own"], r["slot_attention"]) for r in rows if r.get("chosen", {}).get("own")]
+    if both:
+        found["islands_minus"] = differences([own for own, _ in both], [slots for _, slots in both])
+    return found
+
+
+def differences(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`paired` as `{measure: {"mean", "ci95"}}`."""
+    found = paired(first, second).items()
+    return {measure: {"mean": mean, "ci95": [low, high]} for measure, (mean, low, high) in found}
 
 
 def held_out(rows: Sequence[dict[str, Any]], layers: Sequence[int | str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from glom.backbones.video import default_backbone, load_backbone, untrained
 from glom.datasets.segmentation import CompositePicture, SegmentedPicture, SegmentedSet, open_segmentation
 from glom.errors import GlomError, InputError, lost
 from glom.runs.parallel import in_order, processes
+from glom.slots.trained import TrainedSlots, load
 from probes.partition import parse_partition
 from probes.partition.cuts import SIDE
 
@@ -24,7 +25,8 @@ Item = SegmentedPicture | CompositePicture
 
 @dataclass(frozen=True)
 class Study:
-    """Attributes: view: frames and side that the networks are shown. notes: sentences about what is not as built."""
+    """Attributes: view: frames and side that the networks are shown. notes: sentences about what is not as built.
+    slots: trained ones that look at what is scored, or None."""
 
     settings: ScoreSettings
     data: SegmentedSet
@@ -33,6 +35,7 @@ class Study:
     readings: tuple[Reading, ...]
     view: tuple[int, int]
     notes: tuple[str, ...]
+    slots: TrainedSlots | None = None
 
     @property
     def names(self) -> list[int | str]:
@@ -49,7 +52,7 @@ class Study:
         frames, size = self.view
         own = {"data": data.name, "backbone": self.backbone.name, "frames": frames, "size": size, "measure": RULE}
         own |= {"data_fingerprint": data.fingerprint(), "limit": len(data.pictures), **more}
-        return self.settings.manifest("jobs", *leave, **own)
+        return self.settings.manifest("jobs", "slots", *leave, **own)
 
     def watch(
         self,
@@ -57,14 +60,15 @@ class Study:
         readings: Sequence[Reading],
         function: Callable[[tuple[Seen | dict[str, str], Task]], tuple[dict[str, Any], float]],
         task: Task,
+        slots: TrainedSlots | None = None,
     ) -> Iterator[tuple[Item, dict[str, Any], float]]:
         """Pictures with their records and seconds, in order: seen here once each, cut and scored in processes."""
-        networks = {"own": self.backbone, "untrained": self.twin}
+        networks, side, seed = {"own": self.backbone, "untrained": self.twin}, self.settings.grid, self.settings.seed
 
         def work() -> Iterator[tuple[Seen | dict[str, str], Task]]:
             for item in pictures:
                 try:
-                    yield see(item, networks, readings, self.view, self.settings.grid, self.settings.seed), task
+                    yield see(item, networks, readings, self.view, side, seed, slots), task
                 except GlomError as error:
                     yield lost(error), task
 
@@ -83,7 +87,8 @@ def prepare(settings: ScoreSettings) -> Study:
     view = (settings.frames or backbone.frames, settings.size or backbone.view)
     notes = [*([note] if note else []), *backbone.fit(*view)]
     twin = untrained(backbone, settings.seed)
-    return Study(settings, data, backbone, twin, tuple(readings), view, tuple(notes))
+    slots = load(settings.slots, settings.device) if settings.slots else None
+    return Study(settings, data, backbone, twin, tuple(readings), view, tuple(notes), slots)
 
 
 def check_cut(text: str, side: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from commands.islands import app
 from experiments.islands.measure import Seen, score_cut, weigh_picture
@@ -17,8 +18,10 @@ from experiments.islands.settings import ScoreSettings
 from experiments.islands.study import prepare
 from glom.backbones.video import load_backbone
 from glom.errors import InputError
+from glom.slots.config import SlotConfig
+from glom.slots.trained import load, new_model, save
 from probes.agreement import neighbour_agreement, resize_grid
-from probes.metrics import Outlines
+from probes.metrics import Outlines, covering
 from probes.partition import parse_partition
 from tests.conftest import in_process
 from tests.experiments.islands.test_islands_cli import SMALL, bsds, masks
@@ -190,6 +193,25 @@ def test_what_weighs_is_what_scores():
     for weight, (reading, cut) in zip(record["weights"]["own"], choices, strict=True):
         found = score_cut(seen.cutting("own", reading), parse_partition(cut), seen, Outlines(list(truth)))
         assert weight == pytest.approx([found["covering"], found["mbo"]])
+
+
+def test_slot_attention_is_scored_beside(call, tmp_path):
+    config = SlotConfig(side=16, slots=3, dim=8, width=8)
+    save(tmp_path, new_model(config, 0), {"backbone": "", "layer": 0, "size": 16, "data": "x", "step": 0})
+    data = train_and_val(tmp_path)
+    base = ["score", data, "--slots", tmp_path, "--layers", "last", "--grid", 8, *SMALL]
+    code, text, _ = call(*base, "--out", tmp_path / "o", "--json")
+    found = json.loads(text)["slot_attention"]
+    assert code == 0 and found["n"] == 2 and found["trained"]["data"] == "x" and "islands_minus" not in found
+    for row in (json.loads(line) for line in (tmp_path / "o" / "results.jsonl").read_text().splitlines()):
+        image = Image.open(data / "val" / f"{row['id']}.jpg")
+        [first, *_] = np.load(data / "val" / f"{row['id']}.npz")["segmentations"]
+        assert 0 < covering(first.astype(int), load(tmp_path).masks(image)) <= row["slot_attention"]["covering_best"]
+    more = ["--choose-on", data, "--candidates", "kmeans:2"]
+    code, _, said = call(*base, *more, "--out", tmp_path / "p")
+    assert code == 0 and "slot attention (pixels): covering" in said and "mbo of islands minus slots" in said
+    code, _, error = call(*base, "--slots", tmp_path / "none", "--out", tmp_path / "q")
+    assert code == 2 and "none" in error
 
 
 def test_a_request_for_more_islands_than_locations_is_refused_before_anything_is_loaded(tmp_path):
