@@ -47,6 +47,7 @@ def run(settings: MViTPhotoSettings, out: Path, *, resume: bool = False) -> Iter
         RunError: the loss is no longer finite, or the disk is full.
     """
     check(settings)
+    begun(settings.start, build_mvit(SIZE, 2, 1, BLOCKS))  # says now, not after the soft labels, that it cannot be
     with RunFolder(out, "train-mvit-v2-photo", settings.manifest(), resume) as folder:
         write_settings(out, settings)
         test = open_split(settings.data, "test", settings.limit)
@@ -85,9 +86,7 @@ class PhotoTrainer(Trainer):
         super().__init__(data, config, settings, folder)
 
     def draw(self) -> TinyMViT:
-        net = build_mvit(**self.config.recipe())
-        grow(net, load_backbone(self.photo.start, "cpu").model, self.photo.start)
-        return net
+        return begun(self.photo.start, build_mvit(**self.config.recipe()))
 
     def loss(self, step: int) -> Tensor:
         """(2,): the loss of a step's batch, and on how many of its views network and teacher agree."""
@@ -116,6 +115,12 @@ def soft_loss(scores: Tensor, targets: Tensor) -> Tensor:
     return F.kl_div(*both, log_target=True, reduction="batchmean")
 
 
+def begun(start: str, net: TinyMViT) -> TinyMViT:
+    """The network with the weights of the backbone called `start`. Raises `InputError` as `grow` does."""
+    grow(net, load_backbone(start, "cpu").model, start)
+    return net
+
+
 @torch.no_grad()
 def grow(net: TinyMViT, start: nn.Module, name: str) -> None:
     """Give a network the weights of a shallower one, all but the classifier's.
@@ -136,7 +141,7 @@ def grow(net: TinyMViT, start: nn.Module, name: str) -> None:
         if found is None:
             if key.endswith(("attn.project.0.weight", "attn.project.0.bias", "mlp.3.weight", "mlp.3.bias")):
                 value.zero_()
-        elif "rel_pos" in key:
+        elif "rel_pos" in key and found.shape[1] == value.shape[1]:
             value.copy_(F.interpolate(found.T[None], len(value), mode="linear", align_corners=True)[0].T)
         elif found.shape != value.shape:
             raise InputError(f"{name} cannot be begun with: its {key} is {list(found.shape)}, not {list(value.shape)}")
