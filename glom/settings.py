@@ -118,7 +118,7 @@ def classes(default: str | None = None) -> Any:
 
 def superclasses() -> Any:
     """What an ImageNet classifier's classes are gathered into; see `glom.teachers.superclasses`."""
-    told = "Gather an ImageNet classifier's classes: geirhos16, pacs, or a table (index or WNID, superclass)."
+    told = "Gather an ImageNet classifier's classes: geirhos16, pacs, caltech101, or a table (index or WNID, class)."
     return setting("", told, metavar="NAME|FILE")
 
 

@@ -10,8 +10,8 @@ pictures a class, named `CLASS/0000.jpg` onwards, they are:
 
 They are found by their looks and not by their names, so that it does not matter in which layout CIFAR-10 lies there.
 
-Of PACS's photographs, paintings and cartoons the half `select` (`glom.runs.seeds.half_of`) is kept for choosing;
-sketches and the pictures of `shape-texture` are for no choice.
+Of PACS's photographs, paintings and cartoons, and of Caltech101, the half `select` (`glom.runs.seeds.half_of`) is kept
+for choosing, and for machines that learn from photographs; sketches and `shape-texture` are for neither.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from glom.runs.seeds import SELECT, half_of
 ALL, UNTOUCHED = "all", "untouched"
 PICTURES = (ALL, UNTOUCHED)
 SIZE = (32, 32)  # of every picture that was studied
-RESERVED = {"pacs": ("photo", "art_painting", "cartoon")}  # data set -> domains of which a half is for choosing
+# Data set -> domains of which a half is for choosing; none named: all of it.
+RESERVED: dict[str, tuple[str, ...]] = {"pacs": ("photo", "art_painting", "cartoon"), "caltech101": ()}
 CLOSE = 8  # of 255; two different test pictures differ by 21 and more in one of the 48 numbers, a JPEG copy by less
 
 
@@ -55,7 +56,8 @@ def studies_of(dataset: ImageDataset) -> dict[str, list[str]]:
     name, _, domain = dataset.name.partition("/")
     if name in RESERVED:
         domains = {s.id: domain or s.id.split("/")[0] for s in dataset}
-        kept = [i for i, own in domains.items() if own in RESERVED[name] and half_of(i) == SELECT]
+        named = RESERVED[name] or domains.values()
+        kept = [i for i, own in domains.items() if own in named and half_of(i) == SELECT]
         return {key: [f"{name}-{SELECT}"] for key in kept}
     try:
         if dataset[0].image().size != SIZE:

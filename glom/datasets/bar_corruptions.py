@@ -149,8 +149,8 @@ KINDS: dict[str, Callable[[Values, float, Generator], Values]] = {
 
 def _places(x: Values) -> tuple[Values, Values]:
     """(h, w): each pixel's row, and its column."""
-    rows, columns = np.indices(x.shape[:2], dtype=np.float64)
-    return rows, columns
+    places = np.indices(x.shape[:2], dtype=np.float64)
+    return places[0], places[1]
 
 
 def _star(x: Values, centre: Values, rays: Values, fall: float) -> Values:

@@ -28,7 +28,7 @@ from glom.runs.artifacts import public_name
 from glom.teachers.heads import ZeroShotHead
 
 TABLES = Path(__file__).parent / "tables"
-SHIPPED = ("geirhos16", "pacs", "imagenet-d")
+SHIPPED = ("geirhos16", "pacs", "imagenet-d", "caltech101")
 FORM = "a line is an ImageNet index or WNID (or both) and a superclass, with tabs or, in a .csv, commas between"
 
 

@@ -330,7 +330,7 @@ def test_names_are_listed(call):
     assert "glom-tiny" in out
     code, out, _ = call("datasets", "--json")
     assert "cifar10-sample" in out
-    assert len(json.loads(out)["corruptions"]) == 19
+    assert len(json.loads(out)["corruptions"]) == 29
 
 
 def test_fold_writes_its_pictures(call, image_folder, tmp_path):

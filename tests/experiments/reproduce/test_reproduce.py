@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.comparison.run import run as run_benchmark
+from experiments.comparison.untouched import studies_of
 from experiments.published import gigabytes
 from experiments.reproduce import compute as reproduce_compute
 from experiments.reproduce import poster as reproduce_poster
@@ -27,9 +28,13 @@ from experiments.reproduce.run import run as run_reproduce
 from experiments.reproduce.settings import Request
 from experiments.reproduce.write import as_latex, escape, matrices, quantity, shown
 from glom.datasets.named.catalogue import NAMED
+from glom.datasets.registry import open_dataset
 from glom.errors import InputError, RunError
 from glom.runs.artifacts import read_json, write_json
+from glom.runs.seeds import SELECT, half_of
 from glom.runs.statistics import bootstrap_ci, holm, mcnemar_exact
+from glom.teachers.superclasses import read_superclasses
+from glom.teachers.zero_shot import plain_name
 from tests.conftest import make_image, start
 from tests.glom.datasets.test_dataset_check import published
 from tests.glom.datasets.test_dataset_layouts import save
@@ -505,3 +510,21 @@ def test_a_teacher_with_two_sets_of_methods_has_two_matrices():
 
     found = matrices([row("a", "x"), row("b", "x"), row("a", "y"), row("b", "y"), row("a", "z")])
     assert [(len(m["methods"]), [line["data"] for line in m["lines"]]) for m in found] == [(2, ["x", "y"]), (1, ["z"])]
+
+
+def test_caltech101_stands_in_table_3_with_what_imagenet_has_of_it(tmp_path):
+    for split in ("train", "test"):
+        for kind in ("ant", "brain", "car_side", "Leopards"):
+            (tmp_path / "caltech101" / split / kind).mkdir(parents=True)
+            make_image(len(kind)).save(tmp_path / "caltech101" / split / kind / f"{split}.jpg")
+    blocks = {block.name: block for block in HOME["table3"](Request(name="table3", root=str(tmp_path))).blocks}
+    [column] = blocks["caltech101"].columns
+    assert (column.title, column.why, blocks["caltech101"].means) == ("caltech101", "", ())
+    asked = blocks["caltech101"].settings(Request(name="table3"), 5)
+    assert (asked.superclasses, asked.nameable, asked.split) == ("caltech101", True, "test")
+    assert asked.pictures == "untouched"  # machines of the objective study have learned from the other half
+    opened = open_dataset(*asked.data)
+    assert opened.name == "caltech101" and {Path(sample.id).name for sample in opened} == {"test.jpg"}
+    assert set(studies_of(opened)) == {sample.id for sample in opened if half_of(sample.id) == SELECT}
+    named = {plain_name(name) for name in read_superclasses("caltech101").names}
+    assert {plain_name(n) in named for n in ("ant", "car_side", "Leopards")} == {True} and "brain" not in named

@@ -225,7 +225,7 @@ def test_the_list(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for info in dataset_names():
         assert f"\n{info.name} " in out
     told = json.loads(call("list", "--json")[1])
-    assert len(told["corruptions"]) == 15 + 4
+    assert len(told["corruptions"]) == 15 + 4 + 10
     assert {row["name"]: row["tables"] for row in told["datasets"]}["imagenet-c"] == [2]
     of_table = [[row["name"] for row in told["datasets"] if table in row["tables"]] for table in (1, 2, 3)]
     assert [len(names) for names in of_table] == [5, 1, 9]

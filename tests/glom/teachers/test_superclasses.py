@@ -12,6 +12,7 @@ from glom.teachers.align import aligned_head, gathered, nameable
 from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.superclasses import read_superclasses, superclass_head
+from glom.teachers.zero_shot import imagenet_classes
 
 TEACHER = "timm:test_efficientnet@random"
 PACS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
@@ -61,6 +62,10 @@ def test_the_tables_that_ship():
     assert pacs.members["dog"] == tuple(range(151, 269)) and pacs.members["elephant"] == (101, 385, 386)
     assert set(pacs.names) == {"dog", "elephant", "guitar", "horse"}
     assert len(geirhos.names) == 16 and sum(map(len, geirhos.members.values())) == 207
+    caltech, known = read_superclasses("caltech101"), imagenet_classes()
+    assert len(caltech.names) == 44 and caltech.members["butterfly"] == tuple(range(321, 327))
+    for name in ("accordion", "cannon", "electric_guitar", "pizza", "trilobite"):
+        assert [known[n] for n in caltech.members[name]] == [name.replace("_", " ")]
 
 
 @pytest.mark.parametrize(
