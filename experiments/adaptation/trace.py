@@ -12,7 +12,7 @@ import torch
 
 from experiments.adaptation.settings import Adapting, TraceSettings
 from glom.adaptation.objectives import get_objective, require
-from glom.adaptation.ttt import Case, adapt
+from glom.adaptation.ttt import Case, Step, adapt
 from glom.columns import picture
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.reading import read_image
@@ -48,7 +48,7 @@ class Adapted(TypedDict):
     classes: int
     cosine: float
     names: dict[str, str]
-    trace: list[dict[str, Any]]
+    trace: list[Step]
 
 
 class Traced(Adapted, Kept):

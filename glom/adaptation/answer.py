@@ -20,7 +20,7 @@ from torch import Tensor
 
 from glom.adaptation.objectives import get_objective, require
 from glom.adaptation.settings import TTTSettings, settings_for
-from glom.adaptation.ttt import Adaptation, Case, adapt_group, stack_size
+from glom.adaptation.ttt import Adaptation, Case, Step, adapt_group, stack_size
 from glom.columns import picture as folded_picture
 from glom.devices import resolve_device
 from glom.errors import InputError, RunError
@@ -32,6 +32,12 @@ from glom.teachers.known import SHIPPED_MODELS
 from glom.teachers.registry import load_teacher
 from glom.teachers.views import seen
 from glom.teachers.zero_shot import Templates, choose_templates
+
+
+class NamedStep(Step):
+    """The same, with the name of the class."""
+
+    name: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +52,7 @@ class Answer(Showing):
         probabilities: (C,), the adapted token's.
         cosine: of the adapted token with the teacher's, in [-1, 1].
         token, teacher_token: (F,).
-        trace: `{"iteration", "loss", "cosine", "class", "name"}` at each iteration.
+        trace: what was read at each iteration.
         picture: what was read.
     """
 
@@ -59,7 +65,7 @@ class Answer(Showing):
     cosine: float
     token: Tensor
     teacher_token: Tensor
-    trace: tuple[dict[str, Any], ...]
+    trace: tuple[NamedStep, ...]
     picture: Image.Image = field(compare=False)
 
     @property

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,18 @@ class Case:
     scale: str = ""
 
 
+_Class = TypedDict("_Class", {"class": int})
+
+
+class Step(_Class):
+    """What is read at one iteration: `class`, the predicted one's number, its probability, the loss on the way."""
+
+    iteration: int
+    loss: float | None
+    cosine: float
+    probability: float
+
+
 @dataclass(frozen=True)
 class Adaptation:
     """What one sample's adaptation gave.
@@ -64,7 +76,7 @@ class Adaptation:
         cosine: cosine of `token` with the teacher's.
         loss: the loss before the last step.
         steps: optimiser steps taken.
-        trace: per iteration `{"iteration", "loss", "cosine", "class", "probability"}`, when asked for.
+        trace: what was read at each iteration, when asked for.
         failed: why the sample failed, or "".
         apm: the adapted network, when asked for.
     """
@@ -78,7 +90,7 @@ class Adaptation:
     cosine: float
     loss: float
     steps: int
-    trace: tuple[dict[str, Any], ...] = ()
+    trace: tuple[Step, ...] = ()
     failed: str = ""
     apm: AsynchronousPerceptionMachine | None = field(default=None, repr=False)
 
@@ -193,7 +205,7 @@ class _Notes:
     def __init__(self, case: Case, teacher_class: int) -> None:
         self.case, self.teacher_class = case, teacher_class
         self.classes: list[int] = []
-        self.trace: list[dict[str, Any]] = []
+        self.trace: list[Step] = []
         self.cosine = self.loss = math.nan
         self.steps, self.failed = 0, ""
         self.state: dict[str, Tensor] = {}
@@ -201,8 +213,9 @@ class _Notes:
     def see(self, iteration: int, loss: float | None, predicted: int, probability: float, cosine: float) -> None:
         self.classes.append(predicted)
         self.cosine = cosine
-        said = {"class": predicted, "probability": probability}
-        self.trace.append({"iteration": iteration, "loss": loss, "cosine": cosine, **said})
+        step: Step = {"iteration": iteration, "loss": loss, "cosine": cosine, "class": predicted,
+                      "probability": probability}  # fmt: skip
+        self.trace.append(step)
 
 
 class _Machines:
