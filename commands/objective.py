@@ -83,11 +83,14 @@ def confirm(
 ) -> None:
     """The best candidates once on the other half. A folder is confirmed once; a second time is refused."""
     from experiments.objective.confirm import run
+    from glom.devices import ranks
     from glom.runs.artifacts import read_result
 
     for_adaptation()
     with resumable("every picture so far is kept"):
         confirmed = follow(run(settings, Path(folder), resume=resume), quiet)
+    if ranks()[0]:
+        return
     result = {"selection": read_result(Path(folder)), "confirmation": confirmed}
     keep_record(save, result, Path(folder) / "confirm")
     if as_json:

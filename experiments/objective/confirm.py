@@ -11,11 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, cast
 
+import torch
+
 from experiments.objective.candidates import CANDIDATES, TEACHER
 from experiments.objective.report import Judged, by_set, choose, draw, summarise, unseen
 from experiments.objective.run import cases_of, prepare, public_settings, run_half
 from experiments.objective.settings import CONFIRM, SELECT, ConfirmSettings, ObjectiveSettings
+from glom.devices import ranks
 from glom.errors import InputError
+from glom.execution import init_group
 from glom.runs.artifacts import RunFolder, public_name, read_json, read_result, result_file
 from glom.runs.events import Event
 
@@ -31,6 +35,9 @@ class Confirmed(Judged):
 
 def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Confirmed]]:
     """The `top` best of each kind, and their controls, once, on the other half.
+
+    Under torchrun the ranks share out the pictures, each writing a part of its own; any number of them can go on with
+    what others began, and the lines are those of one process.
 
     Args:
         out: the folder of a complete selection.
@@ -74,8 +81,22 @@ def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterato
     ]
     own = {**study.held(CONFIRM), "limit": request.limit, "chosen": chosen} | ({"on": request.on} if request.on else {})
     extra = {"data_spec": ",".join((*selected.data, *request.on))}
-    with RunFolder(out / "confirm", "objective-confirm", own, resume, extra) as folder:
-        yield from run_half(folder, cases, names, study, out)
+    rank, world = ranks()
+    if world > 1:
+        init_group(timeout=7 * 86_400.0)
+    if not rank and not resume and (out / "confirm" / "manifest.json").exists():
+        raise InputError(f"{out} is being confirmed already; add `resume` to go on")
+    if rank:
+        torch.distributed.barrier()  # the first rank makes the folder, or refuses it, before the others look at it
+    part = f"-{rank}-of-{world}" if world > 1 else ""
+    with RunFolder(out / "confirm", "objective-confirm", own, resume, extra, part) as folder:
+        if world > 1 and not rank:
+            torch.distributed.barrier()
+        yield from run_half(folder, cases, names, study, out, (rank, world))
+        if world > 1:
+            torch.distributed.barrier()
+        if rank:
+            return
         candidates, records, tried = [CANDIDATES[n] for n in names], folder.records(), selection["tried"]
         halved = [r for r in records if r.get("dataset") not in known[len(selected.data) :]]
         result: dict[str, Any] = {**summarise(halved, candidates, chosen, tried)}

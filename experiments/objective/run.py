@@ -204,13 +204,19 @@ def run(settings: ObjectiveSettings, out: Path, *, resume: bool = False) -> Iter
 
 
 def run_half(
-    folder: RunFolder, cases: Sequence[Sequence[Case]], names: Sequence[str], study: Study, out: Path
+    folder: RunFolder,
+    cases: Sequence[Sequence[Case]],
+    names: Sequence[str],
+    study: Study,
+    out: Path,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Event]:
     """Every case of a half that has no line yet, a line a case.
 
     Args:
         cases: of each of the study's data sets.
         out: where the machines trained on photographs lie.
+        share: (rank, world) of the processes that share out the blocks.
     """
     settings = study.settings
     done = {r["id"] for r in folder.records()}
@@ -224,7 +230,7 @@ def run_half(
     index = 0
     for number, (ready, part) in enumerate(blocks):
         start, index = index, index + len(part)
-        if all(case.id in done for case in part):
+        if number % share[1] != share[0] or all(case.id in done for case in part):
             continue
         begun = time.perf_counter()
         path = folder.path / "tokens" / f"{number:04d}.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.objective import confirm as confirmation
 from experiments.objective.candidates import CANDIDATES, available
 from experiments.objective.confirm import run as confirm
 from experiments.objective.photographs import losses, restyled, trained
@@ -22,7 +24,7 @@ from glom.apm import Percept, blank_apm, preset
 from glom.checkpoints import load_apm
 from glom.errors import InputError
 from glom.methods.aims import Aim, island_means, loss, relative
-from glom.runs.artifacts import read_lines
+from glom.runs.artifacts import read_lines, read_results
 from glom.runs.seeds import half_of
 from glom.teachers.heads import ZeroShotHead
 from tests.conftest import make_image
@@ -215,6 +217,28 @@ def test_chosen_on_halves_and_confirmed_on_the_others_and_on_further_sets(tmp_pa
     assert {half_of(x) for x in of["paintings"] | of["cartoons"]} == {CONFIRM}
     assert confirmed["cases"] == len(of["paintings"]) + len(of["cartoons"])
     assert {x["label"] for x in again if x["dataset"] == "drawings"} == {0, 1, 2}
+
+
+def test_a_confirmation_in_shards_is_that_of_one_process(tmp_path, asked, monkeypatch):
+    """Each rank's lines as it would write them alone; then one process puts them together, or the ranks do."""
+    out = tmp_path / "run"
+    last(select(ObjectiveSettings(**{**asked, "candidates": ("bn-9", "pulled")}), out))
+    copy = shutil.copytree(out, tmp_path / "copy")
+    expected = last(confirm(ConfirmSettings(top=1), out))
+    with monkeypatch.context() as patch:
+        patch.setattr(confirmation, "ranks", lambda: (1, 2))
+        patch.setattr(confirmation, "init_group", lambda **options: None)
+        patch.setattr(torch.distributed, "barrier", lambda: None)
+        events = list(confirm(ConfirmSettings(top=1), copy))
+    assert all(event.result is None for event in events)
+    lines = read_lines(copy / "confirm" / "results-1-of-2.jsonl")
+    assert 0 < len(lines) < expected["cases"]
+    with pytest.raises(InputError, match="add `resume` to go on"):
+        last(confirm(ConfirmSettings(top=1), copy))
+    assert last(confirm(ConfirmSettings(top=1), copy, resume=True)) == expected
+    assert read_results(copy / "confirm") == read_results(out / "confirm")
+    first = {line["id"] for line in read_lines(copy / "confirm" / "results.jsonl")}
+    assert first and not first & {line["id"] for line in lines}  # nothing was done twice
 
 
 def test_photographs_are_of_one_half_and_their_machine_is_made_once(tmp_path, asked):
