@@ -32,7 +32,7 @@ from glom.runs.events import Event
 from glom.settings import write_settings
 
 BLOCKS = (*TINY, Block(4, 192, 192), Block(4, 192, 192))
-SIZE, VIEW = 64, 160
+SIZE, VIEW = 64, 224
 LABELS = "soft_labels.safetensors"
 
 
