@@ -25,14 +25,15 @@ app = typer.Typer(
 @app.command("show")
 @options(ShowSettings)
 def show(settings: ShowSettings, out: Out, as_json: Json = False, quiet: Quiet = False) -> None:
-    """One sheet and one page a picture: each layer's islands, and what agrees with the location pointed at."""
+    """A sheet, a page and a figure a picture: each layer's islands, what agrees with a location, islands outlined."""
     from experiments.islands.show import run
 
     result = follow(run(settings, Path(out)), quiet)
     if as_json:
         emit_json(result)
         return
-    table(["picture", "sheet", "page"], [(p["image"], p["sheet"], p["page"]) for p in result["pictures"]])
+    keys = ("image", "sheet", "page", "figure")
+    table(["picture", *keys[1:]], [tuple(str(p[key]) for key in keys) for p in result["pictures"]])
     say(f"in {out}; backbone {result['backbone']} ({result['what']}), {len(result['layers'])} layers")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glom.colours import Array
 
@@ -29,6 +30,19 @@ def neighbour_agreement(grid: Array) -> float:
     pairs = [(u[:, 1:] * u[:, :-1]).sum(-1).ravel(), (u[1:] * u[:-1]).sum(-1).ravel()]
     both = np.concatenate(pairs)
     return float(both.mean()) if both.size else 1.0
+
+
+def border_agreement(grid: Array, labels: NDArray[np.integer]) -> tuple[float | None, float | None]:
+    """Mean cosine of adjacent locations of one island, and of two; None where there are none.
+
+    Args:
+        grid: (h, w, F), labels: (h, w).
+    """
+    u = unit(grid)
+    cosines = np.concatenate([(u[:, 1:] * u[:, :-1]).sum(-1).ravel(), (u[1:] * u[:-1]).sum(-1).ravel()])
+    apart = np.concatenate([(labels[:, 1:] != labels[:, :-1]).ravel(), (labels[1:] != labels[:-1]).ravel()])
+    inside, across = (float(x.mean()) if x.size else None for x in (cosines[~apart], cosines[apart]))
+    return inside, across
 
 
 def resize_grid(grid: Array, height: int, width: int) -> Array:

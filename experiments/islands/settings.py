@@ -39,6 +39,8 @@ class ShowSettings(Watching):
     joint: bool = setting(False, "One colour code for all layers and pictures.")
     exact: bool = setting(False, "scikit-learn's t-SNE on all points (slow).")
     grid: int = setting(56, "Side above which grids are averaged down.", least=2, most=MAX_GRID, metavar="N")
+    partition: str = setting("kmeans:6", "How outlined islands are cut, as for a score.", metavar="P")
+    figure: str = setting("", "Layers outlined in the figure.", metavar="L", shown="three, evenly spaced")
     save_grids: bool = setting(False, "Also write the raw grids (T', h, w, D), npz.")
     cache: bool = setting(True, "Neither read nor keep embeddings.")
 

@@ -1,4 +1,4 @@
-"""Islands of a picture, layer by layer: a sheet, a page to explore, and on request the raw grids."""
+"""Islands of a picture, layer by layer: a sheet, a page to explore, a figure, and on request the raw grids."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 import numpy as np
 from PIL import Image
 
+from experiments.islands.drawn import Drawn, draw, figure_layers, outlines_beside
 from experiments.islands.settings import ShowSettings
 from glom.backbones.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
 from glom.colours import Array
@@ -23,8 +24,10 @@ from glom.runs.files import file_stem, replacing, write_text
 from glom.settings import write_settings
 from probes.agreement import at_most
 from probes.figures.islands import island_sheet, page_layer
+from probes.partition import Partition, parse_partition
 from probes.reduction import PERPLEXITY, default_cache, reduce_rgb, relative
 
+FIGURES = "figures"  # their folder in a run's, so that no picture's name is a figure's
 PAGE_BYTES = 2_400_000  # of quantised features a page; its base64 and colours keep the whole under 5 MB
 
 
@@ -52,6 +55,8 @@ class Written(TypedDict):
     image: str
     sheet: str
     page: str
+    figure: str
+    islands: list[Drawn]
 
 
 class Sheets(TypedDict):
@@ -77,6 +82,8 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
     name, note = (settings.backbone, "") if settings.backbone else default_backbone()
     backbone = load_backbone(name, settings.device)
     layers = select_layers(backbone, settings.layers)
+    how = (settings.partition, parse_partition(settings.partition), settings.seed)
+    outlined = figure_layers(layers, select_layers(backbone, settings.figure) if settings.figure else None)
     frames, size = settings.frames or backbone.frames, settings.size or backbone.view
     notes = [*([note] if note else []), *backbone.fit(frames, size)]
     held = settings.manifest(images=[Path(p).name for p in settings.images], backbone=name)
@@ -111,8 +118,12 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
             if item.note:  # t-SNE and the scaling would blow the border up to a rainbow
                 panels = [np.full_like(panel, 0.5) for panel in panels]
             names = [f"layer {i}: {backbone.layers[i][0]}" for i in layers]
-            pictures.append(_write(item, names, panels, backbone, notes, settings, out))
-            yield Event("drawing", number + 1, len(shown))
+            sheet, page = _write(item, names, panels, backbone, notes, settings, out)
+            chosen = [(i, backbone.layers[i][0], item.grids[layers.index(i)]) for i in outlined]
+            drawn, message = _outline(item, chosen, how, out, backbone.name)
+            figure = f"{FIGURES}/{item.stem}.png"
+            pictures.append({"image": item.path, "sheet": sheet, "page": page, "figure": figure, "islands": drawn})
+            yield Event("drawing", number + 1, len(shown), message)
         result: Sheets = {
             "backbone": name,
             "what": backbone.what,
@@ -182,7 +193,7 @@ def _write(
     notes: list[str],
     settings: ShowSettings,
     out: Path,
-) -> Written:
+) -> tuple[str, str]:
     from jinja2 import Environment, PackageLoader, select_autoescape
 
     sheet, page = out / f"{item.stem}.png", out / f"{item.stem}.html"
@@ -205,7 +216,24 @@ def _write(
         write_text(page, html)
     except OSError as error:
         raise disk_error(error, out) from error
-    return {"image": item.path, "sheet": sheet.name, "page": page.name}
+    return sheet.name, page.name
+
+
+def _outline(
+    item: Shown, chosen: list[tuple[int, str, Array]], how: tuple[str, Partition, int], out: Path, name: str
+) -> tuple[list[Drawn], str]:
+    """The figure, PNG and SVG, in a folder of its own; and what is wrong with outlines beside the picture."""
+    files = [out / FIGURES / f"{item.stem}{ending}" for ending in (".png", ".svg")]
+    truth, message = outlines_beside(Path(item.path)), ""
+    if truth is not None:
+        try:
+            truth.read()
+        except GlomError as error:
+            truth, message = None, f"{error}; not scored"
+    try:
+        return draw(item.image, chosen, how, truth, files, (Path(item.path).name, name)), message
+    except OSError as error:
+        raise disk_error(error, out) from error
 
 
 def _jpeg(image: Image.Image) -> str:

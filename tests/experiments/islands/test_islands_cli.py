@@ -279,3 +279,44 @@ def test_pictures_smaller_than_a_patch(call, tmp_path):
         "show", tmp_path / "a.png", "--backbone", "timm:test_vit@random", "--out", tmp_path / "o", "--quiet"
     )
     assert code == 2 and "smaller than one patch" in error
+
+
+def test_islands_are_outlined_counted_and_scored_where_there_are_outlines(call, tmp_path):
+    data = bsds(tmp_path / "data", 1)
+    [path] = sorted(data.rglob("*.jpg"))
+    make_image(5, (48, 32)).save(tmp_path / "alone.jpg")
+    options = ["--layers", "0,1,3", "--figure", "1,3", "--partition", "kmeans:3+parts", "--reduce", "pca", "--json"]
+    code, text, _ = call(
+        "show", path, tmp_path / "alone.jpg", "--backbone", "glom-tiny", "--out", tmp_path / "o", *options
+    )
+    assert code == 0
+    first, second = json.loads(text)["pictures"]
+    assert [row["layer"] for row in first["islands"]] == [1, 3]
+    for row in first["islands"]:
+        assert row["islands"] >= 1 and 0 < row["covering"] <= 1
+        assert row["agreement_across"] is None or -1 <= row["agreement_across"] <= row["agreement_inside"] <= 1
+    assert all(row["covering"] is None for row in second["islands"])
+    for item in (first, second):
+        file = tmp_path / "o" / item["figure"]
+        assert Image.open(file).width > 600 and file.with_suffix(".svg").read_text().lstrip().startswith("<?xml")
+    assert path.with_suffix(".npz").name in (tmp_path / "o" / first["figure"]).with_suffix(".svg").read_text()
+
+
+def test_outlines_of_another_size_are_said_and_not_scored(call, tmp_path):
+    make_image(1, (48, 32)).save(tmp_path / "a.jpg")
+    Image.new("L", (9, 9), 3).save(tmp_path / "a.png")
+    code, text, error = call(
+        "show", tmp_path / "a.jpg", "--backbone", "glom-tiny", "--reduce", "pca", "--json", "--out", tmp_path / "o"
+    )
+    assert code == 0 and "9x9 pixels, the picture 48x32; not scored" in error
+    assert all(row["covering"] is None for row in json.loads(text)["pictures"][0]["islands"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--partition", "kmeans"], "--partition"), (["--layers", "0,1", "--figure", "3"], "not among the --layers read")],
+)
+def test_figures_that_cannot_be_drawn(call, tmp_path, options, says):
+    make_image(1).save(tmp_path / "a.png")
+    code, _, error = call("show", tmp_path / "a.png", "--backbone", "glom-tiny", "--out", tmp_path / "o", *options)
+    assert code == 2 and says in error and not (tmp_path / "o").exists()

@@ -1,0 +1,127 @@
+"""Islands drawn over the photograph they are of, with what can be counted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+from PIL import Image
+
+from glom.colours import Array
+from glom.datasets.label_maps import Maps
+from glom.datasets.segmented import SegmentedPicture
+from glom.errors import InputError
+from probes.agreement import border_agreement
+from probes.figures.outlined import Outlined, outline_figure
+from probes.metrics import score
+from probes.outlines import Outlines
+from probes.partition import Labels, Partition, count_islands, enlarge, partition
+
+SHOWN = 3  # layers of a figure if nothing is said
+
+
+class Drawn(TypedDict):
+    """One layer's islands in a figure; scores are None where no outlines lie beside the picture."""
+
+    layer: int
+    islands: int
+    agreement_inside: float | None
+    agreement_across: float | None
+    covering: float | None
+    mbo: float | None
+
+
+def figure_layers(read: Sequence[int], asked: Sequence[int] | None) -> list[int]:
+    """Those asked for, or up to `SHOWN` of those read, evenly from the first to the last. Raises `InputError`."""
+    if asked is None:
+        places = np.linspace(0, len(read) - 1, min(SHOWN, len(read))).round().astype(int)
+        return [read[place] for place in places]
+    lost = [layer for layer in asked if layer not in read]
+    if lost:
+        raise InputError(f"`figure` asks for layer {lost[0]}, which is not among the `layers` read: {list(read)}")
+    return list(asked)
+
+
+def outlines_beside(path: Path) -> SegmentedPicture | None:
+    """The picture with the outlines kept beside it: NAME.npz, NAME.png, or masks/NAME.png for images/NAME.jpg."""
+    apart = path.parent.with_name("masks") / f"{path.stem}.png" if path.parent.name == "images" else path
+    for truth, background in ((path.with_suffix(".npz"), None), (path.with_suffix(".png"), 0), (apart, 0)):
+        if truth != path and truth.is_file():
+            return SegmentedPicture(path.stem, path, truth, background)
+    return None
+
+
+def draw(
+    image: Image.Image,
+    grids: Sequence[tuple[int, str, Array]],
+    how: tuple[str, Partition, int],
+    truth: SegmentedPicture | None,
+    files: Sequence[Path],
+    names: tuple[str, str],
+) -> list[Drawn]:
+    """Cut, measure and draw.
+
+    Args:
+        image: the picture.
+        grids: (layer, its name, (h, w, F)) each.
+        how: the partition as it was written and as it was read, and the seed.
+        truth: outlines of the same picture, or None.
+        files: what is written.
+        names: of the picture and of the backbone, for the caption.
+
+    Raises:
+        InputError: outlines that cannot be read.
+    """
+    maps = None if truth is None else truth.read()[1]
+    panels, found = [], []
+    for layer, place, grid in grids:
+        plain = bool((np.asarray(image) == np.asarray(image)[0, 0]).all())
+        labels = np.zeros(grid.shape[:2], np.int64) if plain else partition(grid, how[1], how[2])
+        row = _measure(layer, grid, labels, maps, None if truth is None else truth.background)
+        title = [f"layer {layer}: {place}, {grid.shape[0]} x {grid.shape[1]}", _agreeing(row)]
+        if row["covering"] is not None:
+            title.append(f"covering {row['covering']:.2f}" + ("" if row["mbo"] is None else f", mBO {row['mbo']:.2f}"))
+        panels.append(Outlined(tuple(title), labels))
+        found.append(row)
+    outline_figure(image, panels, files, _caption(how[0], names, truth, maps))
+    return found
+
+
+def _measure(layer: int, grid: Array, labels: Labels, maps: Maps | None, background: object) -> Drawn:
+    inside, across = border_agreement(grid, labels)
+    row: Drawn = {
+        "layer": layer,
+        "islands": count_islands(labels),
+        "agreement_inside": inside,
+        "agreement_across": across,
+        "covering": None,
+        "mbo": None,
+    }
+    if maps is not None:
+        truths = list(maps)
+        own = 0 if background == 0 else None
+        scored = score(truths, enlarge(labels, *truths[0].shape), Outlines(truths), own)
+        row["covering"], row["mbo"] = scored["covering"], scored["mbo"]
+    return row
+
+
+def _agreeing(row: Drawn) -> str:
+    parts = [f"{row['islands']} island{'' if row['islands'] == 1 else 's'}"]
+    for key, where in (("agreement_inside", "inside"), ("agreement_across", "across")):
+        value = row["agreement_inside"] if key == "agreement_inside" else row["agreement_across"]
+        parts += [] if value is None else [f"{value:.2f} {where}"]
+    return ", ".join(parts)
+
+
+def _caption(how: str, names: tuple[str, str], truth: SegmentedPicture | None, maps: Maps | None) -> str:
+    text = (
+        f"Islands of {names[1]} in {names[0]}, cut by {how}. Outlines lie between neighbouring locations of different "
+        "islands; numbers count connected islands from the largest, where there is room for one. Inside and across: "
+        "mean cosine of neighbouring locations of one island, and of two."
+    )
+    if truth is None or maps is None:
+        return text
+    people = "one mask" if len(maps) == 1 else f"{len(maps)} people's outlines, their mean"
+    return f"{text} Scores: against {truth.truth.name}, {people}."
