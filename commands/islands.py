@@ -32,8 +32,8 @@ def show(settings: ShowSettings, out: Out, as_json: Json = False, quiet: Quiet =
     if as_json:
         emit_json(result)
         return
-    keys = ("image", "sheet", "page", "figure")
-    table(["picture", *keys[1:]], [tuple(str(p[key]) for key in keys) for p in result["pictures"]])
+    rows = [(p["image"], p["sheet"], p["page"], p["figure"]) for p in result["pictures"]]
+    table(["picture", "sheet", "page", "figure"], rows)
     say(f"in {out}; backbone {result['backbone']} ({result['what']}), {len(result['layers'])} layers")
 
 

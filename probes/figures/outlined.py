@@ -68,7 +68,7 @@ def draw_outlines(axis: Any, labels: Labels, width: int, height: int) -> None:
     from matplotlib.collections import LineCollection
     from matplotlib.patheffects import withStroke
 
-    segments = outline_segments(labels, width, height)
+    segments = list(outline_segments(labels, width, height))
     for colour, thick in (("black", 2.2), ("white", 1.0)):
         axis.add_collection(LineCollection(segments, colors=colour, linewidths=thick, capstyle="round"))
     stroke = [withStroke(linewidth=2, foreground="black")]
