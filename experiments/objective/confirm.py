@@ -81,13 +81,7 @@ def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterato
     ]
     own = {**study.held(CONFIRM), "limit": request.limit, "chosen": chosen} | ({"on": request.on} if request.on else {})
     extra = {"data_spec": ",".join((*selected.data, *request.on))}
-    rank, world = ranks()
-    if world > 1:
-        init_group(timeout=7 * 86_400.0)
-    if not rank and not resume and (out / "confirm" / "manifest.json").exists():
-        raise InputError(f"{out} is being confirmed already; add `resume` to go on")
-    if rank:
-        torch.distributed.barrier()  # the first rank makes the folder, or refuses it, before the others look at it
+    rank, world = _joined(out, resume)
     part = f"-{rank}-of-{world}" if world > 1 else ""
     with RunFolder(out / "confirm", "objective-confirm", own, resume, extra, part) as folder:
         if world > 1 and not rank:
@@ -109,3 +103,15 @@ def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterato
         draw(selection, result, out / "confirm.png")
         folder.conclude(result)
     yield Event(result=cast(Confirmed, result))
+
+
+def _joined(out: Path, resume: bool) -> tuple[int, int]:
+    """(rank, world), once the first rank may go on; it makes the folder, or refuses it, before the others look at it."""
+    rank, world = ranks()
+    if world > 1:
+        init_group(timeout=7 * 86_400.0)
+    if not rank and not resume and (out / "confirm" / "manifest.json").exists():
+        raise InputError(f"{out} is being confirmed already; add `resume` to go on")
+    if rank:
+        torch.distributed.barrier()
+    return rank, world
