@@ -106,7 +106,7 @@ def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterato
 
 
 def _joined(out: Path, resume: bool) -> tuple[int, int]:
-    """(rank, world), once the first rank may go on; it makes the folder, or refuses it, before the others look at it."""
+    """(rank, world); the first rank makes the folder, or refuses it, before the others look at it."""
     rank, world = ranks()
     if world > 1:
         init_group(timeout=7 * 86_400.0)
