@@ -34,14 +34,14 @@ def ellipses_figure(result: Mapping[str, Any], path: Path) -> Path:
     ):
         for measure, name, colour in (*right, ("ari", "ARI", GREY)):
             _curve(axis, x, rows, measure, name, colour)
-    for axis, x, y in (
+    for axis, below, beside in (
         (axes[0, 0], "update", "share right"),
         (axes[0, 1], "update", "cosine, top level"),
         (axes[1, 0], "noise on what is seen, deviations", "after the last update"),
         (axes[1, 1], f"degrees turned (trained to {result['ellipses']['turn']:g})", "after the last update"),
     ):
-        axis.set_xlabel(plain(x))
-        axis.set_ylabel(plain(y))
+        axis.set_xlabel(plain(below))
+        axis.set_ylabel(plain(beside))
         axis.legend(frameon=False, fontsize=9)
     figure.suptitle(plain(f"{result['n']} held-out pictures of ellipses, 95 % intervals"), fontsize=11)
     return save(figure, path)
