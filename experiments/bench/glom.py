@@ -34,7 +34,7 @@ DIFFERENCES = (
 )
 
 
-def peer(**sizes: Any) -> nn.Module:
+def peer(**sizes: Any) -> Any:
     """glom-pytorch's network. Raises `InputError` where it is not installed."""
     try:
         from glom_pytorch import Glom as Peer
@@ -44,7 +44,7 @@ def peer(**sizes: Any) -> nn.Module:
         return Peer(**sizes)
 
 
-def pair(dim: int, levels: int, side: int, consensus_self: bool = False) -> tuple[Glom, nn.Module]:
+def pair(dim: int, levels: int, side: int, consensus_self: bool = False) -> tuple[Glom, Any]:
     """Ours and theirs of one size. Ours is as cold as theirs: beta is 1 / dim on embeddings at unit scale."""
     theirs = peer(dim=dim, levels=levels, image_size=PATCH * side, patch_size=PATCH, consensus_self=consensus_self)
     config = GlomConfig(
@@ -74,9 +74,9 @@ def parity(dim: int = 32, levels: int = 4, side: int = 3) -> float:
         plain = ours.places((side, side))
         told = (ours.down.first_bias + theirs.pos_emb.weight @ ours.down.first)[:, None]
         places = Places(plain.queries, plain.cells, plain.regular, told, plain.allowed)
-        mine = next(ours.iterate(seen, places, state.permute(2, 0, 1, 3))).permute(1, 2, 0, 3)
+        settled = next(ours.iterate(seen, places, state.permute(2, 0, 1, 3))).permute(1, 2, 0, 3)
         theirs.image_to_tokens = nn.Identity()
-        return float((mine - theirs(seen, iters=1, levels=state)).abs().max())
+        return float((settled - theirs(seen, iters=1, levels=state)).abs().max())
 
 
 def run_glom(asked: GlomBenchSettings, tell: Tell = silent) -> dict[str, Any]:

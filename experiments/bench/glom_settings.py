@@ -16,5 +16,5 @@ class GlomBenchSettings(Settings):
     side: int = setting(16, "Columns a side.", least=1)
     updates: tuple[int, ...] = setting((6, 12), "Updates a picture.", least=1)
     batches: tuple[int, ...] = setting((1, 8), "Pictures at a time.", least=1)
-    rounds: int = setting(5, "Rounds, everything once in each.", least=1)
+    rounds: int = setting(3, "Rounds, everything once in each.", least=1)
     threads: int = setting(1, "Of this process.", least=1)

@@ -208,8 +208,9 @@ class Columns(nn.Module):
         """
         nets = self.up.weights(), self.down.weights()
         if state is None:
-            for state in self.climb(seen, places, nets):
-                yield state
+            for climbed in self.climb(seen, places, nets):
+                yield climbed
+            state = climbed
         while True:
             state = self.combine(self.contributions(state, seen, places, nets))
             yield state

@@ -47,7 +47,9 @@ def ellipses_figure(result: Mapping[str, Any], path: Path) -> Path:
     return save(figure, path)
 
 
-def _curve(axis: Any, x: Sequence[float], rows: Sequence[dict[str, Any]], measure: str, name: str, colour: str) -> None:
+def _curve(
+    axis: Any, x: Sequence[float], rows: Sequence[Mapping[str, Any]], measure: str, name: str, colour: str
+) -> None:
     low, high = np.array([row["ci95"][measure] for row in rows]).T
     axis.plot(x, [row[measure] for row in rows], "o-", color=colour, label=plain(name))
     axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
