@@ -80,10 +80,11 @@ def score_picture(
     small = (np.asarray(image.resize((side, side)), np.float32) / 255).astype(np.float32)
     count = trained.model.config.slots
     plain = partition(colour_position(small), Partition("kmeans", count), seed, cosine=False)
+    seen, size = trained.look(image), (image.height, image.width)
     found = {
-        "slots": trained.masks(image, seed),
-        "untrained": twin.masks(image, seed),
-        "pixels": enlarge(plain, image.height, image.width),
+        "slots": trained.share(seen, *size, seed),
+        "untrained": twin.share(seen, *size, seed),
+        "pixels": enlarge(plain, *size),
     }
     return {name: score(truths, m, outlines, item.background, classes=classes) for name, m in found.items()}
 

@@ -68,15 +68,19 @@ class TrainedSlots:
 
         Masks are enlarged linearly and the largest wins. Slots that begin drawn begin as `seed` draws them.
         """
+        return self.share(self.look(picture), picture.height, picture.width, seed)
+
+    def share(self, seen: Tensor, height: int, width: int, seed: int = 0) -> NDArray[np.int64]:
+        """`masks` of what was looked at before."""
         config = self.model.config
         noise = torch.randn(
             1, config.slots, config.dim, generator=torch.Generator().manual_seed(sample_seed(seed, "slots", "masks"))
         )
         with torch.inference_mode():
-            masks = self.model(self.look(picture)[None], noise).masks
+            masks = self.model(seen[None], noise).masks
         if config.features:
             masks = masks.unflatten(2, (config.grid, config.grid))
-        whole = F.interpolate(masks, size=(picture.height, picture.width), mode="bilinear", align_corners=False)
+        whole = F.interpolate(masks, size=(height, width), mode="bilinear", align_corners=False)
         return whole[0].argmax(0).numpy()
 
     def untrained(self, seed: int = 0) -> TrainedSlots:
