@@ -77,8 +77,11 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
         begun, started = training.restore(), time.perf_counter()
         for message in folder.warnings:
             yield Event("training", begun, settings.steps, message)
-        yield from epochs.run(training, losses(settings, seen, model, epochs, precision), folder, line)
-        save(out, model.cpu(), {**facts, "step": before + training.done})
+        for event in epochs.run(training, losses(settings, seen, model, epochs, precision), folder, line):
+            if training.kept == training.done:  # a training that is stopped can be scored as far as it came
+                save(out, model, {**facts, "step": before + training.done, "of": before + training.total})
+            yield event
+        save(out, model, {**facts, "step": before + training.done, "of": before + training.total})
         result: Trained = {
             **facts,
             "config": asdict(model.config),

@@ -38,7 +38,8 @@ class TrainedSlots:
     """Slots and what they look at.
 
     Attributes:
-        model: in eval mode. facts: "backbone" ("" for pixels), "layer", "size" of what it is shown, "data", "step".
+        model: in eval mode. facts: "backbone" ("" for pixels), "layer", "size" of what it is shown, "data", "step",
+            and "of" how many.
         device: where the backbone runs, by name.
     """
 

@@ -46,6 +46,9 @@ def test_a_killed_training_ends_where_one_that_was_not_does(how, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         finish(train(settings, tmp_path / "killed"))
     monkeypatch.undo()
+    assert (
+        slots.load(tmp_path / "killed").facts.items() >= {"step": 8, "of": 20}.items()
+    )  # what came of its first epoch
     assert finish(train(settings, tmp_path / "killed", resume=True)) == whole
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert all(torch.equal(one[name], other[name]) for name in one)
