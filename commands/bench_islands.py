@@ -58,7 +58,7 @@ def islands_score(
     quiet: Quiet = False,
 ) -> None:
     """`apm islands score` on 100 pictures, recorded as one file with its settings and machine."""
-    from commands.islands import score_table
+    from commands.islands import scores
     from experiments.bench.islands import score_record
     from experiments.islands.score import run
 
@@ -68,4 +68,4 @@ def islands_score(
     if as_json:
         emit_json(found)
         return
-    score_table(found, Path(out))
+    scores(found, Path(out))

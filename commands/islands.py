@@ -59,7 +59,12 @@ def score(
         result = follow(run(settings, folder, resume=resume), quiet)
     if as_json:
         emit_json(result)
-        return
+    else:
+        scores(result, folder)
+
+
+def scores(result: Mapping[str, Any], folder: Path) -> None:
+    """Every layer; what was chosen on other pictures, and slot attention, where they were asked for."""
     score_table(result, folder)
     if "chosen" in result:
         chosen_table(result)

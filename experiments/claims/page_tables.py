@@ -14,6 +14,7 @@ from glom.errors import InputError
 
 SEVERITIES = "reproduce-table2-severities.json"
 CLEAN = "apm-trained-clean.json"
+CHOSEN = tuple((data, net) for data in ("bsds500", "coco-objects") for net in ("efficientnet-lite0", "mvit-v2-tiny"))
 
 
 def severities(results: Results) -> str:
@@ -161,6 +162,25 @@ def islands(file: str, results: Results) -> str:
     return lines(("", "covering", "ARI", "NMI", "boundary F", "best person's covering"), ("---",) * 6, cells)
 
 
+def islands_chosen(results: Results) -> str:
+    """Layer and cut chosen on training pictures: the network, both baselines, and what it gains on them."""
+    rows = []
+    for data, backbone in CHOSEN:
+        found = record(results, f"islands-chosen-{data}-{backbone}.json")["chosen"]
+        each = (
+            (f"{backbone}, {found['n']} of {data}, chosen on {found['on']['n']}", found, None),
+            ("colour + position", found["pixels"], found["minus_pixels"]),
+            ("untrained", found["untrained"], found["minus_untrained"]),
+        )
+        for name, r, gains in each:
+            layer = f"{r['layer']}, " if "layer" in r else ""
+            own = [f"{r[key]:.3f}" for key in ("covering", "mbo", "ari")]
+            gained = [signed(gains[k]["mean"], gains[k]["ci95"], 3) if gains else "" for k in ("covering", "mbo")]
+            rows.append((name, f"{layer}`{r['partition']}`", *own, *gained))
+    heads = ("", "layer, cut", "covering", "mBO", "ARI", "network's gain in covering", "in mBO")
+    return lines(heads, ("---", "---", *("--:",) * 3, "---", "---"), rows)
+
+
 def _layers(numbers: Sequence[int]) -> str:
     return " and ".join(str(n) for n in dict.fromkeys(numbers))
 
@@ -270,6 +290,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "execution": execution,
     "islands-efficientnet-lite0": partial(islands, "islands-bsds500-efficientnet-lite0.json"),
     "islands-mvit-v2-tiny": partial(islands, "islands-bsds500-mvit-v2-tiny.json"),
+    "islands-chosen": islands_chosen,
     "readings": readings,
     "upsample": upsample,
     **{

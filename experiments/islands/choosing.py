@@ -83,7 +83,7 @@ def choose(study: Study, train: SegmentedSet, out: Path, resume: bool) -> Genera
         every: list[Choice] = [(reading, settings.partition) for reading in readings]
         first = yield from _weigh(study, train, folder, "layers", {"own": every, "untrained": every})
         few = settings.finalists or len(readings)
-        finalists = {name: [choice[0] for choice in _ranked(first[name])[:few]] for name in ("own", "untrained")}
+        finalists = {name: [at for at, _ in _ranked(first[name])[:few] if at] for name in ("own", "untrained")}
         meet: dict[str, Sequence[Reading | None]] = {**finalists, PIXELS: [None]}
         tried = {name: [(reading, cut) for reading in meet[name] for cut in cuts] for name in CONTESTANTS}
         last = yield from _weigh(study, train, folder, "cuts", tried)
