@@ -185,7 +185,7 @@ def open_scenes(spec: str, split: str, seed: int = 0) -> tuple[Scenes, int]:
 def _overlap(blocks: Numbers) -> NDArray[np.bool_]:
     """(B, 3, 4, 2), the corners of three pieces' blocks -> (B,) whether two pieces share a pixel."""
     pairs = [abs(blocks[:, i, :, None] - blocks[:, j, None]).max(-1) for i, j in ((0, 1), (0, 2), (1, 2))]
-    return (np.stack(pairs) < BLOCK).any((0, 2, 3))
+    return np.asarray((np.stack(pairs) < BLOCK).any((0, 2, 3)))
 
 
 def _shapes() -> Iterator[Values]:
@@ -212,7 +212,7 @@ Plane = NDArray[np.float64]
 def _heart(x: Plane, y: Plane) -> NDArray[np.bool_]:
     u, v = (x / 8) ** 2, -y / 8
     round_ = u + v * v - 1
-    return np.asarray(round_ * round_ * round_ <= u * v * v * v)
+    return round_ * round_ * round_ <= u * v * v * v
 
 
 SPRITES: tuple[Callable[[Plane, Plane], NDArray[np.bool_]], ...] = (
