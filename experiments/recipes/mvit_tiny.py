@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.recipes.mvit_tiny_ship import Facts, Pictures, Shipping, boring, open_split, read_pictures, ship
-from experiments.recipes.settings import MViTTinySettings
+from experiments.recipes.settings import MViTSettings, MViTTinySettings
 from glom.backbones.mvit_shipped import TinyConfig
 from glom.backbones.mvit_tiny import TinyMViT, build_mvit
 from glom.datasets.augment import augment
@@ -65,7 +65,7 @@ def run(
     yield Event(result=result)
 
 
-def check(settings: MViTTinySettings) -> None:
+def check(settings: MViTSettings) -> None:
     """Raises `InputError` for settings no training can have."""
     if settings.batch_size < 1:
         raise InputError(f"the batch size must be at least 1, got {settings.batch_size}")
@@ -77,7 +77,7 @@ def check(settings: MViTTinySettings) -> None:
 class Trainer:
     """The network, and how one step goes."""
 
-    def __init__(self, data: Pictures, config: TinyConfig, settings: MViTTinySettings, folder: RunFolder) -> None:
+    def __init__(self, data: Pictures, config: TinyConfig, settings: MViTSettings, folder: RunFolder) -> None:
         self.data, self.config, self.settings, self.folder = data, config, settings, folder
         with fixed_seed(settings.seed):
             self.net = self.draw()
@@ -133,6 +133,7 @@ class Trainer:
     def batch(self, index: Tensor, sizes: Sequence[int]) -> Tensor:
         """Pictures normalised, augmented, brought to one of `sizes`, repeated in time: (B, 3, T, S, S)."""
         s, generator = self.settings, self.epochs.generator
+        assert isinstance(s, MViTTinySettings)  # the other recipe draws its own views
         x = (self.data.images[index].float() / 255 - self.mean) / self.std
         x = augment(x, generator, s.translate, s.cutout)
         side = self.side(sizes)

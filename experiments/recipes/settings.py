@@ -39,7 +39,23 @@ class TinyClipSettings(Shipped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MViTTinySettings(Shipped):
+class MViTSettings(Shipped):
+    """What the trainings of both video transformers are told; each has values of its own."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    warmup: int
+    decay: int
+    label_smoothing: float
+    small: tuple[int, ...]
+    sizes: tuple[int, ...]
+    bf16: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MViTTinySettings(MViTSettings):
     """mvit-v2-tiny: a video transformer that learns to classify boring videos.
 
     Attributes:
@@ -68,7 +84,7 @@ class MViTTinySettings(Shipped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MViTPhotoSettings(Shipped):
+class MViTPhotoSettings(MViTSettings):
     """mvit-v2-photo: the small video transformer goes on, deeper, with photographs; classification and nothing else.
 
     Attributes:

@@ -185,7 +185,8 @@ def open_scenes(spec: str, split: str, seed: int = 0) -> tuple[Scenes, int]:
 def _overlap(blocks: Numbers) -> NDArray[np.bool_]:
     """(B, 3, 4, 2), the corners of three pieces' blocks -> (B,) whether two pieces share a pixel."""
     pairs = [abs(blocks[:, i, :, None] - blocks[:, j, None]).max(-1) for i, j in ((0, 1), (0, 2), (1, 2))]
-    return np.asarray((np.stack(pairs) < BLOCK).any((0, 2, 3)))
+    close: NDArray[np.bool_] = np.any(np.stack(pairs) < BLOCK, axis=(0, 2, 3))
+    return close
 
 
 def _shapes() -> Iterator[Values]:

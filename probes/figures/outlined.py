@@ -73,9 +73,9 @@ def draw_outlines(axis: Any, labels: Labels, width: int, height: int) -> None:
     for colour, thick in (("black", 2.2), ("white", 1.0)):
         axis.plot(x, y, color=colour, linewidth=thick, solid_capstyle="round")
     stroke = [withStroke(linewidth=2, foreground="black")]
-    for number, (x, y) in enumerate_islands(labels, width, height):
+    for number, (across, down) in enumerate_islands(labels, width, height):
         text = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold", "color": "white"}
-        axis.text(x, y, str(number), path_effects=stroke, **text)
+        axis.text(across, down, str(number), path_effects=stroke, **text)
     axis.set_xlim(0, width)
     axis.set_ylim(height, 0)
 
