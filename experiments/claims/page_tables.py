@@ -14,7 +14,11 @@ from glom.errors import InputError
 
 SEVERITIES = "reproduce-table2-severities.json"
 CLEAN = "apm-trained-clean.json"
-CHOSEN = tuple((data, net) for data in ("bsds500", "coco-objects") for net in ("efficientnet-lite0", "mvit-v2-tiny"))
+CHOSEN = tuple(
+    (data, net)
+    for data in ("bsds500", "coco-objects")
+    for net in ("efficientnet-lite0", "mvit-v2-tiny", "mvit-v2-photo")
+)
 
 
 def severities(results: Results) -> str:

@@ -21,7 +21,7 @@ def asked(monkeypatch, tmp_path):
     app.command("benchmark")(benchmark)
     app.command("other")(lambda: None)
 
-    def run(settings, *rest):
+    def run(settings, *rest, **more):
         found.append(settings)
         raise KeyboardInterrupt
 
