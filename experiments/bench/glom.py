@@ -88,7 +88,8 @@ def run_glom(asked: GlomBenchSettings, tell: Tell = silent) -> dict[str, Any]:
     networks = pair(asked.dim, asked.levels, asked.side)
     found: dict[str, Any] = {"forward": [], "forward_backward": []}
     for batch in asked.batches:
-        images = torch.rand(batch, 3, PATCH * asked.side, PATCH * asked.side)
+        side = PATCH * asked.side
+        images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
         for updates in asked.updates:
             for what in found:
                 name = f"batch {batch}, {updates} updates, {what.replace('_', ' + ')}"

@@ -75,7 +75,7 @@ def draw_outlines(axis: Any, labels: Labels, width: int, height: int) -> None:
     stroke = [withStroke(linewidth=2, foreground="black")]
     for number, (across, down) in enumerate_islands(labels, width, height):
         text = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold", "color": "white"}
-        axis.text(across, down, str(number), path_effects=stroke, **text)
+        axis.text(across, down, plain(number), path_effects=stroke, **text)
     axis.set_xlim(0, width)
     axis.set_ylim(height, 0)
 

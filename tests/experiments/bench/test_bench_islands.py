@@ -87,7 +87,7 @@ def test_the_bare_pass_is_bare_and_the_other_reads_every_block(monkeypatch):
 def test_requests_that_cannot_be_met():
     with pytest.raises(InputError, match="too few"):
         compare_tsne(np.zeros((4, 4, 8), np.float32), SMALL)
-    with pytest.raises(InputError, match="hook_rounds. must be at least 1"):
+    with pytest.raises(InputError, match=r"hook_rounds. must be at least 1"):
         compare_hooks(make_image(1), replace(SMALL, hook_rounds=0))
     with pytest.raises(InputError, match="layers 0 to 5"):
         real_grid(make_image(1), replace(SMALL, layer=7))
