@@ -148,7 +148,7 @@ class ConvLearner:
             for group, rate in zip(optimiser.param_groups, (self.settings.lr, self.settings.readout_lr), strict=True):
                 group["lr"] = rate * share
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-                loss, y, pair = self._local(number, layer, x.detach(), labels, generator)
+                loss, y, pair = self._local(number, layer, x, labels, generator)
                 logits = layer.read(y.detach())
             loss = loss + F.cross_entropy(logits.float(), labels)
             optimiser.zero_grad(set_to_none=True)
