@@ -29,6 +29,7 @@ class EllipseGlom(Columns):
         world: whose wholes it is asked for.
 
     Example:
+        >>> from glom.datasets.ellipses import Ellipses
         >>> glom = EllipseGlom(GlomConfig(levels=2, dim=16, hidden=32), EllipseSettings())
         >>> batch = Ellipses(EllipseSettings()).batch(3, torch.Generator())
         >>> next(glom.settle(batch)).shape
