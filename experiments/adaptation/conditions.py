@@ -39,7 +39,8 @@ def run_conditions(base: TTTRun, corruptions: Sequence[str], out: Path) -> Gener
         found: Summary | None = None
         for event in run(replace(base, corruption=name), folder, resume=True):
             found = event.result or found
-            yield replace(event, stage=title, message="", values={}, result=None)
+            if event.stage:  # the last one only brings the result
+                yield replace(event, stage=title, message="", values={}, result=None)
         assert found is not None
         rows.append(Row(name=title, **found))
     return rows
