@@ -109,8 +109,7 @@ def _measure(layer: int, grid: Array, labels: Labels, maps: Maps | None, backgro
 
 def _agreeing(row: Drawn) -> str:
     parts = [f"{row['islands']} island{'' if row['islands'] == 1 else 's'}"]
-    for key, where in (("agreement_inside", "inside"), ("agreement_across", "across")):
-        value = row["agreement_inside"] if key == "agreement_inside" else row["agreement_across"]
+    for value, where in ((row["agreement_inside"], "inside"), (row["agreement_across"], "across")):
         parts += [] if value is None else [f"{value:.2f} {where}"]
     return ", ".join(parts)
 

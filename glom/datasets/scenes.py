@@ -15,6 +15,7 @@ two splits share a picture's seed.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -66,7 +67,7 @@ class SceneBatch:
 
 
 @dataclass(frozen=True)
-class Scenes:
+class Scenes(ABC):
     """As many pictures as there are numbers; no state, no order.
 
     Attributes:
@@ -104,9 +105,9 @@ class Scenes:
         own = self.seed * len(SPLITS) + SPLITS.index(self.split)
         return uniforms(own, stream, index, int(np.prod(shape))).reshape(len(index), *shape)
 
+    @abstractmethod
     def _draw(self, index: Numbers) -> tuple[Values, Masks, Numbers]:
         """(B, S, S, 3), (B, S, S) and (B,)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

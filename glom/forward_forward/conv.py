@@ -14,6 +14,7 @@ from glom.forward_forward.learner import LIMIT, Diverged
 from glom.forward_forward.objectives import LABELLED, grouped, scff
 from glom.forward_forward.samples import flip, shift
 from glom.forward_forward.settings import FFSettings
+from glom.runs.seeds import fixed_seed
 
 READ = 4  # side of the averaged map that a linear read-out sees
 
@@ -50,19 +51,19 @@ class ConvNet(nn.Module):
 
     Args:
         shape: (C, H, W) of the pictures. classes: how many.
-        channels: of each layer. grouped: whether channels have to be cut into one group a class.
+        channels: of each layer. competing: whether channels have to be cut into one group a class.
 
     Raises:
         InputError: channels that the classes do not divide, or pictures smaller than what is read of the last layer.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, channels: Sequence[int], grouped: bool) -> None:
+    def __init__(self, shape: tuple[int, int, int], classes: int, channels: Sequence[int], competing: bool) -> None:
         super().__init__()
         inputs, side = shape[0], min(shape[1:])
         if side < READ:
             raise InputError(f"a convolutional network reads pictures of {READ} px or more, these have {side}")
         uneven = [n for n in channels if n % classes]
-        if grouped and uneven:
+        if competing and uneven:
             raise InputError(
                 f"`widths` {uneven[0]}: channels are cut into one group a class, and {classes} classes do not divide "
                 f"it; {max(1, round(uneven[0] / classes)) * classes} would do"
@@ -71,7 +72,7 @@ class ConvNet(nn.Module):
         for number, width in enumerate(channels):
             extractor = number % 2 == 1
             pool = extractor and side >= 2 * READ
-            own = classes if extractor and grouped and not inputs % classes else 1
+            own = classes if extractor and competing and not inputs % classes else 1
             self.layers.append(ConvLayer(inputs, width, own, pool, classes))
             inputs, side = width, side // 2 if pool else side
 
@@ -84,8 +85,6 @@ class ConvNet(nn.Module):
 
 def drawn(shape: tuple[int, int, int], classes: int, settings: FFSettings, device: torch.device) -> ConvNet:
     """A network with the seed's weights, laid out as its products want them."""
-    from glom.runs.seeds import fixed_seed
-
     with fixed_seed(settings.seed):
         net = ConvNet(shape, classes, settings.widths, settings.objective != "scff")
     return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

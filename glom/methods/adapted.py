@@ -12,12 +12,12 @@ from glom.adaptation.settings import TTTSettings, settings_for
 from glom.adaptation.ttt import BLOCK, Case, adapt_group, stack_size
 from glom.columns import picture
 from glom.errors import RunError
-from glom.methods.base import Method, Task, register
+from glom.methods.base import Task, Together, register
 from glom.methods_list import HERE
 from glom.teachers.views import seen
 
 
-class Adapted(Method):
+class Adapted(Together):
     """Distil once, overfit, classify the token after the last iteration, reset (`glom.adaptation.ttt`).
 
     Several pictures are adapted side by side, each with its own weights, optimiser state and random numbers.
@@ -34,9 +34,6 @@ class Adapted(Method):
         require(get_objective(self.objective), task.teacher.has_grid, task.teacher.name)
         self.head = task.head()
         self.size = self.settings.config(task.teacher.width).image_size
-
-    def predict(self, image: Image.Image, seed: int) -> Tensor:
-        return self.predict_many([image], [seed])[0]
 
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
         task = self.task

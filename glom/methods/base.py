@@ -250,6 +250,20 @@ class Method(ABC):
         del state
 
 
+class Together(Method):
+    """A method that answers several pictures at once; one alone is a batch of one."""
+
+    def predict(self, image: Image.Image, seed: int) -> Tensor:
+        [answer] = self.predict_many([image], [seed])
+        if isinstance(answer, GlomError):
+            raise answer
+        return answer
+
+    @abstractmethod
+    def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> Sequence[Tensor | GlomError]:
+        """See `Method.predict_many`."""
+
+
 METHODS: Registry[type[Method]] = Registry("method")
 AUGMENTS = ("crops", "augmix", "released")
 SHIFTS = ("imagenet-a", "imagenet-v2", "imagenet-r", "imagenet-sketch")

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from glom.errors import InputError
-from glom.methods.base import Method, Task
+from glom.methods.base import Task, Together
 from glom.teachers.base import Teacher
 from glom.teachers.registry import SHIPPED
 
@@ -64,7 +64,7 @@ class NotFinite(Exception):
     """Class scores that are not finite, before anything was learned from them."""
 
 
-class Adapting(Method):
+class Adapting(Together):
     """A method that moves the affine weights of the norms while the stream passes.
 
     Batch norms normalise by the batch at hand. Everything else stays in evaluation mode. `together` is the batch.
@@ -99,9 +99,6 @@ class Adapting(Method):
         """Whether the norm of this name moves."""
         del layer
         return True
-
-    def predict(self, image: Image.Image, seed: int) -> Tensor:
-        return self.predict_many([image], [seed])[0]
 
     @torch.enable_grad()
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from glom.methods.base import Method, Task, register
+from glom.methods.base import Method, Task, Together, register
 from glom.methods.batch_norm import batch_norms, own_copy
 from glom.methods.views import augmented
 from glom.teachers.base import Teacher
@@ -99,7 +99,7 @@ class BNAlpha(Method):
 
 
 @register
-class BNBatch(Method):
+class BNBatch(Together):
     """The copy of the teacher, each of its batch norms normalising by the batch's share; nothing is carried over.
 
     A picture's answer depends on those in its batch. One whose scores are not finite stays outside.
@@ -115,9 +115,6 @@ class BNBatch(Method):
         super().prepare(task)
         self.head = task.head()
         self.twin = mixing(task.teacher, self.name, self.settings)
-
-    def predict(self, image: Image.Image, seed: int) -> Tensor:
-        return self.predict_many([image], [seed])[0]
 
     @torch.no_grad()
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from glom.methods.base import Method, Task, register
+from glom.methods.base import Task, Together, register
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LAMESettings:
 
 
 @register
-class LAME(Method):
+class LAME(Together):
     """z = softmax(log p + W z) until it rests: a batch's answers, drawn together where the features are close.
 
     W_ij = exp(-|f_i - f_j|^2 / (2 sigma^2)) over features of length one, W_ii = 1. Nothing is kept from one batch to
@@ -42,9 +42,6 @@ class LAME(Method):
     def prepare(self, task: Task) -> None:
         super().prepare(task)
         self.head = task.head()
-
-    def predict(self, image: Image.Image, seed: int) -> Tensor:
-        return self.predict_many([image], [seed])[0]
 
     @torch.no_grad()
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:

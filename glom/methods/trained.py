@@ -19,7 +19,7 @@ from glom.checkpoints import SHIPPED, load_apm
 from glom.columns import picture
 from glom.errors import InputError
 from glom.methods.aims import Aim, Trained, train
-from glom.methods.base import Method, Task, register
+from glom.methods.base import Task, Together, register
 from glom.teachers.base import Teacher
 from glom.teachers.heads import ZeroShotHead
 from glom.teachers.views import seen
@@ -68,7 +68,7 @@ def adapt_trained(
 
 
 @register
-class TrainedAPM(Method):
+class TrainedAPM(Together):
     """The trained machine's token after `steps` steps; the machine is set back for the next picture."""
 
     name = "apm-trained"
@@ -85,9 +85,6 @@ class TrainedAPM(Method):
         self.machine, self.head = machine, task.head()
         own = state_sha256(machine.state_dict(), "apm", "fp32")
         self.settings = replace(self.settings, fingerprint=own)
-
-    def predict(self, image: Image.Image, seed: int) -> Tensor:
-        return self.predict_many([image], [seed])[0]
 
     def predict_many(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> list[Tensor]:
         teacher, size = self.task.teacher, self.machine.config.image_size
