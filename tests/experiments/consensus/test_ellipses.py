@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import experiments.consensus.train as runs
-import glom.consensus.training as training
 from commands.glom import app
 from experiments.consensus.ellipses import count_of, measure
 from glom.consensus import GlomConfig
@@ -21,6 +20,7 @@ from glom.datasets.ellipses import EllipseBatch, Ellipses
 from glom.errors import InputError
 from glom.runs.seeds import fixed_seed
 from tests.conftest import in_process, make_image
+from tests.experiments.consensus.test_glom_cli import killed_in_its_fourth_step
 
 WORLD = EllipseSettings(classes=3)
 SMALL = ["--world", "ellipses", "--dim", 16, "--hidden", 24, "--batch", 8, "--classes", 3, "--quiet"]
@@ -101,16 +101,7 @@ def test_a_killed_training_goes_on_bit_for_bit_and_is_scored(call, tmp_path, mon
     monkeypatch.setattr(runs, "SAVE_EVERY", 2)
     base = ["train", "--steps", 5, *SMALL]
     assert call(*base, "--out", tmp_path / "whole")[0] == 0
-    real = training.Trainer.loss
-
-    def killed(self, step):
-        if step == 3:
-            raise KeyboardInterrupt
-        return real(self, step)
-
-    monkeypatch.setattr(training.Trainer, "loss", killed)
-    assert call(*base, "--out", tmp_path / "cut")[0] == 130
-    monkeypatch.setattr(training.Trainer, "loss", real)
+    assert killed_in_its_fourth_step(call, monkeypatch, *base, "--out", tmp_path / "cut")[0] == 130
     code, _, error = call(*base, "--out", tmp_path / "cut", "--resume", "--turn", 30)
     assert code == 2 and "turn" in error
     assert call(*base, "--out", tmp_path / "cut", "--resume")[0] == 0

@@ -67,10 +67,8 @@ def test_every_objective_trains_and_says_what_it_learned(call, tmp_path, objecti
     assert all("/" not in str(v) for v in facts.values())
 
 
-def test_a_killed_training_goes_on_bit_for_bit(call, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "SAVE_EVERY", 2)
-    base = ["train", "--steps", 6, "--objective", "denoise", *SOURCE, *SMALL]
-    assert call(*base, "--out", tmp_path / "whole")[0] == 0
+def killed_in_its_fourth_step(call, monkeypatch, *command):
+    """What `apm glom ...` gives when a training is stopped there."""
     real = training.Trainer.loss
 
     def killed(self, step):
@@ -78,10 +76,17 @@ def test_a_killed_training_goes_on_bit_for_bit(call, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(self, step)
 
-    monkeypatch.setattr(training.Trainer, "loss", killed)
-    code, _, error = call(*base, "--out", tmp_path / "cut")
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Trainer, "loss", killed)
+        return call(*command)
+
+
+def test_a_killed_training_goes_on_bit_for_bit(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "SAVE_EVERY", 2)
+    base = ["train", "--steps", 6, "--objective", "denoise", *SOURCE, *SMALL]
+    assert call(*base, "--out", tmp_path / "whole")[0] == 0
+    code, _, error = killed_in_its_fourth_step(call, monkeypatch, *base, "--out", tmp_path / "cut")
     assert code == 130 and "--resume" in error and load_glom(tmp_path / "cut")[1]["step"] == 2
-    monkeypatch.setattr(training.Trainer, "loss", real)
     assert call(*base, "--out", tmp_path / "cut")[0] == 2  # never without being asked to
     code, _, error = call(*base, "--out", tmp_path / "cut", "--resume", "--lr", "0.5")
     assert code == 2 and "lr: 0.002 -> 0.5" in error
