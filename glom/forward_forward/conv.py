@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from glom.errors import InputError
 from glom.forward_forward.learner import LIMIT, Diverged
+from glom.forward_forward.moments import Rectified, normalised
 from glom.forward_forward.objectives import LABELLED, grouped, scff
 from glom.forward_forward.samples import flip, shift
 from glom.forward_forward.settings import FFSettings
@@ -40,6 +41,20 @@ class ConvLayer(nn.Module):
         """(B, inputs, H, W) -> (B, channels, H', W')."""
         x = F.relu(self.conv(x), inplace=True)
         return self.norm(F.max_pool2d(x, 2) if self.pool else x)
+
+    def compete(self, x: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """`forward` in training and `grouped` of it, its gradient by this layer's weights: see `moments`.
+
+        Args:
+            x: (B, inputs, H, W), data, in the dtype of the products.
+
+        Returns:
+            y (B, channels, H', W') as data; goodness (B, classes), float32, with a gradient.
+        """
+        weight, bias = self.conv.weight.to(x.dtype), self.conv.bias.to(x.dtype)  # type: ignore[union-attr]
+        u, total, squares = Rectified.apply(x, weight, bias, self.conv.groups, self.pool)  # type: ignore[no-untyped-call]
+        y, told = normalised(u, total, squares, self.norm)
+        return y, told.unflatten(1, (classes, -1)).mean(2)
 
     def read(self, y: Tensor) -> Tensor:
         """The linear read-out's logits of activities: (B, channels, H', W') -> (B, scores)."""
@@ -146,15 +161,15 @@ class ConvLearner:
         for number, (layer, optimiser) in enumerate(zip(self.layers, self.optimisers, strict=True)):
             for group, rate in zip(optimiser.param_groups, (self.settings.lr, self.settings.readout_lr), strict=True):
                 group["lr"] = rate * share
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-                loss, y, pair = self._local(number, layer, x, labels, generator)
-                logits = layer.read(y.detach())
+            loss, y, pair = self._local(number, layer, x, labels, generator)
+            with self._products(x):
+                logits = layer.read(y)
             loss = loss + F.cross_entropy(logits.float(), labels)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             told.append(pair)
-            x = y.detach()
+            x = y
         means = torch.stack(told)
         for number, (right, wrong) in enumerate(means.tolist(), 1):
             if not (right < LIMIT and wrong < LIMIT):
@@ -164,11 +179,10 @@ class ConvLearner:
     def _local(
         self, number: int, layer: ConvLayer, x: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A layer's loss on its input, what it gives, and (2,) mean goodness of right and of wrong."""
+        """A layer's loss on its input, what it gives as data, and (2,) mean goodness of right and of wrong."""
         if not self.labelled:
             return self._contrast(number, layer, x, generator)
-        y = layer(x)
-        g = grouped(y.float(), self.classes)
+        y, g = layer.compete(x.bfloat16() if self.settings.precision == "bf16" else x, self.classes)
         loss = LABELLED[self.settings.objective](g, labels, generator)
         told = g.detach()
         right = told.gather(1, labels[:, None]).mean()
@@ -183,18 +197,26 @@ class ConvLearner:
         circle = torch.randperm(len(x), generator=generator, device=x.device)
         other = torch.empty_like(circle)
         other[circle] = circle.roll(1)
-        both = F.relu(layer.conv(torch.cat([2 * x, x + x[other]])))
-        right, wrong = both.float().square().mean(1).chunk(2)
-        y = layer.norm(F.max_pool2d(both[: len(x)], 2) if layer.pool else both[: len(x)])
+        with self._products(x):
+            one = layer.conv(x)  # linear: a pair's product is the sum of its pictures'
+            bias = layer.conv.bias.to(one.dtype)[:, None, None]  # type: ignore[union-attr]
+            pairs = F.relu(2 * one - bias), F.relu(one + one[other] - bias)
+        right, wrong = (pair.float().square().mean(1) for pair in pairs)
+        with torch.no_grad(), self._products(x):
+            y = layer.norm(F.max_pool2d(pairs[0], 2) if layer.pool else pairs[0])
         told = torch.stack([right.detach().mean(), wrong.detach().mean()])
         return scff(right, wrong, number), y, told
+
+    def _products(self, x: Tensor) -> torch.autocast:
+        """In bfloat16 where the settings ask for it."""
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def _maps(self, images: Tensor) -> Iterator[tuple[ConvLayer, Tensor]]:
         """Each layer and what it gives for pictures, without learning."""
         self.net.eval()
         x = images.float().contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            with self._products(x):
                 x = layer(x if self.labelled else 2 * standard(x))
             yield layer, x.float()
 

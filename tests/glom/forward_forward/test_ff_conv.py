@@ -55,15 +55,55 @@ def test_no_gradient_crosses_a_layer(objective: str) -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_layer_sees_its_input_as_data(objective: str) -> None:
-    """What a layer and its read-out are given asks for no gradient: without the detaches it would."""
+def test_a_layer_sees_its_input_as_data(objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a layer and its read-out are given asks for no gradient: without `no_grad` around what is given it would."""
     learner = small(objective)
     asked: list[bool] = []
+    convolve = torch.nn.functional.conv2d
+
+    def spy(x: torch.Tensor, *rest: object, **named: object) -> torch.Tensor:
+        asked.append(x.requires_grad)
+        return convolve(x, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", spy)
     for layer in learner.layers:
-        layer.conv.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].requires_grad))
         layer.head.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].requires_grad))
     after(learner)
     assert len(asked) == 6 and not any(asked)
+
+
+def test_an_input_that_asks_for_a_gradient_is_refused() -> None:
+    with pytest.raises(ValueError, match="not detached"):
+        small().layers[0].compete(torch.randn(4, 1, 12, 12, requires_grad=True), 3)
+
+
+@pytest.mark.parametrize("objective", sorted(LABELLED))
+@pytest.mark.parametrize(("groups", "pool"), [(1, False), (3, True)])
+def test_a_step_by_sums_is_the_plain_one(objective: str, groups: int, pool: bool) -> None:
+    """What is given, the running statistics and every gradient are those of square, mean and BatchNorm by autograd.
+
+    These are in float64: PyTorch's BatchNorm in float32 is itself further off.
+    """
+    generator = torch.Generator().manual_seed(0)
+    layer = conv.ConvLayer(6, 9, groups, pool, 3)
+    with torch.no_grad():
+        layer.norm.weight.uniform_(0.5, 1.5, generator=generator)
+        layer.norm.bias.uniform_(-1, 1, generator=generator)
+    plain = copy.deepcopy(layer).double()
+    x = torch.randn(40, 6, 10, 10, generator=generator).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(40) % 3
+    expected = plain(x.double())
+    LABELLED[objective](grouped(expected, 3), labels, torch.Generator().manual_seed(1)).backward()
+    y, g = layer.compete(x, 3)
+    LABELLED[objective](g, labels, torch.Generator().manual_seed(1)).backward()
+    assert not y.requires_grad
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(g.double(), grouped(expected, 3), rtol=1e-5, atol=1e-5)
+    for (name, own), its in zip(layer.named_parameters(), plain.parameters(), strict=True):
+        if not name.startswith("head"):
+            torch.testing.assert_close(own.grad.double(), its.grad, rtol=1e-5, atol=1e-6, msg=name)
+    for (name, own), its in zip(layer.norm.named_buffers(), plain.norm.buffers(), strict=True):
+        torch.testing.assert_close(own, its.to(own.dtype), rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_goodness_is_the_mean_square_of_a_class_s_channels() -> None:
