@@ -70,7 +70,8 @@ def normalised(u: Tensor, total: Tensor, squares: Tensor, norm: torch.nn.BatchNo
     with torch.no_grad():
         y = F.batch_norm(u, mean, variance, norm.weight, norm.bias, False, 0.0, norm.eps)
         assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        assert norm.num_batches_tracked is not None
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)
-        norm.num_batches_tracked += 1  # type: ignore[operator]
+        norm.num_batches_tracked.add_(1)
     return y, told
