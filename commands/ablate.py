@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from commands.common import (
-    Json,
-    Out,
-    Quiet,
-    Record,
-    Resume,
     caption,
     counted,
-    emit_json,
-    follow,
-    for_adaptation,
-    keep_record,
-    resumable,
     say,
     table,
 )
 from commands.objective import app as objective_app
 from commands.objective import prompts
-from commands.options import options
+from commands.study import study
 from experiments.adaptation.settings import AsynchronySettings
 from experiments.folding.settings import FoldingSettings
 
@@ -36,25 +25,9 @@ app.command("prompts")(prompts)
 
 
 @app.command("folding")
-@options(FoldingSettings)
-def folding(
-    settings: FoldingSettings,
-    out: Out,
-    save: Record = None,
-    resume: Resume = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@study(FoldingSettings, "experiments.folding.run", resume="everything so far is kept", adapts=True)
+def folding(result: Mapping[str, Any], out: str) -> None:
     """One machine a setting, overfit on every picture; means, intervals and differences from the base."""
-    from experiments.folding.run import run
-
-    for_adaptation()
-    with resumable("everything so far is kept"):
-        result = follow(run(settings, Path(out), resume=resume), quiet)
-    keep_record(save, result, out)
-    if as_json:
-        emit_json(result)
-        return
     folding_table(result)
     say(f"differences from the base and intervals: {out}/result.json; figure: {out}/folding.png")
 
@@ -97,23 +70,9 @@ def _cell(found: Mapping[str, Any] | None, starred: bool, digits: int, scale: fl
 
 
 @app.command("asynchrony")
-@options(AsynchronySettings)
-def asynchrony(
-    settings: AsynchronySettings,
-    out: Out,
-    save: Record = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@study(AsynchronySettings, "experiments.adaptation.asynchrony", adapts=True)
+def asynchrony(result: Mapping[str, Any], out: str) -> None:
     """Columns that arrive in any order, stopped early: accuracy of the read-out against the share asked."""
-    from experiments.adaptation.asynchrony import run
-
-    for_adaptation()
-    result = follow(run(settings, Path(out)), quiet)
-    keep_record(save, result, out)
-    if as_json:
-        emit_json(result)
-        return
     rows = []
     for i, count in enumerate(result["counts"]):
         cells = [f"{100 * curve['accuracy'][i]:.1f}" for curve in result["curves"]]

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from commands.common import (
-    Json,
-    Out,
-    Quiet,
-    emit_json,
-    follow,
-    for_adaptation,
     say,
     table,
 )
-from commands.options import options
+from commands.study import study
 from experiments.fields.settings import FoldRequest
 
 
-@options(FoldRequest)
-def fold(settings: FoldRequest, out: Out, as_json: Json = False, quiet: Quiet = False) -> None:
+@study(FoldRequest, "experiments.fields.fold", record=False, adapts=True)
+def fold(result: Mapping[str, Any], out: str) -> None:
     """Fold, overfit, unfold: features as colours (PCA) and decoded colours, at any grid."""
-    from experiments.fields.fold import run
-
-    for_adaptation()
-    result = follow(run(settings, Path(out)), quiet)
-    if as_json:
-        emit_json(result)
-        return
     r2 = "-" if result["grid_r2"] is None else f"{result['grid_r2']:.3f}"
     rows = [
         ("cosine of token with the teacher's", f"{result['cosine']:.4f}"),

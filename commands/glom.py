@@ -10,19 +10,15 @@ import typer
 
 from commands.common import (
     Json,
-    Out,
     Quiet,
-    Record,
-    Resume,
     emit_json,
     follow,
-    keep_record,
     refuse_idle,
-    resumable,
     say,
     table,
 )
 from commands.options import options
+from commands.study import study
 from experiments.consensus.settings import IslandSettings, ScoreSettings
 from glom.consensus.config import TrainSettings
 
@@ -48,30 +44,19 @@ WORLDS_ONLY: dict[str, tuple[str, ...]] = {
 }
 
 
-@app.command("train")
-@options(TrainSettings)
-def train(
-    settings: TrainSettings,
-    given: Mapping[str, Any],
-    out: Out,
-    resume: Resume = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a GLOM; DIR then holds its weights, the log of the loss, and all that going on needs."""
-    from experiments.consensus.train import run
-
+def _idle(settings: TrainSettings, given: Mapping[str, Any]) -> None:
     refuse_idle(f"the objective {settings.objective}", settings.objective, ONLY, given)
     refuse_idle(f"the world of {settings.world}", settings.world, WORLDS_ONLY, given)
-    with resumable("the last checkpoint is kept"):
-        result = follow(run(settings, Path(out), resume=resume), quiet)
-    if as_json:
-        emit_json(result)
-        return
+
+
+@app.command("train")
+@study(TrainSettings, "experiments.consensus.train", resume="the last checkpoint is kept", record=False, check=_idle)
+def train(result: Mapping[str, Any], out: str) -> None:
+    """Train a GLOM; DIR then holds its weights, the log of the loss, and all that going on needs."""
     rows = [(f"{i + 1}", f"{value:.3f}") for i, value in enumerate(result["levels"])]
     title = f"{result['objective']}, {result['steps']} steps, {result['parameters']:,} parameters"
     table(["level", MEASURES[result["measure"]]], rows, title=title, right=(1,))
-    more = "" if settings.world == "ellipses" else f", apm glom islands {out} IMAGE"
+    more = "" if result["measure"] == "nats" else f", apm glom islands {out} IMAGE"
     say(f"in {out}; next: apm glom score {out} --out DIR{more}")
 
 
@@ -112,22 +97,9 @@ def show_sheets(result: Mapping[str, Any], folder: Path, kinds: tuple[str, ...],
 
 
 @app.command("score")
-@options(ScoreSettings)
-def score(
-    settings: ScoreSettings,
-    out: Out,
-    record: Record = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@study(ScoreSettings, "experiments.consensus.score")
+def score(result: Mapping[str, Any], out: str) -> None:
     """Islands a level and ARI against parts and wholes on held-out composites, beside both baselines."""
-    from experiments.consensus.score import run
-
-    result = follow(run(settings, Path(out)), quiet)
-    keep_record(record, result, out)
-    if as_json:
-        emit_json(result)
-        return
     if "ellipses" in result:
         ellipses_table(result)
         say(f"figure: {out}/ellipses.png; numbers: {out}/result.json")

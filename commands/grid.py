@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from commands import grid_fields
 from commands.common import (
-    Json,
-    Out,
-    Quiet,
-    Record,
-    Resume,
     caption,
     counted,
-    emit_json,
-    follow,
-    keep_record,
     percent,
-    resumable,
     say,
     table,
 )
-from commands.options import options
+from commands.study import study
 from experiments.pretraining.settings import EvalSettings, GridTrainSettings
 from experiments.shortcut.settings import ShortcutSettings
 
@@ -37,28 +27,9 @@ app = typer.Typer(
 
 
 @app.command("train")
-@options(GridTrainSettings)
-def train(
-    settings: GridTrainSettings,
-    out: Out,
-    resume: Resume = False,
-    record: Record = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@study(GridTrainSettings, "experiments.pretraining.run", resume="the last state is kept", nested=True)
+def train(result: Mapping[str, Any], out: str) -> None:
     """Pre-train an APM on a teacher's grids; also under torchrun. One forward pass then gives its features."""
-    from experiments.pretraining.run import run
-    from glom.devices import ranks
-
-    first = ranks()[0] == 0
-    with resumable("the last state is kept"):
-        result = follow(run(settings, Path(out), resume=resume), quiet or not first)
-    if not first or result is None:
-        return
-    keep_record(record, {"results": result}, out)
-    if as_json:
-        emit_json(result)
-        return
     quality_table(result, out)
     say(f"the machine: {out}/apm.safetensors; figures: {out}/grids.png, {out}/curve.png")
 
@@ -85,29 +56,20 @@ def quality_table(result: Mapping[str, Any], title: str) -> None:
     table([f"{title}: {counted(result['n'], 'held-out picture')}", ""], rows, right=(1,))
 
 
-@app.command("shortcut")
-@options(ShortcutSettings)
-def shortcut(
-    settings: ShortcutSettings,
-    given: Mapping[str, Any],
-    out: Out,
-    record: Record = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Skip layers: students from one layer's grid straight to a later one's, measured on held-out pictures."""
-    from experiments.shortcut.run import run
+def _one_kind(settings: ShortcutSettings, given: Mapping[str, Any]) -> None:
     from glom.errors import InputError
 
     if settings.matrix and given.keys() & {"from", "to"}:
         raise InputError("--matrix takes every pair of --layers; leave --from and --to out")
     if not settings.matrix and "layers" in given:
         raise InputError("--layers belongs to --matrix; one pair is --from A --to Z")
-    result = follow(run(settings, Path(out)), quiet)
-    keep_record(record, {"results": result}, out)
-    if as_json:
-        emit_json(result)
-    elif settings.matrix:
+
+
+@app.command("shortcut")
+@study(ShortcutSettings, "experiments.shortcut.run", check=_one_kind, nested=True)
+def shortcut(result: Mapping[str, Any], out: str) -> None:
+    """Skip layers: students from one layer's grid straight to a later one's, measured on held-out pictures."""
+    if "pairs" in result:
         matrix_table(result)
         say(f"as a figure: {out}/matrix.png")
     else:
@@ -152,22 +114,9 @@ def _share(value: float | None) -> str:
 
 
 @app.command("eval")
-@options(EvalSettings)
-def evaluate(
-    settings: EvalSettings,
-    out: Out,
-    record: Record = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@study(EvalSettings, "experiments.pretraining.evaluate", nested=True)
+def evaluate(result: Mapping[str, Any], out: str) -> None:
     """A checkpoint beside its teacher on held-out pictures: R², cosine, k-NN accuracy, PCA colours side by side."""
-    from experiments.pretraining.evaluate import run
-
-    result = follow(run(settings, Path(out)), quiet)
-    keep_record(record, {"results": result}, out)
-    if as_json:
-        emit_json(result)
-        return
     quality_table(result, result["checkpoint"])
     say(f"side by side: {out}/grids.png")
 

@@ -25,6 +25,7 @@ from commands.common import (
     table,
 )
 from commands.options import options
+from commands.study import study
 from experiments.fields.settings import DecodeSettings, InterpolateSettings, OverfitOne, UpsampleSettings
 
 if TYPE_CHECKING:
@@ -126,23 +127,9 @@ def study_table(result: Study) -> None:
     )
 
 
-@options(InterpolateSettings)
-def interpolate(
-    settings: InterpolateSettings,
-    out: Out,
-    record: Record = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@study(InterpolateSettings, "experiments.fields.interpolate", adapts=True)
+def interpolate(result: Mapping[str, Any], out: str) -> None:
     """Between two pictures: their columns interpolated, unfolded at each step, as a strip, films and numbers."""
-    from experiments.fields.interpolate import run
-
-    for_adaptation()
-    result = follow(run(settings, Path(out)), quiet)
-    keep_record(record, result, out)
-    if as_json:
-        emit_json(result)
-        return
     rows = []
     for i in range(result["steps"]):
         apart = (result["from_first"][i], result["from_last"][i])
@@ -159,23 +146,9 @@ def interpolate(
     say(f"strip: {out}/strip.png; films: {out}/colours.gif, {out}/features.gif; path: {out}/path.png")
 
 
-@options(UpsampleSettings)
-def upsample(
-    settings: UpsampleSettings,
-    out: Out,
-    record: Record = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@study(UpsampleSettings, "experiments.fields.upsample", adapts=True)
+def upsample(result: Mapping[str, Any], out: str) -> None:
     """Between locations: finer grids than the teacher's, beside bilinear and the views' average."""
-    from experiments.fields.upsample import run
-
-    for_adaptation()
-    result = follow(run(settings, Path(out)), quiet)
-    keep_record(record, result, out)
-    if as_json:
-        emit_json(result)
-        return
     rows = []
     scales: Sequence[Mapping[str, Any]] = result["scales"]
     for r in scales:

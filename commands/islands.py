@@ -11,6 +11,7 @@ import typer
 from commands.common import Json, Out, Quiet, Resume, counted, emit_json, follow, number, resumable, say, table
 from commands.islands_emerge import emerge
 from commands.options import options
+from commands.study import study
 from experiments.islands.settings import ScoreSettings, ShowSettings
 
 BASELINES = (("colour + position", "minus_pixels"), ("the untrained network", "minus_untrained"))
@@ -23,15 +24,9 @@ app = typer.Typer(
 
 
 @app.command("show")
-@options(ShowSettings)
-def show(settings: ShowSettings, out: Out, as_json: Json = False, quiet: Quiet = False) -> None:
+@study(ShowSettings, "experiments.islands.show", record=False)
+def show(result: Mapping[str, Any], out: str) -> None:
     """A sheet, a page and a figure a picture: each layer's islands, what agrees with a location, islands outlined."""
-    from experiments.islands.show import run
-
-    result = follow(run(settings, Path(out)), quiet)
-    if as_json:
-        emit_json(result)
-        return
     rows = [(p["image"], p["sheet"], p["page"], p["figure"]) for p in result["pictures"]]
     table(["picture", "sheet", "page", "figure"], rows)
     say(f"in {out}; backbone {result['backbone']} ({result['what']}), {len(result['layers'])} layers")

@@ -10,7 +10,6 @@ import typer
 
 from commands.common import (
     Json,
-    Out,
     Quiet,
     Record,
     Resume,
@@ -25,6 +24,7 @@ from commands.common import (
     table,
 )
 from commands.options import options
+from commands.study import study
 from experiments.objective.settings import ConfirmSettings, ObjectiveSettings, PromptChoice
 
 app = typer.Typer(
@@ -52,19 +52,9 @@ def candidates(as_json: Json = False) -> None:
 
 
 @app.command("select")
-@options(ObjectiveSettings)
-def select(
-    settings: ObjectiveSettings, out: Out, resume: Resume = False, as_json: Json = False, quiet: Quiet = False
-) -> None:
+@study(ObjectiveSettings, "experiments.objective.run", resume="every picture so far is kept", record=False, adapts=True)
+def select(result: Mapping[str, Any], out: str) -> None:
     """Every candidate on the selection half: differences from the teacher, corrected for how many were tried."""
-    from experiments.objective.run import run
-
-    for_adaptation()
-    with resumable("every picture so far is kept"):
-        result = follow(run(settings, Path(out), resume=resume), quiet)
-    if as_json:
-        emit_json(result)
-        return
     show(result, "selection half")
     if result["left_out"]:
         say(f"not asked for, or not possible with this teacher and data: {', '.join(result['left_out'])}")

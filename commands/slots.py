@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from commands.common import (
-    Json,
-    Out,
-    Quiet,
-    Record,
-    Resume,
-    emit_json,
-    follow,
-    keep_record,
     number,
     refuse_idle,
-    resumable,
     say,
     table,
 )
-from commands.options import options
+from commands.study import study
 from experiments.slots.settings import ScoreSettings, TrainSettings
 
 app = typer.Typer(
@@ -44,49 +34,23 @@ MEASURES = {
 }
 
 
-@app.command("train")
-@options(TrainSettings)
-def train(
-    settings: TrainSettings,
-    given: Mapping[str, Any],
-    out: Out,
-    resume: Resume = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Slots on a made set's pixels, or on a backbone's frozen features; they learn by giving back what they see."""
-    from experiments.slots.train import run
-
+def _idle(settings: TrainSettings, given: Mapping[str, Any]) -> None:
     refuse_idle("slots on pixels", "a backbone" if settings.backbone else "", OF_GRIDS, given)
-    with resumable("the last state is kept"):
-        result = follow(run(settings, Path(out), resume=resume), quiet)
-    if as_json:
-        emit_json(result)
-        return
+
+
+@app.command("train")
+@study(TrainSettings, "experiments.slots.train", resume="the last state is kept", record=False, check=_idle)
+def train(result: Mapping[str, Any], out: str) -> None:
+    """Slots on a made set's pixels, or on a backbone's frozen features; they learn by giving back what they see."""
     how = f"{result['steps']:,} steps, {result['parameters']:,} parameters"
     say(f"{result['data']}: loss {result['loss']:.4g} after {how}")
     say(f"in {out}; next: apm slots score {out} DATA --out DIR")
 
 
 @app.command("score")
-@options(ScoreSettings)
-def score(
-    settings: ScoreSettings,
-    out: Out,
-    record: Record = None,
-    resume: Resume = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@study(ScoreSettings, "experiments.slots.score", resume="everything above is kept")
+def score(result: Mapping[str, Any], out: str) -> None:
     """The slots' masks by the measures that islands are scored by, beside random weights and colour + position."""
-    from experiments.slots.score import run
-
-    with resumable():
-        result = follow(run(settings, Path(out), resume=resume), quiet)
-    keep_record(record, result, out)
-    if as_json:
-        emit_json(result)
-        return
     shown = {key: head for key, head in MEASURES.items() if result["rows"][0].get(key)}
     names = {"pixels": "colour + position", "untrained": "random weights"}
     rows = [(names.get(r["name"], r["name"]), *(number(r[key]["mean"]) for key in shown)) for r in result["rows"]]
