@@ -10,7 +10,7 @@ import typer
 
 from commands.bench_common import OutFolder, Quick, Threads, hand_out, save_record, teller, use_threads
 from commands.bench_compute import compute
-from commands.bench_ff import ff, measure_ff
+from commands.bench_ff import ff, ff_conv, measure_ff
 from commands.bench_glom import glom
 from commands.bench_islands import islands, islands_score, measure_islands
 from commands.bench_methods import methods
@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 app.command("compute")(compute)
 app.command("ff")(ff)
+app.command("ff-conv")(ff_conv)
 app.command("glom")(glom)
 app.command("islands")(islands)
 app.command("islands-score")(islands_score)
@@ -169,7 +170,7 @@ def everything(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """All but steps, ttt and islands-score, saved as JSON with a Markdown table; some 30 minutes on two cores."""
+    """All but ff-conv, steps, ttt and islands-score, as JSON with a Markdown table; some 30 minutes on two cores."""
     from experiments.bench.report import BENCHES, figures, load, markdown
     from glom.runs.files import write_text
 

@@ -11,7 +11,7 @@ import typer
 from commands.bench_common import OutFolder, Threads, figures_table, hand_out, teller, use_threads
 from commands.common import Json, Quiet, for_adaptation, say, table
 from commands.options import options
-from experiments.bench.settings import FFBench
+from experiments.bench.settings import FFBench, FFConvBench
 
 FIGURES = (
     ("trained_model_share", "published work / large product's rate", 2, ">= 0.85"),
@@ -24,6 +24,13 @@ FIGURES = (
     ("over_per_sample", "loading by sample / own fp32", 2, ""),
     ("trained_over_per_sample", "loading by sample / own fp32, as trained", 2, ""),
     ("bf16_over_per_sample", "loading by sample / own bf16", 2, ""),
+)
+CONV_FIGURES = (
+    ("plain_over_own", "plain loop / own, processor time", 2, ""),
+    ("twin_over_own", "backpropagation / own, processor time", 2, ""),
+    ("large_share", "convolutions' rate / large product's", 2, ""),
+    ("flat", "memory, most layers / fewest", 2, "1"),
+    ("twin_flat", "the same of backpropagation", 2, ""),
 )
 
 
@@ -64,3 +71,31 @@ def measure_ff(settings: FFBench, quiet: bool, mnist: Path | None = None) -> dic
     asked = replace(settings, pictures="mnist" if mnist else "digits")
     result = run_ff(asked, teller("ff", quiet), mnist)
     return record("ff", result.pop("asked"), result)
+
+
+@options(FFConvBench)
+def ff_conv(
+    settings: FFConvBench,
+    out: OutFolder = None,
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A step of convolutional layers beside a plain loop and backpropagation; memory by depth, drawn in DIR."""
+    from experiments.bench.ff_conv import run_ff_conv
+    from experiments.bench.timing import record
+    from probes.figures.layers import depth_figure
+
+    use_threads(threads)
+    for_adaptation()
+    result = run_ff_conv(settings, teller("ff-conv", quiet))
+    hand_out(record("ff-conv", result.pop("asked"), result), out, as_json, quiet, _show_conv)
+    if out is not None:
+        depth_figure(result["memory"], Path(out) / "ff-conv-memory.png")
+
+
+def _show_conv(value: dict[str, Any]) -> None:
+    figures_table(value, CONV_FIGURES)
+    print()
+    rows = [(r["depth"], r["forward_forward_mib"], r["twin_mib"]) for r in value["memory"]]
+    table(["layers", "forward-forward (MiB)", "backpropagation (MiB)"], rows, right=(0, 1, 2))

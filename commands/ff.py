@@ -105,12 +105,13 @@ def finish(result: Mapping[str, Any], folder: Path, record: str | None, as_json:
     title += "" if result["complete"] else ", training not complete"
     table(["read-out", "error (%)", "epochs", "s an epoch"], rows, title=title, right=(1, 2, 3))
     if "layers" in result:
-        heads = ["layer", "linear read-out (%)", "its goodness (%)", "AUROC of goodness"]
+        heads = ["layer", "linear read-out (%)", "its goodness (%)", "summed (%)", "AUROC of goodness"]
+        errors = ("readout_error", "goodness_error", "summed_error")
         shown = [
-            (str(r["layer"]), percent(r["readout_error"]), percent(r["goodness_error"]), number(r["goodness_auroc"]))
+            (str(r["layer"]), *(percent(r[name]) for name in errors), number(r["goodness_auroc"]))
             for r in result["layers"]
         ]
-        table(heads, shown, title="what is wrong after each layer", right=range(4))
+        table(heads, shown, title="what is wrong after each layer", right=range(5))
 
 
 @app.command("goodness")

@@ -118,6 +118,23 @@ class FFBench(Ratios):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FFConvBench(Ratios):
+    """A convolutional forward-forward network, what its step is timed by, and the depths whose memory is compared."""
+
+    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"rounds": 2, "depths": (2, 8), "batch": 32}}
+
+    widths: tuple[int, ...] = setting((20, 80, 240, 480), "Channels.", least=1)
+    objective: str = setting("cwc", "Of the layers.", choices=("cwc", "symba", "distance"))
+    precision: str = setting("bf16", "fp32, or bf16 matrix products.", choices=("fp32", "bf16"))
+    batch: int = setting(128, "Pictures a step.", least=2)
+    side: int = setting(32, "Of the pictures.", least=8)
+    rounds: int = setting(9, "Of each.", least=1)
+    large: int = setting(2048, "Side of the product that shows the machine's rate.", least=1)
+    depths: tuple[int, ...] = setting((2, 4, 8, 16), "Layers whose memory is measured.", least=1)
+    channels: int = setting(40, "Of each of them.", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class IslandsSettings(Ratios):
     """Features that are embedded, by default a 56 x 56 x 96 grid of the shipped network, and a network that is read."""
 

@@ -13,7 +13,7 @@ from glom.forward_forward.settings import FFSettings
 from glom.forward_forward.settings import preset as mode_preset
 from glom.settings import Settings, build, keys_of, part, setting
 
-SETS = "mnist, fashion-mnist, cifar10, or a folder with train/ and test/."
+SETS = "mnist, fashion-mnist, cifar10, cifar100, stl10, or a folder with train/ and test/."
 
 
 def folder(help: str = "A run folder.") -> Any:

@@ -28,6 +28,7 @@ from glom.runs.events import Event
 from glom.runs.saving import save_state
 from glom.settings import write_settings
 from glom.teachers.asked import Asked
+from probes.figures.layers import layers_figure
 
 TWIN = ("baseline_epochs", "baseline_lr")  # settings of the twin alone
 
@@ -51,7 +52,7 @@ def load(request: FFRun, device: torch.device) -> Loaded:
     """Read the training split onto the device; the last `holdout` of a shuffle by the seed are kept out.
 
     Raises:
-        InputError: no such data, or too few pictures to learn from.
+        InputError: no such data, or too few pictures to learn from, in all or of a class.
     """
     pictures = read_pictures(request.named, "train", request.data_root, request.download, request.limit or None)
     settings = request.how
@@ -64,6 +65,14 @@ def load(request: FFRun, device: torch.device) -> Loaded:
     images, labels = scaling(pictures.images, dtype, device), pictures.labels.to(device)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(settings.seed)).to(device)
     kept = order[: len(order) - settings.holdout] if settings.holdout else slice(None)
+    if settings.mode == "conv":
+        counts = torch.bincount(labels[kept], minlength=len(pictures.classes)).tolist()
+        few = next((c for c, count in enumerate(counts) if count < 2), None)
+        if few is not None:
+            raise InputError(
+                f"{pictures.name}: class '{pictures.classes[few]}' has {counts[few]} training pictures; "
+                "convolutional layers compare two or more of every class"
+            )
     out = order[len(order) - settings.holdout :]
     return Loaded(
         images[kept],
@@ -138,6 +147,8 @@ def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Er
             yield from _epochs("backprop", twin, back, data, settings, state, folder)
         test = EvalSettings(folder=str(out), data=request.named, data_root=request.data_root, device=request.device)
         result = evaluate(test)
+        if "layers" in result:
+            layers_figure(result["layers"], state["history"], out / "layers.png")
         folder.conclude(
             result, result={k: v for k, v in result.items() if k in ("test_error", "baseline_test_error", "epochs")}
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -33,11 +33,15 @@ def error_rates(
 
 
 class Layer(TypedDict):
-    """What a layer knows: errors in %, and how well its goodness tells right classes from wrong ones, 0.5 by chance."""
+    """What a layer knows: errors in %, and how well its goodness tells right classes from wrong ones, 0.5 by chance.
+
+    `summed_error` is that of all goodness up to this layer: what the layer adds to those below it.
+    """
 
     layer: int
     readout_error: float
     goodness_error: float | None
+    summed_error: NotRequired[float | None]
     goodness_auroc: float | None
 
 
@@ -45,14 +49,16 @@ def by_layer(learner: ConvLearner, images: Tensor, labels: Tensor, batch: int = 
     """What each layer knows, over pictures on the device.
 
     Returns:
-        a layer: `readout_error` of its linear read-out and `goodness_error` of its goodness, in percent;
-        `goodness_auroc`, the chance that the right class's goodness in a picture is above a wrong one's in any picture.
-        The last two are None without labels, where goodness tells no classes apart.
+        a layer: `readout_error` of its linear read-out, `goodness_error` of its goodness and `summed_error` of goodness
+        summed over the layers up to it, in percent; `goodness_auroc`, the chance that the right class's goodness in a
+        picture is above a wrong one's in any picture. The last three are None without labels, where goodness tells no
+        classes apart.
     """
     from sklearn.metrics import roc_auc_score
 
     parts = [learner.by_layer(x) for x in images.split(batch)]
     found: list[Layer] = []
+    summed: Tensor | float = 0.0
     for number in range(len(learner.layers)):
         layer = {name: torch.cat([p[number][name] for p in parts]) for name in parts[0][number] if name != "place"}
 
@@ -63,11 +69,13 @@ def by_layer(learner: ConvLearner, images: Tensor, labels: Tensor, batch: int = 
             "layer": number + 1,
             "readout_error": error(layer["softmax"]),
             "goodness_error": None,
+            "summed_error": None,
             "goodness_auroc": None,
         }
         if "goodness" in layer:
             right = torch.nn.functional.one_hot(labels, learner.classes).flatten().cpu().numpy()
-            row["goodness_error"] = error(layer["goodness"])
+            summed = summed + layer["goodness"]
+            row["goodness_error"], row["summed_error"] = error(layer["goodness"]), error(summed)
             row["goodness_auroc"] = round(float(roc_auc_score(right, layer["goodness"].flatten().cpu().numpy())), 4)
         found.append(row)
     return found

@@ -77,11 +77,11 @@ class ConvNet(nn.Module):
         inputs, side = shape[0], min(shape[1:])
         if side < READ:
             raise InputError(f"a convolutional network reads pictures of {READ} px or more, these have {side}")
-        uneven = [n for n in channels if n % classes]
-        if competing and uneven:
+        if competing and any(n % classes for n in channels):
+            even = ",".join(str(max(1, round(n / classes)) * classes) for n in channels)
             raise InputError(
-                f"`widths` {uneven[0]}: channels are cut into one group a class, and {classes} classes do not divide "
-                f"it; {max(1, round(uneven[0] / classes)) * classes} would do"
+                f"`widths` {','.join(map(str, channels))}: channels are cut into one group a class, and {classes} "
+                f"classes do not divide all of them; {even} would do"
             )
         self.layers = nn.ModuleList()
         for number, width in enumerate(channels):

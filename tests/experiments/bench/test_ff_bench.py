@@ -10,6 +10,9 @@ import typer
 import commands.bench_ff as bench_ff
 from commands.common import guard
 from experiments.bench.ff import FFBench, StepProducts, pictures, run_ff, straight_loop
+from experiments.bench.ff_conv import FFConvBench, PlainLoop, memory, operations
+from glom.forward_forward import preset
+from glom.forward_forward.conv import ConvLearner, drawn
 
 FEW = {"widths": (32, 32), "batch": 10, "steps": 2, "rounds": 2, "large": 64, "trained": 3}
 TINY = FFBench(**FEW)
@@ -63,3 +66,45 @@ def test_the_command(capsys, monkeypatch, tmp_path):
     out, _ = capsys.readouterr()
     assert "share of its products' rate" in out and "sample by sample" in out
     assert max(map(len, out.splitlines())) <= 100
+
+
+CONV = {"widths": (10, 20), "batch": 4, "side": 8, "rounds": 2, "large": 64, "depths": (2, 4), "channels": 10}
+
+
+def test_convolutions_are_counted_by_hand():
+    net = drawn((3, 8, 8), 10, preset("conv", widths=(10, 20)), torch.device("cpu"))
+    # 3 -> 10 in one group, 10 -> 20 in ten; forward and the weights' gradient.
+    assert operations(net, 4, 8) == 2 * 2 * 4 * 64 * 9 * (3 * 10 + 20)
+
+
+def test_memory_does_not_grow_with_layers_that_learn_alone():
+    """Of two networks of twice the layers, the twin keeps twice the maps; forward-forward keeps one layer's."""
+    settings = FFConvBench(**{**CONV, "batch": 16, "side": 16})
+    few, many = memory(settings, 2), memory(settings, 6)
+    assert many["forward_forward_mib"] < 1.15 * few["forward_forward_mib"]
+    assert many["twin_mib"] > 1.8 * few["twin_mib"] and many["twin_mib"] > many["forward_forward_mib"]
+
+
+def test_the_convolutional_plain_loop_is_the_same_step():
+    """What is timed beside ours learns the same: equal weights after a step, but for rounding."""
+    asked = preset("conv", widths=(10, 20), jitter=0)
+    x, labels = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    own, plain = ConvLearner((3, 8, 8), 10, asked, torch.device("cpu")), PlainLoop((3, 8, 8), asked)
+    own.learn(x, labels, 1.0, torch.Generator())
+    plain.learn(x, labels, torch.Generator())
+    for one, other in zip(own.layers, plain.net.layers, strict=True):
+        torch.testing.assert_close(one.norm.running_var, other.norm.running_var)
+        torch.testing.assert_close(one.conv.weight, other.conv.weight, rtol=0, atol=1e-3)
+
+
+def test_the_convolutional_command(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(FFConvBench.PRESETS, "quick", CONV)
+    root = typer.Typer()
+    root.command("other")(lambda: None)
+    root.command("ff-conv")(bench_ff.ff_conv)
+    assert guard(root, ["ff-conv", "--quick", "--out", str(tmp_path), "--json", "--quiet"]) == 0
+    out, error = capsys.readouterr()
+    found = json.loads(out)
+    assert error == "" and found == json.loads((tmp_path / "ff-conv.json").read_text())
+    assert all(found[key] > 0 for key, *_ in bench_ff.CONV_FIGURES) and len(found["memory"]) == 2
+    assert (tmp_path / "ff-conv-memory.png").stat().st_size > 5_000

@@ -283,6 +283,12 @@ def test_unsupervised_pictures_are_never_mixed_with_themselves(call, tmp_path, m
         (["--damping", "0.5"], "does nothing in supervised mode"),
         (["--mode", "unsupervised", "--negatives", "hard"], "does nothing in unsupervised mode"),
         (["--negatives", "kind"], "negatives"),
+        (["--objective", "scff"], "does nothing in supervised mode"),
+        (["--mode", "conv", "--negatives", "hard"], "does nothing in conv mode"),
+        (
+            ["--mode", "conv", "--data", "mnist", "--widths", "10,25"],
+            "10 classes do not divide all of them; 10,20 would do",
+        ),
         (["--holdout", "200"], "leaves none of the 200"),
         (["--device", "tpu"], "device"),
         (["--precision", "fp8"], "precision"),
@@ -319,6 +325,30 @@ def test_colour_pictures_from_a_folder(call, tmp_path, mode):
     assert torch.load(out / "checkpoint.pt", weights_only=True)["shape"] == [3, 6, 6]
     code, _, error = call("eval", out, "--data", "mnist", "--data-root", raw_mnist(tmp_path / "other"))
     assert code == 2 and "trained on pictures [3, 6, 6]" in error
+
+
+def test_convolutional_layers_say_what_each_knows_and_refuse_what_they_cannot_learn(call, tmp_path):
+    data, out = colour_folder(tmp_path / "data", side=16), tmp_path / "run"
+    asked = train(data, out, "--widths", "6,9", "--holdout", 2, mode="conv")
+    assert call(*asked)[0] == 0 and (out / "layers.png").stat().st_size > 10_000
+    code, text, _ = call("eval", out, "--data", data, "--json")
+    layers = json.loads(text)["layers"]
+    assert code == 0 and [row["layer"] for row in layers] == [1, 2]
+    assert all(set(row) >= {"layer", "readout_error", "goodness_auroc"} for row in layers)
+    assert layers[0]["goodness_error"] == layers[0]["summed_error"]
+    lines = [json.loads(x) for x in (out / "results.jsonl").read_text().splitlines()]
+    assert all(len(line["layers"]) == 2 for line in lines)
+
+    def refused(says: str, *more: object) -> None:
+        code, text, error = call(*more)
+        assert (code, text) == (2, "") and says in error and one_error(error), error
+
+    refused("objective", *asked, "--resume", "--objective", "symba")
+    for path in sorted((data / "train" / "green").iterdir())[1:]:
+        path.unlink()
+    refused("class 'green' has 1 training pictures", *train(data, tmp_path / "few", "--widths", "6,9", mode="conv"))
+    small = colour_folder(tmp_path / "small", side=3)
+    refused("4 px or more, these have 3", *train(small, tmp_path / "few", "--widths", "6,9", mode="conv"))
 
 
 def test_other_classes_are_named_where_they_begin_to_differ(call, tmp_path):

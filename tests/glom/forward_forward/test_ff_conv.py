@@ -186,7 +186,7 @@ def test_maps_are_where_the_picture_is() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"widths": (6, 10)}, "3 classes do not divide it; 9 would do"),
+        ({"widths": (6, 10)}, "`widths` 6,10: .* 3 classes do not divide all of them; 6,9 would do"),
         ({"batch": 1}, "batch of 2 or more"),
         ({"objective": "contrast"}, "objective"),
     ],
