@@ -14,6 +14,7 @@ from commands.bench_ff import ff, ff_conv, measure_ff
 from commands.bench_glom import glom
 from commands.bench_islands import islands, islands_score, measure_islands
 from commands.bench_methods import methods
+from commands.bench_reading import reading
 from commands.bench_steps import steps
 from commands.bench_ttt import ttt
 from commands.common import Json, Quiet, emit_json, follow, say, table
@@ -43,6 +44,7 @@ app.command("glom")(glom)
 app.command("islands")(islands)
 app.command("islands-score")(islands_score)
 app.command("methods")(methods)
+app.command("reading")(reading)
 app.command("steps")(steps)
 app.command("ttt")(ttt)
 

@@ -28,6 +28,7 @@ from glom.setting_values import bare, parsed, taken, toml, words
 
 FILE = "settings.toml"
 DATA = "A folder, a manifest or a name: see `apm datasets`."
+IDLE = ("device", "workers")  # settings that decide no result
 S = TypeVar("S", bound="Settings")
 _FOUND: dict[type[Any], tuple[Key, ...]] = {}
 
@@ -86,6 +87,12 @@ def seed() -> Any:
 def device() -> Any:
     """Where a run computes."""
     return setting("auto", "auto, cpu, cuda, cuda:N or mps.", metavar="D")
+
+
+def workers() -> Any:
+    """How many processes read pictures; see `glom.datasets.loading`."""
+    told = "Processes that read pictures; otherwise none for a CPU, up to 8 for a GPU."
+    return setting(None, told, least=0, metavar="N")
 
 
 def limit(what: str = "Pictures", default: int = 0) -> Any:
@@ -207,8 +214,8 @@ class Settings:
                 key.check(getattr(self, key.path[0]))
 
     def manifest(self, *leave: str, **instead: Any) -> dict[str, Any]:
-        """The fields by name, as a manifest holds them: never the device, some left out, others as they are told."""
-        return {name: value for name, value in asdict(self).items() if name not in (*leave, "device")} | instead
+        """The fields by name, as a manifest holds them: never what decides no result, some left out, others as told."""
+        return {name: value for name, value in asdict(self).items() if name not in (*leave, *IDLE)} | instead
 
     @classmethod
     def of(cls, preset: str = "", **given: Any) -> Self:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -23,19 +24,19 @@ from glom.adaptation.ttt import BLOCK, Case, adapt_group, stack_size
 from glom.columns import picture
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, parse_corruption
+from glom.datasets.loading import read_ahead, readers, to_device
 from glom.datasets.registry import open_dataset
 from glom.devices import ranks, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.execution import init_group
 from glom.runs.artifacts import RESULT, RunFolder, read_json, read_results, read_timing, write_json
 from glom.runs.events import Event
-from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval, mcnemar_exact
 from glom.settings import write_settings
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import Asked, asked_of
 from glom.teachers.base import Teacher
-from glom.teachers.corrupted import corrupted, described
+from glom.teachers.corrupted import described, shown
 from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.superclasses import record_of
@@ -282,12 +283,13 @@ def _results(
 ) -> Iterator[tuple[dict[str, Any], float | None]]:
     stack = stack_size(request.ttt, ready.device)
     shuffle = np.random.default_rng(request.seed + 1) if request.shuffle else None
-    # One thread reads and encodes the next block while this one is adapted.
+    looks = _looks(todo, request, ready)
+    # One thread waits for what is read and encodes the next block while this one is adapted.
     with ThreadPoolExecutor(1) as pool:
-        pending = [pool.submit(_load, block, request, ready) for block in todo[:1]]
+        pending = [pool.submit(_load, block, looks, request, ready) for block in todo[:1]]
         for number, block in enumerate(todo):
             loaded = pending.pop().result()
-            pending += [pool.submit(_load, after, request, ready) for after in todo[number + 1 : number + 2]]
+            pending += [pool.submit(_load, after, looks, request, ready) for after in todo[number + 1 : number + 2]]
             starts = list(range(0, len(block), stack))
             for start in starts if shuffle is None else shuffle.permutation(starts).tolist():
                 group = slice(start, start + stack)
@@ -315,36 +317,50 @@ def _adapted(
 
 def load_cases(request: TTTRun, ready: Prepared) -> list[Case]:
     """Every readable sample, ready to be adapted; for studies that adapt the same samples many times."""
-    loaded = [case for block in make_blocks(request, ready) for case in _load(block, request, ready)]
+    blocks = make_blocks(request, ready)
+    looks = _looks(blocks, request, ready)
+    loaded = [case for block in blocks for case in _load(block, looks, request, ready)]
     return [case for case in loaded if isinstance(case, Case)]
 
 
-def _load(block: Block, request: TTTRun, ready: Prepared) -> list[Case | GlomError]:
-    """Read, corrupt and encode a block; an unreadable sample becomes its error."""
-    size = request.ttt.config(ready.teacher.width).image_size
+Look = tuple[torch.Tensor, torch.Tensor, str]
+"""Of a picture: what is folded, what the teacher reads, and the scale of its corruption."""
+
+
+def _looks(blocks: Sequence[Block], request: TTTRun, ready: Prepared) -> Iterator[Look | GlomError]:
+    """Every picture of these blocks in turn: read, corrupted and preprocessed."""
+    samples, teacher = [sample for block in blocks for _, sample in block], ready.teacher
+    size = request.ttt.config(teacher.width).image_size
     needs_grid = "grid" in get_objective(request.ttt.objective).needs
-    results: dict[int, Case | GlomError] = {}
-    good: list[tuple[int, Sample, str, torch.Tensor, torch.Tensor]] = []
-    for place, (_, sample) in enumerate(block):
-        try:
-            image, scale = sample.image(), ""
-            if ready.corruption is not None:
-                seed = sample_seed(request.seed, sample.id, "corruption")
-                image = corrupted(ready.teacher, image, ready.corruption, seed, request.corrupt)
-                scale = ready.corruption.scale_for(image.size)
-            # A grid lies over the teacher's crop; a token stands for the picture, which is folded whole as published.
-            folded = picture(seen(ready.teacher, image) if needs_grid else image, size)
-            good.append((place, sample, scale, folded, ready.teacher.preprocess(image)))
-        except GlomError as error:
-            results[place] = error
+
+    def look(number: int) -> Look:
+        image, scale = shown(teacher, samples[number], ready.corruption, request.seed, request.corrupt)
+        # A grid lies over the teacher's crop; a token stands for the picture, which is folded whole as published.
+        folded = picture(seen(teacher, image) if needs_grid else image, size)
+        return folded, teacher.preprocess(image), scale
+
+    workers = readers(request.workers, ready.device)
+    return read_ahead(look, range(len(samples)), workers, ready.device.type == "cuda")
+
+
+def _load(block: Block, looks: Iterator[Look | GlomError], request: TTTRun, ready: Prepared) -> list[Case | GlomError]:
+    """Take a block's pictures and encode them; an unreadable one becomes its error."""
+    found = list(islice(looks, len(block)))
+    good = [look for look in found if not isinstance(look, GlomError)]
     if good:
-        images = torch.stack([x for *_, x in good]).to(ready.device)
-        tokens = ready.teacher.token(images)
-        grids = ready.teacher.grid(images) if needs_grid else None
-        for row, (place, sample, scale, folded, _) in enumerate(good):
-            grid = None if grids is None else grids[row].clone()
-            results[place] = Case(sample.id, sample.label, folded, tokens[row].clone(), grid, scale)
-    return [results[place] for place in range(len(block))]
+        images = to_device([image for _, image, _ in good], ready.device)
+        tokens = iter(ready.teacher.token(images))
+        grids = None
+        if "grid" in get_objective(request.ttt.objective).needs:
+            grids = iter(ready.teacher.grid(images))
+    loaded: list[Case | GlomError] = []
+    for (_, sample), look in zip(block, found, strict=True):
+        if isinstance(look, GlomError):
+            loaded.append(look)
+            continue
+        grid = None if grids is None else next(grids).clone()
+        loaded.append(Case(sample.id, sample.label, look[0], next(tokens).clone(), grid, look[2]))
+    return loaded
 
 
 def demand_results(folder: Path) -> None:

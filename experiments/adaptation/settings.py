@@ -55,6 +55,7 @@ class TTTRun(Adapting):
     strict: bool = setting(False, "Stop at the first unreadable picture.")
     shuffle: bool = setting(False, "Visit samples in another order.")
     shard: str = setting("samples", "Under torchrun: share out samples or columns.", choices=("samples", "columns"))
+    workers: int | None = settings.workers()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,3 +128,4 @@ class ZeroShotSettings(Settings):
     limit: int = settings.limit("Samples")
     seed: int = settings.seed()
     device: str = settings.device()
+    workers: int | None = settings.workers()

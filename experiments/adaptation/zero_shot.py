@@ -15,16 +15,13 @@ from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.runs.events import Event
-from glom.runs.seeds import sample_seed
 from glom.runs.statistics import interval
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import asked_of
-from glom.teachers.corrupted import corrupted
+from glom.teachers.corrupted import encode_ahead
 from glom.teachers.registry import load_teacher
 from glom.teachers.tiny import TRAIN_TEMPLATES
 from glom.teachers.zero_shot import choose_templates, count_sentences
-
-BATCH = 64
 
 
 class Row(TypedDict):
@@ -69,27 +66,20 @@ def run(settings: ZeroShotSettings) -> Iterator[Event[Scores]]:
     heads = {name: aligned_head(teacher, dataset, chosen) for name, chosen in sets.items()}
     tokens, labels, skipped = [], [], []
     scales: set[str] = set()
-    total = len(dataset)
-    for start in range(0, total, BATCH):
-        views = []
-        for sample in dataset.samples[start : start + BATCH]:
-            try:
-                image = sample.image()
-                if kind is not None:
-                    image = corrupted(
-                        teacher, image, kind, sample_seed(settings.seed, sample.id, "corruption"), settings.corrupt
-                    )
-                    scales.add(kind.scale_for(image.size))
-                views.append(teacher.preprocess(image))
-                labels.append(sample.label)
-            except GlomError as error:
-                skipped.append(lost(error))
-        if views:
-            tokens.append(teacher.token(torch.stack(views).to(where)))
-        yield Event("encoding", min(start + BATCH, total), total)
+    done, total = 0, len(dataset)
+    for batch in encode_ahead(teacher, dataset.samples, kind, settings.seed, settings.corrupt, settings.workers):
+        for sample, found in zip(dataset.samples[done:], batch):
+            if isinstance(found, GlomError):
+                skipped.append(lost(found))
+                continue
+            tokens.append(found[0])
+            scales |= {found[1]} - {""}
+            labels.append(sample.label)
+        done += len(batch)
+        yield Event("encoding", done, total)
     if not tokens:
         demand_some(skipped, f"pictures of {dataset.name}")
-    everything, truth = torch.cat(tokens), np.array(labels)
+    everything, truth = torch.stack(tokens), np.array(labels)
     rows: list[Row] = []
     for name, head in heads.items():
         right = 100.0 * (head(everything).argmax(-1).cpu().numpy() == truth)

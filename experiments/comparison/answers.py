@@ -9,7 +9,7 @@ its name, as the `texture` of a cue-conflict picture.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from torch.special import entr
 from experiments.comparison.conditions import Condition
 from experiments.comparison.legs import Visit
 from glom.datasets.base import Sample
+from glom.datasets.loading import read_ahead
 from glom.errors import GlomError, RunError, lost
 from glom.methods import Method, Task
+from glom.methods.views import Key
 from glom.runs.seeds import sample_seed
 from glom.teachers.corrupted import corrupted
 
@@ -32,20 +34,49 @@ def shown(sample: Sample, condition: Condition, task: Task, seed: int) -> Image.
     Raises:
         InputError: it cannot be read, or is too small.
     """
+    return _kept(_look(sample, condition, task, seed), task)
+
+
+Look = tuple[Image.Image | Tensor, Key | None]
+"""A picture; of a corrupted one its pixels, and what they are kept by."""
+
+
+def look_at(visits: Sequence[Visit], task: Task, seed: int, workers: int) -> Iterator[Look | GlomError]:
+    """Every picture in turn, as `shown` has it, for `answer_block`."""
+
+    def look(number: int) -> Look:
+        return _look(visits[number].sample, visits[number].condition, task, seed)
+
+    return read_ahead(look, range(len(visits)), workers)
+
+
+def _look(sample: Sample, condition: Condition, task: Task, seed: int) -> Look:
     image, kind = sample.image(), condition.corruption
     if kind is None:
-        return image
+        return image, None
     drawn = sample_seed(seed, sample.id, "corruption")
+    key = task.key(image, ("corrupted", str(kind), condition.corrupt, drawn))
+    known = task.views.known(key)
+    if known is None:
+        known = from_numpy(np.array(corrupted(task.teacher, image, kind, drawn, condition.corrupt)))
+    return known, key
 
-    def make() -> Tensor:
-        return from_numpy(np.array(corrupted(task.teacher, image, kind, drawn, condition.corrupt)))
 
-    made = task.once(image, ("corrupted", str(kind), condition.corrupt, drawn), make)
-    return Image.fromarray(made.cpu().numpy())
+def _kept(look: Look, task: Task) -> Image.Image:
+    made, key = look
+    if isinstance(made, Image.Image):
+        return made
+    assert key is not None
+    return Image.fromarray(task.views.get(key, lambda: made).cpu().numpy())
 
 
-def answer_block(method: Method, block: Sequence[Visit], seed: int) -> tuple[list[dict[str, Any]], float, float]:
+def answer_block(
+    method: Method, block: Sequence[Visit], looks: Iterator[Look | GlomError], seed: int
+) -> tuple[list[dict[str, Any]], float, float]:
     """A record a picture: its class and how probable it is, or why there is none; the scale of its corruption.
+
+    Args:
+        looks: of `look_at`, from which the block's are taken.
 
     Returns:
         The records; seconds a picture, all told; and those of the method alone, the making of views that another method
@@ -54,14 +85,14 @@ def answer_block(method: Method, block: Sequence[Visit], seed: int) -> tuple[lis
     begun = time.perf_counter()
     records = [_asked(visit) for visit in block]
     good, images = [], []
-    for record, (condition, _, sample) in zip(records, block, strict=True):
-        try:
-            images.append(shown(sample, condition, method.task, seed))
-            good.append(record)
-            if condition.corruption is not None:
-                record["scale"] = condition.corruption.scale_for(images[-1].size)
-        except GlomError as error:
-            record |= lost(error)
+    for record, (condition, _, _), look in zip(records, block, looks):
+        if isinstance(look, GlomError):
+            record |= lost(look)
+            continue
+        images.append(_kept(look, method.task))
+        good.append(record)
+        if condition.corruption is not None:
+            record["scale"] = condition.corruption.scale_for(images[-1].size)
     seeds = [sample_seed(seed, record["id"], "method") for record in good]
     asked, spared = time.perf_counter(), method.task.views.spared
     try:

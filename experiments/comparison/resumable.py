@@ -12,11 +12,12 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from experiments.comparison.answers import answer_block
+from experiments.comparison.answers import answer_block, look_at
 from experiments.comparison.conditions import Condition
 from experiments.comparison.legs import Leg, Visit
 from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.stream import Stream
+from glom.datasets.loading import readers
 from glom.devices import ranks
 from glom.methods import Method
 from glom.methods.few_shot import Learning
@@ -80,8 +81,11 @@ def run_leg(
         if count < total and method.needs_shots:
             assert learning is not None
             _fit(method, learning, place)
-        for block in _left(blocks, done, method, place) if count < total else ():
-            records, seconds, own = answer_block(method, block, settings.seed)
+        left, first = _left(blocks, done, method, place) if count < total else ([], 0)
+        visits = [visit for block in left for visit in block]
+        looks = look_at(visits, method.task, settings.seed, readers(settings.workers, method.task.device))
+        for block in _kept(left, first, method, place):
+            records, seconds, own = answer_block(method, block, looks, settings.seed)
             for visit, record in zip(block, records, strict=True):
                 if _key(visit) not in done:  # seen again only to bring a stream's state to where it was
                     folders[visit.condition.name].append(record, seconds, own)
@@ -124,26 +128,31 @@ def _identity(
 
 def _left(
     blocks: list[tuple[Visit, ...]], done: set[tuple[str, str]], method: Method, place: Path
-) -> Iterator[tuple[Visit, ...]]:
-    """The blocks that are to be answered; of a stream every one, from where its state was last saved."""
+) -> tuple[list[tuple[Visit, ...]], int]:
+    """The blocks that are to be answered; of a stream every one from where its state was last saved, and that place."""
     if not method.stateful:
-        yield from (block for block in blocks if any(_key(visit) not in done for visit in block))
-        return
-    path, start = place / STATE, 0
+        return [block for block in blocks if any(_key(visit) not in done for visit in block)], 0
+    path = place / STATE
     if path.is_file():
         state = load_file(path)
         saved = int(state.pop("blocks"))
         if all(_key(visit) in done for block in blocks[:saved] for visit in block):
             method.load_stream_state(state)
-            start = saved
+            return blocks[saved:], saved
+    return blocks, 0
+
+
+def _kept(left: list[tuple[Visit, ...]], first: int, method: Method, place: Path) -> Iterator[tuple[Visit, ...]]:
+    """These blocks, of a stream `first` behind its start, whose state is saved now and then."""
     since = 0
-    for number, block in enumerate(blocks[start:], start + 1):
+    for number, block in enumerate(left, 1):
         yield block  # what follows happens once the block's lines are written
         since += len(block)
-        if since >= EVERY and number < len(blocks):
-            _save(method, path, number)
+        if method.stateful and since >= EVERY and number < len(left):
+            _save(method, place / STATE, first + number)
             since = 0
-    path.unlink(missing_ok=True)
+    if method.stateful and left:
+        (place / STATE).unlink(missing_ok=True)
 
 
 def _save(method: Method, path: Path, blocks: int) -> None:

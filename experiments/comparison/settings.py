@@ -67,6 +67,7 @@ class BenchmarkSettings(Settings):
     budget: float = setting(BUDGET, "Times the first method's seconds, for accuracy within it.", least=1, metavar="B")
     seed: int = settings.seed()
     device: str = settings.device()
+    workers: int | None = settings.workers()
 
     def __post_init__(self) -> None:
         from glom.datasets.corruptions import parse_corruption

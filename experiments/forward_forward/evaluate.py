@@ -51,7 +51,9 @@ def evaluate(settings: EvalSettings) -> Errors:
     folder, place = Path(settings.folder), resolve_device(settings.device)
     data = settings.data or data_of(folder, settings.data_root)
     learner, twin, state = restore(folder, place)
-    pictures = read_pictures(data, "test", settings.data_root, limit=settings.limit or None)
+    pictures = read_pictures(
+        data, "test", settings.data_root, limit=settings.limit or None, workers=settings.workers or 0
+    )
     check_fit(pictures, state["shape"], state["classes"], f"{folder} was trained on")
     asked = Asked(f"{pictures.name}/test", len(pictures.labels), pictures.classes, str(folder)).say()
     scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))

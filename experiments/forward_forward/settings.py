@@ -39,6 +39,7 @@ class FFRun(Settings):
     data_root: Path | None = data_root()
     download: bool = setting(False, "Fetch the data set where it is missing.")
     device: str = settings.device()
+    workers: int | None = settings.workers()
 
     @classmethod
     def of(cls, preset: str = "", **given: Any) -> Self:
@@ -63,6 +64,7 @@ class EvalSettings(Settings):
     limit: int = settings.limit("Test pictures")
     data_root: Path | None = data_root()
     device: str = settings.device()
+    workers: int | None = settings.workers()
 
 
 @dataclass(frozen=True, kw_only=True)

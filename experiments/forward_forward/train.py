@@ -54,7 +54,9 @@ def load(request: FFRun, device: torch.device) -> Loaded:
     Raises:
         InputError: no such data, or too few pictures to learn from, in all or of a class.
     """
-    pictures = read_pictures(request.named, "train", request.data_root, request.download, request.limit or None)
+    pictures = read_pictures(
+        request.named, "train", request.data_root, request.download, request.limit or None, request.workers or 0
+    )
     settings = request.how
     if settings.holdout >= len(pictures.images):
         raise InputError(f"holdout {settings.holdout} leaves none of the {len(pictures.images)} training pictures")
@@ -93,7 +95,7 @@ def check_test_split(request: FFRun, data: Loaded) -> None:
     Raises:
         InputError: no test split, one of other classes or another size, or one with pictures that are trained on.
     """
-    pictures = read_pictures(request.named, "test", request.data_root, request.download)
+    pictures = read_pictures(request.named, "test", request.data_root, request.download, workers=request.workers or 0)
     shared = pictures.files & data.files
     if shared:
         raise InputError(

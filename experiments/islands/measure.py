@@ -76,8 +76,20 @@ class Asked:
     one_to_one: bool = False
 
 
+Read = tuple[Image.Image, NDArray[np.integer], NDArray[np.integer] | None, float]
+"""A picture, its (annotators, H, W) label maps, its objects' classes or None, and the seconds of reading them."""
+
+
+def read_item(item: SegmentedPicture | CompositePicture) -> Read:
+    """Raises `GlomError` for a faulty pair."""
+    begun = time.perf_counter()
+    image, maps = item.read()
+    return image, maps, item.classes(image.width, image.height), time.perf_counter() - begun
+
+
 def see(
     item: SegmentedPicture | CompositePicture,
+    found: Read,
     networks: Mapping[str, Backbone],
     readings: Sequence[Reading],
     view: tuple[int, int],
@@ -85,18 +97,18 @@ def see(
     seed: int,
     slots: TrainedSlots | None = None,
 ) -> Seen:
-    """Read a picture and show it to the networks, once each. Raises `GlomError` for a faulty pair."""
+    """Show a picture that was read to the networks, once each. Raises `GlomError` for one that they cannot take."""
     begun = time.perf_counter()
-    image, maps = item.read()
+    image, maps, classes, reading = found
     layers = layers_of(readings)
     grids = {}
     for name, network in networks.items():
         watched = feature_grids(network, clip_for(network, image, *view), layers, "mean", finite=False)
         grids[name] = {layer: grid[0].numpy() for layer, grid in watched.items()}
     pixels = np.asarray(image.convert("RGB"))
-    classes = item.classes(image.width, image.height)
-    found = slots.masks(image, seed) if slots else None
-    return Seen(pixels, maps, classes, item.background, grids, side, seed, time.perf_counter() - begun, found)
+    masks = slots.masks(image, seed) if slots else None
+    seconds = reading + time.perf_counter() - begun
+    return Seen(pixels, maps, classes, item.background, grids, side, seed, seconds, masks)
 
 
 def score_picture(work: tuple[Seen | dict[str, str], Asked]) -> tuple[dict[str, Any], float]:

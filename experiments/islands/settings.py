@@ -64,6 +64,7 @@ class ScoreSettings(Watching):
     candidates: str = setting(CANDIDATES, "Partitions to choose from, by commas.", metavar="P,P", shown="21 of them")
     finalists: int = setting(3, "Layers, best by --partition, that meet every candidate; 0: all.", least=0)
     slots: str = setting("", "The --out of `apm slots train`: slot attention, scored beside.", metavar="DIR")
+    workers: int | None = settings.workers()
     jobs: int = setting(0, "Processes that cut and score; 0: as many as pay.", least=0)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from experiments.islands.measure import NEEDS, Seen, see
+from experiments.islands.measure import NEEDS, Seen, read_item, see
 from experiments.islands.readings import Reading, called, place, select_readings
 from experiments.islands.settings import ScoreSettings
 from glom.backbones.base import Backbone
 from glom.backbones.video import default_backbone, load_backbone, untrained
+from glom.datasets.loading import read_ahead, readers
 from glom.datasets.segmentation import CompositePicture, SegmentedPicture, SegmentedSet, open_segmentation
 from glom.errors import GlomError, InputError, lost
 from glom.runs.parallel import in_order, processes
@@ -63,12 +64,16 @@ class Study:
         slots: TrainedSlots | None = None,
     ) -> Iterator[tuple[Item, dict[str, Any], float]]:
         """Pictures with their records and seconds, in order: seen here once each, cut and scored in processes."""
+        workers = readers(self.settings.workers, self.backbone.device)
+        looks = read_ahead(lambda number: read_item(pictures[number]), range(len(pictures)), workers)
         networks, side, seed = {"own": self.backbone, "untrained": self.twin}, self.settings.grid, self.settings.seed
 
         def work() -> Iterator[tuple[Seen | dict[str, str], Task]]:
-            for item in pictures:
+            for item, found in zip(pictures, looks, strict=True):
                 try:
-                    yield see(item, networks, readings, self.view, side, seed, slots), task
+                    if isinstance(found, GlomError):
+                        raise found
+                    yield see(item, found, networks, readings, self.view, side, seed, slots), task
                 except GlomError as error:
                     yield lost(error), task
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,17 +13,17 @@ import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
-from glom.datasets.base import ImageDataset, Sample
+from glom.datasets.base import ImageDataset
+from glom.datasets.loading import read_ahead
 from glom.datasets.registry import open_dataset
-from glom.errors import InputError, demand_some, unknown
+from glom.errors import GlomError, InputError, demand_some, unknown
 from glom.runs.files import key_bytes
 from glom.teachers.base import Teacher
 from glom.teachers.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
-from glom.teachers.grids import Encoder, grid_shape, view_of
+from glom.teachers.grids import Encoder, Look, grid_shape, view_of
 
 FEWEST = 2  # held-out pictures: of one alone R² is not defined
 BLOCK = 128  # pictures encoded, and rows written, at a time
@@ -92,6 +93,10 @@ class Source(Protocol):
         """How many pictures could not be read, as far as is known by now."""
         ...
 
+    def expect(self, rows: Iterable[int]) -> None:
+        """Say which rows are fetched from now on, in their order, so that they can be read ahead."""
+        ...
+
     def fetch(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """(n, h, w, F) float32 and (n, S, S, 3) uint8; fewer rows, or none, where pictures cannot be read."""
         ...
@@ -111,6 +116,9 @@ class Cached:
     def unread(self) -> int:
         return self._count - len(np.unique(self._usable % self._count))
 
+    def expect(self, rows: Iterable[int]) -> None:
+        del rows  # they are on the disk
+
     def fetch(self, rows: Rows) -> tuple[Tensor, Tensor]:
         # In the order of the file: neighbours on the disk are read together.
         order = np.argsort(rows, kind="stable")
@@ -120,12 +128,13 @@ class Cached:
 
 
 class OnTheFly:
-    """Rows made when they are asked for."""
+    """Rows made when they are asked for; `workers` processes read those that are expected."""
 
-    def __init__(self, data: ImageDataset, encoder: Encoder, views: int, seed: int) -> None:
-        self.data, self.encoder, self.views, self.seed = data, encoder, views, seed
+    def __init__(self, data: ImageDataset, encoder: Encoder, views: int, seed: int, workers: int = 0) -> None:
+        self.data, self.encoder, self.views, self.seed, self.workers = data, encoder, views, seed, workers
         self.shape = grid_shape(encoder.teacher)
         self._lost: set[int] = set()  # pictures that were asked for and could not be read
+        self._expected: Iterator[Look | GlomError] = iter(())
 
     def usable(self) -> Rows:
         rows = np.arange(self.views * len(self.data))
@@ -134,27 +143,33 @@ class OnTheFly:
     def unread(self) -> int:
         return len(self._lost)
 
+    def expect(self, rows: Iterable[int]) -> None:
+        self._expected = read_ahead(self.look, rows, self.workers)
+
     def fetch(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        found = [(int(row), self.image(int(row))) for row in rows]
-        self._lost |= {row % len(self.data) for row, image in found if image is None}
-        images = [image for _, image in found if image is not None]
-        if not images:
+        found = self.looks(rows)
+        self._lost |= {row % len(self.data) for row, look in zip(rows.tolist(), found) if look is None}
+        looks = [look for look in found if look is not None]
+        if not looks:
             side = self.encoder.size
             return torch.zeros(0, *self.shape), torch.zeros(0, side, side, 3, dtype=torch.uint8)
-        grids, pictures = self.encoder(images)
+        grids, pictures = self.encoder.encode(looks)
         return torch.from_numpy(grids), torch.from_numpy(pictures)
 
-    def image(self, row: int) -> Image.Image | None:
-        """The view a row stands for, or None where its picture cannot be read."""
+    def looks(self, rows: Rows) -> list[Look | None]:
+        """The views that rows stand for; None where a picture cannot be read. Expected ones, in their turn."""
+        found = list(islice(self._expected, len(rows)))
+        found = found or list(read_ahead(self.look, rows.tolist()))  # what was expected is at its end
+        for error in found:
+            if isinstance(error, GlomError) and not isinstance(error, InputError):
+                raise error
+        return [None if isinstance(look, GlomError) else look for look in found]
+
+    def look(self, row: int) -> Look:
+        """The view a row stands for. Raises `InputError` where its picture cannot be read."""
         view, index = divmod(row, len(self.data))
-        return read_view(self.data.samples[index], view, self.seed)
-
-
-def read_view(sample: Sample, view: int, seed: int) -> Image.Image | None:
-    try:
-        return view_of(sample.image(), view, seed, sample.id)
-    except InputError:
-        return None
+        sample = self.data.samples[index]
+        return self.encoder.look(view_of(sample.image(), view, self.seed, sample.id))
 
 
 def open_cache(
@@ -182,17 +197,20 @@ def open_cache(
     return GridCache(root or default_root(), identity, fields, views * len(data))
 
 
-def fill(cache: GridCache, data: ImageDataset, encoder: Encoder, seed: int) -> Iterator[tuple[int, int]]:
+def fill(
+    cache: GridCache, data: ImageDataset, encoder: Encoder, seed: int, workers: int = 0
+) -> Iterator[tuple[int, int]]:
     """Compute what is missing, yielding (done, total) rows. Pictures that cannot be read are passed over, and marked.
 
     Raises:
         InputError: not one picture could be read, or another process is writing.
         RunError: the disk is full; the rows so far stay.
     """
-    maker = OnTheFly(data, encoder, max(1, cache.rows // len(data)), seed)
+    maker = OnTheFly(data, encoder, max(1, cache.rows // len(data)), seed, workers)
     missing = cache.missing()
     done = cache.rows - len(missing)
     if len(missing):
+        maker.expect(missing.tolist())
         with cache:
             for start in range(0, len(missing), BLOCK):
                 for block in runs(missing[start : start + BLOCK]):
@@ -205,13 +223,13 @@ def fill(cache: GridCache, data: ImageDataset, encoder: Encoder, seed: int) -> I
 
 def write_block(cache: GridCache, maker: OnTheFly, rows: Rows) -> None:
     """Encode and write consecutive rows."""
-    images = [maker.image(int(row)) for row in rows]
+    looks = maker.looks(rows)
     kinds = {"grid": "float32", "picture": "uint8"}
     values = {name: np.zeros((len(rows), *field.shape), kinds[name]) for name, field in cache.fields.items()}
-    good = [place for place, image in enumerate(images) if image is not None]
+    good = [place for place, look in enumerate(looks) if look is not None]
     if good:
-        values["grid"][good], values["picture"][good] = maker.encoder([i for i in images if i is not None])
-    marks = [WRITTEN if image is not None else SKIPPED for image in images]
+        values["grid"][good], values["picture"][good] = maker.encoder.encode([x for x in looks if x is not None])
+    marks = [WRITTEN if look is not None else SKIPPED for look in looks]
     cache.write(int(rows[0]), values, marks)
 
 

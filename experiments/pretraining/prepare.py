@@ -11,6 +11,7 @@ from typing import Any
 from experiments.pretraining.data import FEWEST, Cached, OnTheFly, Source, Split, fill, open_cache, split_data
 from experiments.pretraining.settings import GridTrainSettings
 from glom.checkpoints import find_checkpoint
+from glom.datasets.loading import readers
 from glom.devices import native_bf16
 from glom.errors import InputError
 from glom.runs.events import Event
@@ -43,16 +44,17 @@ def prepare(settings: GridTrainSettings, group: Ranks, device: str) -> Generator
     config = replace(settings.apm, features=grid_shape(teacher)[2])
     settings = replace(settings, apm=config, size=teacher.image_size, precision="bf16" if bf16 else "fp32")
     encoder = Encoder(teacher, config.image_size)
+    workers = readers(settings.workers, teacher.device)
     sources: list[Source] = []
     for stage, data, views in (("train grids", split.train, settings.views), ("held-out grids", split.held_out, 1)):
         if settings.no_cache:
-            sources.append(OnTheFly(data, encoder, views, settings.seed))
+            sources.append(OnTheFly(data, encoder, views, settings.seed, workers))
             continue
         if group.rank == 0:
             kept = open_cache(
                 settings.cache, teacher, data, config.image_size, views, settings.seed, settings.cache_precision
             )
-            for done, total in fill(kept, data, encoder, settings.seed):
+            for done, total in fill(kept, data, encoder, settings.seed, workers):
                 yield Event(stage, done, total)
         group.wait()
         kept = open_cache(

@@ -83,6 +83,7 @@ class GridTrainSettings(Caching):
     held_out: int = held_out()
     seed: int = settings.seed()
     device: str = settings.device()
+    workers: int | None = settings.workers()
     init: str = setting("", "Checkpoint whose weights are the start.", metavar="C")
     half: bool = setting(False, "Write the machine in float16, half the size.")
 

@@ -162,16 +162,20 @@ def train(
     if size % (group.world * settings.accumulate):
         raise InputError(f"a batch of {size} pictures cannot be shared by {group.world} ranks x {settings.accumulate}")
 
-    @lru_cache(maxsize=1)
+    @lru_cache(maxsize=2)  # what is read ahead may be of the next epoch
     def batches_of(epoch: int) -> list[Rows]:
         return batches(usable, count, settings, epoch)
 
-    def loss(step: int) -> Iterator[Tensor]:
-        """Of this rank's share of a batch, micro-batch by micro-batch; where no picture can be read, nothing."""
+    def parts(step: int) -> list[Rows]:
+        """This rank's share of a batch, micro-batch by micro-batch."""
         epoch = bisect_right(ends, step)
         rows = batches_of(epoch)[step - ends[epoch]]  # counted from the epoch's end
+        return np.array_split(rows[group.rank :: group.world], settings.accumulate)
+
+    def loss(step: int) -> Iterator[Tensor]:
+        """Of the parts; where no picture can be read, nothing."""
         queries = draw_queries(*ready.train.shape[:2], settings, step).to(device)
-        for part in np.array_split(rows[group.rank :: group.world], settings.accumulate):
+        for part in parts(step):
             grids, pictures = ready.train.fetch(part)
             if not len(pictures):
                 yield torch.zeros(3, device=device)
@@ -185,6 +189,7 @@ def train(
     optimiser = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
     training = Training(apm, optimiser, lambda step: rate(step, ends[-1], settings), ends[-1], state, None, group=group)
     first, begun = training.restore(), time.perf_counter()
+    ready.train.expect(row for step in range(first, ends[-1]) for part in parts(step) for row in part.tolist())
     known = {record["id"] for record in folder.records()} if folder else set()
 
     def told(values: list[float]) -> None:

@@ -49,7 +49,8 @@ def read_splits(settings: MAETinySettings, download: bool) -> Splits:
     set_aside = {sample.id for sample in held}
     rest = [sample.id for sample in train if sample.id not in set_aside]
     size = settings.shape.size
-    return Splits(read_pictures(train.select(rest), size), held, read_pictures(test, size))
+    kept, test_set = (read_pictures(part, size, settings.workers) for part in (train.select(rest), test))
+    return Splits(kept, held, test_set)
 
 
 def measure(masked: Masked, part: str, pictures: Pictures, device: torch.device, batch: int = 250) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def run(settings: MViTPhotoSettings, out: Path, *, resume: bool = False) -> Iter
         write_settings(out, settings)
         test = open_split(settings.data, "test", settings.limit)
         yield Event(message="reading the pictures")
-        data = read_photographs(settings.data, settings.also, settings.stored, settings.limit)
+        data = read_photographs(settings.data, settings.also, settings.stored, settings.limit, settings.workers)
         if data.classes != test.classes:
             raise InputError(f"{settings.data}: the classes of its train and test splits differ")
         maps: LabelMaps | int = 0
@@ -71,7 +71,8 @@ def run(settings: MViTPhotoSettings, out: Path, *, resume: bool = False) -> Iter
         }
         labelled = int((data.labels != UNLABELLED).sum())
         recipe = settings.manifest("data", labelled=labelled, own_classes=len(data.classes))
-        result = ship(trainer.net, config, recipe, facts, read_pictures(test, SIZE), out, "mvit_photo_card.md.j2")
+        test_set = read_pictures(test, SIZE, settings.workers)
+        result = ship(trainer.net, config, recipe, facts, test_set, out, "mvit_photo_card.md.j2")
         folder.conclude(result, test_accuracy=result["test_accuracy"])
     yield Event(result=result)
 

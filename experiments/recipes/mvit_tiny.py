@@ -52,7 +52,7 @@ def run(
             raise InputError(f"{settings.data}: the classes of its train and test splits differ")
         yield Event(message="reading the pictures")
         config = TinyConfig(classes=splits[0].classes or (), mean=MEAN, std=STD)
-        train_set, test_set = (read_pictures(split, config.size) for split in splits)
+        train_set, test_set = (read_pictures(split, config.size, settings.workers) for split in splits)
         trainer = Trainer(train_set, config, settings, folder)
         yield from trainer.run()
         facts: Facts = {

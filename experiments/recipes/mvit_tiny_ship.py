@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from glom.backbones.mvit_shipped import CARD, CONFIG, WEIGHTS, TinyConfig
 from glom.backbones.mvit_tiny import build_mvit, parameters
 from glom.datasets.base import ImageDataset
+from glom.datasets.loading import read_all
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.runs.artifacts import write_json
@@ -56,16 +57,17 @@ def open_split(data: str, split: str, limit: int = 0, download: bool = False) ->
     return dataset
 
 
-def read_pictures(dataset: ImageDataset, size: int) -> Pictures:
+def read_pictures(dataset: ImageDataset, size: int, workers: int | None) -> Pictures:
     """Every picture squeezed onto `size` x `size`. Raises `InputError` for one that cannot be read."""
-    images, labels = [], []
-    for sample in dataset:
-        image = sample.image()
+
+    def look(number: int) -> np.ndarray:
+        image = dataset[number].image()
         small = image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
-        images.append(np.asarray(small))
-        labels.append(sample.label)
+        return np.asarray(small)
+
+    images = list(read_all(look, range(len(dataset)), workers or 0))
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return Pictures(stacked, torch.tensor(labels), dataset.classes or ())
+    return Pictures(stacked, torch.tensor([sample.label for sample in dataset]), dataset.classes or ())
 
 
 def boring(images: Tensor, frames: int) -> Tensor:

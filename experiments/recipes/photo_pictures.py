@@ -10,12 +10,13 @@ from PIL import Image
 
 from experiments.recipes.mvit_tiny_ship import Pictures, open_split
 from glom.datasets.base import ImageDataset
+from glom.datasets.loading import read_all
 from glom.datasets.registry import open_dataset
 
 UNLABELLED = -1
 
 
-def read_photographs(data: str, also: Sequence[str], side: int, limit: int = 0) -> Pictures:
+def read_photographs(data: str, also: Sequence[str], side: int, limit: int = 0, workers: int | None = None) -> Pictures:
     """The train split of `data`, then the pictures of every set in `also`, whose labels are not used.
 
     A picture whose shorter side is twice `side` or more comes a second time as its four quarters.
@@ -26,18 +27,20 @@ def read_photographs(data: str, also: Sequence[str], side: int, limit: int = 0) 
     images, labels = [], []
     labelled = open_split(data, "train", limit)
     for number, dataset in enumerate((labelled, *(open_dataset(name).limit(limit or None) for name in also))):
-        for label, image in _squares(dataset, side):
-            images.append(image)
-            labels.append(UNLABELLED if number else label)
+        for sample, squares in zip(dataset, _squares(dataset, side, workers or 0), strict=True):
+            images += squares
+            labels += [UNLABELLED if number else sample.label] * len(squares)
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return Pictures(stacked, torch.tensor(labels), labelled.classes or ())
 
 
-def _squares(dataset: ImageDataset, side: int) -> Iterator[tuple[int | None, np.ndarray]]:
-    for sample in dataset:
-        image = sample.image()
-        for part in (image, *(_quarters(image) if min(image.size) >= 2 * side else ())):
-            yield sample.label, np.asarray(part.resize((side, side), Image.Resampling.BICUBIC))
+def _squares(dataset: ImageDataset, side: int, workers: int) -> Iterator[list[np.ndarray]]:
+    def look(number: int) -> list[np.ndarray]:
+        image = dataset[number].image()
+        parts = (image, *(_quarters(image) if min(image.size) >= 2 * side else ()))
+        return [np.asarray(part.resize((side, side), Image.Resampling.BICUBIC)) for part in parts]
+
+    return read_all(look, range(len(dataset)), workers)
 
 
 def _quarters(image: Image.Image) -> Iterator[Image.Image]:

@@ -20,6 +20,7 @@ class Shipped(Settings):
     data: str = settings.data("cifar10", FROM, kind="", named=True)
     limit: int = settings.limit("Pictures of either split")
     seed: int = settings.seed()
+    workers: int | None = settings.workers()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from experiments.recipes.settings import TinyClipSettings
 from glom.datasets.augment import augment
+from glom.datasets.loading import read_all
 from glom.datasets.registry import open_dataset
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, read_timing, write_json
@@ -122,7 +123,9 @@ def _untrained(shape: dict[str, Any], seed: int) -> tuple[Any, Any]:
     return model, SimpleTokenizer(context_length=shape["text_cfg"]["context_length"])
 
 
-def read_images(data: str, limit: int | None = None, download: bool = False) -> tuple[Tensor, Tensor]:
+def read_images(
+    data: str, limit: int | None = None, download: bool = False, workers: int | None = None
+) -> tuple[Tensor, Tensor]:
     """The training images as one tensor, (N, 3, 32, 32) uint8, and labels (N,) into `CLASSES`.
 
     Raises:
@@ -133,14 +136,16 @@ def read_images(data: str, limit: int | None = None, download: bool = False) -> 
         dataset = dataset.limit(limit)
     if tuple(dataset.classes or ()) != CLASSES:
         raise InputError(f"{data} does not have CIFAR-10's ten classes; found {dataset.classes}")
-    images, labels = [], []
-    for sample in dataset.samples:
-        image = np.asarray(sample.image())
+
+    def look(number: int) -> np.ndarray:
+        image = np.asarray(dataset[number].image())
         if image.shape != (32, 32, 3):
-            raise InputError(f"{sample.id} is {image.shape[1]}x{image.shape[0]}; the recipe expects 32x32 pictures")
-        images.append(image)
-        labels.append(sample.label)
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            raise InputError(f"{dataset[number].id} is {size}; the recipe expects 32x32 pictures")
+        return image
+
+    images = np.stack(list(read_all(look, range(len(dataset)), workers or 0)))
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor([s.label for s in dataset])
 
 
 class LastEpoch(TypedDict):
@@ -161,7 +166,7 @@ def run(
         InputError: `out` holds a training already and `resume` is not given, or one with other settings.
         RunError: the loss is no longer finite, or the disk is full.
     """
-    images, labels = read_images(settings.data, settings.limit or None, download)
+    images, labels = read_images(settings.data, settings.limit or None, download, settings.workers)
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     held = settings.manifest(limit=settings.limit or None)
     with RunFolder(out, "train-glom-tiny", held, resume) as folder:

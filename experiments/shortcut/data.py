@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from experiments.pretraining.data import PRECISIONS, runs
 from experiments.shortcut.settings import ShortcutSettings
 from glom.backbones.video import Backbone, clip_for, feature_grids, select_layers
 from glom.datasets.base import ImageDataset
-from glom.errors import InputError, demand_some
+from glom.datasets.loading import read_ahead, readers
+from glom.errors import GlomError, InputError, demand_some
 from glom.runs.seeds import fixed_seed, sample_seed
 from glom.teachers.grid_cache import SKIPPED, WRITTEN, Field, GridCache, default_root
 from glom.weights import state_sha256
@@ -77,24 +79,26 @@ def layer_grids(
     Unreadable pictures are left out, in all views.
     """
 
-    def grids_of(row: int) -> dict[int, NDArray[Any]] | None:
+    def look(row: int) -> Tensor:
         view, index = divmod(row, len(data))
         sample = data.samples[index]
-        try:
-            clip = clip_for(backbone, crop_of(sample.image(), view, settings.seed, sample.id), size=size)
-        except InputError:
+        return clip_for(backbone, crop_of(sample.image(), view, settings.seed, sample.id), size=size)
+
+    def grids_of(clip: Tensor | GlomError) -> dict[int, NDArray[Any]] | None:
+        if isinstance(clip, GlomError):
             return None
         return {layer: g[0].numpy() for layer, g in feature_grids(backbone, clip, layers, time="mean").items()}
 
+    workers = readers(settings.workers, backbone.device)
     total = views * len(data)
-    first = next((g for i in range(len(data)) if (g := grids_of(i)) is not None), None)
+    first = next((g for clip in read_ahead(look, range(len(data))) if (g := grids_of(clip)) is not None), None)
     if first is None:
         demand_some([{"status": "skipped"}] * len(data), f"pictures of {data.name}")
     assert first is not None
     if not use_cache:
         made = []
-        for index in range(total):
-            made.append(grids_of(index))
+        for index, clip in enumerate(read_ahead(look, range(total), workers)):
+            made.append(grids_of(clip))
             yield index + 1, total
         good = [i for i, grids in enumerate(made) if grids is not None]
         found = {layer: np.stack([grids[layer] for grids in made if grids is not None]) for layer in layers}
@@ -112,10 +116,11 @@ def layer_grids(
         store = GridCache(cache or default_root(), identity, fields, total)
         missing = store.missing()
         if len(missing):
+            clips = read_ahead(look, missing.tolist(), workers)
             with store:
                 for start in range(0, len(missing), WRITE):
                     for block in runs(missing[start : start + WRITE]):
-                        rows = [grids_of(int(index)) for index in block]
+                        rows = [grids_of(clip) for clip in islice(clips, len(block))]
                         values = {f"layer-{i}": np.stack([(row or first)[i] for row in rows]) for i in layers}
                         store.write(int(block[0]), values, [SKIPPED if row is None else WRITTEN for row in rows])
                     yield total - len(missing) + min(start + WRITE, len(missing)), total

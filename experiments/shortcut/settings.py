@@ -35,6 +35,7 @@ class ShortcutSettings(Caching):
     cache_precision: str = setting("fp16", "fp16 or fp32 numbers.", choices=("fp16", "fp32"))
     seed: int = settings.seed()
     device: str = settings.device()
+    workers: int | None = settings.workers()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glom.datasets.loading import read_all
 from glom.datasets.registry import data_root, open_dataset
 from glom.datasets.sources import ArraySource, FileSource
 from glom.errors import InputError
@@ -49,7 +50,12 @@ class Pictures:
 
 
 def read_pictures(
-    data: str, split: str, root: Path | None = None, download: bool = False, limit: int | None = None
+    data: str,
+    split: str,
+    root: Path | None = None,
+    download: bool = False,
+    limit: int | None = None,
+    workers: int = 0,
 ) -> Pictures:
     """Read a split.
 
@@ -58,6 +64,7 @@ def read_pictures(
         root: the folder that holds a named data set in torchvision's layout, or that is itself laid out as
             train/CLASS/IMAGE and test/CLASS/IMAGE; the usual cache otherwise.
         limit: at most so many samples, spread over the classes.
+        workers: processes that read; see `glom.datasets.loading`.
 
     Raises:
         InputError: not there, without labels, or of pictures that differ in size.
@@ -78,7 +85,8 @@ def read_pictures(
         rows = np.array([s.index for s in sources if isinstance(s, ArraySource)])
         stacked = torch.from_numpy(np.ascontiguousarray(first.array[rows]))
     else:
-        stacked = torch.from_numpy(np.stack(_same_size([(s.id, np.asarray(s.image())) for s in dataset.samples])))
+        read = read_all(lambda number: np.asarray(dataset[number].image()), range(len(dataset)), workers)
+        stacked = torch.from_numpy(np.stack(_same_size([(s.id, p) for s, p in zip(dataset, read, strict=True)])))
     images = stacked[:, None] if stacked.dim() == 3 else stacked.permute(0, 3, 1, 2).contiguous()
     labels = torch.tensor([sample.label for sample in dataset.samples], dtype=torch.long)
     check_labels(labels, len(dataset.classes))

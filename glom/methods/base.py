@@ -129,9 +129,12 @@ class Task:
 
     def once(self, image: Image.Image, what: Key, make: Callable[[], Tensor]) -> Tensor:
         """What is made of a picture for this teacher, the first time that any method asks for it."""
+        return self.views.get(self.key(image, what), make)
+
+    def key(self, image: Image.Image, what: Key) -> Key:
+        """What that is kept by in `views`."""
         pixels = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
-        key = (self.teacher.fingerprint, pixels, image.size, image.mode, *what)
-        return self.views.get(key, make)
+        return (self.teacher.fingerprint, pixels, image.size, image.mode, *what)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,11 @@ class ViewCache:
             self._size += numbers
         return known[0]
 
+    def known(self, key: Key) -> Tensor | None:
+        """What is kept under `key`, or None: for a process that only looks."""
+        found = self._held.get(key) or self._read(key)
+        return None if found is None else found[0]
+
     def _path(self, key: Key) -> Path:
         assert self.folder is not None
         name = hashlib.sha256(repr((FORMAT, *key)).encode()).hexdigest()

@@ -1,13 +1,19 @@
-"""Where a corruption is applied: to what the teacher sees of a picture, or to the file."""
+"""Where a corruption is applied, to what the teacher sees of a picture or to the file; such pictures encoded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
+from glom.datasets.base import Sample
 from glom.datasets.corruptions import LARGEST, Corruption, corrupt, scale_of
-from glom.errors import unknown
+from glom.datasets.loading import read_ahead, readers, to_device
+from glom.errors import GlomError, unknown
+from glom.runs.seeds import sample_seed
 from glom.teachers.base import Teacher
 from glom.teachers.views import seen
 
@@ -39,6 +45,52 @@ def corrupted(
     """
     small = scale_of(image.size) in LARGEST and max(image.size) <= teacher.image_size
     return corrupt(image if place == FILE or small else seen(teacher, image), corruption, seed)
+
+
+def shown(
+    teacher: Teacher, sample: Sample, corruption: Corruption | None, seed: int, place: str = CROP
+) -> tuple[Image.Image, str]:
+    """A sample's picture as a run of this seed shows it, and the scale of its corruption ("" without one).
+
+    Raises:
+        InputError: it cannot be read, or is too small.
+    """
+    image = sample.image()
+    if corruption is None:
+        return image, ""
+    image = corrupted(teacher, image, corruption, sample_seed(seed, sample.id, "corruption"), place)
+    return image, corruption.scale_for(image.size)
+
+
+Encoded = tuple[Tensor, str]
+"""A picture's token (F,) and the scale of its corruption."""
+
+
+def encode_ahead(
+    teacher: Teacher,
+    samples: Sequence[Sample],
+    corruption: Corruption | None = None,
+    seed: int = 0,
+    place: str = CROP,
+    workers: int | None = None,
+    batch: int = 64,
+) -> Iterator[list[Encoded | GlomError]]:
+    """Samples as `shown` -> their tokens, a batch at a time; those that cannot be read are their errors.
+
+    Args:
+        workers: processes that read; see `glom.datasets.loading`.
+    """
+    device = teacher.device
+
+    def look(number: int) -> tuple[Tensor, str]:
+        image, scale = shown(teacher, samples[number], corruption, seed, place)
+        return teacher.preprocess(image), scale
+
+    looks = read_ahead(look, range(len(samples)), readers(workers, device), device.type == "cuda")
+    while found := list(islice(looks, batch)):
+        views = [look[0] for look in found if not isinstance(look, GlomError)]
+        tokens = iter(teacher.token(to_device(views, device)) if views else ())
+        yield [look if isinstance(look, GlomError) else (next(tokens), look[1]) for look in found]
 
 
 def described(corruption: Corruption | None, place: str) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from glom.runs.seeds import sample_seed
 from glom.teachers.base import Teacher
 from glom.teachers.registry import load_teacher
 
+Look = tuple[torch.Tensor, NDArray[np.uint8]]
+"""(3, S, S) as the teacher reads it, and (size, size, 3)."""
+
 SHIFT = 8  # a view is shifted by at most an eighth of the picture's side
 
 
@@ -70,14 +73,20 @@ class Encoder:
 
     def __call__(self, images: Sequence[Image.Image]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """n pictures -> (n, h, w, F) float32 and (n, size, size, 3) uint8."""
-        views = torch.stack([self.teacher.preprocess(image) for image in images])
-        # Convolutions are faster on channels that lie together; everything else is as fast.
-        batch = views.to(self.teacher.device, memory_format=torch.channels_last)
-        grids = self.teacher.grid(batch).cpu().numpy()
-        pixels = (views - self._black) / (self._white - self._black)
-        frames = (pixels.clamp(0, 1).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
-        if frames.shape[1] != self.size:
+        return self.encode([self.look(image) for image in images])
+
+    def look(self, image: Image.Image) -> Look:
+        """What the teacher reads of a picture, and that as pixels."""
+        view = self.teacher.preprocess(image)
+        pixels = (view - self._black) / (self._white - self._black)
+        frame = (pixels.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        if len(frame) != self.size:
             square = (self.size, self.size)
-            small = [Image.fromarray(f).resize(square, Image.Resampling.BILINEAR) for f in frames]
-            frames = np.stack([np.asarray(f) for f in small])
-        return grids, frames
+            frame = np.asarray(Image.fromarray(frame).resize(square, Image.Resampling.BILINEAR))
+        return view, frame
+
+    def encode(self, looks: Sequence[Look]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """n of `look` -> as a call."""
+        # Convolutions are faster on channels that lie together; everything else is as fast.
+        batch = torch.stack([view for view, _ in looks]).to(self.teacher.device, memory_format=torch.channels_last)
+        return self.teacher.grid(batch).cpu().numpy(), np.stack([frame for _, frame in looks])

@@ -198,7 +198,7 @@ def test_what_is_decayed():
 def test_pictures_are_read_at_one_size(tmp_path):
     data = small_data(tmp_path)
     make_image(1, (50, 20)).save(data / "train" / "dog" / "wide.png")
-    found = read_pictures(open_split(str(data), "train"), 32)
+    found = read_pictures(open_split(str(data), "train"), 32, 0)
     assert found.images.shape == (17, 3, 32, 32) and found.classes == ("cat", "dog")
     assert len(open_split(str(data), "train", limit=6)) == 6
     (tmp_path / "loose").mkdir()
@@ -253,7 +253,7 @@ def test_the_shipped_network_is_the_default_and_small():
 def test_the_shipped_network_knows_its_classes():
     """On pictures of the sample that ships; a network that lost its weights would be right on one in ten."""
     backbone = load_backbone("mvit-v2-tiny", "cpu")
-    pictures = read_pictures(open_split("cifar10-sample", "test"), backbone.size)
+    pictures = read_pictures(open_split("cifar10-sample", "test"), backbone.size, 0)
     assert pictures.classes == TinyConfig.from_json(SHIPPED / CONFIG).classes
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.mean, backbone.std))
     with torch.inference_mode():

@@ -1,0 +1,38 @@
+"""`apm bench reading`: pictures read and encoded, beside a plain loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from commands.bench_common import OutFolder, Threads, figures_table, hand_out, teller, use_threads
+from commands.common import Json, Quiet
+from commands.options import options
+from experiments.bench.reading_settings import ReadingBench
+
+
+@options(ReadingBench)
+def reading(
+    settings: ReadingBench,
+    out: OutFolder = None,
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pictures a second: the network alone, a plain timm and torchvision loop, ours."""
+    from experiments.bench.reading import run_reading
+
+    use_threads(threads)
+    hand_out(run_reading(settings, teller("reading", quiet)), out, as_json, quiet, _show)
+
+
+def _show(value: Mapping[str, Any]) -> None:
+    figures_table(
+        dict(value),
+        (
+            ("model_alone", "pictures a second, the network alone", 1, ""),
+            ("plain_loop", "a plain timm and torchvision loop", 1, ""),
+            ("ours", "ours", 1, ""),
+            ("ours_over_plain", "ours / plain, round by round", 3, f">= {value['wanted']}"),
+        ),
+    )

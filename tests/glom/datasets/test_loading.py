@@ -1,0 +1,63 @@
+"""Pictures read ahead: the same for any number of processes, and a process that dies loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import torch
+
+from glom.datasets.loading import read_ahead, read_all, readers, to_device
+from glom.errors import GlomError, InputError, RunError
+from glom.runs.seeds import sample_seed
+
+
+def drawn(number: int) -> torch.Tensor:
+    if number == 2:
+        raise InputError("picture 2 cannot be read")
+    return torch.rand(3, generator=torch.Generator().manual_seed(sample_seed(0, str(number), "draw")))
+
+
+def said(found: torch.Tensor | GlomError) -> object:
+    return str(found) if isinstance(found, GlomError) else found.tolist()
+
+
+def test_any_number_of_processes_gives_the_same_and_leaves_the_callers_draws_alone():
+    before = torch.get_rng_state()
+    found = [[said(x) for x in read_ahead(drawn, range(5), workers)] for workers in (0, 1, 2)]
+    assert found[0] == found[1] == found[2]
+    assert found[0][2] == "picture 2 cannot be read" and len(found[0]) == 5
+    assert torch.equal(before, torch.get_rng_state())
+    assert [x.tolist() for x in read_all(drawn, iter([4, 0]), 1)] == [found[0][4], found[0][0]]
+    with pytest.raises(InputError, match="picture 2"):
+        list(read_all(drawn, range(5), 1))
+
+
+def test_a_process_that_dies_is_said_and_what_was_read_is_there():
+    def look(number: int) -> int:
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    handler = signal.getsignal(signal.SIGCHLD)
+    found, ahead = [], read_ahead(look, range(4), 1, ahead=1)
+    with pytest.raises(RunError, match=r"a process that reads pictures died.*`workers`"):
+        found.extend(ahead)
+    assert found == list(range(len(found))) and len(found) < 3  # what was on its way is lost with it
+    assert signal.getsignal(signal.SIGCHLD) is handler
+
+
+def test_a_fault_of_ones_own_is_no_death():
+    def look(number: int) -> int:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault") as caught:
+        list(read_ahead(look, range(1), 1))
+    assert not isinstance(caught.value, RunError)
+
+
+def test_how_many_read_and_what_they_make_is_one_batch():
+    assert readers(None, torch.device("cpu")) == 0 and readers(3, torch.device("cpu")) == 3
+    assert 1 <= readers(None, torch.device("cuda")) <= 8
+    assert to_device([torch.ones(2), torch.zeros(2)], torch.device("cpu")).tolist() == [[1, 1], [0, 0]]
