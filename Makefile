@@ -1,10 +1,10 @@
-# make setup | demo | test | lint | bench. Needs Python 3.11 or newer and nothing else.
+# make setup | demo | test | lint | docs | coverage | bench. Needs Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= runs/demo
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint docs coverage bench clean
 
 setup: $(VENV)/.ready
 
@@ -27,8 +27,21 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/apm docs --check
 
+# The site, in build/site. Its tools are installed when it is first asked for; the build itself makes no request.
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+coverage: setup
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
+
 bench: setup
 	$(BIN)/apm bench all --out benchmarks/results
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage*

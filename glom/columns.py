@@ -37,7 +37,8 @@ def grid_queries(
     """Centres of an h x w grid's cells over `box`, row by row.
 
     Args:
-        height, width: number of cells, both at least 1.
+        height: number of cells down, at least 1.
+        width: number of cells across, at least 1.
         box: (x0, y0, x1, y1), the part of the picture the grid covers.
 
     Returns:

@@ -151,7 +151,8 @@ def islands(
         backbone: one that is loaded, a teacher (a model of one's own is one by `glom.teacher`), or a name of
             `glom.load_backbone`.
         layers: "all", "first,last", or numbers.
-        frames, size: of the boring video; None for the backbone's own.
+        frames: of the boring video; None for the backbone's own.
+        size: its side in pixels; None likewise.
         device: of a backbone given by name.
 
     Raises:

@@ -6,30 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
-from click.testing import CliRunner
-
-from cli import app
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(p.parent for p in (ROOT / "experiments").glob("*/__init__.py"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    *(ROOT / "docs").rglob("*.md"),
+]
 HOUSE = {"test_rooms.py", "test_house.py", "test_docs.py", "test_readme.py"}  # of the whole, not of one room
 RECORD = re.compile(r"`([a-z0-9*-]+\.json)`")
-GROUPS = (
-    "ablate",
-    "bench",
-    "datasets",
-    "ff",
-    "glom",
-    "grid",
-    "islands",
-    "methods",
-    "slots",
-    "teachers",
-    "train",
-    "ttt",
-)
 NAMED = re.compile(r"`((?:glom|probes|experiments|commands|tests|benchmarks)(?:[./](?!safetensors)\w+)+?(?:\.py)?)`")
 
 
@@ -47,18 +34,6 @@ def test_a_study_says_its_question_its_command_its_record_and_where_to_begin(stu
     assert recorded is not None
     for pattern in RECORD.findall(recorded.group()):
         assert list((ROOT / "benchmarks" / "results").glob(pattern)), pattern
-
-
-@pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.name)
-def test_a_studys_commands_are_there_and_take_its_options(study):
-    program = typer.main.get_command(app)
-    for line in re.findall(r"^    apm (.+)$", (study / "README.md").read_text(encoding="utf-8"), re.M):
-        said = re.split(r" {3,}", line)[0].split()
-        words = [w for w in said[: 1 + (said[0] in GROUPS) + (said[1:2] == ["objective"])] if not w.startswith("-")]
-        shown = CliRunner().invoke(program, [*words, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
-        assert shown.exit_code == 0, line
-        for option in re.findall(r"--[a-z-]+", line):
-            assert option in shown.output, f"{line}: {option}"
 
 
 def there(name: str) -> bool:

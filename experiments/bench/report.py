@@ -62,7 +62,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table that README quotes, with the machine it belongs to."""
+    """The table that docs/measured.md quotes, with the machine it belongs to."""
     lines = ["| what | measured | min to max | wanted |", "|---|--:|---|---|"]
     lines += [f"| {what} | {value} | {about} | {wanted} |" for what, value, about, wanted in figures(records)]
     machines = {str(record["machine"]) for record in records.values()}

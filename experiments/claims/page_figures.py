@@ -50,7 +50,7 @@ class Page:
 
 def pages(root: Path) -> list[Path]:
     """README and docs, without the page that `apm claims` makes."""
-    return [root / "README.md", *sorted(p for p in (root / "docs").glob("*.md") if p.name != "claims.md")]
+    return [root / "README.md", *sorted(p for p in (root / "docs").rglob("*.md") if p.name != "claims.md")]
 
 
 def rewrite(text: str, results: Results, tables: Tables) -> Page:

@@ -22,7 +22,7 @@ from glom.teachers.hf import DINO, TransformersTeacher
 from glom.teachers.hf_classifiers import ClassifierTeacher, body
 from glom.teachers.hub import quiet
 from glom.teachers.open_clip import CONFIG, OpenClipTeacher
-from glom.teachers.own import OwnTeacher
+from glom.teachers.own import OwnTeacher, as_grid
 from glom.teachers.registry import GLOM_TINY, load_teacher
 from glom.teachers.timm_models import TimmTeacher
 
@@ -60,7 +60,13 @@ class ImageBackbone(Backbone):
 
     @property
     def layers(self) -> list[tuple[str, nn.Module]]:
-        return places(self.trunk, self.name)
+        named = self.teacher.features if isinstance(self.teacher, OwnTeacher) else None
+        try:
+            return places(self.trunk, self.name)
+        except InputError:
+            if not isinstance(named, str):
+                raise
+            return [(named, self.model.get_submodule(named))]  # all that is known of such a network
 
     def build(self) -> nn.Module:
         if isinstance(self.teacher, TransformersTeacher):
@@ -134,6 +140,8 @@ class ImageBackbone(Backbone):
     def grid(self, output: Any) -> Tensor:
         x = output[0] if isinstance(output, tuple | list) else output
         trunk = self.trunk
+        if isinstance(self.teacher, OwnTeacher) and x.ndim == 4:
+            return as_grid(x, self.name)
         if x.ndim == 4:
             return x if getattr(trunk, "output_fmt", "NCHW") == "NHWC" else x.permute(0, 2, 3, 1)
         if x.ndim == 2:  # transformers drops the batch where it is one

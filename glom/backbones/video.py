@@ -54,7 +54,8 @@ def boring_video(
         image: a picture of any size and mode.
         frames: T.
         size: side of the square, in pixels.
-        mean, std: three numbers each, for pixels in [0, 1].
+        mean: of the normalisation, three numbers, for pixels in [0, 1].
+        std: likewise.
 
     Returns:
         (3, T, size, size) float32; every frame the same memory (expanded), so T costs nothing until it is read.

@@ -20,7 +20,7 @@ Reader = Callable[[Tensor], Tensor]
 
 
 class OwnTeacher(Teacher):
-    """See `teacher`."""
+    """See `teacher`; `features` is what it was given of that name."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class OwnTeacher(Teacher):
         features: str | Reader | None,
         head: nn.Linear | None,
     ) -> None:
-        self._features, self._head = features, head
+        self.features, self._head = features, head
         super().__init__(name, model, transform, 0, runtime, f"own {type(model).__module__}.{type(model).__qualname__}")
         blank = torch.zeros(2, 3, self.image_size, self.image_size)
         try:
@@ -55,11 +55,11 @@ class OwnTeacher(Teacher):
         return token
 
     def _grid(self, images: Tensor) -> Tensor:
-        if callable(self._features) and not isinstance(self._features, str):
-            found = self._features(images)
+        if callable(self.features) and not isinstance(self.features, str):
+            found = self.features(images)
         else:
-            assert isinstance(self._features, str)
-            with _watch(self._model.get_submodule(self._features), before=False) as seen:
+            assert isinstance(self.features, str)
+            with _watch(self._model.get_submodule(self.features), before=False) as seen:
                 self._model(images)
             found = seen[0]
         return as_grid(found, self.name)
@@ -84,7 +84,8 @@ def teacher(
     Args:
         model: (B, 3, size, size) -> (B, F). It is moved to `device` and its parameters stop needing gradients.
         size: side of the pictures, in pixels.
-        mean, std: of its normalisation, three numbers each for pixels in [0, 1]; ImageNet's unless given.
+        mean: of its normalisation, three numbers for pixels in [0, 1]; ImageNet's unless given.
+        std: likewise.
         features: where its feature grid is: the name of a module whose output it is, or a function of the pictures;
             (B, C, h, w), (B, h, w, C) of unequal h and C, or (B, N, C) of N = h^2 tokens, a class token before them
             or not. None: it has no grid.

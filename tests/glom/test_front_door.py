@@ -273,6 +273,14 @@ def test_and_a_backbone_beside_its_untrained_twin():
     assert not np.allclose(probes.islands(make_image(), twin).grid(), found.grid())
 
 
+def test_a_network_without_blocks_is_read_where_its_grid_is():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 4, 4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    found = probes.islands(make_image(), glom.teacher(net, size=32, features="0"), size=32)
+    assert found.layers == (0,) and found.names[0] == "0" and found.grid().shape == (8, 8, 8)
+    with pytest.raises(glom.InputError, match="no list of blocks"):
+        probes.islands(make_image(), glom.teacher(net, size=32))
+
+
 def test_tokens_become_a_grid_without_class_and_register_tokens():
     from glom.teachers.own import as_grid
 
