@@ -40,6 +40,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "negatives": ("supervised", "recurrent", "local"),
     "objective": ("conv",),
     "flip": ("conv",),
+    "cumulative": ("conv",),
     **dict.fromkeys(
         ("momentum", "decay", "goodness", "sign", "threshold", "temperature", "peer", "readout_decay"), NOT_CONV
     ),

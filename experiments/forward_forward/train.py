@@ -168,7 +168,7 @@ def _held(request: FFRun, data: Loaded, out: Path, resume: bool) -> dict[str, An
     held["data_sha256"] = data.fingerprint
     del held["baseline"]
     if request.how.mode != "conv":  # as folders of before convolutions have it
-        del held["objective"], held["flip"]
+        del held["objective"], held["flip"], held["cumulative"]
     checkpoint, manifest = out / CHECKPOINT, out / "manifest.json"
     asked = resume and request.how.baseline and checkpoint.is_file()
     if asked and load_checkpoint(checkpoint)["twin"] is not None:

@@ -157,19 +157,21 @@ class ConvLearner:
         """
         self.net.train()
         x = seen(images, self.settings, generator)
-        told, logits = [], x
+        told, logits, below = [], x, torch.zeros((), device=x.device)
         for number, (layer, optimiser) in enumerate(zip(self.layers, self.optimisers, strict=True)):
             for group, rate in zip(optimiser.param_groups, (self.settings.lr, self.settings.readout_lr), strict=True):
                 group["lr"] = rate * share
-            loss, y, pair = self._local(number, layer, x, labels, generator)
+            loss, y, g = self._local(number, layer, x, labels, generator, below)
             with self._products(x):
                 logits = layer.read(y)
             loss = loss + F.cross_entropy(logits.float(), labels)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            told.append(pair)
+            told.append(self._pair(g, labels))
             x = y
+            if self.settings.cumulative:
+                below = below + g
         means = torch.stack(told)
         for number, (right, wrong) in enumerate(means.tolist(), 1):
             if not (right < LIMIT and wrong < LIMIT):
@@ -177,17 +179,21 @@ class ConvLearner:
         return logits.detach().float(), means
 
     def _local(
-        self, number: int, layer: ConvLayer, x: Tensor, labels: Tensor, generator: torch.Generator
+        self, number: int, layer: ConvLayer, x: Tensor, labels: Tensor, generator: torch.Generator, below: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A layer's loss on its input, what it gives as data, and (2,) mean goodness of right and of wrong."""
+        """A layer's loss on its input, and as data what it gives and its goodness: of classes (B, classes), or of a
+        batch without labels its means of positives and of negatives (2,)."""
         if not self.labelled:
             return self._contrast(number, layer, x, generator)
         y, g = layer.compete(x.bfloat16() if self.settings.precision == "bf16" else x, self.classes)
-        loss = LABELLED[self.settings.objective](g, labels, generator)
-        told = g.detach()
-        right = told.gather(1, labels[:, None]).mean()
-        wrong = (told.sum() / len(told) - right) / (self.classes - 1)
-        return loss, y, torch.stack([right, wrong])
+        return LABELLED[self.settings.objective](g + below, labels, generator), y, g.detach()
+
+    def _pair(self, g: Tensor, labels: Tensor) -> Tensor:
+        """(2,) mean goodness of right and of wrong."""
+        if not self.labelled:
+            return g
+        right = g.gather(1, labels[:, None]).mean()
+        return torch.stack([right, (g.sum() / len(g) - right) / (self.classes - 1)])
 
     def _contrast(
         self, number: int, layer: ConvLayer, x: Tensor, generator: torch.Generator
@@ -227,9 +233,13 @@ class ConvLearner:
 
     @torch.no_grad()
     def readouts(self, images: Tensor) -> dict[str, Tensor]:
-        """Scores (B, classes) by read-out of the last layer: `softmax`, and with labels its `goodness`."""
-        last = self.by_layer(images)[-1]
-        return {name: last[name] for name in ("softmax", "goodness") if name in last}
+        """Scores (B, classes) by read-out of the last layer: `softmax`, and with labels its `goodness`, or where layers
+        are taught so the goodness of all."""
+        layers = self.by_layer(images)
+        found = {name: layers[-1][name] for name in ("softmax", "goodness") if name in layers[-1]}
+        if self.settings.cumulative:
+            found["goodness"] = torch.stack([layer["goodness"] for layer in layers]).sum(0)
+        return found
 
     @torch.no_grad()
     def by_layer(self, images: Tensor) -> list[dict[str, Tensor]]:

@@ -23,7 +23,9 @@ class FFSettings(Settings):
 
     Modes: `supervised` has the label in the first pixels, `unsupervised` hybrid negatives, `recurrent` a boring video
     with the label at the top, `local` the same with local receptive fields, where `widths` are units at each location,
-    `conv` convolutions by one of `glom.forward_forward.objectives`, where they are channels.
+    `conv` convolutions by one of `glom.forward_forward.objectives`, where they are channels. `cumulative` is no longer
+    purely local: a layer learns from what is left to do when the goodness of those below it is counted, and no gradient
+    goes to them (as between layers that collaborate in Lorberbom et al. 2024, there all other layers).
     The learning rate is constant for half of the epochs, then linearly down. It multiplies the exact gradient, which is
     twice what the program published with the paper calls gradient. Peer normalisation and weight cost are no part of
     that gradient: at the program's 0.03 and 0.001 they act half as strongly here as there. `read` are the first and the
@@ -51,6 +53,7 @@ class FFSettings(Settings):
     readout_lr: float = setting(0.1, "Of the linear softmax read-out.", above=0)
     readout_decay: float = setting(0.003, "Of the linear softmax read-out.", least=0)
     objective: str = setting("cwc", "Of convolutional layers.", choices=OBJECTIVES)
+    cumulative: bool = setting(False, "Count the goodness of the layers below with a layer's own.")
     flip: bool = setting(False, "Mirror pictures at random.", shown=OF_PRESET)
     blur: int = setting(6, "Times a hybrid mask is blurred.", least=0, shown=OF_PRESET)
     field: int = setting(11, "Side of the receptive fields.")
@@ -73,6 +76,8 @@ class FFSettings(Settings):
             raise InputError(
                 f"{self.objective if self.mode == 'conv' else self.mode} needs a batch of 2 or more: {why}"
             )
+        if self.cumulative and self.paired:
+            raise InputError("`cumulative` sums classes' goodness over layers; without labels there is none")
         first, last = self.read
         if not 1 <= first <= last <= self.iterations:
             raise InputError(f"`read` must lie within iterations 1 to {self.iterations}, got {first} to {last}")

@@ -72,6 +72,19 @@ def test_a_layer_sees_its_input_as_data(objective: str, monkeypatch: pytest.Monk
     assert len(asked) == 6 and not any(asked)
 
 
+def test_goodness_below_is_counted_and_taught_nothing() -> None:
+    """The first layer learns as alone; the second from what the first leaves to do; the read-out is the sum."""
+    alone, counted = after(small()), after(small(cumulative=True))
+    first, second = (
+        torch.equal(a.conv.weight, c.conv.weight) for a, c in zip(alone.layers[:2], counted.layers[:2], strict=True)
+    )
+    assert first and not second
+    x, _ = stripes()
+    torch.testing.assert_close(counted.readouts(x)["goodness"], counted.goodness(x).sum(2))
+    with pytest.raises(InputError, match="without labels there is none"):
+        small("scff", cumulative=True)
+
+
 def test_an_input_that_asks_for_a_gradient_is_refused() -> None:
     with pytest.raises(ValueError, match="not detached"):
         small().layers[0].compete(torch.randn(4, 1, 12, 12, requires_grad=True), 3)
