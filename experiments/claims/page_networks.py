@@ -19,11 +19,7 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-recurrent-2x500", "ff-recurrent-twin-2x500", "1.31 (2,000 wide, 60 epochs)"),
     ("ff-local-min-25-epochs", None, "41 to 46 (twin 37 to 39)"),
     ("ff-local-max-25-epochs", "ff-local-min-25-epochs", "41 to 46 (twin 37 to 39)"),
-    ("ff-conv-cwc-cifar10", None, "21.89"),
-    ("ff-conv-cwc-fashion-mnist", None, "7.69"),
-    ("ff-conv-cwc-mnist", None, "0.58"),
 )
-FF_DATA = {"cifar10": "CIFAR-10", "fashion-mnist": "Fashion-MNIST", "mnist": "MNIST"}
 GLOM_RUNS = ("mask-4000-steps", "mask", "denoise", "contrast", "forward-forward", "forward-forward-blobs")
 
 
@@ -39,8 +35,7 @@ def forward_forward(results: Results) -> str:
         if twin["baseline_test_error"] is not None:
             error, epochs = twin["baseline_test_error"], twin["baseline_epochs"]
             beside = (f"{error:.2f} ({epochs} epochs)", f"{own['test_error'] - error:+.2f}")
-        hinted = "goodness" in own["readouts"] and found["settings"]["mode"] != "conv"  # where softmax is the second
-        softmax = f"{own['readouts']['softmax']:.2f}" if hinted else ""
+        softmax = f"{own['readouts']['softmax']:.2f}" if "goodness" in own["readouts"] else ""
         error = f"{own['test_error']:.2f} [{low:.2f}, {high:.2f}]"
         rows.append((_ff_name(found["settings"]), published, error, softmax, *beside, f"`{name}.json`"))
     heads = ("run", "published", "here [95 %]", "one-pass softmax", "twin", "minus twin", "record")
@@ -50,9 +45,6 @@ def forward_forward(results: Results) -> str:
 def _ff_name(settings: dict[str, Any]) -> str:
     """A run in words: what is not as in most runs is said."""
     widths = settings["widths"]
-    if settings["mode"] == "conv":
-        shape = "-".join(map(str, widths))
-        return f"conv `{settings['objective']}`, {shape}, {settings['epochs']} epochs, {FF_DATA[settings['data']]}"
     local = settings["mode"] == "local"
     size = f"{len(widths)} x {1024 * widths[0] if local else widths[0]}"
     mode = "unsupervised + linear" if settings["mode"] == "unsupervised" else settings["mode"]
@@ -60,26 +52,6 @@ def _ff_name(settings: dict[str, Any]) -> str:
     more += [f"CIFAR-10, `--sign {settings['sign']}`"] if local else []
     more += ["fp32, both cores"] if settings["precision"] == "fp32" else []
     return ", ".join([mode, size, f"{settings['epochs']} epochs", *more])
-
-
-def ff_layers(results: Results) -> str:
-    """What each layer of a convolutional network gets wrong by each read-out, and its goodness's AUROC."""
-    rows = []
-    for name in (name for name, *_ in FF_RUNS if name.startswith("ff-conv-")):
-        found = record(results, f"{name}.json")
-        layers = found["result"]["layers"]
-        errors = ("readout_error", "goodness_error", "summed_error")
-        cells = [" / ".join(f"{layer[key]:.1f}" for layer in layers) for key in errors]
-        auroc = " / ".join(f"{layer['goodness_auroc']:.3f}" for layer in layers)
-        rows.append((f"{FF_DATA[found['settings']['data']]}, `{found['settings']['objective']}`", *cells, auroc))
-    heads = (
-        "layers 1 / 2 / 3 / 4",
-        "linear read-out (%)",
-        "its goodness alone (%)",
-        "goodness summed up to it (%)",
-        "AUROC",
-    )
-    return lines(heads, ("---", "--:", "--:", "--:", "--:"), rows)
 
 
 def _share(percent: float, n: int) -> tuple[float, float]:
@@ -262,7 +234,6 @@ def glom_ellipses(results: Results) -> str:
 TABLES: dict[str, Callable[[Results], str]] = {
     "forward-forward": forward_forward,
     "ff-speed": ff_speed,
-    "ff-layers": ff_layers,
     "glom-levels": glom_levels,
     "glom-ellipses": glom_ellipses,
     "glom-falls": glom_falls,
