@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 
 from glom.errors import InputError
-from glom.teachers.hub import hub_access, looks_like_path
+from glom.hubs import hub_access, looks_like_path
 
 CARD = """---
 {{ card_data }}

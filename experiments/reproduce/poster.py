@@ -12,7 +12,7 @@ from glom.datasets.corruptions import CORRUPTIONS
 from glom.datasets.named.catalogue import COOP, COOP_PAGE, NAMED
 from glom.datasets.named.layouts import data_root
 from glom.errors import GlomError
-from glom.teachers.hub import hub_url, reachable
+from glom.hubs import hub_url, reachable
 
 B16, L14 = "open_clip:ViT-B-16@openai", "open_clip:ViT-L-14@openai"
 OPEN_L14, H14 = "open_clip:ViT-L-14@laion2b_s32b_b82k", "open_clip:ViT-H-14@laion2b_s32b_b79k"

@@ -23,9 +23,9 @@ from glom.backbones.images import load_image_backbone
 from glom.backbones.registry import register_backbone
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
+from glom.hubs import hub_access, local_access, local_path, looks_like_path
 from glom.runs.seeds import fixed_seed
 from glom.teachers.hf import silent
-from glom.teachers.hub import hub_access, local_access, local_path, looks_like_path
 from glom.weights import check_finite
 
 MODELS: dict[str, tuple[type[Any], type[Any]]] = {

@@ -18,9 +18,9 @@ from transformers import AutoModel
 
 from glom.backbones.base import Backbone, resize_positions
 from glom.errors import InputError
+from glom.hubs import quiet
 from glom.teachers.hf import DINO, TransformersTeacher
 from glom.teachers.hf_classifiers import ClassifierTeacher, body
-from glom.teachers.hub import quiet
 from glom.teachers.open_clip import CONFIG, OpenClipTeacher
 from glom.teachers.own import OwnTeacher, as_grid
 from glom.teachers.registry import GLOM_TINY, load_teacher

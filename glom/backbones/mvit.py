@@ -20,8 +20,8 @@ from glom.backbones.base import Backbone, conv_shape, resize_positions, tokens_t
 from glom.backbones.registry import register_backbone
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
+from glom.hubs import first_line, local_path, reachable
 from glom.runs.seeds import fixed_seed
-from glom.teachers.hub import first_line, local_path, reachable
 from glom.weights import check_state, load_state_dict
 
 TORCHVISION = {"mvit_v2_s": "MViTv2-S, video", "mvit_v1_b": "MViTv1-B, video"}

@@ -18,9 +18,9 @@ from glom.backbones.mvit import TorchvisionMViT
 from glom.backbones.mvit_tiny import TINY, Block, TinyMViT, build_mvit
 from glom.backbones.registry import register_backbone
 from glom.errors import InputError
+from glom.hubs import local_path
 from glom.runs.artifacts import read_json
 from glom.runs.seeds import fixed_seed
-from glom.teachers.hub import local_path
 from glom.weights import load_into
 
 SHIPPED = Path(__file__).parent / "weights" / "mvit-v2-tiny"

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from glom.backbones.base import Backbone
 from glom.backbones.registry import default_backbone, load_backbone
 from glom.errors import InputError, RunError
+from glom.hubs import first_line
 from glom.teachers.base import Teacher
-from glom.teachers.hub import first_line
 
 __all__ = [
     "Backbone",

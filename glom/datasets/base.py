@@ -17,7 +17,7 @@ from glom.errors import InputError
 from glom.runs.files import key_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One picture and its label.
 

@@ -6,7 +6,7 @@ import csv
 import io
 import os.path
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ TRIED = 20  # pictures that are looked for elsewhere
 
 
 @dataclass(frozen=True)
-class _Classes:
+class ColumnClasses:
     """A label a row, and what the labels mean where that is known."""
 
     labels: list[int | None]
@@ -75,7 +75,7 @@ def manifest_dataset(path: Path, renamed: bool = False) -> ImageDataset:
     lost = _elsewhere(path, names)
     columns = {head: [row[n] for _, row in rows[1:]] for n, head in enumerate(header) if n != paths}
     try:
-        found = _classes(columns, len(names), path, renamed)
+        found = column_classes(columns, len(names), [path.parent / TABLE], renamed)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     samples = tuple(
@@ -85,9 +85,18 @@ def manifest_dataset(path: Path, renamed: bool = False) -> ImageDataset:
     return ImageDataset(path.stem, samples, found.names, keys=found.keys, notes=(*lost, *found.notes))
 
 
-def _classes(columns: dict[str, list[str]], count: int, path: Path, renamed: bool) -> _Classes:
-    """What the columns beside the paths say of the classes. Raises `InputError` for a cell that is no label."""
-    known = [head for name in LABEL_COLUMNS for head in columns if _plain(head) == name]
+def column_classes(
+    columns: Mapping[str, Sequence[str]], count: int, tables: Sequence[Path] = (), renamed: bool = False
+) -> ColumnClasses:
+    """What the columns beside the pictures say of the classes; those with labels are `LABEL_COLUMNS`.
+
+    Args:
+        columns: the cells by the column's name. count: of rows. tables, renamed: see `class_list`.
+
+    Raises:
+        InputError: a cell that is no label.
+    """
+    known = [head for name in LABEL_COLUMNS for head in columns if plain_head(head) == name]
     read = {head: _labels(head, columns[head]) for head in known}
     words = next((head for head in known if any(read[head].names or ())), None)
     numbers = next((head for head in known if read[head].numbers is not None), None)
@@ -95,7 +104,7 @@ def _classes(columns: dict[str, list[str]], count: int, path: Path, renamed: boo
         heads = [head for head in columns if head]
         shown = one_line(", ".join(heads[:4]))
         what = f"column '{known[0]}' is empty" if known else f"none of its columns ({shown}) is known to hold labels"
-        return _Classes([None] * count, notes=(f"it has no labels: {what}",) if heads else ())
+        return ColumnClasses([None] * count, notes=(f"it has no labels: {what}",) if heads else ())
     chosen = words or numbers
     assert chosen is not None
     others = [head for head in known if any(v is not None for v in read[head].values)]
@@ -103,13 +112,13 @@ def _classes(columns: dict[str, list[str]], count: int, path: Path, renamed: boo
     note = f"its labels are those of column '{chosen}', not of '{others[0]}'" if others else ""
     notes = (note,) if note else ()
     if words is None:
-        return _Classes(list(read[chosen].numbers or ()), notes=notes)
+        return ColumnClasses(list(read[chosen].numbers or ()), notes=notes)
     texts = read[words].names or ()
     if numbers is not None and numbers not in others:
         return _by_number(texts, read[numbers].numbers or ())
-    classes = class_list([text for text in texts if text is not None], [path.parent / TABLE], renamed)
+    classes = class_list([text for text in texts if text is not None], tables, renamed)
     index = {key: place for place, key in enumerate(classes.keys)}
-    return _Classes([None if text is None else index[text] for text in texts], classes.names, classes.keys, notes)
+    return ColumnClasses([None if text is None else index[text] for text in texts], classes.names, classes.keys, notes)
 
 
 def _labels(head: str, cells: Sequence[str]) -> Labels:
@@ -125,14 +134,14 @@ def _one_to_one(one: Sequence[object], other: Sequence[object]) -> bool:
     return len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
 
 
-def _by_number(texts: Sequence[str | None], numbers: Sequence[int | None]) -> _Classes:
+def _by_number(texts: Sequence[str | None], numbers: Sequence[int | None]) -> ColumnClasses:
     """Classes in the order of their numbers; a row with either has a label."""
     called = {number: text for number, text in zip(numbers, texts, strict=True) if number is not None and text}
     ordered = dict.fromkeys([called[number] for number in sorted(called)] + [text for text in texts if text])
     label = {text: place for place, text in enumerate(ordered)}
     rows = [text or (called.get(number) if number is not None else None) for number, text in zip(numbers, texts)]
     names = tuple(text.replace("_", " ") for text in label)
-    return _Classes([None if text is None else label[text] for text in rows], names, tuple(label))
+    return ColumnClasses([None if text is None else label[text] for text in rows], names, tuple(label))
 
 
 def _elsewhere(path: Path, names: Sequence[str]) -> list[str]:
@@ -183,7 +192,8 @@ def _id(name: str, folder: Path) -> str:
     return Path(os.path.normpath(name)).as_posix()
 
 
-def _plain(head: str) -> str:
+def plain_head(head: str) -> str:
+    """A column's name as it is compared: `Class Name` is `classname`."""
     return re.sub(r"[\s_-]+", "", head).lower()
 
 
@@ -224,5 +234,5 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _path_column(header: Sequence[str]) -> int | None:
-    plain = [_plain(cell) for cell in header]
+    plain = [plain_head(cell) for cell in header]
     return next((plain.index(name) for name in PATH_COLUMNS if name in plain), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
+from glom.datasets.archives import archive_dataset, is_archive
 from glom.datasets.base import ImageDataset
 from glom.datasets.classes import rename_classes
 from glom.datasets.folder import folder_dataset
@@ -18,10 +19,14 @@ from glom.datasets.prepare import fetch, human_size
 from glom.datasets.prompts import TEMPLATES
 from glom.datasets.reading import one_line
 from glom.datasets.remarks import remark
+from glom.datasets.rows import parse_rows, rows_dataset
 from glom.datasets.samples_build import read_sample
+from glom.datasets.shards import shard_dataset, shard_paths
 from glom.errors import InputError, unknown
 from glom.registry import Registry
 from glom.runs.notices import notice
+
+HUB, SHARDS = "hf", "wds"  # before a colon
 
 Builder = Callable[[Path, str, bool], ImageDataset]
 
@@ -104,7 +109,9 @@ def open_dataset(
     Args:
         spec: a registered name (`cifar10-sample`, `imagenet-c/fog/5`), a name and the folder that holds it
             (`cifar10:DIR`) or a split file of CoOp's (`dtd:DIR/split_zhou_DescribableTextures.json`), a folder of
-            images, or a `.csv` or `.tsv` manifest. A name goes before a folder of that name; `./cifar10` is the folder.
+            images, a zip or tar of one, a `.csv` or `.tsv` manifest, a `.parquet` file, `hf:` and a data set of the Hub
+            (`glom.datasets.rows`), `wds:` and shards (`glom.datasets.shards`). A name goes before a folder of that
+            name; `./cifar10` is the folder.
         root: the folder that holds a named data set (default: `data_root()`), or that `spec` is relative to.
         split: "train", "val" or "test", as far as there are such; ignored by manifests and undivided folders.
         classes_file: class names, one a line, see `glom.datasets.classes.rename_classes`.
@@ -155,6 +162,10 @@ def _open(spec: str, root: Path | None, split: str, renamed: bool, download: boo
         raise InputError("no data set named: give a folder, a manifest or a registered name")
     named, colon, place = spec.partition(":")
     name, slash, variant = named.partition("/")
+    if named == HUB and place:
+        return rows_dataset(place, split, renamed)
+    if named == SHARDS and place:
+        return shard_dataset(place, root, split)
     if place or not colon:
         where = Path(place).expanduser() if place else root or data_root()
         if named in DATASETS:
@@ -169,17 +180,27 @@ def _open(spec: str, root: Path | None, split: str, renamed: bool, download: boo
                     raise
                 raise NotThereError(f"{error}; the folder of that name here is opened as ./{spec}") from None
     path = _path(spec, root)
-    return folder_dataset(path, split, renamed) if path.is_dir() else manifest_dataset(path, renamed)
+    if path.is_dir():
+        return folder_dataset(path, split, renamed)
+    if path.suffix.lower() == ".parquet":
+        return rows_dataset(str(path), split, renamed)
+    return archive_dataset(path, split, renamed) if is_archive(path) else manifest_dataset(path, renamed)
 
 
 def check_spec(spec: str) -> None:
     """Whether `open_dataset` would find something, in no time: neither lists a folder nor imports anything heavy.
 
     Raises:
-        InputError: no data set, file or folder of that name, or a named one that is not there.
+        InputError: no data set, file, folder or shard of that name, or a named one that is not there.
     """
     named, colon, place = spec.partition(":")
     name, slash, variant = named.partition("/")
+    if named == HUB and place:
+        parse_rows(place)
+        return
+    if named == SHARDS and place:
+        shard_paths(place)
+        return
     if named in DATASETS and (place or not colon):
         return
     if name in NAMED and (place or not colon) and bool(NAMED[name].variants) >= bool(slash):

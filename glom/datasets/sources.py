@@ -1,4 +1,6 @@
-"""Where a sample's pixels lie: a file, bytes in memory, or a row of an array. Each can be read and be identified."""
+"""Where a sample's pixels lie: a file or a part of one, bytes in memory, a row of an array. Each can be read and be
+identified.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,13 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from glom.datasets.reading import pixel_limit, read_image, too_large
+from glom.datasets.reading import one_line, pixel_limit, read_image, too_large
+from glom.errors import InputError
 
 # Files up to this size are hashed whole, larger ones by their size and both ends: fingerprints stay cheap.
 WHOLE = 4 << 20
 END = 1 << 20
+UNREADABLE = "unreadable"  # the digest of what cannot be read
 
 
 class Source(Protocol):
@@ -30,7 +34,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileSource:
     """A picture in a file of its own."""
 
@@ -43,7 +47,7 @@ class FileSource:
         """sha256 over the size and the content; of files above 4 MiB, over the size and the first and last MiB."""
         try:
             if not self.path.is_file():
-                return "unreadable"
+                return UNREADABLE
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 digest = hashlib.sha256(f"{size}\n".encode())
@@ -55,11 +59,11 @@ class FileSource:
                     digest.update(file.read(END))
         except (OSError, ValueError):
             # Named by the data set but not readable: part of what the data set is, and recorded as skipped in a run.
-            return "unreadable"
+            return UNREADABLE
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BytesSource:
     """A picture file held in memory; `name` says in errors where it came from."""
 
@@ -71,11 +75,47 @@ class BytesSource:
 
     def digest(self) -> str:
         """As a file with these bytes."""
-        ends = (self.data,) if len(self.data) <= WHOLE else (self.data[:END], self.data[-END:])
-        return hashlib.sha256(f"{len(self.data)}\n".encode() + b"".join(ends)).hexdigest()
+        return bytes_digest(self.data)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class SpanSource:
+    """A picture file that lies within another, as in a tar: `size` bytes from `offset` on."""
+
+    path: str
+    offset: int
+    size: int
+    member: str
+
+    def image(self, max_pixels: int | None) -> Image.Image:
+        return read_image(self._data(), max_pixels, name=f"{self.path}:{self.member}")
+
+    def digest(self) -> str:
+        """As a file with these bytes."""
+        try:
+            return bytes_digest(self._data())
+        except InputError:
+            return UNREADABLE
+
+    def _data(self) -> bytes:
+        try:
+            with Path(self.path).open("rb") as file:
+                file.seek(self.offset)
+                data = file.read(self.size)
+        except OSError as error:
+            raise InputError(f"{one_line(self.path)}: cannot be read ({error.strerror})") from error
+        if len(data) < self.size:
+            raise InputError(f"{one_line(self.path)}: it is cut within {one_line(self.member)}")
+        return data
+
+
+def bytes_digest(data: bytes) -> str:
+    """`FileSource.digest` of a file with these bytes."""
+    ends = (data,) if len(data) <= WHOLE else (data[:END], data[-END:])
+    return hashlib.sha256(f"{len(data)}\n".encode() + b"".join(ends)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class ArraySource:
     """Row `index` of an array (N, H, W) or (N, H, W, 3), uint8, shared by all samples of a data set."""
 

@@ -23,12 +23,12 @@ from transformers import AutoConfig, ViTMAEForPreTraining
 from glom.checkpoints import PRETRAINED
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
+from glom.hubs import hub_access, local_access, local_path, looks_like_path
 from glom.masked.adapt import AdaptSettings
 from glom.masked.network import ATTENTION, HeadShape, MAEShape, MaskedClassifier, build_mae, readable
 from glom.runs.artifacts import read_json, write_json
 from glom.runs.saving import save_tensors
 from glom.runs.seeds import fixed_seed
-from glom.teachers.hub import hub_access, local_access, local_path, looks_like_path
 from glom.weights import check_finite, load_into, load_state_dict, state_sha256
 
 ARCHITECTURE, VERSION = "masked-autoencoder", 1

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torchvision import transforms as T
 
 from glom.errors import InputError
+from glom.hubs import first_line
 from glom.pictures import Picture, as_images
 from glom.teachers.heads import Channels, ZeroShotHead
-from glom.teachers.hub import first_line
 from glom.teachers.superclasses import Superclasses, SuperclassHead
 from glom.teachers.zero_shot import Templates, check_classes, class_embeddings, select_rows
 from glom.weights import state_sha256

@@ -16,9 +16,9 @@ import timm
 from torch import Tensor
 
 from glom.errors import InputError
+from glom.hubs import quiet
 from glom.runs.seeds import fixed_seed
 from glom.teachers.base import Runtime
-from glom.teachers.hub import quiet
 from glom.teachers.registry import LITE, LITE_INSTALL, lite_module, register_teacher
 from glom.teachers.timm_models import TimmTeacher
 from glom.weights import check_state, load_state_dict

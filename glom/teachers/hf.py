@@ -31,10 +31,10 @@ from transformers.utils import logging as hf_logging
 
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError
+from glom.hubs import first_line, hub_access, local_access, local_path, looks_like_path
 from glom.runs.seeds import fixed_seed
 from glom.teachers.base import Runtime, Teacher
 from glom.teachers.hf_classifiers import ClassifierTeacher, is_classifier
-from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path
 from glom.teachers.registry import register_teacher
 from glom.weights import check_finite, load_state_dict
 

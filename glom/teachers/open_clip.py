@@ -30,11 +30,11 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from glom.errors import InputError, unknown
+from glom.hubs import first_line, hub_access, local_access, local_path, looks_like_path, reachable
 from glom.runs.notices import notice
 from glom.runs.seeds import fixed_seed
 from glom.teachers import registry
 from glom.teachers.base import Runtime, Teacher
-from glom.teachers.hub import first_line, hub_access, local_access, local_path, looks_like_path, reachable
 from glom.teachers.registry import register_teacher
 from glom.teachers.tiny import GlomTinyTrunk
 from glom.weights import TORCH_SUFFIXES, check_state, load_state_dict

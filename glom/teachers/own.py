@@ -13,8 +13,8 @@ from torchvision import transforms as T
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.devices import resolve_device, resolve_precision
 from glom.errors import InputError
+from glom.hubs import first_line
 from glom.teachers.base import Runtime, Teacher
-from glom.teachers.hub import first_line
 
 Reader = Callable[[Tensor], Tensor]
 

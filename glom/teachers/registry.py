@@ -123,7 +123,7 @@ def teacher_names(ask_hub: bool = True) -> list[TeacherRow]:
         ask_hub: whether to find out, in a few seconds at most, if the model hub answers; if not, it counts as out of
             reach (weights already in the local cache load all the same).
     """
-    from glom.teachers.hub import hub_url, reachable
+    from glom.hubs import hub_url, reachable
 
     hub = reachable() if ask_hub else False
     away = "" if hub else f"{hub_url()} was not reached: only what is in the local cache loads; else "

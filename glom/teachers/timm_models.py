@@ -18,10 +18,10 @@ from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, res
 from torch import Tensor, nn
 
 from glom.errors import InputError, unknown
+from glom.hubs import hub_access, local_access, local_path
 from glom.runs.notices import notice
 from glom.runs.seeds import fixed_seed
 from glom.teachers.base import Runtime, Teacher
-from glom.teachers.hub import hub_access, local_access, local_path
 from glom.teachers.registry import register_teacher
 from glom.teachers.zero_shot import IMAGENET_SIZE, imagenet_classes
 from glom.weights import check_finite, check_state, load_state_dict

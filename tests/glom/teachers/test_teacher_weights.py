@@ -189,7 +189,7 @@ def test_an_open_clip_folder_on_the_hub_loads_from_the_cache(architecture, tmp_p
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {**VIT, "quick_gelu": True}}))
     torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("glom.teachers.hub.reachable", lambda *_, **__: False)
+    monkeypatch.setattr("glom.hubs.reachable", lambda *_, **__: False)
     teacher, _ = _load("open_clip:hf-hub:org/tiny")
     with torch.no_grad():
         torch.testing.assert_close(teacher.token(PICTURES), model.encode_image(PICTURES))

@@ -16,10 +16,11 @@ from open_clip import factory
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from glom import hubs
 from glom.backbones.video import clip_for, feature_grids, load_backbone
 from glom.devices import available_devices, resolve_device, resolve_precision
 from glom.errors import InputError
-from glom.teachers import hub, load_teacher, registry, teacher_names
+from glom.teachers import load_teacher, registry, teacher_names
 from glom.teachers.base import Teacher
 
 NEEDS_LITE = pytest.mark.skipif(not all(map(registry.has_lite, registry.LITE)), reason=registry.LITE_INSTALL)
@@ -83,7 +84,7 @@ def tiny_config(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    monkeypatch.setattr(hub, "reachable", lambda *_, **__: False)
+    monkeypatch.setattr(hubs, "reachable", lambda *_, **__: False)
     monkeypatch.setattr("glom.teachers.open_clip.reachable", lambda *_, **__: False)
 
 
@@ -532,9 +533,9 @@ def test_a_hub_that_never_answers_is_given_up_in_time(monkeypatch):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         started = time.perf_counter()
-        assert not hub.reachable(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
+        assert not hubs.reachable(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
         assert time.perf_counter() - started < 2
-    assert not hub.reachable("http://127.0.0.1:9", timeout=1)
+    assert not hubs.reachable("http://127.0.0.1:9", timeout=1)
 
 
 def test_listing_is_light_and_complete(no_hub):

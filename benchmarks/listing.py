@@ -1,0 +1,93 @@
+"""What a long listing costs: seconds and bytes a picture to open a manifest, a folder and shards, to the first picture.
+
+    python -m benchmarks.listing [PICTURES] [FOLDER]
+
+Each is opened in a process of its own, with a tenth of the pictures and with all of them; bytes a picture are the
+difference of the resident memory over that of the pictures. One JSON object on standard output.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+SHARD = 1000  # pictures in one
+OPEN = """
+import gc, json, sys, time, psutil
+from glom.datasets.registry import open_dataset
+open_dataset(sys.argv[1]).samples[0].image()  # what is imported on the way counts for nothing
+gc.collect()
+before, begun = psutil.Process().memory_info().rss, time.perf_counter()
+dataset = open_dataset(sys.argv[2])
+dataset.samples[0].image()
+seconds = time.perf_counter() - begun
+gc.collect()
+print(json.dumps({"pictures": len(dataset), "seconds": seconds, "bytes": psutil.Process().memory_info().rss - before}))
+"""
+
+
+def make(root: Path, count: int) -> dict[str, str]:
+    """A manifest, a folder and shards of so many pictures; what opens each."""
+    held = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(held, "PNG")
+    names = [f"class{n % 10}/picture-{n:07d}.png" for n in range(count)]
+    for n in range(10):
+        (root / "pictures" / f"class{n}").mkdir(parents=True)
+    first = root / "first.png"
+    first.write_bytes(held.getvalue())
+    for n, name in enumerate(names):
+        if n % 10_000 == 0:  # a file has so many names at most
+            first = root / f"first-{n}.png"
+            first.write_bytes(held.getvalue())
+        os.link(first, root / "pictures" / name)
+    with (root / "pictures.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        writer.writerows([f"pictures/{name}", n % 10] for n, name in enumerate(names))
+    (root / "shards").mkdir()
+    for start in range(0, count, SHARD):
+        with tarfile.open(root / "shards" / f"{start // SHARD:05d}.tar", "w") as tar:
+            for n in range(start, min(start + SHARD, count)):
+                for ending, data in (("png", held.getvalue()), ("cls", str(n % 10).encode())):
+                    member = tarfile.TarInfo(f"s{n:07d}.{ending}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    places = {"manifest": root / "pictures.csv", "folder": root / "pictures", "shards": f"wds:{root / 'shards'}"}
+    return {name: str(place) for name, place in places.items()}
+
+
+def opened(small: str, spec: str) -> dict[str, float]:
+    """What opening it took, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", OPEN, small, spec], capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def main(count: int, folder: str | None = None) -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        few, many = (make(Path(place) / str(n), n) for n in (count // 10, count))
+        rows = {}
+        for name, spec in many.items():
+            part, whole = opened(few[name], few[name]), opened(few[name], spec)
+            more = whole["pictures"] - part["pictures"]
+            rows[name] = {
+                "pictures": whole["pictures"],
+                "seconds": round(whole["seconds"], 2),
+                "microseconds_a_picture": round(1e6 * (whole["seconds"] - part["seconds"]) / more, 1),
+                "bytes_a_picture": round((whole["bytes"] - part["bytes"]) / more, 1),
+            }
+    print(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, sys.argv[2] if len(sys.argv) > 2 else None)
