@@ -21,6 +21,7 @@ ROOMS = ("commands", "experiments", "probes", "glom")
 # name: (where it is, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("commands.demo:demo", "The main job on what ships: a table and one HTML page."),
+    "explore": ("commands.explore:explore", "A page to look at runs and pictures with."),
     "doctor": ("commands.doctor:doctor", "Versions, device, what can be loaded here."),
     "fold": ("commands.fold:fold", "Fold one picture, overfit, unfold: features and colours at any grid."),
     "ttt": ("commands.ttt:app", "Test-time training: run, trace, report."),

@@ -30,6 +30,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "data or composites": paths.data_set_or_composites,
     "picture": paths.one_picture,
     "any pictures": paths.any_picture,
+    "runs or pictures": paths.runs_or_pictures,
     "every picture": paths.every_picture,
     "picture or folder": paths.picture_or_folder,
     "outlines": paths.outlines,

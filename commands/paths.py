@@ -36,6 +36,13 @@ def any_picture(values: list[str]) -> list[str]:
     return values
 
 
+def runs_or_pictures(values: list[str]) -> list[str]:
+    """Run folders, and files of pictures as `any_picture` takes them."""
+    if not any(Path(value).is_dir() for value in values):
+        any_picture(values)
+    return values
+
+
 def picture_or_folder(value: str) -> str:
     """A picture's file, or a folder of them."""
     return value if Path(value).is_dir() else one_picture(value)

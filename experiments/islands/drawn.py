@@ -44,15 +44,6 @@ def figure_layers(read: Sequence[int], asked: Sequence[int] | None) -> list[int]
     return list(asked)
 
 
-def outlines_beside(path: Path) -> SegmentedPicture | None:
-    """The picture with the outlines kept beside it: NAME.npz, NAME.png, or masks/NAME.png for images/NAME.jpg."""
-    apart = path.parent.with_name("masks") / f"{path.stem}.png" if path.parent.name == "images" else path
-    for truth, background in ((path.with_suffix(".npz"), None), (path.with_suffix(".png"), 0), (apart, 0)):
-        if truth != path and truth.is_file():
-            return SegmentedPicture(path.stem, path, truth, background)
-    return None
-
-
 def draw(
     image: Image.Image,
     grids: Sequence[tuple[int, str, Array]],

@@ -12,10 +12,11 @@ from typing import Any, TypedDict
 import numpy as np
 from PIL import Image
 
-from experiments.islands.drawn import Drawn, draw, figure_layers, outlines_beside
+from experiments.islands.drawn import Drawn, draw, figure_layers
 from experiments.islands.settings import ShowSettings
 from glom.backbones.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
 from glom.colours import Array
+from glom.datasets.outlined import outlines_beside
 from glom.datasets.reading import read_image
 from glom.errors import GlomError, demand_some, lost
 from glom.runs.artifacts import RunFolder, command_line, disk_error

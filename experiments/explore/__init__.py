@@ -1,0 +1,1 @@
+"""Runs and pictures on one page that is looked at."""

@@ -1,0 +1,225 @@
+"""The page in a browser: one browser for all tests, skipped where there is none."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probes.explorer import Pages, page
+from probes.explorer.codes import decode
+from probes.levels import level_islands
+from probes.metrics import covering, mbo
+from probes.partition import enlarge
+from probes.partition.tree import Tree
+from tests.probes.explorer.views import EVIL, RIGHT_TO_LEFT, view
+
+TABS = ("Islands", "Test-time training", "Interpolation", "Tables", "About")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on the path")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("explorer") / "page.html"
+    path.write_text(page(view()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser, file):
+    """Open the page: errors and requests are collected; none of either may be there at the end."""
+    contexts, wrong = [], []
+
+    def open_page(path: Path = file, **settings: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **settings})
+        contexts.append(context)
+        shown = context.new_page()
+        shown.set_default_timeout(20_000)
+        shown.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
+        shown.on("pageerror", lambda error: wrong.append(str(error)))
+        shown.on("request", lambda r: None if r.url.startswith(("file:", "blob:")) else wrong.append(r.url))
+        shown.goto(path.as_uri())
+        shown.wait_for_selector("[data-ready=true]")
+        settle(shown)
+        return shown
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def settle(shown: Any) -> None:
+    """Until what was asked for is drawn."""
+    shown.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def caption(shown: Any, number: int = 0) -> str:
+    settle(shown)
+    return shown.locator(".pane figcaption").nth(number).inner_text()
+
+
+def test_no_name_becomes_a_script_and_every_tab_opens(opened):
+    shown = opened()
+    for tab in TABS:
+        shown.get_by_role("tab", name=tab).click()
+        shown.wait_for_selector(f"[role=tab][aria-selected=true]:has-text('{tab}')")
+        settle(shown)
+        assert shown.evaluate("window.hacked") is None
+    assert EVIL in shown.locator("dd").all_inner_texts() and EVIL in shown.locator(".note").inner_text()
+    assert shown.title() == f"runs of {EVIL}" == shown.locator("h1").inner_text()
+    assert shown.evaluate("document.querySelectorAll('script').length") == 2
+    shown.get_by_role("tab", name="Tables").click()
+    shown.get_by_role("button", name="A", exact=True).click()
+    assert shown.locator(".faces bdi").all_inner_texts() == [EVIL]  # right by A, and B says another
+    shown.get_by_label("which").select_option("second")
+    assert shown.locator(".faces bdi").all_inner_texts() == [RIGHT_TO_LEFT]
+    assert shown.evaluate("window.hacked") is None
+
+
+def test_what_the_page_computes_is_what_the_library_computes(opened):
+    shown, made = opened(), view()["pictures"][0]
+    stage, masks = made["sources"][0]["stages"][2], made["masks"]
+    found = shown.evaluate(
+        """async () => {
+          const view = await apmExplorer.unpack(document.getElementById("data").textContent);
+          const picture = view.pictures[0], stage = picture.sources[0].stages[2];
+          const cut = (how) => [...apmExplorer.islandsOf(stage, { how, number: 5, threshold: 0.7 })];
+          const by = { number: cut("number"), threshold: cut("threshold") };
+          const score = apmExplorer.scoreOf(by.number, stage.h, stage.w, picture.masks, picture.background);
+          return { by, score, cosines: [...apmExplorer.agreement(stage, 11)] };
+        }"""
+    )
+    x = decode(stage)
+    np.testing.assert_allclose(found["cosines"], (x @ x[11]).clip(-1, 1), atol=1e-5)
+    tree = Tree(stage["tree"].astype(np.int64), np.zeros(0), tuple(stage["tree_shape"]))
+    for ours, theirs in (
+        (tree.cut(5), found["by"]["number"]),
+        (level_islands(x.reshape(1, 8, 8, -1), 0.7)[0], found["by"]["threshold"]),
+    ):
+        pairs = set(zip(ours.ravel().tolist(), theirs, strict=True))
+        assert len(pairs) == len(set(theirs)) == ours.max() + 1  # the same partition under other names
+    large = enlarge(tree.cut(5), *masks[0].shape)
+    assert found["score"]["covering"] == pytest.approx(np.mean([covering(m, large) for m in masks]))
+    assert found["score"]["mbo"] == pytest.approx(np.mean([mbo(m, large, 0) for m in masks]))
+
+
+def test_keys_alone_move_the_point_the_layer_and_the_tab(opened):
+    shown = opened()
+    shown.locator("canvas.hero").first.focus()
+    before = caption(shown)
+    shown.keyboard.press("ArrowRight")
+    after = caption(shown)
+    assert "Row 4, column 5" in before and "Row 4, column 6" in after
+    assert EVIL in before  # the last layer
+    shown.get_by_role("slider", name="layer").focus()
+    shown.keyboard.press("ArrowLeft")
+    assert caption(shown).startswith("1: b")
+    shown.get_by_role("tab", name="Islands").focus()
+    shown.keyboard.press("ArrowRight")
+    assert shown.get_by_role("tab", name="Test-time training").get_attribute("aria-selected") == "true"
+    shown.get_by_role("slider", name="iteration").focus()
+    shown.keyboard.press("ArrowLeft")
+    assert "Iteration 4: cat" in shown.locator(".trace p").first.inner_text()
+    assert shown.locator("canvas[role=img]:not([aria-label])").count() == 0
+    assert shown.locator("img:not([alt])").count() == 0
+
+
+def test_two_networks_under_one_pointer_and_the_cube_lights_the_picture(opened):
+    shown = opened()
+    shown.get_by_role("button", name="Compare").click()
+    settle(shown)
+    shown.locator("canvas.hero").nth(1).hover(position={"x": 5, "y": 5})
+    assert "Row 1, column 1" in caption(shown) and "Row 1, column 1" in caption(shown, 1)
+    assert caption(shown, 1).startswith("2, 3:")  # level 2, iteration 3 of the second network
+    shown.get_by_role("button", name="play iteration").click()
+    shown.locator(".pane figcaption", has_text="2, 1: ").wait_for()
+    shown.get_by_role("button", name="Lasso").click()
+    box = shown.locator("canvas.cube").bounding_box()
+    shown.mouse.move(box["x"] + 2, box["y"] + 2)
+    shown.mouse.down()
+    for x, y in ((1, 0), (1, 1), (0, 1)):
+        shown.mouse.move(box["x"] + 2 + x * (box["width"] - 4), box["y"] + 2 + y * (box["height"] - 4))
+    shown.mouse.up()
+    assert "64 chosen in the cube" in caption(shown)
+    shown.keyboard.press("Escape")
+
+
+def test_islands_are_cut_and_scored_as_asked(opened):
+    shown = opened()
+    shown.get_by_text("Islands", exact=True).last.click()
+    assert "6 islands" in caption(shown) and "covering" in caption(shown)
+    shown.get_by_role("slider", name="number").fill("0")
+    assert "1 island." in caption(shown)
+    shown.get_by_label("islands by").select_option("threshold")
+    shown.get_by_role("slider", name="cosine").fill("0")  # -1: all agree
+    assert "1 island." in caption(shown)
+    shown.get_by_label("outlines of 2 people").uncheck()
+    assert "covering" not in caption(shown)
+
+
+def test_a_table_is_sorted_filtered_and_paged(opened):
+    shown = opened()
+    shown.get_by_role("tab", name="Tables").click()
+    lines = shown.locator(".table").nth(1)
+    assert lines.locator("tbody tr").count() == 100 and "250 of 250 rows" in lines.inner_text()
+    lines.get_by_role("button", name="loss").click()
+    assert lines.locator("tbody tr").first.inner_text().split()[0] == "249"
+    assert lines.locator("th[aria-sort=descending]").count() == 1
+    lines.get_by_label("filter").fill("17")
+    assert "13 of 250 rows" in lines.inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_narrow_touched_dark_and_still(opened, scheme):
+    size = {"width": 400, "height": 800}
+    shown = opened(viewport=size, color_scheme=scheme, reduced_motion="reduce", has_touch=True)
+    for tab in TABS:
+        shown.get_by_role("tab", name=tab).click()
+        settle(shown)
+        assert shown.evaluate("document.documentElement.scrollWidth") <= 400, tab
+    paper, ink = (
+        shown.evaluate(f"getComputedStyle(document.getElementById('apm')).{p}") for p in ("backgroundColor", "color")
+    )
+    lightness = [sum(map(int, c[4:-1].split(", "))) for c in (paper, ink)]
+    assert (lightness[0] > lightness[1]) == (scheme == "light") and abs(lightness[0] - lightness[1]) > 500
+    shown.get_by_role("tab", name="Islands").click()
+    shown.locator("canvas.hero").first.tap(position={"x": 3, "y": 3})
+    assert "Row 1, column 1" in caption(shown)
+    assert shown.evaluate("getComputedStyle(document.querySelector('.hero')).transitionDuration") in ("0s", "")
+
+
+def test_pictures_that_do_not_fit_go_on_further_pages(opened, tmp_path):
+    whole = view(5)
+    pictures = whole.pop("pictures")
+    most = len(page({**whole, "pictures": pictures[:2]})) + 5000
+    pages = Pages(tmp_path / "p age.html", whole, most)
+    for picture in pictures:
+        pages.add(picture)
+    written = pages.close()
+    assert [p.name for p in written[:2]] == ["p age.html", "p age-2.html"] and len(written) < 5
+    assert all(p.stat().st_size <= most for p in written)
+    shown, found = opened(written[0]), 0
+    for number in range(len(written)):
+        found += shown.locator(".strip button").count()  # of one picture alone too
+        assert (shown.get_by_role("link", name="earlier").count() == 1) == (number > 0)
+        if number < len(written) - 1:
+            shown.get_by_role("link", name="further pictures").click()
+            shown.wait_for_selector(f"[data-ready=true] nav:has-text('page {number + 2}')")
+    assert found == 5
