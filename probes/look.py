@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,14 @@ from glom.colours import Array, pca_rgb
 from glom.errors import InputError
 from glom.notebook import Showing, side_by_side
 from glom.pictures import Picture, as_image
+from glom.runs.files import write_text
 from glom.teachers.base import Teacher
 from probes.agreement import neighbour_agreement
 from probes.metrics import Outlines, score
 from probes.partition import Labels, count_islands, enlarge, parse_partition, partition
+
+if TYPE_CHECKING:
+    from probes.explorer.shape import Source, View
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,6 +114,58 @@ class Islands(Showing):
         height, width = truths[0].shape
         found = enlarge(self.labels(how, layer, seed), height, width)
         return score(truths, found, Outlines(truths), background)
+
+    def source(self, name: str = "") -> Source:
+        """What a page shows of it (`probes.explorer`): every layer, under the backbone's name or another."""
+        from probes.explorer.shape import layered
+
+        places = [f"{layer}: {self.names[layer]}" for layer in self.layers]
+        return layered(
+            name or self.backbone, [("layer", places)], list(self.grids.values()), list(self.colours.values())
+        )
+
+    def view(self, name: str = "picture", masks: Sequence[NDArray[np.integer]] = ()) -> View:
+        """What a page shows of it: the picture under `name`, with people's outlines (H, W) where there are any."""
+        from probes.explorer.shape import picture_of
+
+        shown = picture_of(name, self.picture, [self.source()], masks, None, "; ".join(self.notes))
+        return {
+            "title": f"{name}, {self.backbone}",
+            "facts": [["backbone", self.backbone]],
+            "notes": [],
+            "pictures": [shown],
+        }
+
+    def export(self, path: str | Path, name: str = "picture", masks: Sequence[NDArray[np.integer]] = ()) -> Path:
+        """Write the page to look at it with: one file that a browser opens, which needs no network.
+
+        Args:
+            path: of the page, replaced where it is there.
+            name: the picture's. masks: people's outlines, (H, W) whole numbers each.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        from probes.explorer.write import page
+
+        target = Path(path)
+        write_text(target, page(self.view(name, masks)))
+        return target
+
+    def widget(self) -> Any:
+        """The page's view as a notebook's widget. Raises `InputError` where the package anywidget is not installed."""
+        from probes.explorer.widget import widget
+
+        return widget(self.view())
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any] | tuple[Any, Any]:
+        """The widget where a notebook can show one, with the picture for those that cannot."""
+        try:
+            shown = self.widget()._repr_mimebundle_(include=include, exclude=exclude)
+        except InputError:
+            return {"text/html": self._repr_html_(), "text/plain": repr(self)}
+        data, more = shown if isinstance(shown, tuple) else (shown, {})
+        return {**data, "text/html": self._repr_html_(), "text/plain": repr(self)}, more
 
     def to_image(self) -> Image.Image:
         """The picture and up to six of the layers, first to last, side by side."""

@@ -72,21 +72,27 @@ class Pages:
     Args:
         path: of the first page, `NAME.html`; the others are `NAME-2.html`, ...
         view: what stands on the first page besides its pictures.
+
+    Attributes:
+        written: the pages so far. pictures: how many there are on all. worst: the greatest error of a cosine in them.
     """
 
     def __init__(self, path: Path, view: View, most: int = PAGE_BYTES) -> None:
         self.path, self.view, self.most = path, view, most
         self.written: list[Path] = []
+        self.pictures, self.worst = 0, 0.0
         self._begin(view)
 
     def add(self, picture: Picture) -> None:
         """One more picture; raises `RunError` where a full page cannot be written."""
         size = _embedded(pack(picture))
-        if self._pictures and self._size + size > self.most:
+        if self._waiting and self._size + size > self.most:
             self._flush(more=True)
             self._begin({"title": self.view["title"], "facts": self.view["facts"], "notes": []})
-        self._pictures.append(picture)
+        self._waiting.append(picture)
         self._size += size
+        self.pictures += 1
+        self.worst = max([self.worst, *(stage["error"] for s in picture["sources"] for stage in s["stages"])])
 
     def close(self) -> list[Path]:
         """Write the last page; returns all of them."""
@@ -94,7 +100,7 @@ class Pages:
         return self.written
 
     def _begin(self, view: View) -> None:
-        self._held, self._pictures = dict(view), list[Picture]()
+        self._held, self._waiting = dict(view), list[Picture]()
         self._size = len(script()) + len(style()) + _embedded(pack(view)) + 4096
 
     def _name(self, number: int) -> Path:
@@ -102,8 +108,8 @@ class Pages:
 
     def _flush(self, more: bool) -> None:
         number = len(self.written) + 1
-        if self._pictures:
-            self._held["pictures"] = self._pictures
+        if self._waiting:
+            self._held["pictures"] = self._waiting
         if number > 1 or more:
             before = self._name(number - 1).name if number > 1 else None
             after = self._name(number + 1).name if more else None

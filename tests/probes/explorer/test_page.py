@@ -120,6 +120,19 @@ def test_what_the_page_computes_is_what_the_library_computes(opened):
     assert found["score"]["mbo"] == pytest.approx(np.mean([mbo(m, large, 0) for m in masks]))
 
 
+def test_a_notebook_hands_over_bytes(opened):
+    shown = opened()
+    shown.evaluate(
+        """() => {
+          const text = atob(document.getElementById("data").textContent);
+          const place = document.body.appendChild(document.createElement("div"));
+          const bytes = Uint8Array.from(text, (c) => c.charCodeAt(0));
+          return apmExplorer.mount(place, new DataView(bytes.buffer));
+        }"""
+    )
+    assert shown.locator("h1").count() == 2 and shown.locator("body > div.apm-explorer canvas.hero").count() == 2
+
+
 def test_keys_alone_move_the_point_the_layer_and_the_tab(opened):
     shown = opened()
     shown.locator("canvas.hero").first.focus()
