@@ -41,6 +41,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "objective": ("conv",),
     "flip": ("conv",),
     "cumulative": ("conv",),
+    "readout_epochs": ("conv",),
     **dict.fromkeys(
         ("momentum", "decay", "goodness", "sign", "threshold", "temperature", "peer", "readout_decay"), NOT_CONV
     ),

@@ -72,7 +72,8 @@ def evaluate(settings: EvalSettings) -> Errors:
         "readouts": errors,
         "baseline_epochs": state["twin_epoch"],
         "baseline_seconds_per_epoch": _mean(seconds["backprop"]),
-        "complete": state["epoch"] == learner.settings.epochs,
+        "complete": state["epoch"] == learner.settings.epochs
+        and state.get("readout_epoch", 0) == learner.settings.readout_epochs,
         "test_pictures": len(labels),
         **asked.kept(),
     }

@@ -30,7 +30,13 @@ from glom.settings import write_settings
 from glom.teachers.asked import Asked
 from probes.figures.layers import layers_figure
 
-TWIN = ("baseline_epochs", "baseline_lr")  # settings of the twin alone
+# Settings of stages that may be asked for later: the read-outs' alone, the twin's.
+READOUTS, TWIN = ("readout_epochs",), ("baseline_epochs", "baseline_lr")
+STAGES = {  # epochs of it, which of them is next, what of the checkpoint it changes
+    "forward-forward": ("epochs", "epoch", "network"),
+    "read-out": ("readout_epochs", "readout_epoch", "network"),
+    "backprop": ("baseline_epochs", "twin_epoch", "twin"),
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def check_test_split(request: FFRun, data: Loaded) -> None:
 def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Errors]]:
     """Train; the folder then holds `checkpoint.pt`, the error of each epoch, and the result (the test set, once).
 
-    The stages of its events are "forward-forward" and "backprop".
+    The stages of its events are "forward-forward", of convolutional layers "read-out", and "backprop".
 
     Raises:
         InputError: the request or the data are wrong, or `out` holds another training.
@@ -136,12 +142,14 @@ def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Er
             return learner.learn(x, y, settings.rate_share(state["epoch"]), g)
 
         yield from _epochs("forward-forward", learner, step, data, settings, state, folder)
+        if isinstance(learner, ConvLearner) and settings.readout_epochs:
+            yield from _readouts(learner, data, settings, state, folder)
         if settings.baseline:
             twin = twin_of((shape[0], shape[1], shape[2]), len(data.classes), settings, device)
             if state["twin"] is not None:
                 twin.load(state["twin"])
             else:
-                _settle_twin(folder, state, settings)
+                _settle(folder, state, settings, TWIN)
 
             def back(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
                 return twin.learn(x, y, twin.share(state["twin_epoch"]), g), None
@@ -157,37 +165,54 @@ def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Er
         yield Event(result=result)
 
 
+def _readouts(
+    learner: ConvLearner, data: Loaded, settings: FFSettings, state: dict[str, Any], folder: RunFolder
+) -> Iterator[Event]:
+    """The epochs in which the layers stay and their read-outs learn."""
+    if not state["readout_epoch"]:
+        _settle(folder, state, settings, READOUTS)
+
+    def settle(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        share = settings.rate_share(state["readout_epoch"], settings.readout_epochs)
+        return learner.settle(x, y, share, g), None
+
+    yield from _epochs("read-out", learner, settle, data, settings, state, folder)
+
+
 def _held(request: FFRun, data: Loaded, out: Path, resume: bool) -> dict[str, Any]:
     """What must match for `out` to be gone on with.
 
-    The twin is a stage that may follow later and changes nothing before it. So whether there is to be one never
-    counts, and its own settings only where it is asked for and there is one already; until then, those that a folder
-    may hold match themselves.
+    The read-outs' stage and the twin's may follow later and change nothing before them. So whether they are to be
+    never counts, and their own settings only where they are asked for and have begun; until then, those that a folder
+    may hold match themselves. So does a setting that a folder of before it lacks, where it is what it was then.
     """
     held = {"data": Path(request.named).name, **request.how.manifest(), "limit": request.limit or None}
     held["data_sha256"] = data.fingerprint
     del held["baseline"]
     if request.how.mode != "conv":  # as folders of before convolutions have it
-        del held["objective"], held["flip"], held["cumulative"]
+        del held["objective"], held["flip"], held["cumulative"], held["readout_epochs"]
     checkpoint, manifest = out / CHECKPOINT, out / "manifest.json"
-    asked = resume and request.how.baseline and checkpoint.is_file()
-    if asked and load_checkpoint(checkpoint)["twin"] is not None:
-        return held
+    begun = load_checkpoint(checkpoint) if resume and checkpoint.is_file() else {}
     written = read_json(manifest).get("settings", {}) if manifest.is_file() else {}
-    return {k: v for k, v in held.items() if k not in TWIN} | {k: written[k] for k in TWIN if k in written}
+    free = set() if request.how.baseline and begun.get("twin") is not None else set(TWIN)
+    if not (request.how.readout_epochs and begun.get("readout_epoch")):
+        free |= set(READOUTS)
+    if written and "cumulative" not in written and not request.how.cumulative:
+        free.add("cumulative")
+    return {k: v for k, v in held.items() if k not in free} | {k: written[k] for k in free if k in written}
 
 
-def _settle_twin(folder: RunFolder, state: dict[str, Any], settings: FFSettings) -> None:
-    """Write down, before its first epoch, what the twin is trained with."""
-    chosen = {k: v for k, v in asdict(settings).items() if k in TWIN}
-    state["settings"] |= chosen | {"baseline": True}
+def _settle(folder: RunFolder, state: dict[str, Any], settings: FFSettings, names: tuple[str, ...]) -> None:
+    """Write down, before its first epoch, what a later stage is trained with."""
+    chosen = {k: v for k, v in asdict(settings).items() if k in names}
+    state["settings"] |= chosen | ({"baseline": True} if names == TWIN else {})
     folder.manifest["settings"] |= chosen
     folder.finish("running")  # on the disk now: a kill may come before the end
 
 
 def _begin(out: Path, settings: FFSettings, data: Loaded) -> dict[str, Any]:
     if (out / CHECKPOINT).is_file():
-        return load_checkpoint(out / CHECKPOINT)
+        return {"readout_epoch": 0, **load_checkpoint(out / CHECKPOINT)}
     return {
         "settings": asdict(settings),
         "classes": list(data.classes),
@@ -196,6 +221,7 @@ def _begin(out: Path, settings: FFSettings, data: Loaded) -> dict[str, Any]:
         "network": None,
         "twin": None,
         "epoch": 0,
+        "readout_epoch": 0,
         "twin_epoch": 0,
         "history": [],
     }
@@ -219,10 +245,8 @@ def _epochs(
     folder: RunFolder,
 ) -> Iterator[Event]:
     """The epochs that are left, each with random numbers of its own, so that a resumed run is the uninterrupted one."""
-    twin = isinstance(learner, Twin)
-    total, key, part = (
-        (settings.baseline_epochs, "twin_epoch", "twin") if twin else (settings.epochs, "epoch", "network")
-    )
+    setting, key, part = STAGES[stage]
+    total = getattr(settings, setting)
     for epoch in range(state[key], total):
         begun = time.perf_counter()
         work = run_epoch(learner, step, data.images, data.labels, settings, epoch, stage)

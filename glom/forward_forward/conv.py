@@ -213,6 +213,24 @@ class ConvLearner:
         told = torch.stack([right.detach().mean(), wrong.detach().mean()])
         return scff(right, wrong, number), y, told
 
+    def settle(self, images: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
+        """One step of the read-outs alone, on what the layers give when asked; see `learn`.
+
+        Returns:
+            the last layer's read-out before the step (B, classes).
+        """
+        logits = labels
+        for (layer, y), optimiser in zip(
+            self._maps(seen(images, self.settings, generator)), self.optimisers, strict=True
+        ):
+            optimiser.param_groups[1]["lr"] = self.settings.readout_lr * share
+            with self._products(y):
+                logits = layer.read(y)
+            optimiser.zero_grad(set_to_none=True)
+            F.cross_entropy(logits.float(), labels).backward()
+            optimiser.step()
+        return logits.detach().float()
+
     def _products(self, x: Tensor) -> torch.autocast:
         """In bfloat16 where the settings ask for it."""
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
@@ -222,7 +240,7 @@ class ConvLearner:
         self.net.eval()
         x = images.float().contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
-            with self._products(x):
+            with torch.no_grad(), self._products(x):
                 x = layer(x if self.labelled else 2 * standard(x))
             yield layer, x.float()
 

@@ -52,6 +52,7 @@ class FFSettings(Settings):
     jitter: int = setting(0, "Shift pictures by up to N pixels.", least=0, metavar="N")
     readout_lr: float = setting(0.1, "Of the linear softmax read-out.", above=0)
     readout_decay: float = setting(0.003, "Of the linear softmax read-out.", least=0)
+    readout_epochs: int = setting(0, "Passes at the end in which read-outs alone learn.", least=0, shown=OF_PRESET)
     objective: str = setting("cwc", "Of convolutional layers.", choices=OBJECTIVES)
     cumulative: bool = setting(False, "Count the goodness of the layers below with a layer's own.")
     flip: bool = setting(False, "Mirror pictures at random.", shown=OF_PRESET)
@@ -97,9 +98,14 @@ class FFSettings(Settings):
 
         return Rule(self.goodness, 1 if self.sign == "max" else -1, self.threshold, self.temperature, self.peer)
 
-    def rate_share(self, epoch: int) -> float:
-        """What learning rates are multiplied by in epoch 0, 1, ...: 1 for the first half, then linearly to nothing."""
-        return min(1.0, (1 + 2 * (self.epochs - epoch - 1)) / self.epochs)
+    def rate_share(self, epoch: int, epochs: int | None = None) -> float:
+        """What learning rates are multiplied by in epoch 0, 1, ...: 1 for the first half, then linearly to nothing.
+
+        Args:
+            epochs: of the stage; those of the layers by default.
+        """
+        n = epochs or self.epochs
+        return min(1.0, (1 + 2 * (n - epoch - 1)) / n)
 
 
 # (mode, preset): what differs from the defaults.
@@ -112,6 +118,7 @@ CONV: dict[str, Any] = {
     "epochs": 20,
     "jitter": 2,
     "readout_lr": 0.003,
+    "readout_epochs": 2,
 }
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("supervised", "paper"): {},

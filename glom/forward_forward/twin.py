@@ -57,9 +57,8 @@ class Twin(nn.Module):
         return x.float()
 
     def share(self, epoch: int) -> float:
-        """Of the learning rate: constant for half of the epochs, then linearly to nothing, as the other's."""
-        n = self.settings.baseline_epochs
-        return min(1.0, (1 + 2 * (n - epoch - 1)) / n)
+        """Of the learning rate, as the other's."""
+        return self.settings.rate_share(epoch, self.settings.baseline_epochs)
 
     def see(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Training pictures (B, C, H, W) as the other network sees them."""

@@ -137,7 +137,7 @@ def same(a: Any, b: Any) -> bool:
         ("recurrent", [], 3),
         ("local", ["--limit", 40, "--baseline", "--baseline-epochs", 2], 2),
         ("conv", ["--baseline", "--baseline-epochs", 2, "--flip", "--holdout", 50], 3),
-        ("conv", ["--objective", "scff"], 2),
+        ("conv", ["--objective", "scff", "--readout-epochs", 2], 5),
     ],
 )
 def test_a_resumed_training_is_the_uninterrupted_one(call, tmp_path, monkeypatch, mode, more, at):
@@ -338,6 +338,7 @@ def test_convolutional_layers_say_what_each_knows_and_refuse_what_they_cannot_le
     assert layers[0]["goodness_error"] == layers[0]["summed_error"]
     lines = [json.loads(x) for x in (out / "results.jsonl").read_text().splitlines()]
     assert all(len(line["layers"]) == 2 for line in lines)
+    assert [line["stage"] for line in lines] == ["forward-forward"] * 2 + ["read-out"] * 2
 
     def refused(says: str, *more: object) -> None:
         code, text, error = call(*more)

@@ -145,6 +145,20 @@ def test_it_learns_and_says_what_each_layer_knows(objective: str) -> None:
     assert [row["layer"] for row in rows] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("objective", ["cwc", "scff"])
+def test_read_outs_settle_on_layers_that_stay(objective: str) -> None:
+    learner = after(small(objective), 10)
+    x, labels = stripes()
+    layers, before = [copy.deepcopy(layer) for layer in learner.layers], by_layer(learner, x, labels)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(20):
+        learner.settle(x, labels, 1.0, generator)
+    for layer, own in zip(learner.layers, layers, strict=True):
+        for name, value in layer.state_dict().items():
+            assert torch.equal(value, own.state_dict()[name]) != name.startswith("head."), name
+    assert by_layer(learner, x, labels)[-1]["readout_error"] <= before[-1]["readout_error"]
+
+
 def test_without_labels_goodness_tells_pairs_apart_and_no_classes() -> None:
     learner = small("scff")
     x, labels = stripes()
