@@ -56,6 +56,8 @@ class Root(TyperGroup):
         """Import and build one command; None where there is no such name."""
         if cmd_name not in COMMANDS:
             return None
+        from commands.examples import give_examples
+
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         target = getattr(import_module(module), attribute)
         group = target if isinstance(target, typer.Typer) else typer.Typer(add_completion=False)
@@ -64,6 +66,7 @@ class Root(TyperGroup):
         command = typer.main.get_command(group)
         command.name = cmd_name
         command.context_settings["help_option_names"] = ["-h", "--help"]
+        give_examples(command, [cmd_name])
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

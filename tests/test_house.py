@@ -18,8 +18,10 @@ import pytest
 import glom
 import probes
 from commands.common import as_options
+from commands.examples import EXAMPLES
 from experiments.doctor import imported
 from glom.settings import Settings, keys_of
+from tests.test_readme import fault, program
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("glom", "probes", "experiments", "commands", "benchmarks")
@@ -166,6 +168,12 @@ def test_doctor_says_what_is_imported_and_what_would_hide_it(own):
     assert not found.ok and str(ROOT / "probes") in found.found and str(own / "probes") in found.found
     assert "rename" in found.hint
     assert imported("probes", ROOT).ok and imported("probes", own / "experiments").ok
+
+
+def test_every_example_can_be_typed():
+    assert set(EXAMPLES) == set(program())
+    faults = {name: fault(f"{name} {words}".split(">")[0].strip(), True) for name, words in EXAMPLES.items()}
+    assert {name: what for name, what in faults.items() if what} == {}
 
 
 # Commands that write something and take no settings: all benchmarks in turn, and the page of claims. The list
