@@ -38,6 +38,7 @@ EXAMPLES = {
     "demo": "--out runs/demo",
     "docs": "--check",
     "doctor": "",
+    "explore": "photo.jpg runs/bench --out page.html",
     "ff eval": "runs/ff",
     "ff goodness": "runs/ff digit.png",
     "ff islands": "runs/ff photo.jpg",

@@ -9,10 +9,7 @@ from experiments.explore.settings import ExploreSettings
 
 @options(ExploreSettings)
 def explore(settings: ExploreSettings, as_json: Json = False, quiet: Quiet = False) -> None:
-    """One self-contained page of run folders and pictures: islands under the pointer, traces, tables.
-
-    Example: apm explore photo.jpg runs/bench --out page.html
-    """
+    """One self-contained page of run folders and pictures: islands under the pointer, traces, tables."""
     from experiments.explore.run import run
 
     result = follow(run(settings), quiet)
