@@ -20,8 +20,10 @@ from commands.common import (
     resumable,
     say,
 )
+from commands.jobs import shared_out
 from commands.options import options
 from experiments.comparison.settings import BenchmarkSettings
+from glom.teachers.registry import SHIPPED
 
 
 @options(BenchmarkSettings)
@@ -40,6 +42,9 @@ def benchmark(
     quiet: Quiet = False,
 ) -> None:
     """Methods x data sets x samples: one paired table, resumable; under torchrun the samples are shared out."""
+    small = {settings.teacher, settings.second or settings.teacher} <= set(SHIPPED)
+    if shared_out(settings.jobs, settings.device, settings.limit, small):
+        return
     from commands.benchmark_tables import TABLES, show
     from experiments.comparison.run import run
     from experiments.comparison.table import demand_answers

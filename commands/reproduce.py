@@ -22,6 +22,7 @@ from commands.common import (
     say,
     table,
 )
+from commands.jobs import shared_out
 from commands.options import options
 from experiments.reproduce.settings import Request
 
@@ -40,6 +41,9 @@ def reproduce(
     quiet: Quiet = False,
 ) -> None:
     """A table or figure of the poster: published, measured, difference, interval; JSON, CSV, Markdown, LaTeX, HTML."""
+    small, alone = settings.scale == "home", listing or dry_run or not out or not settings.name.startswith("table")
+    if not alone and shared_out(settings.jobs, settings.device, settings.limit, small):
+        return
     from experiments.reproduce.run import NAMES, demand_results, describe, run
     from glom.devices import ranks
     from glom.errors import InputError

@@ -23,8 +23,10 @@ from commands.common import (
     say,
     table,
 )
+from commands.jobs import shared_out
 from commands.options import options
 from experiments.adaptation.settings import TraceSettings, TTTRun
+from glom.teachers.registry import SHIPPED
 
 app = typer.Typer(
     help="Test-time training: distil once, overfit, classify, reset.", no_args_is_help=True, add_completion=False
@@ -35,6 +37,9 @@ app = typer.Typer(
 @options(TTTRun)
 def run(settings: TTTRun, out: Out, resume: Resume = False, as_json: Json = False, quiet: Quiet = False) -> None:
     """Adapt to every sample, and set the APM's accuracy beside the teacher's on the same samples."""
+    columns = settings.shard == "columns" or settings.ttt.execution == "sharded"
+    if not columns and shared_out(settings.jobs, settings.device, settings.limit, settings.teacher in SHIPPED):
+        return
     from experiments.adaptation.run import demand_results, summary
     from experiments.adaptation.run import run as run_experiment
     from glom.devices import ranks

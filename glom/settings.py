@@ -28,7 +28,7 @@ from glom.setting_values import bare, parsed, taken, toml, words
 
 FILE = "settings.toml"
 DATA = "A folder, a manifest or a name: see `apm datasets`."
-IDLE = ("device", "workers")  # settings that decide no result
+IDLE = ("device", "workers", "jobs")  # settings that decide no result
 S = TypeVar("S", bound="Settings")
 _FOUND: dict[type[Any], tuple[Key, ...]] = {}
 
@@ -93,6 +93,11 @@ def workers() -> Any:
     """How many processes read pictures; see `glom.datasets.loading`."""
     told = "Processes that read pictures; otherwise none for a CPU, up to 8 for a GPU."
     return setting(None, told, least=0, metavar="N")
+
+
+def jobs() -> Any:
+    """How many processes share the pictures out; see `glom.runs.parallel.shares`."""
+    return setting("auto", "Processes that share out the pictures: auto, as many as pay, or a number.", metavar="N")
 
 
 def limit(what: str = "Pictures", default: int = 0) -> Any:

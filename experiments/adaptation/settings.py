@@ -56,6 +56,7 @@ class TTTRun(Adapting):
     shuffle: bool = setting(False, "Visit samples in another order.")
     shard: str = setting("samples", "Under torchrun: share out samples or columns.", choices=("samples", "columns"))
     workers: int | None = settings.workers()
+    jobs: str = settings.jobs()
 
 
 @dataclass(frozen=True, kw_only=True)

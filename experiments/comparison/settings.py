@@ -68,6 +68,7 @@ class BenchmarkSettings(Settings):
     seed: int = settings.seed()
     device: str = settings.device()
     workers: int | None = settings.workers()
+    jobs: str = settings.jobs()
 
     def __post_init__(self) -> None:
         from glom.datasets.corruptions import parse_corruption

@@ -24,6 +24,7 @@ class Request(Settings):
     checkpoint: str = setting("", "For figures at poster scale: of `apm grid train`.", letter="c")
     seed: int = settings.seed()
     device: str = settings.device()
+    jobs: str = settings.jobs()
     corrupt: str = settings.corrupt()
     pictures: str = setting(
         "", "all, or untouched: those no study used.", choices=("", "all", "untouched"), shown="at home untouched"

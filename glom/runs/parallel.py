@@ -12,16 +12,57 @@ from importlib import import_module
 from multiprocessing import get_context
 from typing import TypeVar
 
-from glom.errors import RunError
+import psutil
+
+from glom.errors import InputError, RunError
 
 Work = TypeVar("Work")
 Found = TypeVar("Found")
 
 
+GIB = 2**30
+SMALL, LARGE = 2 * GIB, 8 * GIB  # memory that a process with a small network takes, and one with any other
+FEW = 8  # pictures that a process has at least
+
+
+def cores() -> int:
+    """Those that this process may use; no more than the threads that it is told to have, where it is told."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(_here(), int(told))) if told.isdecimal() else _here()
+
+
+def _here() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def processes(asked: int, pieces: int, least: int = 4) -> int:
     """How many processes are worth it: as many as asked for; for 0 the cores, but each with `least` pieces or more."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return asked or max(1, min(cores, pieces // least))
+    return asked or max(1, min(_here(), pieces // least))
+
+
+def shares(asked: str, pictures: int, small: bool, gpu: bool) -> int:
+    """How many processes share out the pictures of a run.
+
+    Products of a small network gain nothing from threads, and pictures do not wait for one another: a process a core,
+    with one thread each, is best. Larger networks gain as much by either, and take memory for each process: as many as
+    there is room for, with the cores divided among them. One alone beside a GPU.
+
+    Args:
+        asked: "auto", or a number.
+        pictures: at most; 0 where nobody knows.
+        small: whether the networks are those that ship.
+
+    Raises:
+        InputError: anything else asked for.
+    """
+    if asked != "auto":
+        if not asked.isdecimal() or not 0 < int(asked) <= 1024:
+            raise InputError(f"`jobs` is auto, or a number of processes from 1 to 1024, got '{asked}'")
+        return int(asked)
+    if gpu:
+        return 1
+    room = int(psutil.virtual_memory().available) // (SMALL if small else LARGE)
+    return max(1, min(cores(), room, pictures // FEW if pictures else 1024))
 
 
 def in_order(
