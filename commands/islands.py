@@ -24,12 +24,25 @@ app = typer.Typer(
 
 
 @app.command("show")
-@study(ShowSettings, "experiments.islands.show", record=False)
+@study(ShowSettings, "experiments.islands.show")
 def show(result: Mapping[str, Any], out: str) -> None:
     """A sheet, a page and a figure a picture: each layer's islands, what agrees with a location, islands outlined."""
     rows = [(p["image"], p["sheet"], p["page"], p["figure"]) for p in result["pictures"]]
     table(["picture", "sheet", "page", "figure"], rows)
+    for layer in result.get("finer", ()):
+        finer_table(layer)
     say(f"in {out}; backbone {result['backbone']} ({result['what']}), {len(result['layers'])} layers")
+
+
+def finer_table(layer: Mapping[str, Any]) -> None:
+    """A layer's islands on finer grids, a row a way."""
+    rows = []
+    for way, found in layer["ways"].items():
+        gain = layer["minus_bilinear"].get(way)
+        over = "-" if gain is None else _gain(gain["covering"]["mean"], *gain["covering"]["ci95"])
+        rows.append((way, *(number(found[key]) for key in ("covering", "mbo", "boundary_f")), over))
+    title = f"layer {layer['layer']}, {counted(layer['n'], 'picture')} with outlines"
+    table(["grid", "cover", "mBO", "bound F", "covering minus bilinear"], rows, title=title, right=range(1, 4))
 
 
 @app.command("score")

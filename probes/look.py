@@ -196,6 +196,7 @@ def islands(
     *,
     frames: int | None = None,
     size: int | None = None,
+    finer: int = 0,
     device: str = "auto",
 ) -> Islands:
     """Show a backbone one picture as a boring video and read its layers.
@@ -210,6 +211,8 @@ def islands(
         layers: "all", "first,last", or numbers.
         frames: of the boring video; None for the backbone's own.
         size: its side in pixels; None likewise.
+        finer: so many times finer along both sides than the network's grids, each layer as an APM's field that was
+            overfit on the grids of 49 views (`probes.finer`, seconds a layer); 0: as they are.
         device: of a backbone given by name.
 
     Raises:
@@ -225,6 +228,12 @@ def islands(
     notes = network.fit(clip.shape[1], clip.shape[2])
     grids: dict[int, Any] = {i: g[0].numpy() for i, g in feature_grids(network, clip, layers, "mean").items()}
     names = {i: network.layers[i][0] for i in grids}
+    if finer:
+        from probes.finer import finer_grids
+
+        found = finer_grids(network, image, list(grids), finer, frames=frames, size=size)
+        grids = {layer: ways["apm"] for layer, ways in found}
+        notes = [*notes, f"grids are {finer} times finer than the network's: an APM's field, overfit on several views"]
     return Islands(image, grids, names, network.name, tuple(notes))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from probes.metrics import score
 from probes.outlines import Outlines
 from probes.partition import Labels, Partition, count_islands, enlarge, partition
 
+SCORES: tuple[Literal["covering", "mbo", "boundary_f"], ...] = ("covering", "mbo", "boundary_f")
 SHOWN = 3  # layers of a figure if nothing is said
 
 
@@ -31,6 +32,7 @@ class Drawn(TypedDict):
     agreement_across: float | None
     covering: float | None
     mbo: float | None
+    boundary_f: float | None
 
 
 def figure_layers(read: Sequence[int], asked: Sequence[int] | None) -> list[int]:
@@ -51,6 +53,7 @@ def draw(
     truth: SegmentedPicture | None,
     files: Sequence[Path],
     names: tuple[str, str],
+    across: int = 4,
 ) -> list[Drawn]:
     """Cut, measure and draw.
 
@@ -61,6 +64,7 @@ def draw(
         truth: outlines of the same picture, or None.
         files: what is written.
         names: of the picture and of the backbone, for the caption.
+        across: panels in a row, the picture's among them.
 
     Raises:
         InputError: outlines that cannot be read.
@@ -76,7 +80,7 @@ def draw(
             title.append(f"covering {row['covering']:.2f}" + ("" if row["mbo"] is None else f", mBO {row['mbo']:.2f}"))
         panels.append(Outlined(tuple(title), labels))
         found.append(row)
-    outline_figure(image, panels, files, _caption(how[0], names, truth, maps))
+    outline_figure(image, panels, files, _caption(how[0], names, truth, maps), across)
     return found
 
 
@@ -89,12 +93,13 @@ def _measure(layer: int, grid: Array, labels: Labels, maps: Maps | None, backgro
         "agreement_across": across,
         "covering": None,
         "mbo": None,
+        "boundary_f": None,
     }
     if maps is not None:
         truths = list(maps)
         own = 0 if background == 0 else None
         scored = score(truths, enlarge(labels, *truths[0].shape), Outlines(truths), own)
-        row["covering"], row["mbo"] = scored["covering"], scored["mbo"]
+        row["covering"], row["mbo"], row["boundary_f"] = (scored[key] for key in SCORES)
     return row
 
 

@@ -41,6 +41,13 @@ class ShowSettings(Watching):
     grid: int = setting(56, "Side above which grids are averaged down.", least=2, most=MAX_GRID, metavar="N")
     partition: str = setting("kmeans:6", "How outlined islands are cut, as for a score.", metavar="P")
     figure: str = setting("", "Layers outlined in the figure.", metavar="L", shown="three, evenly spaced")
+    finer: int = setting(
+        0,
+        "Also outline grids so many times finer, as an APM's field and three ways without.",
+        least=0,
+        most=8,
+        metavar="N",
+    )
     save_grids: bool = setting(False, "Also write the raw grids (T', h, w, D), npz.")
     cache: bool = setting(True, "Neither read nor keep embeddings.")
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from PIL import Image
 
 from experiments.islands.drawn import Drawn, draw, figure_layers
+from experiments.islands.finer import FINER, DrawnFiner, FinerScores, check_finer, draw_finer, summarise_finer
 from experiments.islands.settings import ShowSettings
 from glom.backbones.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
 from glom.colours import Array
 from glom.datasets.outlined import outlines_beside
 from glom.datasets.reading import read_image
+from glom.datasets.segmented import SegmentedPicture
 from glom.errors import GlomError, demand_some, lost
 from glom.runs.artifacts import RunFolder, command_line, disk_error
 from glom.runs.events import Event
@@ -58,6 +60,7 @@ class Written(TypedDict):
     page: str
     figure: str
     islands: list[Drawn]
+    finer: NotRequired[list[DrawnFiner]]
 
 
 class Sheets(TypedDict):
@@ -69,6 +72,7 @@ class Sheets(TypedDict):
     layers: list[int]
     pictures: list[Written]
     skipped: list[dict[str, str]]
+    finer: NotRequired[list[FinerScores]]
     seconds: float
 
 
@@ -84,6 +88,7 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
     backbone = load_backbone(name, settings.device)
     layers = select_layers(backbone, settings.layers)
     how = (settings.partition, parse_partition(settings.partition), settings.seed)
+    check_finer(settings.finer, how[1], settings.partition)
     outlined = figure_layers(layers, select_layers(backbone, settings.figure) if settings.figure else None)
     frames, size = settings.frames or backbone.frames, settings.size or backbone.view
     notes = [*([note] if note else []), *backbone.fit(frames, size)]
@@ -106,25 +111,27 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
             said = "\n".join([*(notes if done == 1 else []), *([message] if message else [])])
             yield Event("watching", done, len(settings.images), said)
         demand_some([*({"status": "ok"} for _ in shown), *failed], "pictures")
-        coloured: list[list[Array]] = []
-        for colours in _colours(shown, settings):
-            coloured.append(colours)
-            message = _few_points(shown[0], layers, len(coloured) - 1, settings)
-            total = 1 if settings.joint else len(layers)
-            yield Event("reducing", len(coloured), total, message)
-        by_layer = coloured if not settings.joint else _split(coloured[0], len(layers), len(shown))
+        by_layer = yield from _by_layer(shown, layers, settings)
         pictures: list[Written] = []
         for number, item in enumerate(shown):
-            panels = [by_layer[position][number] for position in range(len(layers))]
+            panels = [colours[number] for colours in by_layer]
             if item.note:  # t-SNE and the scaling would blow the border up to a rainbow
                 panels = [np.full_like(panel, 0.5) for panel in panels]
             names = [f"layer {i}: {backbone.layers[i][0]}" for i in layers]
             sheet, page = _write(item, names, panels, backbone, notes, settings, out)
             chosen = [(i, backbone.layers[i][0], item.grids[layers.index(i)]) for i in outlined]
-            drawn, message = _outline(item, chosen, how, out, backbone.name)
+            truth, message = _truth(item)
+            drawn = _outline(item, chosen, how, truth, out, backbone.name)
             figure = f"{FIGURES}/{item.stem}.png"
             pictures.append({"image": item.path, "sheet": sheet, "page": page, "figure": figure, "islands": drawn})
             yield Event("drawing", number + 1, len(shown), message)
+            if settings.finer:
+                finer: list[DrawnFiner] = []
+                ways = draw_finer(item.image, backbone, chosen, settings, truth, out / FINER / item.stem)
+                for done, rows in enumerate(ways, number * len(chosen) + 1):
+                    finer += rows
+                    yield Event("fitting", done, len(shown) * len(chosen))
+                pictures[-1]["finer"] = finer
         result: Sheets = {
             "backbone": name,
             "what": backbone.what,
@@ -134,6 +141,8 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
             "skipped": failed,
             "seconds": round(time.perf_counter() - begun, 3),
         }
+        if settings.finer:
+            result["finer"] = summarise_finer([row for picture in pictures for row in picture["finer"]])
         folder.conclude(result)
     yield Event(result=result)
 
@@ -170,6 +179,21 @@ def _colours(shown: list[Shown], settings: ShowSettings) -> Iterator[list[Array]
         yield reduce_rgb([item.grids[layer] for item in shown], settings.reduce, False, **options)
 
 
+def _by_layer(
+    shown: list[Shown], layers: list[int], settings: ShowSettings
+) -> Generator[Event, None, list[list[Array]]]:
+    """A layer's colours for all pictures, layer by layer."""
+    coloured: list[list[Array]] = []
+    for colours in _colours(shown, settings):
+        coloured.append(colours)
+        message = _few_points(shown[0], layers, len(coloured) - 1, settings)
+        yield Event("reducing", len(coloured), 1 if settings.joint else len(layers), message)
+    if not settings.joint:
+        return coloured
+    count = len(shown)
+    return [coloured[0][i * count : (i + 1) * count] for i in range(len(layers))]
+
+
 def _few_points(first: Shown, layers: list[int], position: int, settings: ShowSettings) -> str:
     """The sentence about a layer with fewer locations than t-SNE's neighbourhoods ask for, else nothing."""
     if settings.joint or settings.reduce != "tsne":
@@ -180,10 +204,6 @@ def _few_points(first: Shown, layers: list[int], position: int, settings: ShowSe
     return (
         f"layer {layers[position]}: {count} locations are few for t-SNE's perplexity of {PERPLEXITY:g}; it is lowered"
     )
-
-
-def _split(flat: list[Array], layers: int, pictures: int) -> list[list[Array]]:
-    return [flat[i * pictures : (i + 1) * pictures] for i in range(layers)]
 
 
 def _write(
@@ -220,19 +240,29 @@ def _write(
     return sheet.name, page.name
 
 
-def _outline(
-    item: Shown, chosen: list[tuple[int, str, Array]], how: tuple[str, Partition, int], out: Path, name: str
-) -> tuple[list[Drawn], str]:
-    """The figure, PNG and SVG, in a folder of its own; and what is wrong with outlines beside the picture."""
-    files = [out / FIGURES / f"{item.stem}{ending}" for ending in (".png", ".svg")]
-    truth, message = outlines_beside(Path(item.path)), ""
-    if truth is not None:
-        try:
-            truth.read()
-        except GlomError as error:
-            truth, message = None, f"{error}; not scored"
+def _truth(item: Shown) -> tuple[SegmentedPicture | None, str]:
+    """The outlines beside the picture, or what is wrong with them."""
+    truth = outlines_beside(Path(item.path))
     try:
-        return draw(item.image, chosen, how, truth, files, (Path(item.path).name, name)), message
+        if truth is not None:
+            truth.read()
+        return truth, ""
+    except GlomError as error:
+        return None, f"{error}; not scored"
+
+
+def _outline(
+    item: Shown,
+    chosen: list[tuple[int, str, Array]],
+    how: tuple[str, Partition, int],
+    truth: SegmentedPicture | None,
+    out: Path,
+    name: str,
+) -> list[Drawn]:
+    """The figure, PNG and SVG, in a folder of its own."""
+    files = [out / FIGURES / f"{item.stem}{ending}" for ending in (".png", ".svg")]
+    try:
+        return draw(item.image, chosen, how, truth, files, (Path(item.path).name, name))
     except OSError as error:
         raise disk_error(error, out) from error
 

@@ -28,7 +28,7 @@ class Outlined:
 
 
 def outline_figure(
-    image: Image.Image, panels: Sequence[Outlined], paths: Sequence[Path], caption: str = ""
+    image: Image.Image, panels: Sequence[Outlined], paths: Sequence[Path], caption: str = "", most_across: int = 4
 ) -> list[Path]:
     """The photograph, then the same under the outlines of each panel's islands, with a caption below.
 
@@ -39,11 +39,12 @@ def outline_figure(
         panels: in their order.
         paths: a file each, its ending says what: .png, .svg, .pdf.
         caption: what is seen.
+        most_across: panels in a row, the photograph's among them.
     """
     small = image.copy()
     small.thumbnail((640, 640))
     count = len(panels) + 1
-    across = min(count, 4)
+    across = min(count, most_across)
     rows = -(-count // across)
     pieces = [plain(piece) for piece in textwrap.wrap(caption, WIDEST - 5)]
     apiece = max(1, across // 2)  # as many on a line as there is width for

@@ -18,13 +18,13 @@ from commands import grid_fields
 from commands.common import guard
 from experiments.fields.overfit import control, parse_condition
 from experiments.fields.percepts import every
-from experiments.fields.upsample import View, average, make_views
+from experiments.fields.upsample import make_views
 from glom.apm import APM, preset
 from glom.backbones.video import squeezed
 from glom.checkpoints import save_apm
-from glom.columns import grid_queries
 from glom.errors import InputError
 from probes.alike import ssim
+from probes.finer import Fitting
 from tests.conftest import make_image
 from tests.experiments.islands.test_islands_cli import bsds
 
@@ -266,21 +266,11 @@ def test_upsampling_shows_the_machine_beside_both_baselines(call, pictures, tmp_
         assert f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]" in " ".join(text.split())
 
 
-def test_the_average_reads_each_view_where_it_lies():
-    ramp = grid_queries(8, 8)[:, :1].reshape(8, 8, 1)  # the feature is x itself
-    half = grid_queries(8, 8, (0.25, 0.25, 0.75, 0.75))[:, :1].reshape(8, 8, 1)
-    views = [View((0.0, 0.0, 1.0, 1.0), ramp), View((0.25, 0.25, 0.75, 0.75), half)]
-    queries = torch.tensor([[0.5, 0.5], [0.4, 0.6], [0.1, 0.5]])
-    torch.testing.assert_close(average(views, queries)[:, 0], queries[:, 0], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(views[1].points()[:, 0], half.flatten())
-
-
 def test_views_lie_where_their_boxes_say():
-    from experiments.fields.settings import UpsampleSettings
     from glom.teachers.grids import grid_teacher
 
     teacher, image = grid_teacher("glom-tiny", 0, "cpu"), make_image(2, (80, 60))
-    views = make_views(teacher, image, UpsampleSettings(images=("x",), views=2), "x")
+    views = make_views(teacher, image, Fitting(views=2), 0)
     assert len(views) == 3 and views[0].box == (0.0, 0.0, 1.0, 1.0)
     x0, y0, x1, y1 = views[1].box
     crop = image.crop((round(x0 * 80), round(y0 * 60), round(x1 * 80), round(y1 * 60)))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from commands.islands import app
 from experiments.islands.score import chosen_elsewhere, summarise
+from probes.finer import WAYS, Fitting
 from tests.conftest import in_process, make_image
 
 SMALL = ["--backbone", "glom-tiny", "--size", "32", "--quiet"]
@@ -320,3 +321,27 @@ def test_figures_that_cannot_be_drawn(call, tmp_path, options, says):
     make_image(1).save(tmp_path / "a.png")
     code, _, error = call("show", tmp_path / "a.png", "--backbone", "glom-tiny", "--out", tmp_path / "o", *options)
     assert code == 2 and says in error and not (tmp_path / "o").exists()
+
+
+def test_finer_grids_are_outlined_beside_the_networks_and_scored(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("probes.finer.Fitting", lambda: Fitting(views=1, iterations=2))
+    pictures = sorted((bsds(tmp_path) / "val").glob("*.jpg"))[:2]
+    out, record = tmp_path / "run", tmp_path / "r.json"
+    base = ["show", *pictures, "--layers", "0", "--reduce", "pca", "--partition", "kmeans:3", *SMALL]
+    code, text, error = call(*base, "--finer", 2, "--out", out, "--json", "--record", record)
+    assert code == 0, error
+    result = json.loads(text)
+    [layer] = result["finer"]
+    assert (layer["layer"], layer["n"], list(layer["ways"])) == (0, 2, ["network", *WAYS])
+    assert set(layer["minus_bilinear"]) == {"network", "guided", "average", "apm"}
+    for picture in result["pictures"]:
+        assert [row["way"] for row in picture["finer"]] == ["network", *WAYS]
+    for way, found in layer["ways"].items():
+        rows = [row for picture in result["pictures"] for row in picture["finer"] if row["way"] == way]
+        assert found["covering"] == pytest.approx(np.mean([row["covering"] for row in rows]))
+    for ending in ("png", "svg"):
+        assert (out / "finer" / "0" / f"layer-0.{ending}").stat().st_size > 5000
+    assert json.loads(record.read_text())["finer"] == result["finer"]
+    for more, says in ((["--finer", 1], "2 or more"), (["--finer", 2, "--partition", "tree"], "28 x 28")):
+        code, _, error = call(*base, *more, "--out", tmp_path / "x")
+        assert code == 2 and says in error and error.count("\n") == 1
