@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "slots": ("commands.slots:app", "Slot attention, a baseline made for objects: train, score."),
     "grid": ("commands.grid:app", "Feature grids: layer skipping, pre-training, decoding, interpolation."),
     "ff": ("commands.ff:app", "Forward-forward networks: train, eval, goodness maps."),
+    "figures": ("commands.figures:figures", "A run's figures drawn again, PNG and SVG, from what it saved."),
     "benchmark": ("commands.benchmark:benchmark", "Methods side by side on the same pictures, paired."),
     "reproduce": ("commands.reproduce:reproduce", "The poster's tables and figures: published beside measured."),
     "claims": ("commands.claims:claims", "The poster's claims, each with a verdict from result files."),

@@ -12,7 +12,7 @@ from commands.common import Json, Out, Quiet, Resume, counted, emit_json, follow
 from commands.islands_emerge import emerge
 from commands.options import options
 from commands.study import study
-from experiments.islands.settings import ScoreSettings, ShowSettings
+from experiments.islands.settings import PatchSettings, ScoreSettings, ShowSettings
 
 BASELINES = (("colour + position", "minus_pixels"), ("the untrained network", "minus_untrained"))
 
@@ -43,6 +43,26 @@ def finer_table(layer: Mapping[str, Any]) -> None:
         rows.append((way, *(number(found[key]) for key in ("covering", "mbo", "boundary_f")), over))
     title = f"layer {layer['layer']}, {counted(layer['n'], 'picture')} with outlines"
     table(["grid", "cover", "mBO", "bound F", "covering minus bilinear"], rows, title=title, right=range(1, 4))
+
+
+@app.command("patch")
+@study(PatchSettings, "experiments.islands.patch")
+def patch(result: Mapping[str, Any], out: str) -> None:
+    """A layer's features replaced at a region: what changes in the later layers' islands, and in the class.
+
+    apm islands patch cat.jpg --layer 2 --region 0.3,0.2,0.7,0.8 --value zero --out DIR
+    """
+    rows = []
+    for r in result["layers"]:
+        cosines = [number(r[key]) for key in ("cosine", "cosine_inside", "cosine_outside", "ari")]
+        rows.append((f"{r['layer']}: {r['name']}", *cosines, f"{r['islands_before']} to {r['islands_after']}"))
+    count, total = result["locations"]
+    title = f"layer {result['layer']} ({result['name']}), {count} of {total} locations replaced by {result['value']}"
+    table(["layer", "cosine", "inside", "outside", "ARI", "islands"], rows, title=title, right=range(1, 6))
+    for when, found in result.get("classes", {}).items():
+        said = [f"{one['name']} {one['probability']:.2f}" for one in found]
+        say(f"{when}: {', '.join(said)}")
+    say(f"as a figure: {out}/patch.png")
 
 
 @app.command("score")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -177,7 +178,7 @@ def guided(grid: Array, guide: Array, radius: int = 2, smooth: float = 1e-3) -> 
     """
     from scipy.ndimage import uniform_filter
 
-    def mean(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    def mean(x: NDArray[Any]) -> NDArray[np.float64]:
         side = (2 * radius + 1, 2 * radius + 1, *([1] * (x.ndim - 2)))
         counted = uniform_filter(np.ones(x.shape[:2]), side[:2], mode="constant")
         return uniform_filter(x, side, mode="constant") / counted.reshape(*x.shape[:2], *([1] * (x.ndim - 2)))
@@ -243,8 +244,8 @@ def finer_grids(
         for _ in fit(apm, folded, seen, how, generator):
             pass
         queries = grid_queries(height, width, device=backbone.device)
-        small = image.convert("RGB").resize((width, height), Image.Resampling.BOX)
-        colours = (np.asarray(small, np.float32) / 255).astype(np.float32)
+        shrunk = image.convert("RGB").resize((width, height), Image.Resampling.BOX)
+        colours = (np.asarray(shrunk, np.float32) / 255).astype(np.float32)
         yield (
             layer,
             {

@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 METHODS = ("tsne", "umap", "pca")
 PERPLEXITY = 15.0
-EXAGGERATION, EARLY, LATE = 12.0, 50, 150
+EXAGGERATION, EARLY, LATE = 12.0, 30, 70
 LANDMARKS, WORK = 64, 160_000  # landmarks at least; more where n of them are fewer pairs than this
 RATE = 16.0  # learning rate n / RATE
 STILL, LOOK = 0.05, 25  # ends when it moves by less than this share of its size in so many steps

@@ -17,7 +17,7 @@ from glom.columns import picture
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
-from glom.runs.artifacts import RunFolder, versions
+from glom.runs.artifacts import RunFolder, read_json, read_result, versions
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
@@ -88,6 +88,17 @@ def titled(name: str, result: Mapping[str, Any]) -> str:
     return "\n".join([name, *lines]) + f", of {result['classes']:,} classes"
 
 
+def figures(folder: Path) -> list[Path]:
+    """Draw a trace again, PNG and SVG. Raises `InputError` where there is none yet."""
+    result, name = read_result(folder), read_json(folder / "manifest.json")["settings"]["image"]
+    return [draw(name, result, folder / f"trace{ending}") for ending in (".png", ".svg")]
+
+
+def draw(name: str, result: Mapping[str, Any], path: Path) -> Path:
+    """The figure of one picture's trace."""
+    return trace_figure([{"title": titled(name, result), **result}], path)
+
+
 def run(request: TraceSettings, out: Path) -> Iterator[Event[Traced]]:
     """Read the picture, adapt, write `trace.csv` and `trace.png`."""
     original = image = read_image(request.image)
@@ -122,6 +133,6 @@ def run(request: TraceSettings, out: Path) -> Iterator[Event[Traced]]:
                 row = [step["iteration"], step["loss"], step["cosine"], step["class"]]
                 said = result["names"][str(step["class"])], f"{step['probability']:.4f}"
                 writer.writerow([*row, *said, int(agrees)])
-        trace_figure([{"title": titled(name, result), **result}], out / "trace.png")
+        draw(name, result, out / "trace.png")
         folder.conclude(result)
     yield Event(result=result)

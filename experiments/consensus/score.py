@@ -28,7 +28,7 @@ from glom.consensus.objectives import objective_of
 from glom.consensus.training import new_ellipse_glom, new_glom
 from glom.devices import resolve_device
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, public_command, read_json
+from glom.runs.artifacts import RunFolder, public_command, read_json, read_result
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
@@ -100,6 +100,13 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores | EllipseSc
         levels_figure(result, out / "levels.png")
         folder.conclude(result)
     yield Event("scoring", total, total, result=result)
+
+
+def figures(folder: Path) -> list[Path]:
+    """Draw a score's figure again, PNG and SVG. Raises `InputError` where it has found nothing yet."""
+    result = read_result(folder)
+    name, draw = ("ellipses", ellipses_figure) if "ellipses" in result else ("levels", levels_figure)
+    return [draw(result, folder / f"{name}{ending}") for ending in (".png", ".svg")]
 
 
 def _run_ellipses(

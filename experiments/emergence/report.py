@@ -15,6 +15,7 @@ from experiments.emergence.settings import EmergeSettings
 from experiments.emergence.train import Trainer, accuracy_of, build, class_scores_of, look, places
 from glom.backbones.mvit_tiny import TinyMViT, parameters
 from glom.colours import rgb_cube
+from glom.runs.artifacts import read_result, read_results
 from glom.runs.files import replacing
 from probes.agreement import unit
 from probes.figures.base import GREY
@@ -176,16 +177,22 @@ def best_row(rows: Sequence[dict[str, Any]], measure_name: str) -> dict[str, Any
     return max(rows, key=lambda r: float(r[measure_name][0]))
 
 
-def draw(folder: Path, result: Emerged, records: Sequence[dict[str, Any]]) -> Path:
-    """The curve's figure, `curve.png`."""
+def figures(folder: Path) -> list[Path]:
+    """Draw a run's curve again, PNG and SVG. Raises `InputError` where it has found nothing yet."""
+    records = sorted(read_results(folder), key=lambda record: record["step"])
+    return [draw(folder, read_result(folder), records, f"curve{ending}") for ending in (".png", ".svg")]
+
+
+def draw(folder: Path, result: Emerged, records: Sequence[dict[str, Any]], name: str = "curve.png") -> Path:
+    """The curve's figure."""
     masks = "verdict" in result
-    name, label = ("ari", "ARI of the islands") if masks else ("neighbour_agreement", "mean cosine of neighbours")
-    way = best_row(result["layers"], name)["cut"]
+    by, label = ("ari", "ARI of the islands") if masks else ("neighbour_agreement", "mean cosine of neighbours")
+    way = best_row(result["layers"], by)["cut"]
     twins = [r for r in result["baselines"]["untrained"] if masks or r["cut"] == way]
-    top = best_row(twins, name)
-    bands = [(f"untrained at best ({top['layer']}, {top['cut']})", GREY, top[name])]
+    top = best_row(twins, by)
+    bands = [(f"untrained at best ({top['layer']}, {top['cut']})", GREY, top[by])]
     if masks:
-        plain = best_row(result["baselines"]["pixels"], name)
-        bands.append((f"colour + position at best ({plain['layer']}, {plain['cut']})", VERMILION, plain[name]))
+        plain = best_row(result["baselines"]["pixels"], by)
+        bands.append((f"colour + position at best ({plain['layer']}, {plain['cut']})", VERMILION, plain[by]))
     title = f"{result['data']}, recipe {result['recipe']}: {way} islands, {records[-1]['watched']} held-out pictures"
-    return curve_figure(records, way, name, label, bands, folder / "curve.png", title)
+    return curve_figure(records, way, by, label, bands, folder / name, title)

@@ -20,7 +20,7 @@ from glom.forward_forward.networks import learner_of
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.settings import write_settings
-from probes.figures.levels import levels_figure
+from probes.figures.levels import layers_figure
 
 GREY = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as Pillow's mode L
 
@@ -90,7 +90,7 @@ def run(settings: ScoreSettings, out: Path) -> Iterator[Event[Scores]]:
             **scores,
             "verdict": verdict(scores, "layer"),
         }
-        levels_figure(result, out / "layers.png", "layer")
+        layers_figure(result, out / "layers.png")
         folder.conclude(result)
     yield Event("scoring", settings.limit, settings.limit, result=result)
 

@@ -14,7 +14,7 @@ from glom.datasets.label_maps import Maps
 from glom.datasets.segmented import SegmentedPicture
 from glom.errors import InputError
 from probes.agreement import border_agreement
-from probes.figures.outlined import Outlined, outline_figure
+from probes.figures.outlined import Outlined, keep_outlines
 from probes.metrics import score
 from probes.outlines import Outlines
 from probes.partition import Labels, Partition, count_islands, enlarge, partition
@@ -51,7 +51,7 @@ def draw(
     grids: Sequence[tuple[int, str, Array]],
     how: tuple[str, Partition, int],
     truth: SegmentedPicture | None,
-    files: Sequence[Path],
+    file: Path,
     names: tuple[str, str],
     across: int = 4,
 ) -> list[Drawn]:
@@ -62,7 +62,7 @@ def draw(
         grids: (layer, its name, (h, w, F)) each.
         how: the partition as it was written and as it was read, and the seed.
         truth: outlines of the same picture, or None.
-        files: what is written.
+        file: what the figure is drawn from, NAME.npz; NAME.png and NAME.svg are written beside it.
         names: of the picture and of the backbone, for the caption.
         across: panels in a row, the picture's among them.
 
@@ -80,7 +80,7 @@ def draw(
             title.append(f"covering {row['covering']:.2f}" + ("" if row["mbo"] is None else f", mBO {row['mbo']:.2f}"))
         panels.append(Outlined(tuple(title), labels))
         found.append(row)
-    outline_figure(image, panels, files, _caption(how[0], names, truth, maps), across)
+    keep_outlines(file, image, panels, _caption(how[0], names, truth, maps), across)
     return found
 
 

@@ -73,9 +73,8 @@ def draw_finer(
     for layer, found in finer_grids(backbone, image, list(own), settings.finer, **view):
         place, grid = own[layer]
         grids = [(layer, place, grid), *((layer, way, found[way]) for way in WAYS)]
-        files = [folder / f"layer-{layer}{ending}" for ending in (".png", ".svg")]
         try:
-            rows = draw(image, grids, how, truth, files, (folder.name, backbone.name), across=3)
+            rows = draw(image, grids, how, truth, folder / f"layer-{layer}.npz", (folder.name, backbone.name), across=3)
         except OSError as error:
             raise disk_error(error, folder) from error
         yield [{**row, "way": way} for row, way in zip(rows, (NETWORK, *WAYS), strict=True)]

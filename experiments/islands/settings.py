@@ -53,6 +53,19 @@ class ShowSettings(Watching):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatchSettings(Watching):
+    """One picture watched as it is, and with a layer's features replaced at a region; later `layers` are compared."""
+
+    image: str = setting(help="A picture.", kind="picture", argument=True)
+    layer: str = setting(help="Which is patched: a number, or its name in the network.", metavar="L")
+    region: str = setting(help="x,y or x0,y0,x1,y1 in [0, 1], all, or a mask picture.", metavar="R")
+    value: str = setting(help="zero, mean (of the layer), or a picture whose features are put there.", metavar="V")
+    partition: str = setting("kmeans:6", "How islands are cut, as for a score.", metavar="P")
+    grid: int = setting(56, "Side above which grids are averaged down.", least=2, most=MAX_GRID, metavar="N")
+    classes: str | None = settings.classes()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreSettings(Watching):
     """Pictures with outlines that islands are scored by: all layers at one `grid`, so that none wins by fineness."""
 

@@ -26,11 +26,13 @@ from glom.runs.events import Event
 from glom.runs.files import file_stem, replacing, write_text
 from glom.settings import write_settings
 from probes.agreement import at_most
-from probes.figures.islands import island_sheet, page_layer
+from probes.figures.islands import keep_sheet, page_layer, redraw_sheet
+from probes.figures.outlined import redraw_outlines
 from probes.partition import Partition, parse_partition
 from probes.reduction import PERPLEXITY, default_cache, reduce_rgb, relative
 
 FIGURES = "figures"  # their folder in a run's, so that no picture's name is a figure's
+SHEETS = "sheets"  # what sheets are drawn from
 PAGE_BYTES = 2_400_000  # of quantised features a page; its base64 and colours keep the whole under 5 MB
 
 
@@ -147,6 +149,13 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
     yield Event(result=result)
 
 
+def figures(folder: Path) -> list[Path]:
+    """Draw a run's sheets and figures again from what it kept. Raises `InputError` for a damaged file."""
+    sheets = [redraw_sheet(path, folder / f"{path.stem}.png") for path in sorted((folder / SHEETS).glob("*.npz"))]
+    outlined = [*(folder / FIGURES).glob("*.npz"), *(folder / FINER).glob("*/*.npz")]
+    return [*sheets, *(file for path in sorted(outlined) for file in redraw_outlines(path))]
+
+
 def _look(
     path: str,
     backbone: Backbone,
@@ -231,9 +240,8 @@ def _write(
         title=Path(item.path).name, picture=_jpeg(small), w=small.width, h=small.height, layers=parts, facts=facts
     )
     try:
-        island_sheet(
-            item.image, list(zip(names, panels, strict=True)), sheet, f"{Path(item.path).name}, {backbone.name}"
-        )
+        title = f"{Path(item.path).name}, {backbone.name}"
+        keep_sheet(out / SHEETS / f"{item.stem}.npz", item.image, list(zip(names, panels, strict=True)), sheet, title)
         write_text(page, html)
     except OSError as error:
         raise disk_error(error, out) from error
@@ -260,9 +268,8 @@ def _outline(
     name: str,
 ) -> list[Drawn]:
     """The figure, PNG and SVG, in a folder of its own."""
-    files = [out / FIGURES / f"{item.stem}{ending}" for ending in (".png", ".svg")]
     try:
-        return draw(item.image, chosen, how, truth, files, (Path(item.path).name, name))
+        return draw(item.image, chosen, how, truth, out / FIGURES / f"{item.stem}.npz", (Path(item.path).name, name))
     except OSError as error:
         raise disk_error(error, out) from error
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from experiments.objective.candidates import TEACHER, TOKEN, Candidate
 from glom.errors import demand_some
+from glom.runs.artifacts import read_result, result_file
 from glom.runs.statistics import bootstrap_ci, holm, mcnemar_exact
 
 LEVEL = 0.05
@@ -181,6 +182,24 @@ def _percent(right: NDArray[np.bool_]) -> float:
 
 def _same(records: Sequence[Mapping[str, Any]], name: str) -> float:
     return round(float(np.mean([r["classes"][name] == r["classes"][TEACHER] for r in records])), 4)
+
+
+def figures(folder: Path) -> list[Path]:
+    """Draw a selection's figure again, and that with its confirmation where there is one, PNG and SVG.
+
+    Raises:
+        InputError: nothing was selected yet.
+    """
+    selection, drawn = read_result(folder), []
+    found = {"select": None} | ({"confirm": read_result(folder / "confirm")} if confirmed_in(folder) else {})
+    for name, confirmation in found.items():
+        drawn += [draw(selection, confirmation, folder / f"{name}{ending}") for ending in (".png", ".svg")]
+    return drawn
+
+
+def confirmed_in(folder: Path) -> bool:
+    """Whether the selection has been confirmed."""
+    return result_file(folder / "confirm").is_file()
 
 
 def draw(selection: Mapping[str, Any], confirmation: Mapping[str, Any] | None, path: Path) -> Path:

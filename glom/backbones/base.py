@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from glom.errors import InputError
 from glom.runs.seeds import fixed_seed
+
+if TYPE_CHECKING:
+    from glom.backbones.patching import Region
+    from glom.pictures import Picture
 
 
 class Backbone(ABC):
@@ -25,7 +30,7 @@ class Backbone(ABC):
         frames: T it was built for; 1 for an image model, which reads no other.
         size: side it was built for, in pixels.
         view: side the toolkit shows it if nothing else is said.
-        patch: side of the first patch, in pixels.
+        patch_side: of the first patch, in pixels.
         mean, std: of the normalisation, three numbers each, for pixels in [0, 1].
     """
 
@@ -46,7 +51,7 @@ class Backbone(ABC):
     ) -> None:
         self.name, self.what, self.device = name, what, device
         self.model: Any = model.eval().requires_grad_(False).to(device)
-        self.frames, self.size, self.view, self.patch = frames, size, size, patch
+        self.frames, self.size, self.view, self.patch_side = frames, size, size, patch
         self.mean, self.std = tuple(mean), tuple(std)
 
     @property
@@ -83,6 +88,32 @@ class Backbone(ABC):
         twin.remember()
         return twin
 
+    def classify(self, clip: Tensor, classes: Sequence[str] = ()) -> tuple[tuple[str, ...], Tensor] | None:
+        """What it says a clip shows: class names and their probabilities (C,); None where it ends in no classifier.
+
+        Args:
+            clip: (3, T, H, W) that it was fitted to.
+            classes: names to choose from, for a network that reads text.
+        """
+        return None
+
+    def patch(
+        self,
+        layer: int | str,
+        region: Region,
+        value: Picture,
+        frames: int | None = None,
+        size: int | None = None,
+    ) -> AbstractContextManager[None]:
+        """Replace a layer's features at a region while inside; see `glom.backbones.patching.patch`.
+
+        Raises:
+            InputError: as that says.
+        """
+        from glom.backbones.patching import patch
+
+        return patch(self, layer, region, value, frames, size)
+
     def remember(self) -> None:
         """Note what `fit` will interpolate from; called whenever the weights are new."""
         return
@@ -91,8 +122,8 @@ class Backbone(ABC):
         """Raises `InputError` for no frame at all, a side under one patch, or several frames for an image model."""
         if frames < 1:
             raise InputError(f"a boring video needs at least 1 frame, got {frames}")
-        if size < self.patch:
-            raise InputError(f"{size} px is less than one patch of {self.name} ({self.patch} px)")
+        if size < self.patch_side:
+            raise InputError(f"{size} px is less than one patch of {self.name} ({self.patch_side} px)")
         if not self.video and frames != 1:
             raise InputError(f"{self.name} reads one image, not a video; leave `frames` out (got {frames})")
 

@@ -68,9 +68,11 @@ class VideoMAE(TransformersVideo):
     def fit(self, frames: int, size: int) -> list[str]:
         self.check(frames, size)
         tube = self.model.config.tubelet_size
-        if frames % tube or size % self.patch:
-            raise InputError(f"{self.name} needs frames in multiples of {tube} and a side in multiples of {self.patch}")
-        side, own = size // self.patch, self.size // self.patch
+        if frames % tube or size % self.patch_side:
+            raise InputError(
+                f"{self.name} needs frames in multiples of {tube} and a side in multiples of {self.patch_side}"
+            )
+        side, own = size // self.patch_side, self.size // self.patch_side
         self._shape = (frames // tube, side, side)
         embed = self.model.embeddings
         embed.patch_embeddings.image_size = (size, size)
@@ -86,9 +88,9 @@ class TimeSformer(TransformersVideo):
 
     def fit(self, frames: int, size: int) -> list[str]:
         self.check(frames, size)
-        if size % self.patch:
-            raise InputError(f"{self.name} needs a side in multiples of {self.patch}, got {size}")
-        side = size // self.patch
+        if size % self.patch_side:
+            raise InputError(f"{self.name} needs a side in multiples of {self.patch_side}, got {size}")
+        side = size // self.patch_side
         self._shape = (frames, side, side)
         # Every layer shares this configuration and reads the clip's size from it.
         for module in self.model.modules():

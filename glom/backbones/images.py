@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,12 @@ class ImageBackbone(Backbone):
     def __init__(self, name: str, teacher: Any, whole: nn.Module) -> None:
         """`whole` is the module `build` makes anew; the part that is run is found in it."""
         self.teacher = teacher
+        self._readers: dict[int, Any] = {}  # the teacher at other sizes
         size, norm = teacher.image_size, {"mean": teacher.mean, "std": teacher.std}
         super().__init__(name, "image model", whole, teacher.device, frames=1, size=size, patch=1, **norm)
         trunk = self.trunk
         stem = next((m for m in trunk.modules() if isinstance(m, nn.Conv2d)), None)
-        self.patch = int(max(stem.stride)) if stem is not None else 1
+        self.patch_side = int(max(stem.stride)) if stem is not None else 1
         self.transformer = self._positions(trunk) is not None or hasattr(trunk, "set_input_size")
         self.what = f"{type(trunk).__name__}, image"
         if not self.transformer and not isinstance(teacher, TransformersTeacher | ClassifierTeacher):
@@ -104,9 +106,9 @@ class ImageBackbone(Backbone):
             return self.size_note(frames, size, "position embeddings interpolated")
         if isinstance(trunk, VisionTransformer):
             assert self._trained is not None
-            if size % self.patch:
-                raise InputError(f"{self.name} needs a side in multiples of {self.patch}, got {size}")
-            old, new = self.size // self.patch, size // self.patch
+            if size % self.patch_side:
+                raise InputError(f"{self.name} needs a side in multiples of {self.patch_side}, got {size}")
+            old, new = self.size // self.patch_side, size // self.patch_side
             spatial = resize_positions(self._trained[1:], (old, old), (new, new))
             both = torch.cat([self._trained[:1], spatial])
             trunk.positional_embedding = nn.Parameter(both, requires_grad=False)
@@ -136,6 +138,18 @@ class ImageBackbone(Backbone):
         forward = getattr(self.trunk, "forward_features", self.trunk)
         # An open_clip ResNet ends in attention with positions of its own: every block before it has run by then.
         return forward(images)
+
+    def classify(self, clip: Tensor, classes: Sequence[str] = ()) -> tuple[tuple[str, ...], Tensor] | None:
+        names = tuple(classes) or self.teacher.classes
+        if not names or self.model is not self.teacher.model:
+            return None
+        self.fit(clip.shape[1], clip.shape[2])
+        size = clip.shape[2]
+        if size not in self._readers:
+            self._readers[size] = self.teacher.resized(size)  # the same weights
+        teacher = self._readers[size]
+        logits = teacher.zero_shot_head(names)(teacher.token(clip.transpose(0, 1).contiguous()))
+        return names, logits.mean(0).softmax(-1).cpu()
 
     def grid(self, output: Any) -> Tensor:
         x = output[0] if isinstance(output, tuple | list) else output

@@ -150,7 +150,7 @@ class InflatedBackbone(ImageBackbone):
             raise InputError(f"{name}: this network cannot be inflated: {error}") from error
         super().__init__(name, teacher, teacher.model)
         self.what = f"{image.what.removesuffix(', image')} inflated in time, video"
-        self.frames, self.patch, self.view = FRAMES, image.patch, image.view
+        self.frames, self.patch_side, self.view = FRAMES, image.patch_side, image.view
         self._check_fixed_point()
 
     def build(self) -> nn.Module:

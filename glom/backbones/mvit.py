@@ -8,6 +8,7 @@ pytorchvideo:mvit_base_*    MViTv1, the hub models of its authors
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,13 @@ IMAGENET = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
 
 class MViT(Backbone):
-    """Either library's MViT: its blocks return (tokens, (T', h, w)), a class token first."""
+    """Either library's MViT: its blocks return (tokens, (T', h, w)), a class token first.
+
+    Attributes:
+        classes: names of the classifier's rows, where they are known.
+    """
+
+    classes: tuple[str, ...] = ()
 
     def __init__(self, name: str, model: nn.Module, device: torch.device, **facts: Any) -> None:
         """`facts` are `Backbone`'s keywords and `what`; 224 px in patches of 4 px where they do not say."""
@@ -54,6 +61,14 @@ class MViT(Backbone):
 
     def run(self, clip: Tensor) -> Any:
         return self.model(clip)
+
+    def classify(self, clip: Tensor, classes: Sequence[str] = ()) -> tuple[tuple[str, ...], Tensor] | None:
+        if classes:
+            raise InputError(f"{self.name} reads no text: leave `classes` out, it chooses among its own")
+        self.fit(clip.shape[1], clip.shape[2])
+        with torch.inference_mode():
+            found = self.run(clip[None].to(self.device))[0].float().softmax(-1).cpu()
+        return self.classes or tuple(f"class {row}" for row in range(len(found))), found
 
 
 class TorchvisionMViT(MViT):
@@ -128,7 +143,10 @@ def load_torchvision(name: str, model: str, weights: str | None, device: torch.d
     with fixed_seed():
         built = make(num_classes=classes)
     _fill(built, state, f"{weights}")
-    return TorchvisionMViT(name, built, device, what=TORCHVISION[model], frames=16, **KINETICS)
+    backbone = TorchvisionMViT(name, built, device, what=TORCHVISION[model], frames=16, **KINETICS)
+    if weights in (None, "DEFAULT"):
+        backbone.classes = tuple(get_model_weights(model).DEFAULT.meta["categories"])
+    return backbone
 
 
 @register_backbone("pytorchvideo", "MViT of PyTorchVideo, from a file")

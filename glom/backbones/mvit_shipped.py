@@ -132,4 +132,6 @@ def load_mvit(name: str, weights: str | None, device: torch.device) -> Backbone:
         if path.parent == shipped and not path.is_file():
             raise InputError(f"the weights of {own} are missing from this installation; reinstall glom-apm")
         load_into(net, path)
-    return TinyBackbone(name, net, device, config.mean, config.std, config.view)
+    backbone = TinyBackbone(name, net, device, config.mean, config.std, config.view)
+    backbone.classes = config.classes
+    return backbone

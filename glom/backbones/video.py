@@ -91,9 +91,9 @@ def clip_for(backbone: Backbone, image: Image.Image, frames: int | None = None, 
     Raises:
         InputError: the picture, or the size asked for, is smaller than one patch.
     """
-    if min(image.size) < backbone.patch:
+    if min(image.size) < backbone.patch_side:
         w, h = image.size
-        raise InputError(f"{w}x{h} pixels is smaller than one patch of {backbone.name} ({backbone.patch} px)")
+        raise InputError(f"{w}x{h} pixels is smaller than one patch of {backbone.name} ({backbone.patch_side} px)")
     frames, size = frames or backbone.frames, size or backbone.view
     backbone.check(frames, size)
     return boring_video(image, frames, size, backbone.mean, backbone.std)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import re
+import textwrap
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from glom.runs.files import to_bytes
+from glom.errors import InputError
+from glom.runs.files import replacing, to_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 # Colour-blind safe, and the same everywhere: blue is the teacher, orange the APM.
 TEACHER, APM, ORACLE, GREY = "#0072b2", "#e69f00", "#999999", "#666666"
 WIDEST = 100  # letters of a line of text
+GAP, LINE = 0.08, 0.16  # inches between panels, and that a line of small text is high
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, Any]:
@@ -36,7 +40,68 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **g
     return figure, axes
 
 
-def plain(text: object) -> str:
+class Canvas:
+    """A figure of pictures in a lattice, laid out by hand: axes with ticks and a layout engine take most of a figure's
+    time, and panels without ticks need neither.
+
+    Attributes:
+        axis: one bare axis over the whole figure, in inches from its upper left corner.
+    """
+
+    def __init__(self, panel: tuple[float, float], rows: int, across: int, lines: int = 1, above: int = 0) -> None:
+        """`panel`: width and height in inches; `lines` of title over each; `above` lines of a title over all."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.panel, self.across, self.lines, self.top = panel, across, lines, GAP + LINE * above
+        self.width = across * (panel[0] + GAP) + GAP
+        self.height = self.top + rows * (panel[1] + LINE * lines + GAP)
+        self.figure: Figure = Figure(figsize=(self.width, self.height))
+        FigureCanvasAgg(self.figure)
+        self.axis = self.figure.add_axes((0, 0, 1, 1))
+        self.axis.set_axis_off()
+        self.axis.set_autoscale_on(False)
+        self._limits()
+
+    def _limits(self) -> None:
+        self.axis.set(xlim=(0, self.width), ylim=(self.height, 0))
+
+    def place(self, number: int) -> tuple[float, float]:
+        """Left and upper edge of a panel, counted row by row."""
+        row, column = divmod(number, self.across)
+        left = GAP + column * (self.panel[0] + GAP)
+        return left, self.top + row * (self.panel[1] + LINE * self.lines + GAP) + LINE * self.lines
+
+    def draw(
+        self, number: int, pixels: Any, title: str = "", hard: bool = False, part: float = 1.0
+    ) -> tuple[float, float]:
+        """A picture (h, w, 3) on the upper `part` of a panel, with hard pixel edges or not, and its title; returns its
+        place."""
+        x, y = self.place(number)
+        extent = (x, x + self.panel[0], y + part * self.panel[1], y)
+        how = "nearest" if hard else "auto"
+        self.axis.imshow(np.asarray(pixels), interpolation=how, extent=extent, aspect="auto")
+        self._limits()
+        middle = x + self.panel[0] / 2
+        self.axis.text(middle, y - 0.04, plain(title), fontsize=8, linespacing=1.15, ha="center", va="bottom")
+        return x, y
+
+    def title(self, text: str) -> None:
+        """Over all of it."""
+        self.axis.text(self.width / 2, GAP / 2, plain(text), fontsize=10, ha="center", va="top")
+
+    def caption(self, text: str) -> None:
+        """Below all of it, in room of its own, as many letters in a line as there is width for."""
+        widest = max(1, int(self.width / 5.9)) * WIDEST
+        lines = textwrap.wrap(text, widest - 5)
+        y = self.height
+        self.height += LINE * len(lines) + GAP
+        self.figure.set_size_inches(self.width, self.height)
+        self._limits()
+        self.axis.text(GAP, y, plain("\n".join(lines), widest), fontsize=8, linespacing=1.25, ha="left", va="top")
+
+
+def plain(text: object, widest: int = WIDEST) -> str:
     r"""Any text as a figure shows it letter by letter: all words in figures that are no constants go through here.
 
     Matplotlib reads mathematics between two `$` and leaves a legend's line out whose name begins with `_`; a font has
@@ -47,8 +112,8 @@ def plain(text: object) -> str:
         a\$b_\$^.png
     """
     shown = re.sub(r"[\x00-\x09\x0b-\x1f\x7f]+", " ", to_bytes(str(text)).decode())
-    halves = (WIDEST // 2 - 1, -(WIDEST // 2 - 1))
-    lines = (x if len(x) <= WIDEST else f"{x[: halves[0]]} \u2026 {x[halves[1] :]}" for x in shown.split("\n"))
+    halves = (widest // 2 - 1, -(widest // 2 - 1))
+    lines = (x if len(x) <= widest else f"{x[: halves[0]]} \u2026 {x[halves[1] :]}" for x in shown.split("\n"))
     shown = "\n".join(lines).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
@@ -66,6 +131,26 @@ def save(figure: Figure, path: Path) -> Path:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(path, dpi=150)
     return path
+
+
+def keep(path: Path, image: Image.Image, **values: Any) -> Path:
+    """What a figure is drawn from, as one npz without pickles: a picture of at most 640 px (as JPEG), arrays, texts."""
+    small, buffer = image.convert("RGB"), io.BytesIO()
+    small.thumbnail((640, 640))
+    small.save(buffer, "JPEG", quality=92)
+    with replacing(path) as file:
+        np.savez_compressed(file, picture=np.frombuffer(buffer.getvalue(), np.uint8), **values)
+    return path
+
+
+def kept(path: Path) -> tuple[Image.Image, dict[str, Any]]:
+    """What `keep` wrote. Raises `InputError` for a file that is damaged or another's."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            values = dict(found)
+        return Image.open(io.BytesIO(values.pop("picture").tobytes())).convert("RGB"), values
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} holds nothing that a figure can be drawn from ({error})") from error
 
 
 def png_data(image: Any, enlarge_to: int = 0) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from glom.colours import Array
 from probes.agreement import unit
-from probes.figures.base import new_figure, plain, png_data, save
+from probes.figures.base import Canvas, keep, kept, png_data, save
 
 ACROSS = 6
 
@@ -32,19 +32,30 @@ def island_sheet(image: Image.Image, panels: Sequence[tuple[str, Array]], path: 
     count = len(panels) + 1
     across = math.ceil(count / math.ceil(count / ACROSS))  # rows of even length: 4 + 3 rather than 6 + 1
     rows = math.ceil(count / across)
-    aspect = small.height / small.width
-    figure, axes = new_figure(2.3 * across, min(2.3 * aspect, 6.0) * rows + 0.35 * rows + 0.4, rows, across)
-    cells = axes.ravel()
-    cells[0].imshow(np.asarray(small))
-    cells[0].set_title("picture", fontsize=8)
-    for cell, (name, colours) in zip(cells[1:], panels, strict=False):
-        cell.imshow(colours, interpolation="nearest", extent=(0, small.width, small.height, 0))
-        cell.set_title(plain(f"{name}, {colours.shape[0]}x{colours.shape[1]}"), fontsize=8)
-    for cell in cells:
-        cell.set_axis_off()
+    wide, tall = 2.2, min(2.2 * small.height / small.width, 6.0)
+    canvas = Canvas((wide, tall), rows, across, above=2 if title else 0)
+    canvas.draw(0, small, "picture")
+    for number, (name, colours) in enumerate(panels, 1):
+        canvas.draw(number, colours, f"{name}, {colours.shape[0]}x{colours.shape[1]}", hard=True)
     if title:
-        figure.suptitle(plain(title), fontsize=10)
-    return save(figure, path)
+        canvas.title(title)
+    return save(canvas.figure, path)
+
+
+def keep_sheet(
+    path: Path, image: Image.Image, panels: Sequence[tuple[str, Array]], sheet: Path, title: str = ""
+) -> Path:
+    """Write what a sheet is drawn from (`path`, npz), and the sheet; arguments as of `island_sheet`."""
+    colours = {f"colours_{n}": (c * 255).round().astype(np.uint8) for n, (_, c) in enumerate(panels)}
+    keep(path, image, names=np.array([name for name, _ in panels]), title=np.array(title), **colours)
+    return redraw_sheet(path, sheet)
+
+
+def redraw_sheet(path: Path, sheet: Path) -> Path:
+    """The sheet of what was kept. Raises `InputError` as `kept` does."""
+    image, found = kept(path)
+    panels = [(str(name), found[f"colours_{number}"] / 255) for number, name in enumerate(found["names"])]
+    return island_sheet(image, panels, sheet, str(found["title"]))
 
 
 def page_layer(name: str, grid: Array, colours: Array, width: int = 64) -> dict[str, Any]:

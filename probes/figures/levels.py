@@ -65,6 +65,11 @@ def levels_figure(result: Mapping[str, Any], path: Path, word: str = "level") ->
     return save(figure, path)
 
 
+def layers_figure(result: Mapping[str, Any], path: Path) -> Path:
+    """`levels_figure` of the layers of a forward-forward network."""
+    return levels_figure(result, path, "layer")
+
+
 def _counting(axis: Any) -> None:
     """Counts from one to hundreds on one axis, in plain numbers."""
     axis.set_yscale("log")

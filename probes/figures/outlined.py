@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probes.figures.base import WIDEST, new_figure, plain, save
+from probes.figures.base import Canvas, keep, kept, plain, save
 from probes.partition import Labels, components
 
 PANEL = 3.0  # inches a panel is wide
@@ -25,6 +24,27 @@ class Outlined:
 
     title: tuple[str, ...]
     labels: Labels
+
+
+def keep_outlines(
+    path: Path, image: Image.Image, panels: Sequence[Outlined], caption: str = "", most_across: int = 4
+) -> list[Path]:
+    """Write what the figure is drawn from, NAME.npz, and the figure beside it; arguments as of `outline_figure`."""
+    labels = {f"labels_{number}": panel.labels.astype(np.int16) for number, panel in enumerate(panels)}
+    titles = np.array(["\n".join(panel.title) for panel in panels])
+    keep(path, image, titles=titles, caption=np.array(caption), across=np.array(most_across), **labels)
+    return redraw_outlines(path)
+
+
+def redraw_outlines(path: Path) -> list[Path]:
+    """The figure of a NAME.npz, as NAME.png and NAME.svg. Raises `InputError` as `kept` does."""
+    image, found = kept(path)
+    panels = [
+        Outlined(tuple(str(title).split("\n")), found[f"labels_{number}"].astype(np.int64))
+        for number, title in enumerate(found["titles"])
+    ]
+    files = [path.with_name(f"{path.name.removesuffix('.npz')}{ending}") for ending in (".png", ".svg")]
+    return outline_figure(image, panels, files, str(found["caption"]), int(found["across"]))
 
 
 def outline_figure(
@@ -45,40 +65,36 @@ def outline_figure(
     small.thumbnail((640, 640))
     count = len(panels) + 1
     across = min(count, most_across)
-    rows = -(-count // across)
-    pieces = [plain(piece) for piece in textwrap.wrap(caption, WIDEST - 5)]
-    apiece = max(1, across // 2)  # as many on a line as there is width for
-    lines = [" ".join(pieces[i : i + apiece]) for i in range(0, len(pieces), apiece)]
-    titles = 1 + max((len(panel.title) for panel in panels), default=0)
-    width, height = small.size
-    tall = rows * (PANEL * height / width + 0.16 * titles) + 0.17 * len(lines) + 0.1
-    figure, axes = new_figure(across * PANEL, tall, rows, across)
-    cells = axes.ravel()
-    for cell in cells:
-        cell.set_axis_off()
-    for cell, panel in zip(cells, [Outlined(("picture",), np.zeros((1, 1), np.int64)), *panels], strict=False):
-        cell.imshow(np.asarray(small), extent=(0, width, height, 0))
-        cell.set_title(plain("\n".join(panel.title)), fontsize=8, linespacing=1.15)
-        draw_outlines(cell, panel.labels, width, height)
-    figure.supxlabel("\n".join(lines), fontsize=8, x=0.01, ha="left", linespacing=1.25)
-    return [save(figure, path) for path in paths]
+    canvas = Canvas(
+        (PANEL, PANEL * small.height / small.width),
+        rows=-(-count // across),
+        across=across,
+        lines=max((len(panel.title) for panel in panels), default=1),
+    )
+    canvas.draw(0, small, "picture")
+    for number, panel in enumerate(panels, 1):
+        place = canvas.draw(number, small, "\n".join(panel.title))
+        draw_outlines(canvas.axis, panel.labels, *canvas.panel, place)
+    canvas.caption(caption)
+    return [save(canvas.figure, path) for path in paths]
 
 
-def draw_outlines(axis: Any, labels: Labels, width: int, height: int) -> None:
-    """Outlines and numbers of islands (h, w) on an axis whose picture covers width x height."""
+def draw_outlines(
+    axis: Any, labels: Labels, width: float, height: float, place: tuple[float, float], numbered: bool = True
+) -> None:
+    """Outlines and (if `numbered`) numbers of islands (h, w), on an axis whose picture covers width x height from
+    `place` on."""
     from matplotlib.patheffects import withStroke
 
     # One line with gaps a colour: a collection of as many lines takes longer to write.
-    segments = outline_segments(labels, width, height)
+    segments = outline_segments(labels, width, height) + np.array(place)
     x, y = np.concatenate([segments, np.full((len(segments), 1, 2), np.nan)], 1).reshape(-1, 2).T
     for colour, thick in (("black", 2.2), ("white", 1.0)):
         axis.plot(x, y, color=colour, linewidth=thick, solid_capstyle="round")
     stroke = [withStroke(linewidth=2, foreground="black")]
-    for number, (across, down) in enumerate_islands(labels, width, height):
-        text = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold", "color": "white"}
-        axis.text(across, down, plain(number), path_effects=stroke, **text)
-    axis.set_xlim(0, width)
-    axis.set_ylim(height, 0)
+    text = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold", "color": "white"}
+    for number, (across, down) in enumerate_islands(labels, width, height) if numbered else ():
+        axis.text(place[0] + across, place[1] + down, plain(number), path_effects=stroke, **text)
 
 
 def outline_segments(labels: Labels, width: float, height: float) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from commands.islands import app
+from experiments.islands.patch import figures
 from experiments.islands.score import chosen_elsewhere, summarise
 from probes.finer import WAYS, Fitting
 from tests.conftest import in_process, make_image
@@ -345,3 +346,37 @@ def test_finer_grids_are_outlined_beside_the_networks_and_scored(call, tmp_path,
     for more, says in ((["--finer", 1], "2 or more"), (["--finer", 2, "--partition", "tree"], "28 x 28")):
         code, _, error = call(*base, *more, "--out", tmp_path / "x")
         assert code == 2 and says in error and error.count("\n") == 1
+
+
+def test_a_patch_says_what_changed_and_draws_it(call, tmp_path):
+    make_image(0, (60, 40)).save(tmp_path / "a.png")
+    make_image(1, (30, 30)).save(tmp_path / "b.png")
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 20:40] = 1
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    Image.fromarray(mask.T.copy()).save(tmp_path / "turned.png")
+    base = ["patch", tmp_path / "a.png", "--backbone", "mvit-v2-tiny", "--size", 32, "--quiet", "--json"]
+    out = tmp_path / "run"
+    more = ["--layer", "blocks.1", "--region", tmp_path / "m.png", "--value", tmp_path / "b.png"]
+    code, text, error = call(*base, *more, "--out", out)
+    assert code == 0, error
+    result = json.loads(text)
+    assert [row["layer"] for row in result["layers"]] == [1, 2, 3, 4, 5] and result["locations"] == [8, 64]
+    first = result["layers"][0]
+    assert first["cosine_outside"] == pytest.approx(1, abs=1e-6) and first["cosine_inside"] < 0.999
+    before, after = (result["classes"][when] for when in ("before", "after"))
+    assert len(before) == len(after) == 5 and before != after
+    drawn = (out / "patch.png").read_bytes()
+    (out / "patch.png").unlink()
+    assert figures(out) == [out / "patch.png", out / "patch.svg"] and (out / "patch.png").read_bytes() == drawn
+    for layer, region, value, says in (
+        ("blocks.11", "all", "zero", "did you mean blocks.1"),
+        ("9", "all", "zero", "layers 0 to 5"),
+        ("1", "0.5,1.5", "zero", "outside"),
+        ("1", tmp_path / "turned.png", "zero", "40x60"),
+        ("1", "left", "zero", "--region"),
+        ("1", "all", "zero.png", "unknown value"),
+    ):
+        wrong = ["--layer", layer, "--region", region, "--value", value, "--out", tmp_path / "x"]
+        code, _, error = call(*base, *wrong)
+        assert code == 2 and says in error and error.count("\n") == 1, error

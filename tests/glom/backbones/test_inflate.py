@@ -14,6 +14,7 @@ from glom.errors import InputError
 from glom.teachers.registry import has_lite
 from probes.look import islands
 from tests.conftest import make_image
+from tests.glom.backbones.test_video import check_patching
 
 PICTURE = make_image(3, (50, 40))
 
@@ -45,11 +46,11 @@ def test_trained_networks_stay_what_they_are(name):
     assert video.video and video.name == f"inflate:{name}" and video.frames > 1
     image = load_backbone(name, "cpu")
     assert [place for place, _ in video.layers] == [place for place, _ in image.layers]
-    assert (video.size, video.view, video.patch) == (image.size, image.view, image.patch)
+    assert (video.size, video.view, video.patch_side) == (image.size, image.view, image.patch_side)
     size = image.size // 2
-    alike(
-        feature_grids(video, clip_for(video, PICTURE, 3, size)), feature_grids(image, clip_for(image, PICTURE, 1, size))
-    )
+    plain = feature_grids(video, clip_for(video, PICTURE, 3, size))
+    alike(plain, feature_grids(image, clip_for(image, PICTURE, 1, size)))
+    check_patching(video, clip_for(video, PICTURE, 3, size), plain)
 
 
 @pytest.mark.parametrize("trained_on", [False, True])

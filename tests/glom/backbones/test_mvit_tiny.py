@@ -309,7 +309,7 @@ def test_the_untrained_twin():
 def test_any_network_of_the_kind_becomes_a_backbone():
     net = build_mvit(24, 4, 3, SMALL, stride=3)
     backbone = TinyBackbone("mine", net, torch.device("cpu"))
-    assert (backbone.frames, backbone.size, backbone.view, backbone.patch) == (4, 24, 24, 3)
+    assert (backbone.frames, backbone.size, backbone.view, backbone.patch_side) == (4, 24, 24, 3)
     grids = feature_grids(backbone, clip_for(backbone, PICTURE))
     assert [tuple(g.shape) for g in grids.values()] == [(2, 8, 8, 8), (2, 4, 4, 16), (2, 4, 4, 16)]
     assert [b.attn.num_heads for b in untrained(backbone).model.blocks] == [1, 2, 2]

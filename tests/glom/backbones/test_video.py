@@ -83,6 +83,22 @@ def test_every_layer_of_every_family_in_one_pass(name, frames, size, count, firs
     assert str(size) in note
     mean = feature_grids(backbone, clip_for(backbone, PICTURE, frames, size), [count - 1], time="mean")
     assert torch.allclose(mean[count - 1][0], grids[count - 1].mean(0), atol=1e-5)
+    check_patching(backbone, clip_for(backbone, PICTURE, frames, size), grids)
+
+
+def check_patching(backbone, clip, plain):
+    """A layer's own features change nothing, bit for bit; others change it, and what follows alone."""
+    middle = len(plain) // 2
+    with backbone.patch(middle, "all", plain[middle]):
+        same = feature_grids(backbone, clip)
+    assert all(torch.equal(same[layer], plain[layer]) for layer in plain)
+    with backbone.patch(middle, (0.5, 0.5), "zero"):
+        found = feature_grids(backbone, clip)
+    assert all(torch.equal(found[layer], plain[layer]) for layer in range(middle))
+    assert not any(torch.equal(found[layer], plain[layer]) for layer in range(middle, len(plain)))
+    h, w = found[middle].shape[1:3]
+    here = found[middle][:, int(h / 2), int(w / 2)]
+    assert not here.any() and (found[middle] != plain[middle]).any(-1).sum() == len(here) and hooks(backbone) == 0
 
 
 @pytest.mark.parametrize("kind", ["videomae", "timesformer"])
@@ -91,6 +107,7 @@ def test_transformers_video_models(kind, tmp_path):
     steps = 2 if kind == "videomae" else 4
     own = feature_grids(backbone, clip_for(backbone, PICTURE))
     assert [tuple(g.shape) for g in own.values()] == [(steps, 4, 4, 16)] * 2
+    check_patching(backbone, clip_for(backbone, PICTURE), own)
     assert backbone.fit(4, 32) == []
     larger = feature_grids(backbone, clip_for(backbone, PICTURE, 8, 48))
     assert tuple(larger[1].shape) == (2 * steps, 6, 6, 16)

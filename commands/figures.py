@@ -1,0 +1,112 @@
+"""`apm figures`: the figures of run folders drawn again, from what the runs saved and nothing else."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.common import Json, counted, emit_json, say, table
+
+ENDINGS = (".png", ".svg")
+# By a run's kind: a figure's name, what draws it from what the run found (or from its records) into a file.
+FIGURES: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "asynchrony": (("asynchrony", "experiments.adaptation.asynchrony:draw", "result"),),
+    "bench compute": (("compute", "probes.figures.compute:compute_figure", "result/figure"),),
+    "ff-score": (("layers", "probes.figures.levels:layers_figure", "result"),),
+    "folding": (("folding", "experiments.folding.report:draw", "result"),),
+    "grid-overfit": (("curve", "experiments.fields.overfit_figures:curve", "result"),),
+    "grid-train": (("curve", "probes.figures.grids:loss_curve", "records"),),
+    "overfit-study": (("study", "experiments.fields.overfit_study:draw", "result"),),
+    "shortcut": (("students", "probes.figures.grids:shortcut_figure", "result"),),
+    "shortcut-matrix": (("matrix", "probes.figures.grids:matrix_figure", "result"),),
+}
+# What draws all of a run's figures from its folder.
+FOLDERS = {
+    "glom-score": "experiments.consensus.score:figures",
+    "islands-emerge": "experiments.emergence.report:figures",
+    "islands-patch": "experiments.islands.patch:figures",
+    "islands-show": "experiments.islands.show:figures",
+    "objective-select": "experiments.objective.report:figures",
+    "trace": "experiments.adaptation.trace:figures",
+}
+# What a run shows and does not save: it is drawn once, while the run has it.
+PICTURES = {
+    "ff-islands": "sheets of levels",
+    "fold": "the strip",
+    "glom-islands": "sheets and films of levels",
+    "grid-decode": "decoded pictures",
+    "grid-interpolate": "strip, path and films",
+    "grid-overfit": "sheet and film",
+    "grid-train": "the sheet of grids",
+    "grid-upsample": "sheets of grids",
+    "islands-emerge": "the film",
+}
+
+
+def figures(
+    folder: Annotated[str, typer.Argument(help="A run folder, or one that holds some.", metavar="DIR")],
+    as_json: Json = False,
+) -> None:
+    """Draw the figures of a run again, PNG and SVG, from what it saved: nothing is computed anew.
+
+    apm figures runs/islands
+    """
+    found = redraw(Path(folder))
+    if as_json:
+        emit_json(found)
+        return
+    rows = [(run["folder"], run["kind"], "\n".join(run["drawn"]) or "-") for run in found["runs"]]
+    table(["run", "kind", "drawn"], rows, title=f"{counted(found['figures'], 'file')} drawn")
+    for run in found["runs"]:
+        for reason in run["left"]:
+            say(f"{run['folder']}: {reason}")
+
+
+def redraw(folder: Path) -> dict[str, Any]:
+    """Every run in and below a folder: `runs` with folder, kind, files drawn, and sentences about what is left.
+
+    Raises:
+        InputError: no run there.
+    """
+    from glom.errors import GlomError, InputError
+    from glom.runs.artifacts import read_json
+
+    runs = []
+    for manifest in sorted(folder.rglob("manifest.json")):
+        where, kind, drawn, left = manifest.parent, "", list[Path](), list[str]()
+        try:
+            kind = str(read_json(manifest).get("kind", ""))
+            drawn = draw(where, kind)
+        except (GlomError, KeyError, TypeError, IndexError) as error:
+            left.append(f"not drawn ({error if isinstance(error, GlomError) else repr(error)})")
+        if kind in PICTURES:
+            left.append(f"{PICTURES[kind]}: not saved, run it again to see them")
+        if drawn or left:
+            names = [str(path.relative_to(where)) for path in drawn]
+            runs.append({"folder": str(where), "kind": kind, "drawn": names, "left": left})
+    if not runs:
+        raise InputError(f"{folder} holds no run with figures; name a run folder (it holds a manifest.json)")
+    return {"figures": sum(len(run["drawn"]) for run in runs), "runs": runs}
+
+
+def draw(folder: Path, kind: str) -> list[Path]:
+    """One run's figures. Raises `InputError` where it is half written."""
+    from glom.runs.artifacts import read_result, read_results
+
+    if kind in FOLDERS:
+        return list(_function(FOLDERS[kind])(folder))
+    drawn = []
+    for name, function, reads in FIGURES.get(kind, ()):
+        found = read_results(folder) if reads == "records" else read_result(folder)
+        if reads == "result/figure":
+            found = found["figure"]
+        drawn += [_function(function)(found, folder / f"{name}{ending}") for ending in ENDINGS]
+    return drawn
+
+
+def _function(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
