@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("commands.doctor:doctor", "Versions, device, what can be loaded here."),
     "fold": ("commands.fold:fold", "Fold one picture, overfit, unfold: features and colours at any grid."),
     "ttt": ("commands.ttt:app", "Test-time training: run, trace, report."),
-    "islands": ("commands.islands:app", "Islands of agreement: show, score, emerge, compare."),
+    "islands": ("commands.islands:app", "Islands of agreement: show, score, patch, emerge, compare."),
     "glom": ("commands.glom:app", "Hinton's GLOM: train it, see its islands level by level."),
     "slots": ("commands.slots:app", "Slot attention, a baseline made for objects: train, score."),
     "grid": ("commands.grid:app", "Feature grids: layer skipping, pre-training, decoding, interpolation."),

@@ -103,6 +103,7 @@ def show_one(found: DatasetCheck) -> None:
     """Its splits, what is wrong, and the verdict; nothing where it is not there."""
     if found.state == "absent":
         return
+    outlined = any(row.outlines is not None for row in found.splits)
     rows = [
         (
             row.split,
@@ -111,11 +112,12 @@ def show_one(found: DatasetCheck) -> None:
             _count(row.classes),
             _count(row.expected_classes),
             _count(row.unreadable),
+            *([_count(row.outlines)] if outlined else []),
         )
         for row in found.splits
     ]
-    heads = ["split", "images", "published", "classes", "published", "unreadable"]
-    table(heads, rows, title=f"{found.name} in {found.root} ({found.layout})", right=range(1, 6))
+    heads = ["split", "images", "published", "classes", "published", "unreadable", *(["outlines"] if outlined else [])]
+    table(heads, rows, title=f"{found.name} in {found.root} ({found.layout})", right=range(1, len(heads)))
     for problem in found.problems[:20]:
         console().print(f"- {problem}", markup=False)
     if len(found.problems) > 20:

@@ -100,7 +100,7 @@ def draw(folder: Path, kind: str) -> list[Path]:
         return list(_function(FOLDERS[kind])(folder))
     drawn = []
     for name, function, reads in FIGURES.get(kind, ()):
-        found = read_results(folder) if reads == "records" else read_result(folder)
+        found: Any = read_results(folder) if reads == "records" else read_result(folder)
         if reads == "result/figure":
             found = found["figure"]
         drawn += [_function(function)(found, folder / f"{name}{ending}") for ending in ENDINGS]

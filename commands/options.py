@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from commands import paths
+from glom.setting_values import bare
 from glom.settings import Key, Settings, keys_of, read_files, read_pairs, to_toml
 
 KINDS: dict[str, Callable[[Any], Any]] = {
@@ -64,6 +65,9 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
             given = read_pairs(cls, pairs or [])
             for name, key in keys.items():
                 value, again = values.pop(name), values.pop(f"{name}_named", None)
+                again = again[0] if isinstance(again, list) else again
+                if isinstance(value, list) and not key.about["argument"]:
+                    value = value[0]  # see `_together`
                 if again:  # several by place and more by name are all meant
                     value = [*value, *key.read(again)] if value else again
                 if value not in (None, []):
@@ -129,6 +133,9 @@ def _parameter(name: str, key: Key, by_name: bool = False) -> inspect.Parameter:
         names.append(f"-{about['letter']}")
     if kind is bool and key.default is True:
         check = _opposite
+    inside = typing.get_args(bare(kind)[0])
+    if inside and inside[-1] is Ellipsis:  # given twice, both are meant
+        hint, check = list[str], _together(check)
     option = typer.Option(*names, help=_told(key), callback=check, metavar=metavar, show_default=False, hidden=by_name)
     return _option(name, hint, option)
 
@@ -150,6 +157,16 @@ def _told(key: Key) -> str:
 
 def _opposite(value: bool | None) -> bool | None:
     return False if value else None
+
+
+def _together(check: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Of an option that takes several values: those of every time it was given, as one text in a list, checked."""
+
+    def joined(values: Sequence[str] | None) -> Any:
+        text = ",".join(values or ())
+        return [check(text) if check else text] if text else None
+
+    return joined
 
 
 def _checked(kind: str) -> Callable[[Any], Any] | None:

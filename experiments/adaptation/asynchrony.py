@@ -187,4 +187,4 @@ def draw(result: Asynchrony, path: Path) -> Path:
     axis.set_ylabel("top-1 accuracy of the read-out")
     axis.set_ylim(min(0.0, *(min(c["accuracy"]) for c in result["curves"])), 1.02)
     axis.legend(fontsize=8, frameon=False, title="order", title_fontsize=8)
-    return save(figure, path)
+    return save(figure, path, f"{result['n']} pictures; shaded: 95 % over pictures.")

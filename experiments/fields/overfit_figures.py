@@ -55,7 +55,7 @@ def curve(result: Mapping[str, Any], path: Path) -> Path:
     right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     for axis in (left, right):
         axis.set_xlabel("iteration")
-    return save(figure, path)
+    return save(figure, path, "One picture overfit: no interval.")
 
 
 def sheet(

@@ -283,4 +283,4 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
     right.set_xlim(-0.05, 1.05)
     right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     left.set_yticks(y, plain_all([r["name"] for r in rows]), fontsize=9)
-    return save(figure, path)
+    return save(figure, path, f"{result['n']} pictures: mean and 95 % over pictures.")

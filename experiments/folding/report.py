@@ -134,4 +134,5 @@ def draw(result: Ablation, path: Path) -> Path:
             if rows[i]["axis"] != rows[i - 1]["axis"]:
                 axis.axhline(y[i] + 0.5, color="#e6e6e6", lw=0.7, zorder=0)
     axes[0][0].set_yticks(y, plain_all(names), fontsize=8)
-    return save(figure, path)
+    seen = f"{result['pictures']} pictures, {result['seeds']} seeds each"
+    return save(figure, path, f"{seen}: mean and 95 % over pictures; orange: the base.")

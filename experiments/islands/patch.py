@@ -89,6 +89,8 @@ def run(settings: PatchSettings, out: Path) -> Iterator[Event[Patched]]:
     clip = clip_for(backbone, image, settings.frames or None, settings.size or None)
     view = (clip.shape[1], clip.shape[2])
     notes = [*([note] if note else []), *backbone.fit(*view)]
+    with backbone.patch(number, region, settings.value, *view):
+        pass  # what is wrong with the request is said before there is a folder
     names = {key: Path(getattr(settings, key)).name for key in ("image", "value", "region")}
     held = settings.manifest(**names, backbone=name, layer=number, frames=view[0], size=view[1])
     with RunFolder(out, "islands-patch", held, extra={"notes": notes}) as folder:
@@ -100,7 +102,7 @@ def run(settings: PatchSettings, out: Path) -> Iterator[Event[Patched]]:
         yield Event("watching", 2, 2)
         cells = region_cells(region, *before[number].shape[:2])
         arrays: dict[str, NDArray[Any]] = {"region": cells}
-        rows: list[Changed] = []
+        rows: list[Any] = []
         for layer in compared:
             row, kept = _compare(before[layer], after[layer], region, settings)
             rows.append({"layer": layer, "name": backbone.layers[layer][0], **row})

@@ -128,12 +128,8 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
             pictures.append({"image": item.path, "sheet": sheet, "page": page, "figure": figure, "islands": drawn})
             yield Event("drawing", number + 1, len(shown), message)
             if settings.finer:
-                finer: list[DrawnFiner] = []
                 ways = draw_finer(item.image, backbone, chosen, settings, truth, out / FINER / item.stem)
-                for done, rows in enumerate(ways, number * len(chosen) + 1):
-                    finer += rows
-                    yield Event("fitting", done, len(shown) * len(chosen))
-                pictures[-1]["finer"] = finer
+                pictures[-1]["finer"] = yield from _fitted(ways, number * len(chosen), len(shown) * len(chosen))
         result: Sheets = {
             "backbone": name,
             "what": backbone.what,
@@ -154,6 +150,15 @@ def figures(folder: Path) -> list[Path]:
     sheets = [redraw_sheet(path, folder / f"{path.stem}.png") for path in sorted((folder / SHEETS).glob("*.npz"))]
     outlined = [*(folder / FIGURES).glob("*.npz"), *(folder / FINER).glob("*/*.npz")]
     return [*sheets, *(file for path in sorted(outlined) for file in redraw_outlines(path))]
+
+
+def _fitted(ways: Iterator[list[DrawnFiner]], before: int, total: int) -> Generator[Event, None, list[DrawnFiner]]:
+    """A picture's rows, with an event a layer; `before`: layers of other pictures that were fitted already."""
+    found: list[DrawnFiner] = []
+    for done, rows in enumerate(ways, before + 1):
+        found += rows
+        yield Event("fitting", done, total)
+    return found
 
 
 def _look(

@@ -225,7 +225,9 @@ def draw(selection: Mapping[str, Any], confirmation: Mapping[str, Any] | None, p
     axis.set_ylim(-0.8, len(rows) - 0.2)
     axis.set_xlabel(f"points over the teacher ({selection['teacher_top1']:.1f} %), 95 % over pictures")
     axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
-    return save(figure, path)
+    count = f"{selection['pictures']} pictures of the half that chooses"
+    more = f", {confirmation['pictures']} of the other, once" if confirmation else ""
+    return save(figure, path, f"Paired differences in top-1 from the teacher on the same pictures: {count}{more}.")
 
 
 def _points(axis: Any, rows: Sequence[Mapping[str, Any]], y: Any, colour: str, marker: str, label: str) -> None:

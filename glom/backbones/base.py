@@ -6,17 +6,15 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from glom.backbones.patching import Region, patch
 from glom.errors import InputError
+from glom.pictures import Picture
 from glom.runs.seeds import fixed_seed
-
-if TYPE_CHECKING:
-    from glom.backbones.patching import Region
-    from glom.pictures import Picture
 
 
 class Backbone(ABC):
@@ -110,8 +108,6 @@ class Backbone(ABC):
         Raises:
             InputError: as that says.
         """
-        from glom.backbones.patching import patch
-
         return patch(self, layer, region, value, frames, size)
 
     def remember(self) -> None:

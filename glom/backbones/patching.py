@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -22,20 +22,40 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glom.backbones.clips import boring_video
 from glom.errors import InputError, RunError, unknown
 from glom.pictures import Picture, as_image
-
-if TYPE_CHECKING:
-    from glom.backbones.base import Backbone
 
 ALL = "all"
 VALUES = ("zero", "mean")
 Region: TypeAlias = "str | Sequence[float] | NDArray[np.bool_] | Tensor"
 
 
+class Watcher(Protocol):
+    """What is asked of a backbone here; see `glom.backbones.base.Backbone`."""
+
+    name: str
+    frames: int
+    view: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+
+    @property
+    def layers(self) -> list[tuple[str, nn.Module]]: ...
+
+    def check(self, frames: int, size: int) -> None: ...
+
+    def fit(self, frames: int, size: int) -> list[str]: ...
+
+    def run(self, clip: Tensor) -> Any: ...
+
+    def grid(self, output: Any) -> Tensor: ...
+
+
 @contextmanager
 def patch(
-    backbone: Backbone,
+    backbone: Watcher,
     layer: int | str,
     region: Region,
     value: Picture,
@@ -61,7 +81,7 @@ def patch(
     """
     place = backbone.layers[layer_number(backbone, layer)]
     check_region(region)
-    replacement = _replacement(backbone, layer, value, frames, size)
+    replacement = _replacement(backbone, place[1], value, frames, size)
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
         changed, grid = _writable(backbone, output, place[0])
@@ -76,7 +96,7 @@ def patch(
         handle.remove()
 
 
-def layer_number(backbone: Backbone, layer: int | str) -> int:
+def layer_number(backbone: Watcher, layer: int | str) -> int:
     """A layer by number or name, from 0. Raises `InputError` with the nearest names, or the range."""
     names = [name for name, _ in backbone.layers]
     text = str(layer).strip()
@@ -146,7 +166,7 @@ def region_cells(region: Region, height: int, width: int) -> NDArray[np.bool_]:
     return cells
 
 
-def _replacement(backbone: Backbone, layer: int | str, value: Picture, frames: int | None, size: int | None) -> Any:
+def _replacement(backbone: Watcher, layer: nn.Module, value: Picture, frames: int | None, size: int | None) -> Any:
     """A word of `VALUES`, or features."""
     if isinstance(value, Tensor | np.ndarray):
         return torch.as_tensor(value)
@@ -154,10 +174,17 @@ def _replacement(backbone: Backbone, layer: int | str, value: Picture, frames: i
         if value not in VALUES:
             raise unknown("value", value, VALUES, "or a picture's file")
         return value
-    from glom.backbones.video import clip_for, feature_grids
-
-    number = layer_number(backbone, layer)
-    return feature_grids(backbone, clip_for(backbone, as_image(value), frames, size), [number])[number]
+    view = (frames or backbone.frames, size or backbone.view)
+    backbone.check(*view)
+    backbone.fit(*view)
+    seen: list[Any] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    try:
+        with torch.inference_mode():
+            backbone.run(boring_video(as_image(value), *view, backbone.mean, backbone.std)[None].to(backbone.device))
+            return backbone.grid(seen[0]).float().clone()
+    finally:
+        handle.remove()
 
 
 def _fitted(replacement: Any, grid: Tensor) -> Tensor:
@@ -173,7 +200,7 @@ def _fitted(replacement: Any, grid: Tensor) -> Tensor:
     return replacement.to(grid.device).expand(shape)
 
 
-def _writable(backbone: Backbone, output: Any, name: str) -> tuple[Any, Tensor]:
+def _writable(backbone: Watcher, output: Any, name: str) -> tuple[Any, Tensor]:
     """A copy of a layer's output, and its grid: a view of that copy, so that what is written there is put out."""
     whole = isinstance(output, Tensor)
     first = (output if whole else output[0]).clone()

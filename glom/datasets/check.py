@@ -16,6 +16,7 @@ from glom.datasets.sources import FileSource
 from glom.errors import InputError, unknown
 from glom.runs.events import Event
 
+OUTLINED = ("bsds500", "coco", "voc")
 COMPLETE, INCOMPLETE, ABSENT = "complete", "incomplete", "absent"
 STEP = 500  # pictures between two events
 
@@ -29,6 +30,7 @@ class SplitCheck:
         images, classes: how many there are; classes that have images. None where it could not be opened.
         expected_images, expected_classes: as published; None where nothing is.
         unreadable: pictures that could not be read, or None where they were not opened.
+        outlines: pictures that have theirs, of the sets that are published with outlines; else None.
         problems: what is missing or wrong, one sentence each.
     """
 
@@ -38,6 +40,7 @@ class SplitCheck:
     expected_images: int | None = None
     expected_classes: int | None = None
     unreadable: int | None = None
+    outlines: int | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -188,7 +191,36 @@ def _check_split(
         if key in seen:
             return None
         seen.add(key)
-    return (yield from _counted(dataset, row, read))
+    row = yield from _counted(dataset, row, read)
+    return _outlined(named.name, root, split, row, read) if named.name in OUTLINED else row
+
+
+def _outlined(name: str, root: Path, split: str, row: SplitCheck, read: bool) -> SplitCheck:
+    """The row with its outlines counted, and read where they are to be: none at all are no problem, some lost are."""
+    from glom.datasets.segmentation import open_segmentation  # loads torch
+    from glom.datasets.segmented import SegmentedPicture
+
+    try:
+        pictures = open_segmentation(f"{name}:{root}", split).pictures
+    except InputError:
+        return replace(row, outlines=0)  # pictures alone, which is a data set too
+    masks = [item for item in pictures if isinstance(item, SegmentedPicture)]
+    there = [item for item in masks if item.truth.is_file()]
+    problems = list(row.problems)
+    if 0 < len(there) < len(masks):
+        lost = next(item for item in masks if not item.truth.is_file())
+        gone = plural(len(masks) - len(there), "picture has no outlines", "pictures have no outlines")
+        problems.append(f"{split}: {gone}, the first of them {one_line(lost.path.name)}")
+    faults = []
+    for item in there if read else ():
+        try:
+            item.read()
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        many = plural(len(faults), "picture's outlines", "pictures' outlines")
+        problems.append(f"{split}: {many} cannot be read, the first: {faults[0]}")
+    return replace(row, outlines=len(there), problems=tuple(problems))
 
 
 def _counted(dataset: ImageDataset, row: SplitCheck, read: bool) -> Generator[Event[DatasetCheck], None, SplitCheck]:

@@ -123,8 +123,13 @@ def plain_all(texts: Iterable[object]) -> list[str]:
     return [plain(text) for text in texts]
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG at 150 dots an inch, or what else the ending says."""
+def save(figure: Figure, path: Path, caption: str = "") -> Path:
+    """Write a PNG at 150 dots an inch, or what else the ending says; below it, where it is laid out by the engine, a
+    caption: what is seen, of how many, with which interval."""
+    if caption:
+        widest = int(15 * figure.get_figwidth())
+        lines = plain("\n".join(textwrap.wrap(caption, widest)), widest)
+        figure.supxlabel(lines, fontsize=8, x=0.01, ha="left", linespacing=1.25)
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         # A script that the font lacks shows as boxes; the name stands in the files beside the figure.
@@ -221,7 +226,8 @@ def trace_figure(traces: Sequence[Mapping[str, Any]], path: Path) -> Path:
             top.set_ylabel("loss")
             bottom.set_ylabel("cosine")
             bottom.legend(fontsize=8, loc="lower right", frameon=False)
-    return save(figure, path)
+    seen = "one picture" if len(traces) == 1 else f"{len(traces)} pictures, a column each"
+    return save(figure, path, f"Loss and cosine after every update of an overfit APM: {seen}, no interval.")
 
 
 def accuracy_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
@@ -248,4 +254,6 @@ def accuracy_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     reach = max(2.0, float(np.abs(interval).max()) * 1.2)
     right.set_xlim(-reach, reach)
     right.set_xlabel("APM minus teacher (points, 95 %)")
-    return save(figure, path)
+    counts = sorted({r["n"] for r in rows if "n" in r})
+    of = f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} pictures a row, the" if counts else "The"
+    return save(figure, path, f"{of} same for both; right: paired differences with 95 % intervals over pictures.")

@@ -42,7 +42,9 @@ def loss_curve(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
     axis.set_xlabel("step")
     axis.set_ylabel("mean squared error")
     axis.legend(frameon=False, fontsize=9)
-    return save(figure, path)
+    return save(
+        figure, path, f"Training losses at {len(records)} steps, each the mean of a step's pictures: no interval."
+    )
 
 
 def shortcut_figure(result: Mapping[str, Any], path: Path) -> Path:
@@ -82,7 +84,8 @@ def shortcut_figure(result: Mapping[str, Any], path: Path) -> Path:
         right.set_ylabel("R²")
     else:
         right.set_axis_off()
-    return save(figure, path)
+    caption = f"{result['n']} held-out pictures, {result['n_train']} to learn from."
+    return save(figure, path, caption)
 
 
 def matrix_figure(result: Mapping[str, Any], path: Path) -> Path:
@@ -116,4 +119,5 @@ def matrix_figure(result: Mapping[str, Any], path: Path) -> Path:
         figure.colorbar(image, ax=axis, shrink=0.8)
     for axis in axes.ravel()[len(students) :]:
         axis.set_axis_off()
-    return save(figure, path)
+    caption = f"R² over {result['n']} held-out pictures, {result['n_train']} to learn from; intervals in result.json."
+    return save(figure, path, caption)

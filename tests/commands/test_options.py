@@ -78,6 +78,12 @@ def test_every_setting_is_an_option_and_its_default_the_fields(call):
     }  # fmt: skip
 
 
+def test_an_option_of_several_values_may_be_given_several_times(call):
+    _, found, _ = call("here", "-o", "x", "--widths", "7,5", "--widths", "3")
+    assert found["values"]["widths"] == [7, 5, 3]
+    assert call("here", "-o", "x", "--widths", "7", "--widths", "many")[0] == 2
+
+
 def test_what_is_typed_counts_more_than_set_that_more_than_a_file_and_that_more_than_a_preset(call, tmp_path):
     file = tmp_path / "run.toml"
     file.write_text('data = "there"\npreset = "long"\nepochs = 5\nfrom = 1\norder = "down"\n')

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from commands.figures import redraw
 from commands.islands import app
 from experiments.islands.patch import figures
 from experiments.islands.score import chosen_elsewhere, summarise
@@ -343,6 +344,11 @@ def test_finer_grids_are_outlined_beside_the_networks_and_scored(call, tmp_path,
     for ending in ("png", "svg"):
         assert (out / "finer" / "0" / f"layer-0.{ending}").stat().st_size > 5000
     assert json.loads(record.read_text())["finer"] == result["finer"]
+    drawn = {path: path.read_bytes() for path in out.rglob("*.png")}
+    assert len(drawn) == 6
+    for path in drawn:
+        path.unlink()
+    assert redraw(out)["figures"] == 10 and all(path.read_bytes() == before for path, before in drawn.items())
     for more, says in ((["--finer", 1], "2 or more"), (["--finer", 2, "--partition", "tree"], "28 x 28")):
         code, _, error = call(*base, *more, "--out", tmp_path / "x")
         assert code == 2 and says in error and error.count("\n") == 1

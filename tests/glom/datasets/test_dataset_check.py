@@ -195,6 +195,15 @@ def test_a_layout_that_holds_a_part_says_which(tmp_path: Path, call: Any, monkey
     assert check_dataset("bsds500", tmp_path, splits=["val"]).part == ""  # no more was asked for
     monkeypatch.setitem(NAMED, "bsds500", replace(NAMED["bsds500"], size="3"))
     assert check_dataset("bsds500", tmp_path).part == ""
+    assert [row.outlines for row in check_dataset("bsds500", tmp_path).splits] == [1, 2] and "outlines" in out
+    found = check_dataset("bsds500", tmp_path, ["val"], read=True)
+    assert (found.state, found.splits[0].unreadable) == ("incomplete", 0)
+    assert "outlines cannot be read" in found.problems[0]
+    (tmp_path / "bsds500" / "train" / "0.npz").unlink()
+    found = check_dataset("bsds500", tmp_path)
+    assert found.state == "incomplete" and found.problems == (
+        "train: 1 picture has no outlines, the first of them 0.jpg",
+    )
 
 
 def test_a_folder_of_pictures_in_its_place_is_told(tmp_path: Path, call: Any) -> None:
