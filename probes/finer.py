@@ -44,7 +44,8 @@ class Fitting:
         views: crops to learn from, beside the whole picture; 0: its grid alone.
         zoom: the smallest crop's side, a share of the picture's.
         patch: side of the local patch in the column; 0: none.
-        iterations, lr: of Adam, the rate falling as a cosine.
+        iterations: steps of Adam.
+        lr: its rate, which falls as a cosine.
     """
 
     views: int = 48
@@ -216,7 +217,8 @@ def finer_grids(
         image: the picture, squeezed as ever.
         layers: their numbers.
         times: finer along both sides, 2 or more.
-        frames, size: of the boring video; None for the backbone's own.
+        frames: of the boring video; None for the backbone's own.
+        size: its side in pixels; None likewise.
         most: side to which larger grids are averaged down first; 0: none is.
         seed: of the crops and the fits.
         how: the fit.

@@ -73,7 +73,8 @@ def patch(
         value: "zero"; "mean", the mean of the layer's own locations; features as a tensor or array, (D,), or
             (h, w, D), or (T', h, w, D), of which the region is taken; or another picture (a path, bytes, a PIL
             picture), whose features at the same places of the same layer are taken.
-        frames, size: of the boring video that another picture is watched as; None for the backbone's own.
+        frames: of the boring video that another picture is watched as; None for the backbone's own.
+        size: its side in pixels; None likewise.
 
     Raises:
         InputError: no such layer; a region outside of the picture or without a location, features of another shape, a

@@ -23,7 +23,8 @@ class PatchedLayer:
 
     Attributes:
         titles: over its three panels.
-        before, after: (h, w, 3) in [0, 1], one colour code for both.
+        before: (h, w, 3) in [0, 1].
+        after: the same in the same colour code.
         agreement: (h, w) cosine of each location with itself before.
     """
 
