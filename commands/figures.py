@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Json, counted, emit_json, say, table
+from commands.common import Json, Quiet, counted, emit_json, progress, say, table
 
 ENDINGS = (".png", ".svg")
 # By a run's kind: a figure's name, what draws it from what the run found (or from its records) into a file.
@@ -49,12 +49,10 @@ PICTURES = {
 def figures(
     folder: Annotated[str, typer.Argument(help="A run folder, or one that holds some.", metavar="DIR")],
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Draw the figures of a run again, PNG and SVG, from what it saved: nothing is computed anew.
-
-    apm figures runs/islands
-    """
-    found = redraw(Path(folder))
+    """Draw the figures of a run again, PNG and SVG, from what it saved: nothing is computed anew."""
+    found = redraw(Path(folder), quiet)
     if as_json:
         emit_json(found)
         return
@@ -65,31 +63,38 @@ def figures(
             say(f"{run['folder']}: {reason}")
 
 
-def redraw(folder: Path) -> dict[str, Any]:
+def redraw(folder: Path, quiet: bool = True) -> dict[str, Any]:
     """Every run in and below a folder: `runs` with folder, kind, files drawn, and sentences about what is left.
 
     Raises:
         InputError: no run there.
     """
-    from glom.errors import GlomError, InputError
-    from glom.runs.artifacts import read_json
+    from glom.errors import InputError
 
-    runs = []
-    for manifest in sorted(folder.rglob("manifest.json")):
-        where, kind, drawn, left = manifest.parent, "", list[Path](), list[str]()
-        try:
-            kind = str(read_json(manifest).get("kind", ""))
-            drawn = draw(where, kind)
-        except (GlomError, KeyError, TypeError, IndexError) as error:
-            left.append(f"not drawn ({error if isinstance(error, GlomError) else repr(error)})")
-        if kind in PICTURES:
-            left.append(f"{PICTURES[kind]}: not saved, run it again to see them")
-        if drawn or left:
-            names = [str(path.relative_to(where)) for path in drawn]
-            runs.append({"folder": str(where), "kind": kind, "drawn": names, "left": left})
+    runs, found = [], sorted(folder.rglob("manifest.json"))
+    with progress(quiet or not found) as bar:
+        for manifest in bar.track(found, description="drawing"):
+            runs += _redrawn(manifest)
     if not runs:
         raise InputError(f"{folder} holds no run with figures; name a run folder (it holds a manifest.json)")
     return {"figures": sum(len(run["drawn"]) for run in runs), "runs": runs}
+
+
+def _redrawn(manifest: Path) -> list[dict[str, Any]]:
+    """A run's row; none where it has no figures."""
+    from glom.errors import GlomError
+    from glom.runs.artifacts import read_json
+
+    where, kind, drawn, left = manifest.parent, "", list[Path](), list[str]()
+    try:
+        kind = str(read_json(manifest).get("kind", ""))
+        drawn = draw(where, kind)
+    except (GlomError, KeyError, TypeError, IndexError) as error:
+        left.append(f"not drawn ({error if isinstance(error, GlomError) else repr(error)})")
+    if kind in PICTURES:
+        left.append(f"{PICTURES[kind]}: not saved, run it again to see them")
+    names = [str(path.relative_to(where)) for path in drawn]
+    return [{"folder": str(where), "kind": kind, "drawn": names, "left": left}] if drawn or left else []
 
 
 def draw(folder: Path, kind: str) -> list[Path]:

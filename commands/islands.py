@@ -48,10 +48,7 @@ def finer_table(layer: Mapping[str, Any]) -> None:
 @app.command("patch")
 @study(PatchSettings, "experiments.islands.patch")
 def patch(result: Mapping[str, Any], out: str) -> None:
-    """A layer's features replaced at a region: what changes in the later layers' islands, and in the class.
-
-    apm islands patch cat.jpg --layer 2 --region 0.3,0.2,0.7,0.8 --value zero --out DIR
-    """
+    """A layer's features replaced at a region: what changes in the later layers' islands, and in the class."""
     rows = []
     for r in result["layers"]:
         cosines = [number(r[key]) for key in ("cosine", "cosine_inside", "cosine_outside", "ari")]

@@ -133,7 +133,8 @@ def test_a_command_that_cannot_be_typed_is_found():
 
 # Commands that run no network: they list, check, fetch or compare what is there.
 LISTINGS = {
-    "doctor", "docs", "ttt report", "islands compare", "claims", "figures", "methods list", "ablate objective candidates",
+    "doctor", "docs", "ttt report", "islands compare", "claims", "figures", "methods list",
+    "ablate objective candidates",
     "datasets list", "datasets check", "datasets prepare", "convert official",
     "completion bash", "completion zsh", "completion fish",
 }  # fmt: skip
