@@ -254,7 +254,7 @@ class ConvLearner:
         """Scores (B, classes) by read-out of the last layer: `softmax`, and with labels its `goodness`, or where layers
         are taught so the goodness of all."""
         layers = self.by_layer(images)
-        found = {name: layers[-1][name] for name in ("softmax", "goodness") if name in layers[-1]}
+        found: dict[str, Tensor] = {n: layers[-1][n] for n in ("softmax", "goodness") if n in layers[-1]}
         if self.settings.cumulative:
             found["goodness"] = torch.stack([layer["goodness"] for layer in layers]).sum(0)
         return found

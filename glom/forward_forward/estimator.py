@@ -15,6 +15,7 @@ from torch import Tensor
 from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.forward_forward.checkpoint import CHECKPOINT, restore
+from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.epochs import run_epoch
 from glom.forward_forward.networks import learner_of
 from glom.forward_forward.scaling import Scaling
@@ -30,7 +31,7 @@ class ForwardForward(ClassifierMixin, BaseEstimator):
 
     Args:
         widths: units of each hidden layer; None for the preset's.
-        mode: "supervised", "unsupervised", "recurrent" or "local", see `FFSettings`.
+        mode: "supervised", "unsupervised", "recurrent", "local" or "conv", see `FFSettings`.
         epochs: passes over the pictures; None for the preset's.
         preset: "quick" or "paper", what everything else is.
         settings: any other field of `FFSettings`, by name.
@@ -99,14 +100,22 @@ class ForwardForward(ClassifierMixin, BaseEstimator):
         images = self._inputs(raw, where, how)
         self._learner = learner_of(_shape(images), len(self.classes_), how, where)
         self.history_: list[dict[str, float]] = []
+        learner, share, told = self._learner, 1.0, torch.from_numpy(index).to(where)
+
+        def step(x: Tensor, t: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
+            return learner.learn(x, t, share, g)
+
+        def settle(x: Tensor, t: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
+            assert isinstance(learner, ConvLearner)
+            return learner.settle(x, t, share, g), None
+
         for epoch in range(how.epochs):
-
-            def step(x: Tensor, t: Tensor, g: torch.Generator, epoch: int = epoch) -> tuple[Tensor, Tensor | None]:
-                return self._learner.learn(x, t, how.rate_share(epoch), g)
-
-            work = run_epoch(self._learner, step, images, torch.from_numpy(index).to(where), how, epoch)
-            wrong = _finished(work).wrong
+            share = how.rate_share(epoch)
+            wrong = _finished(run_epoch(learner, step, images, told, how, epoch)).wrong
             self.history_.append({"epoch": epoch + 1, "train_error": round(100 * wrong / len(raw), 4)})
+        for epoch in range(how.readout_epochs):
+            share = how.rate_share(epoch, how.readout_epochs)
+            _finished(run_epoch(learner, settle, images, told, how, epoch, "read-out"))
         return self
 
     # -- asking -------------------------------------------------------------------------------------------------------
@@ -165,6 +174,7 @@ class ForwardForward(ClassifierMixin, BaseEstimator):
         state: dict[str, Any] = {"settings": vars(self._learner.settings).copy(), "classes": self.classes_.tolist()}
         state |= {"shape": list(self._learner.shape), "scaling": scaling, "flat": self._flat}
         state |= {"network": self._learner.state(), "twin": None, "epoch": len(self.history_), "twin_epoch": 0}
+        state["readout_epoch"] = self._learner.settings.readout_epochs
         save_state(path, {**state, "history": self.history_})
         return path
 

@@ -77,6 +77,8 @@ class FFSettings(Settings):
             raise InputError(
                 f"{self.objective if self.mode == 'conv' else self.mode} needs a batch of 2 or more: {why}"
             )
+        if self.readout_epochs and self.mode != "conv":
+            raise InputError("`readout_epochs` is of conv: other modes' read-outs learn with the layers alone")
         if self.cumulative and self.paired:
             raise InputError("`cumulative` sums classes' goodness over layers; without labels there is none")
         first, last = self.read

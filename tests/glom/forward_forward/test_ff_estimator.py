@@ -44,7 +44,7 @@ def test_learns_features_with_any_labels_and_clones():
     assert [h["epoch"] for h in model.history_] == list(range(1, 81))
 
 
-@pytest.mark.parametrize("mode", ["supervised", "unsupervised", "recurrent", "local"])
+@pytest.mark.parametrize("mode", ["supervised", "unsupervised", "recurrent", "local", "conv"])
 def test_every_mode_learns_pictures(mode):
     x, y = strokes()
     widths = (4, 4) if mode == "local" else (64, 64)
