@@ -95,7 +95,11 @@ class AsynchronousPerceptionMachine(nn.Module):
     # -- the formula, line by line ------------------------------------------------------------------------------
 
     def columns(self, T: Tensor, queries: Tensor, images: Tensor | None = None) -> Tensor:
-        """z: (B, D) and (N, 2) -> (B, N, 2D), or (B, N, 2D + P) with the local patch read from `images`."""
+        """z: `T` (B, D) and `queries` (N, 2) -> (B, N, 2D), or (B, N, 2D + P) with the local patch read from `images`.
+
+        Raises:
+            InputError: a machine with a local patch, and no pictures.
+        """
         p = self.location_code(queries).to(T.dtype)
         parts = [T[:, None].expand(-1, len(p), -1), p.expand(len(T), -1, -1)]
         if self.local_patch is not None:
@@ -105,7 +109,7 @@ class AsynchronousPerceptionMachine(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def unfold(self, T: Tensor, queries: Tensor, images: Tensor | None = None) -> Tensor:
-        """f: (B, D) and (N, 2) -> (B, N, F), every location independently of every other."""
+        """f: `T` (B, D) and `queries` (N, 2) -> (B, N, F), each location by itself; `images` for local patches."""
         return self._features(self.columns(T, check_queries(queries), images))
 
     def _features(self, z: Tensor) -> Tensor:
@@ -115,7 +119,11 @@ class AsynchronousPerceptionMachine(nn.Module):
         return self.feature_head(h)
 
     def colours(self, features: Tensor, z: Tensor) -> Tensor:
-        """rgb: (B, N, F) and the columns (B, N, 2D) -> (B, N, 3), in the units of the target it learned from."""
+        """rgb: `features` (B, N, F) and columns `z` (B, N, 2D) -> (B, N, 3), in the units of its target.
+
+        Raises:
+            InputError: a machine without a colour head.
+        """
         if self.rgb_head is None:
             raise InputError("this APM was built without a colour head (rgb=None)")
         c = torch.cat([features, z], dim=-1)
@@ -125,7 +133,7 @@ class AsynchronousPerceptionMachine(nn.Module):
         return c.relu() if self.config.rgb_relu else c
 
     def read(self, features: Tensor, queries: Tensor) -> Tensor:
-        """The token over the given locations ("mean" and "attention"): (B, N, F) -> (B, F)."""
+        """The token ("mean" and "attention") of `features` (B, N, F) at `queries` (N, 2) -> (B, F)."""
         if self.config.readout == "mean":
             return features.mean(dim=1)
         keys = features + self.feature_location_code(queries).to(features.dtype)
@@ -173,16 +181,19 @@ class AsynchronousPerceptionMachine(nn.Module):
         return grid_queries(self.config.cells, self.config.cells, device=like.device, dtype=dtype)
 
     def read_location(self, like: Tensor) -> Tensor:
-        """(1, 2): where the "location" read-out looks."""
+        """(1, 2): where the "location" read-out looks, on the device and in the dtype of `like`."""
         return torch.tensor([self.config.location], device=like.device, dtype=like.dtype)
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator, initialisation: str = "published") -> None:
-        """Draw every parameter afresh from `generator`.
+        """Draw every parameter afresh from `generator`; `initialisation` is one of two.
 
         published: normal(0, 0.01) for weights and biases alike, as the released code does before every test image.
         default:   uniform(+-1/sqrt(fan_in)) for linear and convolutional layers (PyTorch's), Xavier uniform and zero
                    biases for the attention's projections, normal(0, 1) for the learned query.
+
+        Raises:
+            InputError: another initialisation.
         """
         if initialisation not in INITIALISATIONS:
             raise unknown("initialisation", initialisation, INITIALISATIONS)

@@ -61,10 +61,11 @@ PRESETS: dict[str, APMConfig] = {
     "apm-small": APMConfig(image_size=224, patch=14, cells=16, trunk=(1024, 512, 512), readout="mean", rgb=(128, 128)),
     "apm-tiny": APMConfig(features=128, image_size=32, patch=2, cells=8, trunk=(512, 256), heads=4, rgb=(128, 128)),
 }
+"""The configurations that have a name; `preset` gives one, with changes."""
 
 
 def preset(name: str, **changes: object) -> APMConfig:
-    """The named configuration, with settings replaced: `preset("apm-ttt", features=512)`.
+    """The configuration called `name`, with `changes` to its fields: `preset("apm-ttt", features=512)`.
 
     Raises:
         InputError: no such preset, or settings that do not go together.

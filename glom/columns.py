@@ -40,6 +40,7 @@ def grid_queries(
         height: number of cells down, at least 1.
         width: number of cells across, at least 1.
         box: (x0, y0, x1, y1), the part of the picture the grid covers.
+        device: where the result is to be. dtype: of what is returned.
 
     Returns:
         (height * width, 2): x and y of every centre.

@@ -162,6 +162,7 @@ class Machine(AsynchronousPerceptionMachine, Pretrained):
 
     @classmethod
     def read_file(cls, file: Path, device: torch.device) -> Self:
+        """The machine of a `file`, on `device`. Raises `InputError` for a file of anything else."""
         apm, meta = load_apm(file)
         with fixed_seed():
             machine = cls(apm.config, meta)
@@ -204,6 +205,7 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Machine:
     Args:
         name: one that ships (`apm-cifar10`), a file, a folder of `apm grid train`, `OWNER/NAME` on the hub, or
             `official:FILE` for a checkpoint of the official release (`glom.official`).
+        device: where it is to run, as torch names it.
 
     Raises:
         InputError: nothing there, another kind of model, a damaged file, or a hub that cannot be reached.

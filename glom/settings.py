@@ -219,7 +219,7 @@ class Settings:
                 key.check(getattr(self, key.path[0]))
 
     def manifest(self, *leave: str, **instead: Any) -> dict[str, Any]:
-        """The fields by name, as a manifest holds them: never what decides no result, some left out, others as told."""
+        """The fields by name, as a manifest holds them: what decides results, but `leave`; `instead` as told."""
         return {name: value for name, value in asdict(self).items() if name not in (*leave, *IDLE)} | instead
 
     @classmethod

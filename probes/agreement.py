@@ -20,12 +20,12 @@ def unit(grid: Array) -> Array:
 
 
 def cosine_to(grid: Array, columns: Array) -> Array:
-    """Cosine of every location with every given feature vector: (h, w, F), (m, F) -> (h, w, m) in [-1, 1]."""
+    """Cosine of each location with each given vector: `grid` (h, w, F), `columns` (m, F) -> (h, w, m) in [-1, 1]."""
     return (unit(grid) @ unit(columns).T).clip(-1, 1)
 
 
 def neighbour_agreement(grid: Array) -> float:
-    """Mean cosine of horizontally and vertically adjacent locations, in [-1, 1]; 1.0 for a single location."""
+    """Mean cosine of adjacent locations of a `grid` (h, w, F), across and down, in [-1, 1]; 1.0 for a single one."""
     u = unit(grid)
     pairs = [(u[:, 1:] * u[:, :-1]).sum(-1).ravel(), (u[1:] * u[:-1]).sum(-1).ravel()]
     both = np.concatenate(pairs)

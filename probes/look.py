@@ -70,7 +70,7 @@ class Islands(Showing):
         return {layer: pca_rgb(grid)[0] for layer, grid in self.grids.items()}
 
     def agreement(self, layer: int = -1) -> float:
-        """Mean cosine of neighbouring locations."""
+        """Mean cosine of neighbouring locations of one `layer`, in [-1, 1]."""
         return neighbour_agreement(self.grid(layer))
 
     def labels(self, how: str = "kmeans:6", layer: int = -1, seed: int = 0) -> Labels:
@@ -78,6 +78,7 @@ class Islands(Showing):
 
         Args:
             how: `kmeans:6`, `ncut:auto`, `tree`, `maskcut`, ...: see `probes.partition.forms.FORMS`.
+            layer: as `grid` takes it. seed: of a cut that draws.
 
         Raises:
             InputError: another `how`, or a layer that was not read.
@@ -98,6 +99,7 @@ class Islands(Showing):
 
         Args:
             masks: (H, W) whole numbers, one array or several annotators'.
+            how: as `labels` takes it, and `layer` and `seed`.
             background: the label of what is no object, or None.
 
         Raises:
@@ -125,7 +127,7 @@ class Islands(Showing):
         )
 
     def view(self, name: str = "picture", masks: Sequence[NDArray[np.integer]] = ()) -> View:
-        """What a page shows of it: the picture under `name`, with people's outlines (H, W) where there are any."""
+        """What a page shows of it: the picture under `name`, with people's outlines `masks` (H, W), if any."""
         from probes.explorer.shape import picture_of
 
         shown = picture_of(name, self.picture, [self.source()], masks, None, "; ".join(self.notes))

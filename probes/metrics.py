@@ -45,22 +45,22 @@ __all__ = [
 
 
 def adjusted_rand(truth: Map, found: Map) -> float:
-    """Adjusted Rand index (Hubert & Arabie 1985), equal to scikit-learn's: 1 for equal partitions, 0 by chance."""
+    """Adjusted Rand index of `truth` and `found`, (H, W) (Hubert & Arabie 1985): scikit-learn's; 0 by chance."""
     return rand(overlap(truth, found))
 
 
 def fg_ari(truth: Map, found: Map, background: Background = 0) -> float | None:
-    """ARI on the places that are not `background` in the truth (Greff et al. 2019); None where there are none."""
+    """ARI of `found` where `truth` is not `background`, (H, W) (Greff et al. 2019); None where that is nowhere."""
     return rand_of_objects(overlap(truth, found), background)
 
 
 def panoptic_ari(truth: Map, found: Map) -> float:
-    """ARI on all that is labelled, each segment of the background a region of its own (P-ARI, Didolkar et al. 2025)."""
+    """ARI of `truth` and `found`, (H, W), segments of the background too (P-ARI, Didolkar et al. 2025)."""
     return rand(overlap(truth, found))
 
 
 def nmi(truth: Map, found: Map) -> float:
-    """Mutual information over the mean of both entropies, equal to scikit-learn's `normalized_mutual_info_score`."""
+    """Mutual information of `truth` and `found`, (H, W), over the mean of both entropies, as scikit-learn's."""
     return information(overlap(truth, found))
 
 
@@ -86,8 +86,15 @@ def mbo(truth: Map, found: Map, background: Background = None) -> float | None:
 
 
 def miou(truth: Map, found: Map, background: Background = None) -> float | None:
-    """Mean IoU of true objects and regions matched one to one so that it is greatest; an object left over counts 0.
-    None without objects."""
+    """Mean IoU of true objects and regions matched one to one so that it is greatest; one left over is 0 (Kuhn 1955).
+
+    Args:
+        truth: (H, W) labels; negative where void. found: (H, W).
+        background: labels that are no objects.
+
+    Returns:
+        In [0, 1]; None without objects.
+    """
     return matched_iou(overlap(truth, found), background)
 
 

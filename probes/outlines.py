@@ -137,6 +137,6 @@ def distance(edge: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def boundary_f(truth: Map | Sequence[Map], found: Map, tolerance: float = TOLERANCE) -> float:
-    """`Outlines.f_measure` for one partition against one or several annotators."""
+    """`Outlines.f_measure` of `found` (H, W) against the `truth` of one or several; `tolerance` in diagonals."""
     truths = [truth] if isinstance(truth, np.ndarray) else list(truth)
     return Outlines(truths, tolerance).f_measure(found)

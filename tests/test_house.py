@@ -7,11 +7,12 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -109,13 +110,34 @@ def test_a_command_shows_a_parameter_as_its_option():
     assert as_options(text) == shown
 
 
+def public_code(value: object) -> Iterator[tuple[str, object, Callable[..., object]]]:
+    """What can be called of a public name, as it is reached and as it is written: itself, or a class's methods."""
+    if inspect.isfunction(value):
+        yield value.__name__, value, value
+    members = {}
+    for cls in reversed(inspect.getmro(value)) if inspect.isclass(value) else ():
+        members |= vars(cls) if cls.__module__.split(".")[0] in ROOMS else {}
+    for name, member in members.items():
+        code = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        if not name.startswith("_") and inspect.isfunction(code):
+            yield f"{value.__name__}.{name}", getattr(value, name), code
+
+
 @pytest.mark.parametrize("package", [glom, probes])
-def test_public_functions_say_what_they_raise(package):
-    for name in package.__all__:
-        value = getattr(package, name)
-        assert not callable(value) or inspect.getdoc(value), name
-        if inspect.isfunction(value) and "raise " in inspect.getsource(value).replace(inspect.getdoc(value) or "", ""):
-            assert "Raises" in (value.__doc__ or ""), f"{package.__name__}.{name}"
+def test_public_names_say_what_they_take_and_what_they_raise(package):
+    missing = []
+    for public in package.__all__:
+        value = getattr(package, public)
+        if (inspect.isclass(value) or callable(value)) and not inspect.getdoc(value):
+            missing.append(f"{public}: nothing")
+        for name, reached, code in public_code(value):
+            said = inspect.getdoc(reached) or ""
+            names = [name for name in inspect.signature(code).parameters if name not in ("self", "cls")]
+            missing += [f"{name}: `{one}`" for one in names if not re.search(rf"\b{one}\b", said)]
+            raises = any(isinstance(node, ast.Raise) for node in ast.walk(ast.parse(dedent(inspect.getsource(code)))))
+            if not said or (raises and "Raises" not in said):
+                missing.append(f"{name}: {'what it raises' if said else 'nothing'}")
+    assert missing == []
 
 
 # -- a researcher's own folders --------------------------------------------------------------------------------------

@@ -96,14 +96,14 @@ def moved(text: str, source: str, place: str, wanted: set[str]) -> str:
 def executed(path: Path) -> dict[str, str | bytes]:
     """A tutorial run, as files by name: the page, its pictures, and the notebook with what came out."""
     import jupytext
-    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
     from nbconvert import MarkdownExporter
+    from traitlets.config import Config
 
     os.environ |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"), "HF_HUB_OFFLINE": "1"}
     notebook = jupytext.read(path)
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # nothing listens on a port
-    NotebookClient(notebook, km=kernel, timeout=600).execute(cwd=str(ROOT))
+    quiet = Config(KernelManager={"transport": "ipc"})  # nothing listens on a port
+    NotebookClient(notebook, kernel_name="python3", timeout=600, config=quiet).execute(cwd=str(ROOT))
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"unique_key": path.stem})
     text = moved(text, f"docs/tutorials/{path.name}", f"tutorials/{path.stem}.md", set())
     own = f"*This page is a notebook that was run when the site was built: [{path.stem}.ipynb]({path.stem}.ipynb).*\n"

@@ -98,7 +98,7 @@ def adapt(
     seed: int = 0,
     device: str = "auto",
 ) -> Answer:
-    """`adapt_many` of one picture.
+    """`adapt_many` of one `picture`: `teacher`, `classes`, `templates`, `settings`, `seed` and `device` are as there.
 
     Raises:
         InputError: as `adapt_many`.

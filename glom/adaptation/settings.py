@@ -66,7 +66,7 @@ class TTTSettings(Settings):
 
     @property
     def stop_at(self) -> float | None:
-        """The cosine that ends a sample early, or None."""
+        """The cosine that ends a sample early, or None. Raises `InputError` for a rule that is none."""
         if self.stop == "none":
             return None
         kind, _, value = self.stop.partition(":")
@@ -88,7 +88,7 @@ class TTTSettings(Settings):
         return self.lr * (1 - done) if self.schedule == "linear" else self.lr
 
     def config(self, teacher_width: int) -> APMConfig:
-        """The APM's configuration for a teacher of that width; heads shrink to divide it."""
+        """The APM's configuration for a teacher whose token is `teacher_width` wide; heads shrink to divide it."""
         from glom.adaptation.objectives import get_objective
         from glom.apm import preset
 
@@ -127,7 +127,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def ttt_preset(name: str, **changes: Any) -> TTTSettings:
-    """The named settings with some replaced; None means unchanged.
+    """The settings called `name` with some replaced by `changes`; None means unchanged.
 
     For the wide published trunks `fast` takes 40 steps at 4e-4, since 1e-3 overshoots there, and multiplies in bf16
     where the machine does so in hardware: its cosines stay above 0.999.
@@ -154,8 +154,12 @@ def ttt_preset(name: str, **changes: Any) -> TTTSettings:
 def settings_for(teacher: str, preset: str = "fast", queries: int | None = None, **changes: Any) -> TTTSettings:
     """A preset's settings, with an APM that suits the teacher unless one is named.
 
-    `published` is always the published APM. The others take the small ones for the small teachers that ship.
-    `queries` 0 means the whole grid at every step.
+    Args:
+        teacher: its name.
+        preset: one of `ttt_preset`. `published` is always the published APM; the others take the small ones for the
+            small teachers that ship.
+        queries: locations asked in a step; 0: the whole grid; None: the preset's.
+        changes: any other field of `TTTSettings`; None means unchanged.
 
     Raises:
         InputError: no such preset, or a setting that cannot be.

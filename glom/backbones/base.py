@@ -67,7 +67,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def run(self, clip: Tensor) -> Any:
-        """(1, 3, T, H, W) through the network, after `fit`."""
+        """`clip` (1, 3, T, H, W) through the network, after `fit`; whatever it gives."""
 
     @abstractmethod
     def grid(self, output: Any) -> Tensor:
@@ -78,7 +78,7 @@ class Backbone(ABC):
         """The same architecture with new random weights."""
 
     def untrained(self, seed: int = 0) -> Backbone:
-        """The same network with random weights, drawn as its authors draw them."""
+        """The same network with random weights, drawn as its authors draw them; `seed` of the draw."""
         twin = copy.copy(self)
         with fixed_seed(seed):
             twin.model = self.build().eval().requires_grad_(False).to(self.device)
@@ -115,7 +115,7 @@ class Backbone(ABC):
         return
 
     def check(self, frames: int, size: int) -> None:
-        """Raises `InputError` for no frame at all, a side under one patch, or several frames for an image model."""
+        """Raises `InputError` for no `frames`, a `size` under one patch, or several frames for an image model."""
         if frames < 1:
             raise InputError(f"a boring video needs at least 1 frame, got {frames}")
         if size < self.patch_side:
@@ -124,7 +124,7 @@ class Backbone(ABC):
             raise InputError(f"{self.name} reads one image, not a video; leave `frames` out (got {frames})")
 
     def size_note(self, frames: int, size: int, what: str) -> list[str]:
-        """The sentence about an input that is not what the network was built for; none where it is."""
+        """The sentence about `frames` of `size` px and `what` is done, where the network was built for others."""
         if (frames, size) == (self.frames, self.size):
             return []
         given, own = f"{size} px", f"{self.size} px"

@@ -177,7 +177,7 @@ class Columns(nn.Module):
         return seen.new_zeros(self.config.levels, *seen.shape)
 
     def agreement(self, state: Tensor, places: Places, first: int = 0) -> Tensor:
-        """c of some levels, `first` being the number of the lowest: (l, B, n, d) -> (l, B, n, d)."""
+        """c of some levels at `places`, `first` the number of the lowest: `state` (l, B, n, d) -> (l, B, n, d)."""
         c, levels = self.config, slice(first, first + len(state))
         if places.regular and all(prefers_windows(state.shape[2], r) for r in c.radii):
             grids = zip(state.unflatten(2, places.cells), c.radii[levels], strict=True)
@@ -188,13 +188,13 @@ class Columns(nn.Module):
     def contributions(
         self, state: Tensor, seen: Tensor, places: Places, nets: tuple[Weights, Weights] | None = None
     ) -> Contributions:
-        """The four contributions to the next state. `state` (L, B, n, d), `seen` (B, n, d); `nets` up and down."""
+        """The four contributions to the next state. `state` (L, B, n, d); `seen` (B, n, d); `places`; `nets`."""
         up, down = nets or (self.up, self.down)
         below = torch.cat([seen[None].to(state.dtype), state[:-1]])
         return Contributions(up(below), down(state[1:], places.bias), state, self.agreement(state, places))
 
     def combine(self, parts: Contributions) -> Tensor:
-        """Their weighted average, (L, B, n, d), in float32 whatever the products' precision."""
+        """The weighted average of the four `parts`, (L, B, n, d), in float32 whatever the products' precision."""
         a, b, g, e = self.config.weights
         total = a * parts.bottom_up.float() + g * parts.previous.float() + e * parts.consensus.float()
         return self._mean(torch.cat([total[:-1] + b * parts.top_down.float(), total[-1:]]), 0)
@@ -204,6 +204,7 @@ class Columns(nn.Module):
 
         Args:
             seen: (B, n, d).
+            places: of the n columns.
             state: (L, B, n, d) to go on from; None for zeros, the state before anything was seen.
         """
         nets = self.up.weights(), self.down.weights()
@@ -220,6 +221,7 @@ class Columns(nn.Module):
 
         After k updates the k lowest levels hold something of what is seen, `reached` (k, B, n, d). The others,
         `waiting` (L - k, 1, n, d), follow from the places; so does what the level above tells the highest one reached.
+        `nets` are those up and down.
         """
         (a, b, g, e), (up, down), levels = self.config.weights, nets, self.config.levels
         reached, waiting = self._first(seen, places, nets)

@@ -76,7 +76,7 @@ class GlomConfig(Settings):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GlomConfig:
-        """The settings `as_dict` gave. Raises `InputError` for a name or a value that is none."""
+        """The settings whose `values` `as_dict` gave. Raises `InputError` for a name or a value that is none."""
         names = {f.name for f in fields(cls)}
         for name in values:
             if name not in names:

@@ -60,7 +60,7 @@ class Glom(Columns):
         return seen
 
     def grid(self, images: Tensor) -> tuple[int, int]:
-        """Rows and columns of the grid that covers pictures (B, 3, H, W). Raises `InputError` where none can."""
+        """Rows and columns of the grid that covers `images` (B, 3, H, W). Raises `InputError` where none can."""
         patch = self.config.patch
         if images.ndim != 4 or images.shape[1] != 3:
             raise InputError(f"pictures must be (B, 3, H, W), got {tuple(images.shape)}")
@@ -109,7 +109,7 @@ class Glom(Columns):
         state: Tensor | None = None,
         missing: Tensor | None = None,
     ) -> Tensor:
-        """The last of `all_states`: (B, 3, H, W) -> (B, n, L, d)."""
+        """The last of `all_states`, of the same `images`, `iterations`, `state` and `missing`: (B, n, L, d)."""
         *_, last = self.all_states(images, iterations, state, missing)
         return last
 
@@ -122,6 +122,9 @@ class Glom(Columns):
 
         Yields:
             (B, n, L, d) after every frame. A still picture repeated T times gives what `all_states` gives.
+
+        Raises:
+            InputError: no such video, or frames that no grid covers.
         """
         if frames.ndim != 5 or not frames.shape[1]:
             raise InputError(f"a video must be (B, T, 3, H, W) with T >= 1, got {tuple(frames.shape)}")

@@ -81,6 +81,7 @@ class PretrainedGlom(Glom, Pretrained):
 
     @classmethod
     def read_file(cls, file: Path, device: torch.device) -> Self:
+        """The GLOM of a `file`, on `device`. Raises `InputError` for a file of anything else."""
         network, facts = load_glom(file)
         found = cls(network.config, facts)
         found.load_state_dict(network.state_dict())

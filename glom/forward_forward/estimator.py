@@ -121,15 +121,15 @@ class ForwardForward(ClassifierMixin, BaseEstimator):
     # -- asking -------------------------------------------------------------------------------------------------------
 
     def decision_function(self, X: ArrayLike | Tensor) -> NDArray[np.float32]:
-        """(n, C): the goodness of each label, or the softmax read-out's logits where labels are no input."""
+        """(n, C): the goodness of each label for `X`, or the read-out's logits where labels are no input."""
         return self._asked(X, lambda x: next(iter(self._learner.readouts(x).values())))
 
     def predict(self, X: ArrayLike | Tensor) -> NDArray[Any]:
-        """(n,) labels."""
+        """(n,) labels of `X`, samples as `fit` takes them."""
         return self.classes_[self.decision_function(X).argmax(1)]
 
     def goodness(self, X: ArrayLike | Tensor) -> NDArray[np.float32]:
-        """(n, C, layers): every layer's goodness times its sign for every label; the same for all without labels."""
+        """(n, C, layers): of `X`, each layer's goodness times its sign for each label, if labels are inputs."""
         return self._asked(X, lambda x: self._learner.goodness(x))
 
     def _asked(self, X: ArrayLike | Tensor, ask: Any) -> NDArray[np.float32]:
@@ -162,7 +162,7 @@ class ForwardForward(ClassifierMixin, BaseEstimator):
     # -- keeping ------------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write `checkpoint.pt` (tensors and plain values, read with `weights_only`), whole or not at all."""
+        """Write `folder/checkpoint.pt` (tensors and plain values, read with `weights_only`), whole or not at all."""
         check_is_fitted(self, "classes_")
         path = Path(folder) / CHECKPOINT
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ class ForwardForward(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str = "auto") -> Self:
-        """A fitted network of `save_pretrained`, or the one in a folder of `apm ff train`.
+        """A fitted network of `save_pretrained`, or the one in a `folder` of `apm ff train`, on `device`.
 
         Raises:
             InputError: no checkpoint, a damaged one, or one of another program.

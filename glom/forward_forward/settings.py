@@ -92,10 +92,12 @@ class FFSettings(Settings):
 
     @property
     def recurrent(self) -> bool:
+        """Whether the network carries a state over iterations."""
         return self.mode in ("recurrent", "local")
 
     @property
     def rule(self) -> Rule:
+        """How a layer's goodness is taken and compared."""
         from glom.forward_forward.goodness import Rule
 
         return Rule(self.goodness, 1 if self.sign == "max" else -1, self.threshold, self.temperature, self.peer)

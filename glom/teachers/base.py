@@ -114,7 +114,7 @@ class Teacher(ABC):
     # -- what all share -----------------------------------------------------------------------------------------------
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """A picture of any size and mode -> (3, image_size, image_size), float32, on the CPU.
+        """`image`, of any size and mode -> (3, image_size, image_size), float32, on the CPU.
 
         One of exactly the input size is read whole, as it is: it is a crop already (`glom.teachers.views.seen`, the
         views of a picture, ImageNet-C's files), and resizing it once more would cut its border off.
@@ -174,13 +174,13 @@ class Teacher(ABC):
         return twin
 
     def token(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, F) float32: the raw token. Raises `InputError` for pictures of another shape."""
+        """`images` (B, 3, S, S) -> (B, F) float32: the raw token. Raises `InputError` for pictures of another shape."""
         with torch.inference_mode():
             tokens = self._token(self._checked(images)).float()
         return tokens.clone()  # an ordinary tensor: one made in inference mode could not stand in a loss
 
     def token_with_grad(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, F) in the encoder's precision, inside the autograd graph: for methods that train it."""
+        """`images` (B, 3, S, S) -> (B, F) in the encoder's precision, with its graph: for methods that train it."""
         return self._token(self._checked(images))
 
     def texts_with_grad(self, sentences: Sequence[str]) -> Tensor:
@@ -188,7 +188,7 @@ class Teacher(ABC):
         return self._texts(list(sentences))
 
     def grid(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, h, w, F_grid) float32. Raises `InputError` without a grid, or for another shape."""
+        """`images` (B, 3, S, S) -> (B, h, w, F_grid) float32. Raises `InputError` where it cannot."""
         if not self.has_grid:
             raise InputError(f"{self.name} has no feature grid; choose a teacher with one, or an objective without")
         with torch.inference_mode():
@@ -236,7 +236,7 @@ class Teacher(ABC):
         self.classes = tuple(names)
 
     def zero_shot_head(self, classes: Sequence[str], templates: Templates = ("a photo of a {}.",)) -> ZeroShotHead:
-        """Class embeddings: templates filled with each name, encoded, normalised, averaged, normalised again.
+        """Class embeddings: `templates` filled with each of `classes`, encoded, normalised, averaged, normalised.
 
         A classifier ignores templates and selects its rows by name.
 
@@ -278,6 +278,7 @@ class Teacher(ABC):
         return images.to(self.device, self._dtype)
 
     def use_rows(self, layer: nn.Linear, names: Sequence[str] | None) -> None:
+        """Take a classifier's rows for the zero-shot head: `layer` (C, F), and the classes' `names` where known."""
         self._classifier = (layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
         self.classes = None if names is None else tuple(names)
         self.no_text = "it has no text encoder"

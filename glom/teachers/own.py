@@ -94,6 +94,7 @@ def teacher(
             `classes` unless the model's last linear layer is meant.
         crop: share of the shorter side that the centre crop keeps.
         name: what results call it.
+        device: where it runs. precision: `fp32`, `bf16` or `fp16` of its weights and products.
 
     Returns:
         A `Teacher`: usable in `glom.adapt`, as a backbone, in every run of the library.

@@ -66,7 +66,7 @@ class Partition:
 
 
 def parse_partition(text: str) -> Partition:
-    """`kmeans:6`, `ncut:auto+settled`, `agglomerative:0.3+parts`, ... -> `Partition`.
+    """A `text` such as `kmeans:6`, `ncut:auto+settled` or `agglomerative:0.3+parts` -> `Partition`.
 
     Raises:
         InputError: anything else.

@@ -37,7 +37,7 @@ def in_order(labels: NDArray[np.integer]) -> Labels:
 
 
 def colour_position(pixels: Array) -> Array:
-    """The baseline without a network: Lab colour and position, each standardised, (h, w, 3) in [0, 1] -> (h, w, 5)."""
+    """The baseline without a network: Lab colour and position, standardised: `pixels` (h, w, 3) -> (h, w, 5)."""
     from skimage.color import rgb2lab
 
     h, w = pixels.shape[:2]
