@@ -43,4 +43,4 @@ def demo(
         emit_json({"rows": rows, "report": f"{out}/report.html"})
         return
     conditions_table(rows)
-    say(f"report: {out}/report.html")
+    say(f"open {out}/report.html in a browser, and point at the cat's ear")

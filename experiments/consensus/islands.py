@@ -8,7 +8,6 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, select_autoescape
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -25,12 +24,10 @@ from glom.runs.artifacts import RunFolder, command_line, disk_error
 from glom.runs.events import Event
 from glom.runs.files import write_text
 from glom.settings import write_settings
-from probes.figures.base import png_data
+from probes.explorer import Picture, Source, View, layered, page, picture_of, store
 from probes.figures.film import write_film
-from probes.figures.islands import page_layer
 from probes.figures.levels import film_frame, level_sheet
 
-PAGE_BYTES = 2_400_000  # of quantised embeddings a page
 DECODES = ("denoise", "mask")  # objectives that train the way back to pixels
 MAX_COLUMNS = 64 * 64
 
@@ -80,11 +77,15 @@ def run(settings: IslandSettings, out: Path) -> Iterator[Event[Sheets]]:
         write_settings(out, settings)
         shown, failed = yield from look_at(settings.images, see)
         pictures: list[Shown] = []
+        seen: list[Picture] = []
+        view = about(facts, settings)
         for item, flat, colours, counts in islands_of(shown, settings.threshold):
-            pictures.append(write_picture(item, flat, colours, counts, facts, settings, out))
+            seen.append(picture_of(Path(item.path).name, item.image, [levels_of(flat, colours, view["title"])]))
+            pictures.append(write_picture(item, seen[-1], colours, counts, view, out))
             yield Event("drawing", len(pictures), len(shown))
         result: Sheets = {"trained": held["trained"], "objective": facts.get("objective"), "iterations": count,
                           "size": size, "pictures": pictures, "skipped": failed}  # fmt: skip
+        store({**view, "pictures": seen}, out)
         folder.conclude(result)
     yield Event("drawing", len(shown), len(shown), result=result)
 
@@ -104,47 +105,43 @@ def look(
     return np.stack(grids), decoded
 
 
+def about(facts: dict[str, Any], settings: IslandSettings) -> View:
+    """What a page says of the GLOM."""
+    what = "untrained" if settings.untrained else f"{facts.get('objective')}, {facts.get('step')} steps"
+    lines = [
+        ["colours", "principal components, one code a level for all iterations and pictures shown"],
+        ["agreement", "cosine after the mean of the pictures shown is removed, level by level"],
+        ["counted", f"connected columns whose neighbours agree by {settings.threshold:g} or more"],
+        ["command", command_line()],
+    ]
+    return {"title": f"GLOM {Path(settings.trained).name} ({what})", "facts": lines, "notes": []}
+
+
+def levels_of(flat: NDArray[np.float32], colours: NDArray[np.float32], name: str) -> Source:
+    """States (T, h, w, L, d) and their colours (T, h, w, L, 3) as a page has them: by level, then by iteration."""
+    steps, levels = flat.shape[0], flat.shape[3]
+    places = [(t, k) for k in range(levels) for t in range(steps)]
+    axes = [("level", [str(k + 1) for k in range(levels)]), ("iteration", [str(t + 1) for t in range(steps)])]
+    return layered(name, axes, [flat[t, :, :, k] for t, k in places], [colours[t, :, :, k] for t, k in places])
+
+
 def write_picture(
     item: Looked,
-    flat: NDArray[np.float32],
+    picture: Picture,
     colours: NDArray[np.float32],
     counts: NDArray[np.int64],
-    facts: dict[str, Any],
-    settings: IslandSettings,
+    view: View,
     out: Path,
 ) -> Shown:
     """Sheet, page and film of one picture of `islands_of`; returns their names and the islands, (T, L), as lists."""
-    steps, h, w, levels, _ = flat.shape
     name = Path(item.path).name
-    sheet, page, film = (out / f"{item.stem}.{ending}" for ending in ("png", "html", "gif"))
-    width = max(2, min(32, PAGE_BYTES // (steps * levels * h * w)))
-    panels = [
-        [
-            page_layer(f"level {k + 1}", flat[t, :, :, k], colours[t, :, :, k], width) | {"islands": int(counts[t, k])}
-            for k in range(levels)
-        ]
-        for t in range(steps)
-    ]
-    what = "untrained" if settings.untrained else f"{facts.get('objective')}, {facts.get('step')} steps"
-    lines = [
-        ("picture", name),
-        ("GLOM", f"{Path(settings.trained).name} ({what}), {levels} levels, {h} x {w} columns"),
-        ("colours", "principal components, one code a level for all iterations and pictures shown"),
-        ("agreement", "cosine after the mean of the pictures shown is removed, level by level"),
-        ("islands", f"connected columns whose neighbours agree by {settings.threshold:g} or more"),
-        ("command", command_line()),
-    ]
-    small = item.image.copy()
-    small.thumbnail((480, 480))
-    template = Environment(loader=PackageLoader("experiments"), autoescape=select_autoescape(["j2", "html"]))
-    html = template.get_template("glom.html.j2").render(
-        title=name, picture=png_data(small), w=small.width, h=small.height, steps=panels, levels=levels, facts=lines
-    )
+    sheet, target, film = (out / f"{item.stem}.{ending}" for ending in ("png", "html", "gif"))
     try:
-        level_sheet(item.image, colours, counts, item.decoded, sheet, f"{name}: {what}")
-        write_text(page, html)
+        level_sheet(item.image, colours, counts, item.decoded, sheet, f"{name}: {view['title']}")
+        write_text(target, page({**view, "title": f"{name}: {view['title']}", "pictures": [picture]}))
     except OSError as error:
         raise disk_error(error, out) from error
-    write_film([film_frame(item.image, colours[t], counts[t], t + 1) for t in range(steps)], film, fps=2)
+    frames = [film_frame(item.image, colours[t], counts[t], t + 1) for t in range(len(colours))]
+    write_film(frames, film, fps=2)
     islands = counts.tolist()
-    return {"image": item.path, "sheet": sheet.name, "page": page.name, "film": film.name, "islands": islands}
+    return {"image": item.path, "sheet": sheet.name, "page": target.name, "film": film.name, "islands": islands}

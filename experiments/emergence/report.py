@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from experiments.emergence.data import HeldOut, Task
@@ -18,7 +19,7 @@ from glom.colours import rgb_cube
 from glom.runs.artifacts import read_result, read_results
 from glom.runs.files import replacing
 from probes.agreement import unit
-from probes.figures.base import GREY
+from probes.figures.base import GREY, to_image
 from probes.figures.emergence import curve_figure, film_frame, flat_colours
 from probes.figures.film import write_film
 from probes.reduction import reduce_rgb
@@ -34,6 +35,16 @@ def keep_grids(folder: Path, step: int, grids: Sequence[Tensor]) -> None:
     path = folder / FILM / f"step-{step:06d}.npz"
     with replacing(path) as file:
         np.savez(file, *[g.numpy().astype(np.float16) for g in grids])
+
+
+def keep_picture(folder: Path, held: HeldOut, index: int) -> None:
+    """Keep the filmed picture itself, and its mask as outlines lie beside a picture: for the explorer."""
+    parts = {"images": to_image(held.images[index].permute(1, 2, 0).numpy())}
+    if held.masks is not None:
+        parts["masks"] = Image.fromarray(held.masks[index].numpy().astype(np.uint8))
+    for name, image in parts.items():
+        with replacing(folder / FILM / name / "picture.png") as file:
+            image.save(file, "PNG")
 
 
 def measure(trainer: Trainer, held: HeldOut, settings: EmergeSettings, picture: int, folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from experiments.emergence.data import Task, open_task
-from experiments.emergence.report import Emerged, draw, film_picture, make_film, measure, summarise
+from experiments.emergence.report import Emerged, draw, film_picture, keep_picture, make_film, measure, summarise
 from experiments.emergence.settings import EmergeSettings
 from experiments.emergence.train import BLOCKS, FRAMES, MEAN, STD, Trainer
 from glom.backbones.mvit_shipped import CONFIG, WEIGHTS, TinyConfig
@@ -60,6 +60,7 @@ def run(
             yield Event("training", done, total, message)
         held = task.held_out(max(settings.watch, WATCH_ACCURACY))
         picture = film_picture(held)
+        keep_picture(out, held, picture)
         records = {r["step"]: r for r in folder.records()}
         yield from _train(
             trainer, task, settings, folder, records, lambda: measure(trainer, held, settings, picture, out)

@@ -29,6 +29,7 @@ from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.registry import load_teacher
 from probes.alike import psnr
+from probes.explorer import Picture, View, layered, picture_of, store
 from probes.figures.base import strip, to_image
 
 
@@ -56,12 +57,25 @@ class Found(TypedDict):
 
 @dataclass(frozen=True)
 class Folded:
-    """What `fold_image` gives: the numbers, named panels to be drawn, features (h, w, F) and colours (h, w, 3)."""
+    """What `fold_image` gives: the numbers, named panels to be drawn, features (h, w, F), colours (h, w, 3), and the
+    teacher's own grid (h, w, F), None where it has none.
+    """
 
     result: Found
     panels: list[tuple[str, Any]]
     features: np.ndarray
     colours: np.ndarray
+    teacher: np.ndarray | None = None
+
+    def picture(self, image: Image.Image, name: str = "") -> Picture:
+        """What a page shows of it: what was unfolded, and under the same pointer the teacher's grid."""
+        grids = [("unfolded", self.features), ("the teacher", self.teacher)]
+        sources = [
+            layered(who, [("grid", [f"{grid.shape[0]} x {grid.shape[1]}"])], [grid])
+            for who, grid in grids
+            if grid is not None
+        ]
+        return picture_of(name or self.result["image"], image, sources)
 
 
 def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Generator[Event[Any], None, Folded]:
@@ -111,7 +125,8 @@ def fold_image(request: FoldRequest, image: Image.Image, name: str) -> Generator
     else:
         [apm_colours] = pca_rgb(features)
     panels += [(f"unfolded features, {height}x{width}", apm_colours), (f"unfolded colours, {height}x{width}", colours)]
-    return Folded(result, panels, features, colours)
+    teachers = None if usable is None else usable.float().cpu().numpy()
+    return Folded(result, panels, features, colours, teachers)
 
 
 def run(request: FoldRequest, out: Path) -> Iterator[Event[Found]]:
@@ -128,5 +143,8 @@ def run(request: FoldRequest, out: Path) -> Iterator[Event[Found]]:
         if request.save_grids:
             with replacing(out / "grids.npz") as file:
                 np.savez_compressed(file, features=found.features, colours=found.colours)
+        facts = [[key, str(value)] for key, value in found.result.items()]
+        view: View = {"title": f"{name}, folded and unfolded", "facts": facts, "notes": []}
+        store({**view, "pictures": [found.picture(fitted(image, request.fit))]}, out)
         folder.conclude(found.result)
     yield Event(result=found.result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from glom.teachers.base import Teacher
 from glom.teachers.heads import ZeroShotHead
 from glom.teachers.registry import load_teacher
 from glom.teachers.zero_shot import choose_templates
+from probes.explorer import View, store
 from probes.fields import PathNumbers, column_path, path_numbers, unfold_columns
 from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, save
 
@@ -159,8 +161,19 @@ def run(settings: InterpolateSettings, out: Path) -> Iterator[Event[Way]]:
         shown = pca_rgb(*features.reshape(shape).cpu().numpy())
         pixels = colours.reshape(shape).cpu().numpy()
         _draw(result, chances, head, shown, pixels, out)
+        _keep(result, np.stack(shown), pixels, out)
         folder.conclude(result)
     yield Event(result=result)
+
+
+def _keep(result: Way, features: np.ndarray, colours: np.ndarray, out: Path) -> None:
+    """What the explorer shows of it: (S, h, w, 3) in [0, 1] both, and what was said at every step."""
+    frames = {"colours": colours, "features": features}
+    way: dict[str, Any] = {key: (part.clip(0, 1) * 255).round().astype(np.uint8) for key, part in frames.items()}
+    kept = ("images", "from_first", "from_last", "classes", "probabilities", "among")
+    way |= {key: value for key, value in result.items() if key in kept}
+    view: View = {"title": " to ".join(result["images"]), "facts": [], "notes": [], "ways": [way]}
+    store(view, out)
 
 
 def _draw(

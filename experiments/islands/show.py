@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -26,14 +25,16 @@ from glom.runs.events import Event
 from glom.runs.files import file_stem, replacing, write_text
 from glom.settings import write_settings
 from probes.agreement import at_most
-from probes.figures.islands import keep_sheet, page_layer, redraw_sheet
+from probes.explorer import Picture, View, layered, page, store
+from probes.explorer.runs import outlined
+from probes.figures.islands import keep_sheet, redraw_sheet
 from probes.figures.outlined import redraw_outlines
 from probes.partition import Partition, parse_partition
 from probes.reduction import PERPLEXITY, default_cache, reduce_rgb, relative
 
 FIGURES = "figures"  # their folder in a run's, so that no picture's name is a figure's
 SHEETS = "sheets"  # what sheets are drawn from
-PAGE_BYTES = 2_400_000  # of quantised features a page; its base64 and colours keep the whole under 5 MB
+VIEWED = 100  # pictures that the run's view keeps
 
 
 @dataclass
@@ -91,7 +92,7 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
     layers = select_layers(backbone, settings.layers)
     how = (settings.partition, parse_partition(settings.partition), settings.seed)
     check_finer(settings.finer, how[1], settings.partition)
-    outlined = figure_layers(layers, select_layers(backbone, settings.figure) if settings.figure else None)
+    figured = figure_layers(layers, select_layers(backbone, settings.figure) if settings.figure else None)
     frames, size = settings.frames or backbone.frames, settings.size or backbone.view
     notes = [*([note] if note else []), *backbone.fit(frames, size)]
     held = settings.manifest(images=[Path(p).name for p in settings.images], backbone=name)
@@ -102,34 +103,36 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
         write_settings(out, settings)
         shown: list[Shown] = []
         for done, path in enumerate(settings.images, 1):
-            message = ""
+            said = notes[:] if done == 1 else []
             try:
-                item = _look(path, backbone, layers, (frames, size), settings, out, [s.stem for s in shown])
-                shown.append(item)
-                message = f"{Path(path).name}: {item.note}" if item.note else ""
+                shown.append(_look(path, backbone, layers, (frames, size), settings, out, [s.stem for s in shown]))
+                said += [f"{Path(path).name}: {shown[-1].note}"] if shown[-1].note else []
             except GlomError as error:
                 failed.append({"image": path, **lost(error)})
-                message = f"skipped: {error}"
-            said = "\n".join([*(notes if done == 1 else []), *([message] if message else [])])
-            yield Event("watching", done, len(settings.images), said)
+                said.append(f"skipped: {error}")
+            yield Event("watching", done, len(settings.images), "\n".join(said))
         demand_some([*({"status": "ok"} for _ in shown), *failed], "pictures")
         by_layer = yield from _by_layer(shown, layers, settings)
         pictures: list[Written] = []
+        view: View = {"title": f"Islands of {name}", "facts": _facts(backbone, notes, settings), "notes": []}
+        seen: list[Picture] = []
         for number, item in enumerate(shown):
             panels = [colours[number] for colours in by_layer]
             if item.note:  # t-SNE and the scaling would blow the border up to a rainbow
                 panels = [np.full_like(panel, 0.5) for panel in panels]
-            names = [f"layer {i}: {backbone.layers[i][0]}" for i in layers]
-            sheet, page = _write(item, names, panels, backbone, notes, settings, out)
-            chosen = [(i, backbone.layers[i][0], item.grids[layers.index(i)]) for i in outlined]
+            picture = _picture(item, [f"{i}: {backbone.layers[i][0]}" for i in layers], panels, backbone.name)
+            seen += [picture][: VIEWED - len(seen)]
+            sheet, html = _write(item, picture, panels, view, out)
+            chosen = [(i, backbone.layers[i][0], item.grids[layers.index(i)]) for i in figured]
             truth, message = _truth(item)
             drawn = _outline(item, chosen, how, truth, out, backbone.name)
             figure = f"{FIGURES}/{item.stem}.png"
-            pictures.append({"image": item.path, "sheet": sheet, "page": page, "figure": figure, "islands": drawn})
+            pictures.append({"image": item.path, "sheet": sheet, "page": html, "figure": figure, "islands": drawn})
             yield Event("drawing", number + 1, len(shown), message)
             if settings.finer:
                 ways = draw_finer(item.image, backbone, chosen, settings, truth, out / FINER / item.stem)
                 pictures[-1]["finer"] = yield from _fitted(ways, number * len(chosen), len(shown) * len(chosen))
+        _keep(view, seen, len(shown), out)
         result: Sheets = {
             "backbone": name,
             "what": backbone.what,
@@ -220,37 +223,36 @@ def _few_points(first: Shown, layers: list[int], position: int, settings: ShowSe
     )
 
 
-def _write(
-    item: Shown,
-    names: list[str],
-    panels: list[Array],
-    backbone: Backbone,
-    notes: list[str],
-    settings: ShowSettings,
-    out: Path,
-) -> tuple[str, str]:
-    from jinja2 import Environment, PackageLoader, select_autoescape
+def _facts(backbone: Backbone, notes: list[str], settings: ShowSettings) -> list[list[str]]:
+    """What a page says of all its pictures."""
+    facts = [["backbone", f"{backbone.name} ({backbone.what})"]]
+    facts += [["colours", f"{settings.reduce}, {'one code for all layers' if settings.joint else 'layer by layer'}"]]
+    return [*facts, *(["note", note] for note in notes), ["command", command_line()]]
 
-    sheet, page = out / f"{item.stem}.png", out / f"{item.stem}.html"
-    locations = sum(g.shape[0] * g.shape[1] for g in item.grids)
-    width = max(2, min(64, PAGE_BYTES // max(locations, 1)))
-    parts = [page_layer(n, g, c, width) for n, g, c in zip(names, item.grids, panels, strict=True)]
-    small = item.image.copy()
-    small.thumbnail((640, 640))
-    facts = [("picture", Path(item.path).name), ("backbone", f"{backbone.name} ({backbone.what})")]
-    facts += [("colours", f"{settings.reduce}, {'one code for all layers' if settings.joint else 'layer by layer'}")]
-    facts += [("note", n) for n in [*notes, item.note] if n] + [("command", command_line())]
-    template = Environment(loader=PackageLoader("experiments"), autoescape=select_autoescape(["j2", "html"]))
-    html = template.get_template("islands.html.j2").render(
-        title=Path(item.path).name, picture=_jpeg(small), w=small.width, h=small.height, layers=parts, facts=facts
-    )
+
+def _picture(item: Shown, names: list[str], panels: list[Array], backbone: str) -> Picture:
+    """What a page shows of it; what is wrong with outlines beside it is said by `_truth`."""
+    source = layered(backbone, [("layer", names)], item.grids, panels)
+    return outlined(Path(item.path), item.image, [source], [], item.note)
+
+
+def _keep(view: View, seen: list[Picture], count: int, out: Path) -> None:
+    """The run's view, of its first pictures."""
+    if len(seen) < count:
+        view["notes"].append(f"the first {len(seen)} of {count} pictures; each has a page of its own in the folder")
+    store({**view, "pictures": seen}, out)
+
+
+def _write(item: Shown, picture: Picture, panels: list[Array], view: View, out: Path) -> tuple[str, str]:
+    sheet, target, name = out / f"{item.stem}.png", out / f"{item.stem}.html", Path(item.path).name
+    source = picture["sources"][0]
+    named = list(zip((f"layer {label}" for label in source["axes"][0]["labels"]), panels, strict=True))
     try:
-        title = f"{Path(item.path).name}, {backbone.name}"
-        keep_sheet(out / SHEETS / f"{item.stem}.npz", item.image, list(zip(names, panels, strict=True)), sheet, title)
-        write_text(page, html)
+        keep_sheet(out / SHEETS / f"{item.stem}.npz", item.image, named, sheet, f"{name}, {source['name']}")
+        write_text(target, page({**view, "title": f"Islands of agreement: {name}", "pictures": [picture]}))
     except OSError as error:
         raise disk_error(error, out) from error
-    return sheet.name, page.name
+    return sheet.name, target.name
 
 
 def _truth(item: Shown) -> tuple[SegmentedPicture | None, str]:
@@ -277,11 +279,3 @@ def _outline(
         return draw(item.image, chosen, how, truth, out / FIGURES / f"{item.stem}.npz", (Path(item.path).name, name))
     except OSError as error:
         raise disk_error(error, out) from error
-
-
-def _jpeg(image: Image.Image) -> str:
-    import io
-
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -140,7 +140,7 @@ def _emerging(folder: Path, view: View) -> None:
     colours = [c for grids in by_layer for c in reduce_rgb(grids, "pca", joint=True)]
     grids = [grid for row in by_layer for grid in row]
     source = layered(folder.name, [("layer", names), ("training step", steps)], grids, colours)
-    shown = folder / FILM / "picture.png"
+    shown = folder / FILM / "images" / "picture.png"
     image = read_image(shown) if shown.is_file() else Image.new("RGB", (256, 256), (128, 128, 128))
     note = "" if shown.is_file() else "an older run, which kept the features but not the picture"
     view.setdefault("pictures", []).append(outlined(shown, image, [source], view["notes"], note, folder.name))

@@ -1,19 +1,16 @@
-"""Islands drawn: the sheet of all layers, and what a page needs to show agreement under the pointer."""
+"""Islands drawn: the sheet of all layers."""
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from glom.colours import Array
-from probes.agreement import unit
-from probes.figures.base import Canvas, keep, kept, png_data, save
+from probes.figures.base import Canvas, keep, kept, save
 
 ACROSS = 6
 
@@ -56,31 +53,3 @@ def redraw_sheet(path: Path, sheet: Path) -> Path:
     image, found = kept(path)
     panels = [(str(name), found[f"colours_{number}"] / 255) for number, name in enumerate(found["names"])]
     return island_sheet(image, panels, sheet, str(found["title"]))
-
-
-def page_layer(name: str, grid: Array, colours: Array, width: int = 64) -> dict[str, Any]:
-    """One layer as the page reads it.
-
-    Cosines are kept by the leading singular directions of the unit-length features (the best rank-`width` approximation
-    of their products, Eckart & Young 1936), each location rescaled to length 127 and rounded to a byte.
-
-    Args:
-        name: of the layer.
-        grid: (h, w, F).
-        colours: (h, w, 3) in [0, 1].
-        width: directions kept.
-
-    Returns:
-        `name`, `h`, `w`, `d`, `codes` (base64 of int8, h x w x d), `colours` (a PNG's `data:` address), and `error`,
-        the mean absolute error of the page's cosines.
-    """
-    h, w = grid.shape[:2]
-    x = unit(grid).reshape(h * w, -1).astype(np.float64)
-    _, vectors = np.linalg.eigh(x.T @ x)
-    kept = min(width, x.shape[1])
-    codes = np.rint(127 * unit((x @ vectors[:, ::-1][:, :kept]).astype(np.float32))).astype(np.int8)
-    some = np.random.default_rng(0).choice(h * w, min(h * w, 256), replace=False)
-    back = unit(codes[some].astype(np.float32))
-    error = float(np.abs(back @ back.T - x[some] @ x[some].T).mean())
-    packed = base64.b64encode(codes.tobytes()).decode()
-    return {"name": name, "h": h, "w": w, "d": kept, "codes": packed, "colours": png_data(colours), "error": error}

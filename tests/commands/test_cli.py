@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import make_image, start
 from tests.helpers_images import png
+from tests.probes.explorer.views import held
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--iterations", "6", "--queries", "8", "--quiet"]
@@ -380,9 +381,15 @@ def test_demo_makes_its_report(tmp_path):
     out = tmp_path / "demo"
     done = apm("demo", "--out", out, "--limit", "10", "--iterations", "8", "--quiet")
     assert done.returncode == 0, done.stderr
-    page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64") >= 2 + 4 * 3
-    assert "oracle" in page
+    page = held(out / "report.html")
+    assert [p["name"] for p in page["pictures"]][:3] == ["chelsea", "coffee", "astronaut"] and len(
+        page["pictures"]
+    ) == 7
+    assert len(page["traces"]) == 4 and len(page["figures"]) == 2 and "CC0" in dict(page["facts"])["photographs"]
+    first, behind, *_ = page["tables"]
+    assert "oracle" in first["columns"][-1]["title"] and first["columns"][0]["values"][0] == "clean"
+    assert set(behind["behind"]["conditions"]) == {"clean", "gaussian_noise-2", "snow-2"}
+    assert "open " in done.stderr and "report.html in a browser" in done.stderr
     for name in ("accuracy.png", "traces.png"):
         assert (out / "figures" / name).stat().st_size > 10_000
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 
 import numpy as np
@@ -13,7 +12,7 @@ from glom.colours import pca_rgb
 from glom.errors import InputError
 from probes import reduction
 from probes.agreement import at_most, cosine_to, neighbour_agreement, resize_grid, unit
-from probes.figures.islands import island_sheet, page_layer
+from probes.figures.islands import island_sheet
 from tests.conftest import make_image
 
 
@@ -151,13 +150,7 @@ def test_resized_grids():
     assert at_most(grid, 56) is grid and at_most(grid, 4).shape == (4, 4, 16)
 
 
-def test_the_page_keeps_cosines(tmp_path):
-    grid = blobs(10, 24)
-    layer = page_layer("layer 3", grid, np.zeros((10, 10, 3), np.float32), width=24)
-    codes = np.frombuffer(base64.b64decode(layer["codes"]), np.int8).reshape(100, layer["d"]).astype(np.float32)
-    u = unit(codes)
-    assert np.abs(u @ u.T - cosine_to(grid, grid.reshape(-1, 24)).reshape(100, 100)).max() < 0.02
-    assert layer["error"] < 0.01
+def test_the_sheet_is_drawn_whatever_it_is_called(tmp_path):
     path = island_sheet(make_image(0, (40, 20)), [("a", layer_colours()) for _ in range(8)], tmp_path / "s.png", "$x_")
     assert path.stat().st_size > 1000
 

@@ -18,7 +18,9 @@ from glom.consensus import GlomConfig
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.objectives import Loss, objective_of
 from glom.training.loop import Diverged
+from probes.explorer import read_run
 from tests.conftest import in_process, make_image
+from tests.probes.explorer.views import held
 
 SOURCE = ["--source", "fashion-mnist-sample"]
 SMALL = [
@@ -252,11 +254,10 @@ def test_islands_writes_sheet_page_and_film(call, trained, tmp_path):
     assert len(shown["islands"]) == 4 and all(len(row) == 3 for row in shown["islands"])
     with Image.open(out / shown["film"]) as film:
         assert film.n_frames == 4
-    page = (out / shown["page"]).read_text()
-    start = page.index('id="data">') + len('id="data">')
-    steps = json.loads(page[start : page.index("</script>", start)])
-    assert [len(s) for s in steps] == [3] * 4 and (steps[0][0]["h"], steps[0][0]["w"]) == (6, 6)
-    assert "http" not in page.replace(str(tmp_path), "") and "NaN" not in page
+    [source] = held(out / shown["page"])["pictures"][0]["sources"]
+    assert [(a["name"], len(a["labels"])) for a in source["axes"]] == [("level", 3), ("iteration", 4)]
+    assert [(s["h"], s["w"]) for s in source["stages"]] == [(6, 6)] * 12
+    assert len(read_run(out)["pictures"]) == 2
     assert call("islands", trained, paths[0], "--untrained", "--out", tmp_path / "u", "--quiet")[0] == 0
     # Nowhere named: beside the weights, after the pictures, and never over what is there.
     code, text, _ = call("islands", trained, paths[0], "--json", "--quiet")

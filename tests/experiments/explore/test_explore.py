@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from glom.runs.artifacts import RunFolder
-from probes.explorer import read_run, store, unpack
+from probes.explorer import read_run, store
 from tests.conftest import make_image
-from tests.probes.explorer.views import view
+from tests.probes.explorer.views import held, view
 
 ROOT = Path(__file__).parents[3]
 SMALL = ("--backbone", "glom-tiny", "--size", "32", "--layers", "first,last", "--quiet")
-
-
-def shown(page: Path) -> dict[str, Any]:
-    """What a page holds."""
-    found = re.search(r'id="data">([^<]*)<', page.read_text(encoding="utf-8"))
-    assert found is not None
-    return unpack(base64.b64decode(found[1]))
 
 
 def benchmark(folder: Path, count: int = 6) -> Path:
@@ -53,7 +43,7 @@ def test_pictures_faulty_ones_among_them(call, tmp_path):
     result = json.loads(text)
     assert code == 0 and error.count("skipped:") == 2 and len(result["skipped"]) == 2
     assert result["pages"] == [str(out)] and result["pictures"] == 1 and result["worst"] <= 0.02
-    [picture] = shown(out)["pictures"]
+    [picture] = held(out)["pictures"]
     assert [s["name"] for s in picture["sources"]] == ["glom-tiny", "timm:test_vit@random"]
     assert len(picture["sources"][0]["stages"]) == 2 and picture["masks"][0].max() == 1
     assert call("explore", given[0], "--out", out, "--json", *SMALL)[0] == 0  # an older page is replaced
@@ -90,8 +80,8 @@ def test_a_run_half_written_cut_damaged_and_newer_is_shown_up_to_there(tmp_path)
     ]
     (folder / "result.json").write_text('{"rows": [')
     manifest = folder / "fog-3" / "apm" / "manifest.json"
-    held = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**held, "format": 99, "status": "running"}))
+    old = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**old, "format": 99, "status": "running"}))
     (folder / "fog-3" / "zero-shot" / "manifest.json").write_text("{")
     notes = " ".join(read_run(folder)["notes"])
     for words in (
