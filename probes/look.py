@@ -204,7 +204,7 @@ def islands(
     """Show a backbone one picture as a boring video and read its layers.
 
     Baselines belong beside every number read from this: `islands(picture, backbone.untrained())`, and
-    `probes.partition.colour_position` (DESIGN: raw pixels and an untrained network of the same shape).
+    `probes.partition.colour_position`.
 
     Args:
         picture: see `glom.pictures.as_image`.

@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-LINK = re.compile(r"(\]\()([^)#\s]+)")
+LINK = re.compile(r"(?:\[([\w./-]+\.md))?(\]\()([^)#\s]+)")
 COMMENT = re.compile(r" *<!-- .*? -->", re.S)  # what binds a figure to its record
 CODE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.S | re.M)
 
@@ -76,9 +76,9 @@ def moved(text: str, source: str, place: str, wanted: set[str]) -> str:
     """
 
     def turn(match: re.Match[str]) -> str:
-        if re.match(r"[a-z]+:", match[2]):
+        if re.match(r"[a-z]+:", match[3]):
             return match[0]
-        target = normpath(join(dirname(source), match[2]))
+        target = normpath(join(dirname(source), match[3]))
         target += "/README.md" if (ROOT / target).is_dir() else ""
         if target in PAGES:
             found = PAGES[target]
@@ -87,10 +87,16 @@ def moved(text: str, source: str, place: str, wanted: set[str]) -> str:
         else:
             wanted.add(target)
             found = f"files/{target}"
-        return match[1] + relpath(found, dirname(place) or ".")
+        said = f"[{title(target)}" if match[1] else ""  # a page called by its file's name is called by its title
+        return said + match[2] + relpath(found, dirname(place) or ".")
 
     parts = CODE.split(COMMENT.sub("", text))
     return "".join(part if n % 2 else LINK.sub(turn, part) for n, part in enumerate(parts))
+
+
+def title(page: str) -> str:
+    """A page's first heading."""
+    return re.search(r"^# (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.M)[1]  # type: ignore[index]
 
 
 def executed(path: Path) -> dict[str, str | bytes]:
