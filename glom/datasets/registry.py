@@ -174,7 +174,11 @@ def _open(spec: str, root: Path | None, split: str, renamed: bool, download: boo
             if download and NAMED[name].find(where, variant) is None:
                 fetch(NAMED[name], where)
             try:
-                return NAMED[name].open(where, split, variant)
+                found = NAMED[name].open(where, split, variant)
+                if not colon and Path(spec).is_dir() and Path(spec).absolute() != (where / spec).absolute():
+                    here = f"the named data set in {where}; the folder of that name here is opened as ./{spec}"
+                    found = replace(found, notes=(*found.notes, here))
+                return found
             except NotThereError as error:
                 if colon or not Path(spec).is_dir():
                     raise

@@ -381,6 +381,12 @@ def test_a_name_goes_before_a_folder_and_says_so(tmp_path: Path, monkeypatch: py
         refused(spec, "not there, looked for", f"the folder of that name here is opened as ./{spec}")
         assert open_dataset(f"./{spec}").classes == ("cat",)
     assert open_dataset("cifar10/cat").classes is None  # no variant of CIFAR-10's: a folder
+    save(tmp_path / "pacs" / "photo" / "mine" / "a.jpg")
+    save(tmp_path / "elsewhere" / "pacs" / "photo" / "dog" / "a.jpg")
+    taken = open_dataset("pacs/photo")
+    assert taken.classes == ("dog",) and "opened as ./pacs/photo" in taken.notes[0]
+    monkeypatch.chdir(tmp_path / "elsewhere")  # the folder of that name is the named data set's own
+    assert not any("opened as" in note for note in open_dataset("pacs/photo").notes)
 
 
 def test_coops_layout_goes_before_torchvisions(tmp_path: Path) -> None:
