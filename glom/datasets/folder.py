@@ -267,7 +267,8 @@ def _tables(root: Path, folder: Path) -> list[Path]:
 
 
 def _sample(path: Path, folder: Path, label: int | None) -> Sample:
-    return Sample(path.relative_to(folder).as_posix(), label, FileSource(path))
+    name = path.relative_to(folder).as_posix()
+    return Sample(name, label, FileSource(name, folder))
 
 
 def _title(root: Path, folder: Path) -> str:

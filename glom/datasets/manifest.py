@@ -78,11 +78,11 @@ def manifest_dataset(path: Path, renamed: bool = False) -> ImageDataset:
         found = column_classes(columns, len(names), [path.parent / TABLE], renamed)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    samples = tuple(
-        Sample(_id(name, path.parent), label, FileSource(path.parent / name))
-        for name, label in zip(names, found.labels, strict=True)
-    )
-    return ImageDataset(path.stem, samples, found.names, keys=found.keys, notes=(*lost, *found.notes))
+    folder, samples = path.parent, list[Sample]()
+    for name, label in zip(names, found.labels, strict=True):
+        own = _id(name, folder)
+        samples.append(Sample(name if name == own else own, label, FileSource(name, folder)))  # one text, kept once
+    return ImageDataset(path.stem, tuple(samples), found.names, keys=found.keys, notes=(*lost, *found.notes))
 
 
 def column_classes(
@@ -185,11 +185,11 @@ def _near(folder: Path) -> Iterator[Path]:
 
 def _id(name: str, folder: Path) -> str:
     """A path relative to the manifest wherever the picture lies below it, however the path was written."""
-    if Path(name).is_absolute():
+    if os.path.isabs(name):  # noqa: PTH117 - a Path each leaves what it interned
         full = Path(os.path.normpath(name))
         base = Path(os.path.normpath(folder.absolute()))
         return full.relative_to(base).as_posix() if full.is_relative_to(base) else full.as_posix()
-    return Path(os.path.normpath(name)).as_posix()
+    return os.path.normpath(name).replace(os.sep, "/")
 
 
 def plain_head(head: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,21 @@ from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.folder import split_folder
 from glom.datasets.labels import parse_labels
 from glom.datasets.reading import SUFFIXES, one_line
-from glom.datasets.sources import SpanSource
+from glom.datasets.sources import TarSource
 from glom.errors import InputError
 
 LABEL = "cls"
 NAMES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 INSTALL = "pip install 'glom-apm[wds]'"
-BLOCK = 512  # bytes of a tar's block
+BLOCK = tarfile.BLOCKSIZE
 
 
 @dataclass
 class _Found:
     """A sample so far: its picture, and its label as text."""
 
-    picture: SpanSource | None = None
+    picture: TarSource | None = None
     label: str = ""
-    others: list[str] = field(default_factory=list)
 
 
 def shard_dataset(spec: str, root: Path | None = None, split: str = "test") -> ImageDataset:
@@ -51,7 +50,7 @@ def shard_dataset(spec: str, root: Path | None = None, split: str = "test") -> I
             are no pictures, or labels that are none.
     """
     paths = shard_paths(spec, root, split)
-    samples: list[tuple[str, SpanSource]] = []
+    samples: list[tuple[str, TarSource]] = []
     cells: list[str] = []
     passed: dict[str, int] = {}
     for path in paths:
@@ -103,7 +102,7 @@ def shard_paths(spec: str, root: Path | None = None, split: str = "test") -> lis
 
 def _groups(path: Path) -> Mapping[str, _Found]:
     """The samples of a shard by key: what a member is called up to the first dot of its name."""
-    where, found = one_line(path), dict[str, _Found]()
+    where, place, found = one_line(path), str(path), dict[str, _Found]()
     end = 0
     try:
         with tarfile.open(path, "r:") as tar, path.open("rb") as file:
@@ -118,7 +117,7 @@ def _groups(path: Path) -> Mapping[str, _Found]:
                     continue
                 one = found.setdefault(folder + slash + key, _Found())
                 if f".{ending.lower()}" in SUFFIXES and one.picture is None:
-                    one.picture = SpanSource(str(path), member.offset_data, member.size, member.name)
+                    one.picture = TarSource(place, member.offset_data)
                 elif ending.lower() == LABEL:
                     file.seek(member.offset_data)
                     one.label = file.read(member.size).decode("utf-8", "replace").strip()

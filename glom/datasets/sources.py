@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,9 +37,18 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A picture in a file of its own."""
+    """A picture in a file of its own: `name`, from `folder` where there is one.
 
-    path: Path
+    A hundred thousand share one folder, and its name may be the sample's id: a `Path` each would be 400 bytes.
+    """
+
+    name: str | Path
+    folder: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(self.name) if self.folder is None else self.folder / self.name
 
     def image(self, max_pixels: int | None) -> Image.Image:
         return read_image(self.path, max_pixels)
@@ -46,9 +56,10 @@ class FileSource:
     def digest(self) -> str:
         """sha256 over the size and the content; of files above 4 MiB, over the size and the first and last MiB."""
         try:
-            if not self.path.is_file():
+            path = self.path
+            if not path.is_file():
                 return UNREADABLE
-            with self.path.open("rb") as file:
+            with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 digest = hashlib.sha256(f"{size}\n".encode())
                 if size <= WHOLE:
@@ -79,34 +90,35 @@ class BytesSource:
 
 
 @dataclass(frozen=True, slots=True)
-class SpanSource:
-    """A picture file that lies within another, as in a tar: `size` bytes from `offset` on."""
+class TarSource:
+    """A picture file within a tar: what lies from `offset` on, its header being the block before."""
 
     path: str
     offset: int
-    size: int
-    member: str
 
     def image(self, max_pixels: int | None) -> Image.Image:
-        return read_image(self._data(), max_pixels, name=f"{self.path}:{self.member}")
+        name, data = self._read()
+        return read_image(data, max_pixels, name=f"{self.path}:{name}")
 
     def digest(self) -> str:
         """As a file with these bytes."""
         try:
-            return bytes_digest(self._data())
+            return bytes_digest(self._read()[1])
         except InputError:
             return UNREADABLE
 
-    def _data(self) -> bytes:
+    def _read(self) -> tuple[str, bytes]:
         try:
             with Path(self.path).open("rb") as file:
-                file.seek(self.offset)
-                data = file.read(self.size)
-        except OSError as error:
-            raise InputError(f"{one_line(self.path)}: cannot be read ({error.strerror})") from error
-        if len(data) < self.size:
-            raise InputError(f"{one_line(self.path)}: it is cut within {one_line(self.member)}")
-        return data
+                file.seek(self.offset - tarfile.BLOCKSIZE)
+                header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "replace")
+                data = file.read(header.size)
+        except (OSError, tarfile.HeaderError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{one_line(self.path)}: cannot be read at {self.offset:,} ({reason})") from error
+        if len(data) < header.size:
+            raise InputError(f"{one_line(self.path)}: it is cut within {one_line(header.name)}")
+        return header.name, data
 
 
 def bytes_digest(data: bytes) -> str:

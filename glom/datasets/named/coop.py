@@ -131,7 +131,7 @@ def _listed(
             f"{name}: {len(missing):,} of the {plural(len(entries), 'picture')} that {one_line(file.name)} lists for "
             f"'{part}' are not in {one_line(images)}, the first of them {missing[0]}"
         )
-    samples = tuple(Sample(path, label, FileSource(images / path)) for path, label, _ in entries)
+    samples = tuple(Sample(path, label, FileSource(path, images)) for path, label, _ in entries)
     spelt = tuple(text.replace("_", " ") for text in classes)
     return ImageDataset(name, samples, spelt, clip_templates(name), spelt)
 

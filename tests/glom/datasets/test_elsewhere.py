@@ -182,9 +182,11 @@ def test_shards_that_are_missing_or_cut_are_said(shards, tmp_path):
             open_dataset(f"wds:{cut}")
     cut.write_bytes(whole)
     found = open_dataset(f"wds:{cut}")
-    cut.write_bytes(whole[:600])
-    with pytest.raises(InputError, match="it is cut within"):
+    cut.write_bytes(whole[: found[0].source.offset + 5])
+    with pytest.raises(InputError, match=r"it is cut within s0000000\.png"):
         found[0].image()
+    with pytest.raises(InputError, match="cannot be read at"):
+        found[1].image()
     assert found[0].source.digest() == "unreadable"
 
 
