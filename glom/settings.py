@@ -95,6 +95,12 @@ def workers() -> Any:
     return setting(None, told, least=0, metavar="N")
 
 
+def draft() -> Any:
+    """How far JPEGs may be reduced as they are decoded; see `glom.datasets.reading.reduced`."""
+    told = "Decode large JPEGs reduced, to at least N times the side that is read: quicker, other pixels. 0: whole."
+    return setting(0, told, least=0, metavar="N")
+
+
 def jobs() -> Any:
     """How many processes share the pictures out; see `glom.runs.parallel.shares`."""
     return setting("auto", "Processes that share out the pictures: auto, as many as pay, or a number.", metavar="N")

@@ -121,6 +121,7 @@ def identity(request: TTTRun, ready: Prepared) -> dict[str, Any]:
         **record_of(ready.teacher.superclasses),
         "templates": templates_record(choose_templates(request.templates)) if ready.teacher.has_text else None,
         **described(ready.corruption, request.corrupt),
+        **({"draft": request.draft} if request.draft else {}),
         "seed": request.seed,
         **settings_dict(request.ttt),
         "stack": stack_size(request.ttt, ready.device),
@@ -333,8 +334,10 @@ def _looks(blocks: Sequence[Block], request: TTTRun, ready: Prepared) -> Iterato
     size = request.ttt.config(teacher.width).image_size
     needs_grid = "grid" in get_objective(request.ttt.objective).needs
 
+    least = request.draft * max(size, teacher.image_size)
+
     def look(number: int) -> Look:
-        image, scale = shown(teacher, samples[number], ready.corruption, request.seed, request.corrupt)
+        image, scale = shown(teacher, samples[number], ready.corruption, request.seed, request.corrupt, least)
         # A grid lies over the teacher's crop; a token stands for the picture, which is folded whole as published.
         folded = picture(seen(teacher, image) if needs_grid else image, size)
         return folded, teacher.preprocess(image), scale

@@ -56,6 +56,7 @@ class TTTRun(Adapting):
     shuffle: bool = setting(False, "Visit samples in another order.")
     shard: str = setting("samples", "Under torchrun: share out samples or columns.", choices=("samples", "columns"))
     workers: int | None = settings.workers()
+    draft: int = settings.draft()
     jobs: str = settings.jobs()
 
 
@@ -130,3 +131,4 @@ class ZeroShotSettings(Settings):
     seed: int = settings.seed()
     device: str = settings.device()
     workers: int | None = settings.workers()
+    draft: int = settings.draft()

@@ -67,7 +67,8 @@ def run(settings: ZeroShotSettings) -> Iterator[Event[Scores]]:
     tokens, labels, skipped = [], [], []
     scales: set[str] = set()
     done, total = 0, len(dataset)
-    for batch in encode_ahead(teacher, dataset.samples, kind, settings.seed, settings.corrupt, settings.workers):
+    s = settings
+    for batch in encode_ahead(teacher, dataset.samples, kind, s.seed, s.corrupt, s.workers, draft=s.draft):
         for sample, found in zip(dataset.samples[done:], batch):
             if isinstance(found, GlomError):
                 skipped.append(lost(found))

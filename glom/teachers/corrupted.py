@@ -12,6 +12,7 @@ from torch import Tensor
 from glom.datasets.base import Sample
 from glom.datasets.corruptions import LARGEST, Corruption, corrupt, scale_of
 from glom.datasets.loading import read_ahead, readers, to_device
+from glom.datasets.reading import reduced
 from glom.errors import GlomError, unknown
 from glom.runs.seeds import sample_seed
 from glom.teachers.base import Teacher
@@ -48,14 +49,18 @@ def corrupted(
 
 
 def shown(
-    teacher: Teacher, sample: Sample, corruption: Corruption | None, seed: int, place: str = CROP
+    teacher: Teacher, sample: Sample, corruption: Corruption | None, seed: int, place: str = CROP, least: int = 0
 ) -> tuple[Image.Image, str]:
     """A sample's picture as a run of this seed shows it, and the scale of its corruption ("" without one).
+
+    Args:
+        least: the side that a JPEG is decoded to at least, see `reduced`; whole where a corruption acts on the file.
 
     Raises:
         InputError: it cannot be read, or is too small.
     """
-    image = sample.image()
+    with reduced(0 if corruption is not None and place == FILE else least):
+        image = sample.image()
     if corruption is None:
         return image, ""
     image = corrupted(teacher, image, corruption, sample_seed(seed, sample.id, "corruption"), place)
@@ -74,16 +79,18 @@ def encode_ahead(
     place: str = CROP,
     workers: int | None = None,
     batch: int = 64,
+    draft: int = 0,
 ) -> Iterator[list[Encoded | GlomError]]:
     """Samples as `shown` -> their tokens, a batch at a time; those that cannot be read are their errors.
 
     Args:
         workers: processes that read; see `glom.datasets.loading`.
+        draft: JPEGs are decoded to at least so many times the side that the teacher reads; 0: whole.
     """
     device = teacher.device
 
     def look(number: int) -> tuple[Tensor, str]:
-        image, scale = shown(teacher, samples[number], corruption, seed, place)
+        image, scale = shown(teacher, samples[number], corruption, seed, place, draft * teacher.image_size)
         return teacher.preprocess(image), scale
 
     looks = read_ahead(look, range(len(samples)), readers(workers, device), device.type == "cuda")

@@ -17,9 +17,10 @@ from experiments.pretraining.data import OnTheFly
 from glom.datasets.base import Sample
 from glom.datasets.registry import open_dataset
 from glom.runs.artifacts import read_results
+from glom.teachers.corrupted import shown
 from glom.teachers.grids import Encoder
 from glom.teachers.registry import load_teacher
-from tests.conftest import one_error
+from tests.conftest import make_image, one_error
 
 TTT = ("ttt", "run", "--objective", "token+grid", "--iterations", "2", "--corruption", "gaussian_noise:3")
 BENCHMARK = ("benchmark", "--methods", "zero-shot,lame", "--corruptions", "gaussian_noise:3")
@@ -53,6 +54,26 @@ def test_a_teachers_score_is_the_same(call, pictures):
     said = [call("teachers", "score", "glom-tiny", pictures, "--workers", n, "--json", "-q") for n in (0, 2)]
     assert said[0][0] == 0 and said[0][1] == said[1][1]
     assert json.loads(said[0][1])["rows"][0]["skipped"] == 1
+
+
+def test_jpegs_are_reduced_only_where_that_is_asked_for_and_kept_with_the_run(call, tmp_path):
+    (tmp_path / "cat").mkdir()
+    make_image(1, (160, 160)).save(tmp_path / "cat" / "large.jpg")
+    found = []
+    for n, options in enumerate(((), ("--draft", "1"))):
+        run = ("ttt", "run", tmp_path / "cat", "--iterations", "1", "--classes", classes(tmp_path), "-q")
+        code, _, error = call(*run, *options, "--out", tmp_path / str(n))
+        assert code == 0, error
+        found.append(json.loads((tmp_path / str(n) / "manifest.json").read_text())["settings"].get("draft"))
+    assert found == [None, 1]
+    teacher, sample = load_teacher("glom-tiny", "cpu"), open_dataset(str(tmp_path / "cat"))[0]
+    sizes = [shown(teacher, sample, None, 0, least=least)[0].size for least in (0, 64)]
+    assert sizes == [(160, 160), (80, 80)]
+
+
+def classes(folder: Path) -> Path:
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    return folder / "classes.txt"
 
 
 def test_rows_that_are_expected_are_the_same_and_others_are_made_as_ever(pictures):

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from glom.datasets.label_maps import read_mask
-from glom.datasets.reading import read_image, to_rgb
+from glom.datasets.reading import read_image, reduced, to_rgb
 from glom.errors import InputError
+from tests.conftest import make_image
 from tests.helpers_images import encoded, photo, png
 
 
@@ -308,3 +309,21 @@ def test_the_limit_of_pixels_can_be_raised_and_the_error_says_how(monkeypatch: p
     assert read_image(data).crop((0, 0, 10, 10)).size == (10, 10)
     monkeypatch.setenv("APM_MAX_PIXELS", "many")
     assert "APM_MAX_PIXELS must be a number" in message(data)
+
+
+def test_a_large_jpeg_is_decoded_reduced_only_where_that_is_asked_for(tmp_path):
+    path, small = tmp_path / "large.jpg", tmp_path / "small.png"
+    make_image(1, (640, 480)).save(path, quality=95)
+    make_image(1, (640, 480)).save(small)
+    whole = read_image(path)
+    with reduced(100):
+        quarter = read_image(path)
+        assert read_image(small).size == (640, 480)  # no JPEG
+        with reduced(0):
+            assert read_image(path).size == (640, 480)
+    assert quarter.size == (160, 120)  # an eighth would be less than 100
+    with reduced(481):
+        assert read_image(path).tobytes() == whole.tobytes()
+    near = np.asarray(whole.resize((160, 120), Image.Resampling.BOX), float) - np.asarray(quarter, float)
+    assert 0 < np.abs(near).mean() < 2
+    assert read_image(path).tobytes() == whole.tobytes()
