@@ -171,10 +171,10 @@ def _readouts(
     """The epochs in which the layers stay and their read-outs learn."""
     if not state["readout_epoch"]:
         _settle(folder, state, settings, READOUTS)
+        learner.forget_readouts()
 
     def settle(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        share = settings.rate_share(state["readout_epoch"], settings.readout_epochs)
-        return learner.settle(x, y, share, g), None
+        return learner.settle(x, y, settings.readout_share(state["readout_epoch"]), g), None
 
     yield from _epochs("read-out", learner, settle, data, settings, state, folder)
 

@@ -52,7 +52,9 @@ class FFSettings(Settings):
     jitter: int = setting(0, "Shift pictures by up to N pixels.", least=0, metavar="N")
     readout_lr: float = setting(0.1, "Of the linear softmax read-out.", above=0)
     readout_decay: float = setting(0.003, "Of the linear softmax read-out.", least=0)
-    readout_epochs: int = setting(0, "Passes at the end in which read-outs alone learn.", least=0, shown=OF_PRESET)
+    readout_epochs: int = setting(
+        0, "Passes at the end in which read-outs alone learn, anew.", least=0
+    )
     objective: str = setting("cwc", "Of convolutional layers.", choices=OBJECTIVES)
     cumulative: bool = setting(False, "Count the goodness of the layers below with a layer's own.")
     flip: bool = setting(False, "Mirror pictures at random.", shown=OF_PRESET)
@@ -111,6 +113,10 @@ class FFSettings(Settings):
         n = epochs or self.epochs
         return min(1.0, (1 + 2 * (n - epoch - 1)) / n)
 
+    def readout_share(self, epoch: int) -> float:
+        """The same where read-outs alone learn: from a tenth, linearly to nothing; their inputs are many and stay."""
+        return 0.1 * (self.readout_epochs - epoch) / self.readout_epochs
+
 
 # (mode, preset): what differs from the defaults.
 LOCAL: dict[str, Any] = {"widths": (3, 3), "lr": 0.03, "temperature": 10.0, "decay": 0.002}
@@ -122,7 +128,6 @@ CONV: dict[str, Any] = {
     "epochs": 20,
     "jitter": 2,
     "readout_lr": 0.003,
-    "readout_epochs": 2,
 }
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("supervised", "paper"): {},

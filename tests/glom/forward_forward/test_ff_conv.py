@@ -151,7 +151,9 @@ def test_read_outs_settle_on_layers_that_stay(objective: str) -> None:
     x, labels = stripes()
     layers, before = [copy.deepcopy(layer) for layer in learner.layers], by_layer(learner, x, labels)
     generator = torch.Generator().manual_seed(2)
-    for _ in range(20):
+    learner.forget_readouts()
+    assert not any(bool(layer.head.weight.any()) for layer in learner.layers)
+    for _ in range(40):
         learner.settle(x, labels, 1.0, generator)
     for layer, own in zip(learner.layers, layers, strict=True):
         for name, value in layer.state_dict().items():
