@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "docs": ("commands.docs:docs", "Figures of README and docs against the records that hold them."),
     "methods": ("commands.methods:app", "Methods: what can be compared, and where each comes from."),
     "ablate": ("commands.ablate:app", "Ablations: what each part of folding buys."),
+    "sweep": ("commands.sweep:app", "One command over many settings: run, report, figure."),
     "teachers": ("commands.teachers:app", "Teachers: what can be named, and how good they are."),
     "datasets": ("commands.datasets:app", "Data sets: what can be named, and fetching them."),
     "train": ("commands.train:app", "Train what ships, from scratch."),

@@ -304,11 +304,14 @@ def follow(events: Iterable[Event[Result]], quiet: bool) -> Result:
     Returns:
         What the last event brings; None where the run brings nothing, as a process that is not the first of several.
     """
+    from glom.runs.tracking import seen
+
     last: Event[Result] | None = None
     begun = started(events)
     with progress(quiet, "figures") as bar:
         tasks: dict[str, Any] = {}
         for last in begun:
+            seen(last)
             if last.message:
                 bar.console.print(as_options(last.message), markup=False, soft_wrap=True)
             if last.stage:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import MISSING
 from functools import wraps
 from pathlib import Path
@@ -42,6 +43,12 @@ Config = Annotated[
     typer.Option("--config", help="Settings file; a run's is DIR/settings.toml. May be repeated.", metavar="FILE"),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One setting; may be repeated.", metavar="KEY=VALUE")]
+Track = Annotated[
+    str,
+    typer.Option(
+        "--track", help="Also sent there: tensorboard, trackio, wandb or mlflow.", metavar="TRACKER[:PROJECT]"
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say every setting before the run.")]
 
 
@@ -84,7 +91,8 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
                 say(to_toml(settings).rstrip())
             if "given" in own:
                 values["given"] = given
-            command(settings=settings, **values)
+            with _tracked(values.pop("track", "")):
+                command(settings=settings, **values)
 
         made = [_parameter(name, key) for name, key in keys.items()]
         made += [_parameter(f"{name}_named", key, by_name=True) for name, key in keys.items() if key.about["named"]]
@@ -95,6 +103,8 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
             made.append(_option(cls.FLAG, bool, typer.Option(f"--{cls.FLAG}", help=f"The preset {cls.FLAG}.")))
         for name, hint in (("config", Config), ("set", Set)):
             made.append(_option(name, hint))
+        if "out" in own and own["out"].default is inspect.Parameter.empty:  # a run folder
+            made.append(_option("track", Track).replace(default=""))
         if "verbose" not in own:
             made.append(inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose))
         rest = [
@@ -105,10 +115,17 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
         parameters = [*first, *made, *others]
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {p.name: p.annotation for p in parameters}
+        called.settings, called.leave = cls, tuple(leave)  # type: ignore[attr-defined]  # what a sweep checks by
         del called.__wrapped__  # type: ignore[attr-defined]
         return called
 
     return decorate
+
+
+def _tracked(asked: str) -> AbstractContextManager[None]:
+    from glom.runs.tracking import tracking
+
+    return tracking(asked)
 
 
 def _name(key: Key) -> str:

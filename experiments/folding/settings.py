@@ -49,7 +49,7 @@ class FoldingSettings(Settings):
 
     data: str = settings.data("cifar10-sample", "A data set, or pictures with outlines.")
     axes: tuple[str, ...] = setting(
-        tuple(AXES), "With commas between, or all; see docs/ablation.md.", key="axis", shown="all"
+        tuple(AXES), "With commas between, or all; `base` and `AXIS=VALUE`: one machine alone.", key="axis", shown="all"
     )
     product: bool = setting(False, "Every combination of the axes' values.")
     teacher: str = settings.teacher()
@@ -68,9 +68,15 @@ class FoldingSettings(Settings):
         super().__post_init__()
         if self.axes == ("all",):
             object.__setattr__(self, "axes", tuple(AXES))
-        for axis in self.axes:
-            if axis not in AXES:
-                raise unknown("axis", axis, AXES)
+        for name in self.axes:
+            axis, alone, value = name.partition("=")
+            if axis not in AXES and name != BASE:
+                raise unknown("axis", axis, [*AXES, BASE])
+            if alone and value not in AXES[axis]:
+                raise unknown(f"value of the axis {axis}", value, AXES[axis])
+        alone = [name for name in self.axes if name == BASE or "=" in name]
+        if alone and (self.product or len(alone) < len(self.axes)):
+            raise InputError(f"{alone[0]} is one machine: it stands beside no whole axis, and in no product")
         if not self.axes or len(set(self.axes)) < len(self.axes):
             raise InputError("name at least one axis, and each once")
 
@@ -90,7 +96,7 @@ class Setting:
 
 
 def settings_of(settings: FoldingSettings) -> list[Setting]:
-    """The base first, then every setting asked for.
+    """The base first, then every setting asked for; machines that are named one by one, and no others.
 
     Raises:
         InputError: a product of axes that change the same thing.
@@ -100,6 +106,9 @@ def settings_of(settings: FoldingSettings) -> list[Setting]:
         ['base', '1x1', '3x3']
     """
     found = [Setting(BASE, BASE)]
+    if any(name == BASE or "=" in name for name in settings.axes):
+        every = {s.key: s for s in settings_of(FoldingSettings())} | {BASE: found[0]}
+        return [every[name] for name in settings.axes]
     if not settings.product:
         return found + [
             Setting(value, axis, changes) for axis in settings.axes for value, changes in AXES[axis].items()

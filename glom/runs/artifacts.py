@@ -31,6 +31,7 @@ from glom.runs.environment import versions as versions
 from glom.runs.files import disk_error as disk_error
 from glom.runs.files import json_bytes, write_whole
 from glom.runs.notices import heard
+from glom.runs.tracking import track
 
 FORMAT = 1
 RESULT = "result.json"
@@ -227,6 +228,11 @@ class RunFolder:
             write_json(manifest, self.manifest)
         self._part = part
         self._lines: dict[str, LineFile] = {}
+        self._tracker = track(self.path, settings, self._sent())
+
+    def _sent(self) -> list[dict[str, Any]]:
+        """Every line of results there is, as it was written."""
+        return list(_parts(self.path, "results"))
 
     def records(self) -> list[dict[str, Any]]:
         """Every result there is, from all parts, each sample once."""
@@ -235,6 +241,8 @@ class RunFolder:
     def append(self, record: Mapping[str, Any], seconds: float | None = None, own: float | None = None) -> None:
         """Add one sample's result (and, beside it, how long it took; `own`: the method's part of it)."""
         self._file("results").append(record)
+        if self._tracker is not None:
+            self._tracker.sample(record)
         took = {"seconds": seconds, "own": own}
         if seconds is not None:
             self._file("timing").append(
@@ -250,6 +258,8 @@ class RunFolder:
     def conclude(self, result: Mapping[str, Any], /, **extra: Any) -> None:
         """Write what the run found, and that it is complete; `extra` goes into the manifest."""
         write_json(self.path / RESULT, result)
+        if self._tracker is not None:
+            self._tracker.end(result, self._sent())
         self.finish(**extra)
 
     def finish(self, status: str = "complete", **extra: Any) -> None:
@@ -267,6 +277,8 @@ class RunFolder:
     def close(self) -> None:
         for file in self._lines.values():
             file.close()
+        if self._tracker is not None:
+            self._tracker.close()
         self._lock.release()
 
     def __enter__(self) -> RunFolder:

@@ -1,0 +1,1 @@
+"""One command over many settings: runs planned from a file, made by an executor, compared in one table."""
