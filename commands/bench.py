@@ -49,19 +49,20 @@ app.command("steps")(steps)
 app.command("ttt")(ttt)
 
 
-def measure(bench: str, settings: Sized, threads: int | None, quiet: bool) -> dict[str, Any]:
-    """Run one benchmark and return its record."""
+def measure(bench: str, settings: Sized, threads: int | None, out: str | None, quiet: bool) -> dict[str, Any]:
+    """Run one benchmark and return its record; until that is saved, its rows are in `BENCH.rows.jsonl`."""
     from dataclasses import replace
 
     import torch
 
     from experiments.bench.execution import run_execution
+    from experiments.bench.going import Going
     from experiments.bench.memory import run_memory
     from experiments.bench.scaling import run_scaling
     from experiments.bench.timing import record
 
     use_threads(threads)
-    tell = teller(bench, quiet)
+    tell = Going(teller(bench, quiet), settings.seconds, Path(out) / f"{bench}.rows.jsonl" if out else None)
     if isinstance(settings, ExecutionSettings):
         result = run_execution(settings, tell)
     elif isinstance(settings, MemorySettings):
@@ -79,11 +80,13 @@ def report(bench: str, settings: Sized, threads: int | None, out: str | None, as
         table(["what", "measured", "min to max", "wanted"], figures({bench: value}), right=(1,))
         details(value)
 
-    hand_out(measure(bench, settings, threads, quiet), out, as_json, quiet, show)
+    hand_out(measure(bench, settings, threads, out, quiet), out, as_json, quiet, show)
 
 
 def details(value: Mapping[str, Any]) -> None:
     """The rows under a benchmark's headline."""
+    if value["left_out"]:
+        say(f"left out for want of time: {'; '.join(value['left_out'])}")
     print()
     if value["bench"] == "execution":
         rows = [
@@ -95,8 +98,9 @@ def details(value: Mapping[str, Any]) -> None:
             (c["case"], c["precision"], f"{c['seconds']['median']:.2f}", f"{c['cosine']:.5f}", c["same_class"])
             for c in value["adaptation"]["cases"]
         ]
-        print()
-        table(["adaptation to a", "", "s", "cosine", "same class"], cases, right=(2, 3))
+        if cases:
+            print()
+            table(["adaptation to a", "", "s", "cosine", "same class"], cases, right=(2, 3))
     elif value["bench"] == "memory":
         rows = [
             (r["execution"], r["columns"], r["peak_mib"], r["import_mib"], r["persistent_mib"], r["activations_mib"])
@@ -179,7 +183,7 @@ def everything(
     folder = Path(out or "benchmarks/results")
     preset = "quick" if quick else "full"
     for bench in BENCHES:
-        save_record(folder, measure(bench, SIZED[bench].of(preset), threads, quiet), quiet)
+        save_record(folder, measure(bench, SIZED[bench].of(preset), threads, str(folder), quiet), quiet)
     save_compute(folder, preset, quiet)
     for value in (measure_ff(FFBench.of(preset), quiet), measure_islands(IslandsSettings.of(preset), quiet)):
         save_record(folder, value, quiet)

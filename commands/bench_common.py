@@ -37,6 +37,7 @@ def save_record(folder: str | Path, value: dict[str, Any], quiet: bool) -> None:
     from experiments.bench.timing import save
 
     path = save(Path(folder), value)
+    path.with_suffix(".rows.jsonl").unlink(missing_ok=True)  # what a run that is not done yet had kept
     if not quiet:
         say(f"saved: {path}")
 

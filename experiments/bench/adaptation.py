@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from experiments.bench.timing import Tell, interleave, silent, spread
+from experiments.bench.timing import Tell, beyond, interleave, silent, spread
 from glom.adaptation.settings import TTTSettings
 from glom.adaptation.ttt import Adaptation, Case, adapt
 from glom.columns import picture
@@ -44,6 +44,25 @@ def teacher_case(settings: TTTSettings, teacher: str) -> tuple[Case, ZeroShotHea
     return Case(sample.id, None, picture(image, size), token), loaded.zero_shot_head(classes)
 
 
+def extrapolated_adaptation(
+    settings: TTTSettings, features: int, few: int, seed: int = 0, tell: Tell = silent
+) -> dict[str, Any]:
+    """The random case's seconds from 1 and 1 + `few` steps, extrapolated to all: as `measure_adaptation`, no cases."""
+    case, head = random_case(settings, features, seed)
+    steps = (1, 1 + few)
+    work: dict[str, Callable[[], object]] = {
+        f"{precision}, {n} of {settings.iterations} steps": (
+            lambda p=precision, n=n: adapt(case, replace(settings, precision=p, iterations=n), head, seed)  # type: ignore[misc]
+        )
+        for precision in ("fp32", "bf16")
+        for n in steps
+    }
+    taken = iter(interleave(work, 1, warmup=1, tell=tell, about="adaptation").values())
+    seconds = {precision: [beyond((steps[0], a), (steps[1], b), settings.iterations)]
+               for precision in ("fp32", "bf16") for (a,), (b,) in [(next(taken), next(taken))]}  # fmt: skip
+    return {"settings": settings.__dict__, "cases": [], "left_out": "extrapolated", "seconds_list": seconds}
+
+
 def measure_adaptation(
     settings: TTTSettings, features: int, teacher: str, rounds: int, seed: int = 0, tell: Tell = silent
 ) -> dict[str, Any]:
@@ -73,7 +92,7 @@ def measure_adaptation(
             precision: (lambda p=precision, c=case, h=head, r=results: run(p, c, h, r))  # type: ignore[misc]
             for precision in ("fp32", "bf16")
         }
-        seconds = interleave(work, rounds, warmup=1)
+        seconds = interleave(work, rounds, warmup=1, tell=tell, about=name)
         if "seconds_list" not in found:
             found["seconds_list"] = seconds
         both = F.cosine_similarity(results["fp32"].token, results["bf16"].token, dim=0)

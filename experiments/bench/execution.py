@@ -12,22 +12,22 @@ from typing import Any
 
 import torch
 
-from experiments.bench.adaptation import measure_adaptation
+from experiments.bench.adaptation import extrapolated_adaptation, measure_adaptation
 from experiments.bench.apart import Apart
 from experiments.bench.equality import measure_bf16_token, measure_differences
-from experiments.bench.published import ITERATIONS, published_apm, published_optimiser, published_step
+from experiments.bench.going import SILENT, Going
+from experiments.bench.published import CHUNK, COPIES, ITERATIONS, published_apm, published_optimiser, published_step
 from experiments.bench.settings import ExecutionSettings
 from experiments.bench.steps import Step
 from experiments.bench.timing import (
     Products,
     Round,
-    Tell,
+    beyond,
     flops,
     interleave,
     observed,
     products,
     ratios,
-    silent,
     spread,
 )
 from glom.adaptation.settings import ttt_preset
@@ -41,11 +41,15 @@ NOTES = {
     "per image": f"{ITERATIONS} x the measured published iteration, an extrapolation",
 }
 
+FEW = {
+    "published": "a few chunks and three times as many, in a process of their own; all of them, and the adaptation's "
+    "steps, are extrapolated along the line through both",
+}
 QUIET = 0.1
 """Cores that other programs may have in a round of the published iteration."""
 
 
-def run_execution(settings: ExecutionSettings, tell: Tell = silent) -> dict[str, Any]:
+def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str, Any]:
     """Measure everything; see the module.
 
     Returns:
@@ -66,20 +70,14 @@ def run_execution(settings: ExecutionSettings, tell: Tell = silent) -> dict[str,
     steps = {**single_steps(config, settings.seed), **stacked_steps(config, settings.stacks, settings.seed)}
     work = products(config, config.cells**2, folded=True)
     roofs = {"products fp32": Products(work, torch.float32), "products bf16": Products(work, torch.bfloat16)}
-    seconds = interleave({**roofs, **steps}, settings.rounds, settings.warmup, tell=tell)
+    seconds = interleave({**roofs, **steps}, settings.rounds, settings.warmup, tell=tell, about=settings.apm)
     del roofs, steps
 
-    tell("the published iteration: this takes a while")
-    slow = published_against_folded(settings)
+    few = settings.published_chunks
+    tell(f"the published iteration: {f'{few} and {3 * few} of its chunks' if few else 'this takes a while'}")
+    slow = published_against_folded(settings, tell)
     published = slow["published"]
-    adaptation = measure_adaptation(
-        ttt_preset(settings.adapt_preset, apm=settings.apm),
-        settings.features,
-        settings.teacher,
-        settings.adapt_rounds,
-        settings.seed,
-        tell,
-    )
+    adaptation = _adaptation(settings, tell)
     per_image = {
         precision: [ITERATIONS * p / a for p in published for a in seconds_each]
         for precision, seconds_each in adaptation.pop("seconds_list").items()
@@ -89,15 +87,17 @@ def run_execution(settings: ExecutionSettings, tell: Tell = silent) -> dict[str,
         "fast_over_published_per_image": per_image["fp32"],
         "fast_bf16_over_published_per_image": per_image["bf16"],
     }
-    rows = [
-        _row(settings.apm, "as published", published, None),
-        _row(settings.apm, "as published, memory kept", slow["published, memory kept"], None),
-    ]
+    how = f", from {few} and {3 * few} of {chunks_of(config)} chunks" if few else ""
+    kinds = {"": published, ", memory kept": slow["published, memory kept"]}
+    rows = [_row(settings.apm, f"as published{kind}{how}", taken, None) for kind, taken in kinds.items()]
     rows += [_row(settings.apm, name, seconds[name], samples_of(name)) for name in seconds]
     small = []
     for name, width in settings.small:
-        tell(f"{name}, {width}-d token")
-        small += small_rows(name, width, settings)
+        if tell.fits(0):
+            tell(f"{name}, {width}-d token")
+            small += small_rows(name, width, settings, tell)
+        else:
+            tell.skip(f"{name}, {width}-d token")
     spreads = {name: spread(values) for name, values in found.items()}
     return {
         **{name: value["median"] for name, value in spreads.items()},
@@ -111,9 +111,23 @@ def run_execution(settings: ExecutionSettings, tell: Tell = silent) -> dict[str,
         "bf16": bf16,
         "adaptation": adaptation,
         "gpu": gpu_rows(config, settings) if torch.cuda.is_available() else None,
-        "notes": {**NOTES, "freed memory kept": kept, "cores others had in the published rounds used": slow["others"]},
+        "left_out": tell.left_out,
+        "notes": {
+            **NOTES,
+            **(FEW if few else {}),
+            "freed memory kept": kept,
+            "cores others had in the published rounds used": slow["others"],
+        },
         "asked": asdict(settings),
     }
+
+
+def _adaptation(settings: ExecutionSettings, tell: Going) -> dict[str, Any]:
+    """A whole picture's, or a few steps' of it."""
+    adapting, width, seed = ttt_preset(settings.adapt_preset, apm=settings.apm), settings.features, settings.seed
+    if settings.adapt_steps:
+        return extrapolated_adaptation(adapting, width, settings.adapt_steps, seed, tell)
+    return measure_adaptation(adapting, width, settings.teacher, settings.adapt_rounds, seed, tell)
 
 
 def _compared(seconds: dict[str, list[float]], slow: dict[str, Any]) -> dict[str, list[float]]:
@@ -210,8 +224,16 @@ def stacked_steps(
     return {f"stacked, S = {samples}": make(samples) for samples in stacks}
 
 
-def make_published(apm: str, features: int, seed: int, threads: int, keep: bool) -> Callable[[], Round]:
-    """In a process of its own: the published iteration, timed; `keep` gives it our allocator's settings too."""
+def chunks_of(config: APMConfig) -> int:
+    """Chunks of a published iteration on the whole grid."""
+    return -(-COPIES * config.cells**2 // CHUNK)
+
+
+def make_published(apm: str, features: int, seed: int, threads: int, keep: bool, few: int = 0) -> Callable[[], Round]:
+    """In a process of its own: the published iteration, timed; `keep` gives it our allocator's settings too.
+
+    `few`: by so many chunks and three times as many; the seconds are those of all, on the line through both.
+    """
     torch.set_num_threads(threads)
     if keep:
         keep_freed_memory()
@@ -222,13 +244,21 @@ def make_published(apm: str, features: int, seed: int, threads: int, keep: bool)
     image = torch.randn(1, 3, config.image_size, config.image_size, generator=g)
     target = torch.randn(1, features, generator=g)
 
-    def run() -> Round:
-        return observed(lambda: published_step(machine, optimiser, image, target))
+    def timed(chunks: int) -> Round:
+        return observed(lambda: published_step(machine, optimiser, image, target, chunks=chunks))
 
+    def run() -> Round:
+        if not few:
+            return timed(0)
+        one, three = timed(few), timed(3 * few)
+        return Round(beyond((few, one.seconds), (3 * few, three.seconds), chunks_of(config)), one.others)
+
+    if few:
+        timed(few)  # the first step makes the optimiser's state, which a line through two steps would multiply
     return run
 
 
-def published_against_folded(settings: ExecutionSettings) -> dict[str, list[float]]:
+def published_against_folded(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str, list[float]]:
     """Seconds of full published iterations, and of the folded ones run between them.
 
     Published iterations run in other processes: "published" with the C library's memory as it comes, which is how
@@ -242,13 +272,14 @@ def published_against_folded(settings: ExecutionSettings) -> dict[str, list[floa
     rounds: list[tuple[Round, Round, Round]] = []
     arguments = (settings.apm, settings.features, settings.seed, torch.get_num_threads())
     # `apm` has waiting threads sleep, which slows short products; the release's wait as the library lets them.
-    apart = [
-        Apart(make_published, *arguments, keep, without=("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")) for keep in (False, True)
-    ]
+    few, without = settings.published_chunks, ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    apart = [Apart(make_published, *arguments, keep, few, without=without) for keep in (False, True)]
     with apart[0] as as_it_comes, apart[1] as kept:
         for _ in range(settings.published_rounds):
             folded()
             rounds.append((observed(folded), as_it_comes.ask(), kept.ask()))
+            for name, one in zip(("folded, beside it", "as published", "as published, memory kept"), rounds[-1]):
+                tell.row(name, one.seconds, extrapolated=bool(few and name[0] == "a"))
     disturbed = [max(one.others for one in each) for each in rounds]
     used = [each for each, others in zip(rounds, disturbed, strict=True) if others <= max(QUIET, min(disturbed))]
     names = ("folded", "published", "published, memory kept")
@@ -256,12 +287,12 @@ def published_against_folded(settings: ExecutionSettings) -> dict[str, list[floa
     return {**found, "others": [max(one.others for one in each) for each in used]}
 
 
-def small_rows(name: str, width: int, settings: ExecutionSettings) -> list[dict[str, Any]]:
+def small_rows(name: str, width: int, settings: ExecutionSettings, tell: Going = SILENT) -> list[dict[str, Any]]:
     """Plain, folded and stacked iterations of a smaller preset."""
     config = preset(name, features=width, rgb=None)
     steps = single_steps(config, settings.seed, ("plain, best", "folded", "folded, bf16"))
     steps |= stacked_steps(config, settings.small_stacks, settings.seed)
-    seconds = interleave(steps, settings.rounds, settings.warmup)
+    seconds = interleave(steps, settings.rounds, settings.warmup, tell=tell, about=name)
     return [_row(name, row, seconds[row], samples_of(row)) for row in steps]
 
 

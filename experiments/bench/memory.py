@@ -12,17 +12,18 @@ import os
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from experiments.bench.apart import Apart
+from experiments.bench.going import SILENT, Going
 from experiments.bench.settings import MemorySettings
 from experiments.bench.steps import Step
-from experiments.bench.timing import Tell, silent
 from glom.apm import preset
 from glom.columns import grid_queries
 
@@ -54,9 +55,9 @@ def allocated_peak(step: Callable[[], None]) -> int:
 
 
 def make_step(
-    apm: str, features: int, side: int, how: str, chunk: int | None, threads: int, profiled: bool
+    apm: str, features: int, side: int, how: str, chunk: int | None, threads: int
 ) -> Callable[[], dict[str, Any]]:
-    """In a fresh process: what a step on side x side columns needs, in bytes."""
+    """In a fresh process: what a step on side x side columns needs, in bytes: its peak, then its profile."""
     torch.set_num_threads(threads)
 
     def run() -> dict[str, Any]:
@@ -69,31 +70,56 @@ def make_step(
         parameters = sum(p.numel() * p.element_size() for p in step.apm.parameters())
         at(2)  # the optimiser's state is there from here on
         gc.collect()
-        found = {"import": before, "parameters": parameters, "persistent": 4 * parameters}
-        if profiled:
-            step.optimiser.zero_grad(set_to_none=True)
-            # Gradients are allocated within the step too; they are not activations.
-            return {**found, "activations": allocated_peak(lambda: at(side)) - parameters}
+        begun = time.perf_counter()
         at(side)
-        return {**found, "peak": peak_resident()}
+        took = time.perf_counter() - begun
+        found = {"import": before, "parameters": parameters, "persistent": 4 * parameters, "peak": peak_resident()}
+        step.optimiser.zero_grad(set_to_none=True)
+        # Gradients are allocated within the step too; they are not activations.
+        return {**found, "activations": allocated_peak(lambda: at(side)) - parameters, "took": took}
 
     return run
 
 
-def measure(settings: MemorySettings, side: int, how: str) -> dict[str, Any]:
-    """Both measurements of one row, in two fresh processes one after the other; bytes in MiB."""
-    row: dict[str, Any] = {}
+def measure(settings: MemorySettings, side: int, how: str) -> tuple[dict[str, Any], float]:
+    """Both measurements of one row in a fresh process, the peak first, bytes in MiB; and the seconds of its step."""
     # The profiler's library writes to standard error where there is no GPU; its processes inherit this.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    for profiled in (False, True):
-        arguments = (settings.apm, settings.features, side, how, settings.chunk, settings.threads, profiled)
-        with Apart(make_step, *arguments) as process:
-            row |= process.ask()
+    with Apart(make_step, settings.apm, settings.features, side, how, settings.chunk, settings.threads) as process:
+        row = process.ask()
+    took = float(row.pop("took"))
     mib = {f"{name}_mib": round(value / 2**20, 1) for name, value in row.items()}
-    return {"execution": how, "side": side, "columns": side**2, **mib}
+    return {"execution": how, "side": side, "columns": side**2, **mib}, took
 
 
-def run_memory(settings: MemorySettings, tell: Tell = silent) -> dict[str, Any]:
+PROFILED = 3  # steps that a row takes: its own, and a profiled one, which is twice as slow
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a row took: its columns, its seconds in all, those of its step."""
+
+    columns: int
+    row: float
+    step: float
+
+    def at(self, side: int) -> float:
+        """Seconds that a row of side x side columns takes, of which only the steps grow."""
+        return self.row + PROFILED * self.step * (side**2 / self.columns - 1)
+
+
+def affordable(how: str, side: int, last: Took | None, tell: Going) -> int:
+    """The side that fits into the time that is left, by what the last row took: as asked, smaller, or 0 for none."""
+    for smaller in [n for n in (side, 112, 64) if n <= side]:
+        if last is None or tell.fits(last.at(smaller)):  # there has to be one
+            if smaller < side:
+                tell.skip(f"{how}, {side} x {side}; {smaller} x {smaller} instead")
+            return smaller
+    tell.skip(f"{how}, {side} x {side}")
+    return 0
+
+
+def run_memory(settings: MemorySettings, tell: Going = SILENT) -> dict[str, Any]:
     """Measure every row.
 
     Returns:
@@ -109,9 +135,17 @@ def run_memory(settings: MemorySettings, tell: Tell = silent) -> dict[str, Any]:
     asked += [("folded", s) for s in settings.folded_sides]
     asked += [("plain", s) for s in settings.plain_sides]
     rows = []
+    last: Took | None = None
     for how, side in asked:
         tell(f"{how}, {side} x {side} columns")
-        rows.append(measure(settings, side, how))
+        side = affordable(how, side, last, tell)
+        if not side:
+            continue
+        begun = time.monotonic()
+        row, took = measure(settings, side, how)
+        rows.append(row)
+        last = Took(side**2, time.monotonic() - begun, took)
+        tell.row(f"{how}, {side} x {side}", **{k: v for k, v in rows[-1].items() if k.endswith("_mib")})
 
     def ends(how: str) -> tuple[dict[str, Any], dict[str, Any]]:
         mine = [r for r in rows if r["execution"] == how]
@@ -133,7 +167,10 @@ def run_memory(settings: MemorySettings, tell: Tell = silent) -> dict[str, Any]:
                 "activations": ratio(ends(how), "activations_mib"),
             }
             for how in ("folded", "plain")
+            if len({row["side"] for row in rows if row["execution"] == how}) > 1
         },
+        "left_out": tell.left_out,
+        "streamed_sides": [row["side"] for row in streamed],
         "rows": rows,
         "asked": asdict(settings),
     }

@@ -37,11 +37,14 @@ def published_optimiser(apm: AsynchronousPerceptionMachine, lr: float = 1e-4) ->
 
 
 def published_forward(
-    apm: AsynchronousPerceptionMachine, image: Tensor, copies: int = COPIES, chunk: int = CHUNK
+    apm: AsynchronousPerceptionMachine, image: Tensor, copies: int = COPIES, chunk: int = CHUNK, chunks: int = 0
 ) -> tuple[Tensor, Tensor | None]:
-    """Token (copies, F) and colours (copies, N, 3) of one picture (1, 3, S, S), chunk by chunk on the whole grid."""
+    """Token (copies, F) and colours (copies, N, 3) of one picture (1, 3, S, S), chunk by chunk on the whole grid.
+
+    `chunks`: only so many of them, by the first locations alone, as a benchmark does that has no time; 0 for all.
+    """
     images = image.expand(copies, -1, -1, -1).contiguous()
-    queries = apm.default_queries(images)
+    queries = apm.default_queries(images)[: chunks * chunk // copies or None]
     # The release flattens copies and locations into rows before it cuts: 8 x 1,024 rows make 512 chunks of 16.
     rows = apm.columns(apm.fold(images), queries, images).flatten(0, 1)
     features, colours = [], []
@@ -65,14 +68,15 @@ def published_step(
     target: Tensor,
     copies: int = COPIES,
     chunk: int = CHUNK,
+    chunks: int = 0,
 ) -> float:
     """One full iteration, forward, backward and step; the loss before it.
 
     Args:
-        image: (1, 3, S, S). target: (1, F), the teacher's token.
+        image: (1, 3, S, S). target: (1, F), the teacher's token. chunks: see `published_forward`.
     """
     optimiser.zero_grad()
-    token, _ = published_forward(apm, image, copies, chunk)
+    token, _ = published_forward(apm, image, copies, chunk, chunks)
     loss = F.mse_loss(token, target.expand(copies, -1))
     loss.backward()
     optimiser.step()

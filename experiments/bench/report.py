@@ -50,6 +50,9 @@ def figures(records: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, st
         value = records.get(bench, {}).get(key)
         if value is None:
             continue
+        if key == "ratio_224_over_7" and "streamed_sides" in records[bench]:
+            small, large = records[bench]["streamed_sides"]
+            what = f"peak memory, {large} x {large} / {small} x {small} columns, streamed"
         between = records[bench].get("spread", {}).get(key)
         about = f"{shown(between['min'])} to {shown(between['max'])}" if between else ""
         rows.append((what, shown(value), about, wanted))

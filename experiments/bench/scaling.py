@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
@@ -20,9 +20,10 @@ import torch.distributed as dist
 
 from experiments.bench.adaptation import random_case
 from experiments.bench.apart import Apart
+from experiments.bench.going import SILENT, Going
 from experiments.bench.settings import ScalingSettings
 from experiments.bench.steps import Step
-from experiments.bench.timing import Tell, interleave, ratios, silent, spread
+from experiments.bench.timing import interleave, ratios, spread
 from glom.adaptation.settings import ttt_preset
 from glom.adaptation.ttt import adapt
 from glom.apm import preset
@@ -77,7 +78,7 @@ def _all(ranks: Sequence[Apart], what: str, size: int) -> list[float]:
     return [rank.answer() for rank in ranks]
 
 
-def two_processes(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
+def two_processes(settings: ScalingSettings, tell: Going) -> dict[str, Any]:
     """Columns of one picture and samples over two processes, with the machine's own ceiling for either."""
     columns: list[dict[str, Any]] = []
     samples: dict[str, Any] = {}
@@ -88,13 +89,17 @@ def two_processes(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
         # Both ranks start from the same parameters here, before either has run alone.
         difference = max(_all(ranks, "compare", settings.sides[0]))
         for side in settings.sides:
+            if columns and not tell.fits(longest(columns[-1], side)):
+                tell.skip(f"{side} x {side} columns over {RANKS} processes")
+                continue
             tell(f"{side} x {side} columns over {RANKS} processes")
             work: dict[str, Callable[[], object]] = {
                 "one": lambda n=side: ranks[0].ask("alone", n),  # type: ignore[misc]
                 "sharded": lambda n=side: _all(ranks, "sharded", n),  # type: ignore[misc]
                 "independent": lambda n=side: _all(ranks, "alone", n),  # type: ignore[misc]
             }
-            seconds = interleave(work, settings.rounds, settings.warmup)
+            about = f"{side} x {side} columns"
+            seconds = interleave(work, settings.rounds, settings.warmup, tell=tell, about=about)
             columns.append(
                 {
                     "side": side,
@@ -110,12 +115,17 @@ def two_processes(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
                 "one": lambda p=name: ranks[0].ask(p, RANKS),  # type: ignore[misc]
                 "two": lambda p=name: _all(ranks, p, 1),  # type: ignore[misc]
             }
-            seconds = interleave(both, settings.samples_rounds, warmup=0)
+            seconds = interleave(both, settings.samples_rounds, warmup=0, tell=tell, about=f"samples, {name}")
             samples[name] = {
                 "seconds": {key: spread(values) for key, values in seconds.items()},
                 "speedup": spread(ratios(seconds["one"], seconds["two"])),
             }
     return {"columns": columns, "samples": samples, "max_gradient_difference": difference}
+
+
+def longest(row: Mapping[str, Any], side: int) -> float:
+    """Seconds that a round on side x side columns takes at most, by what the last size took."""
+    return sum(s["max"] for s in row["seconds"].values()) * max(1.0, side**2 / row["columns"])
 
 
 def line(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
@@ -135,13 +145,16 @@ def line(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
     return {"slope": short(slope), "intercept": short(intercept), "r2": short(1 - rest / total if total else 1.0)}
 
 
-def growth(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
+def growth(settings: ScalingSettings, tell: Going) -> dict[str, Any]:
     """Seconds a step against the number of columns, in this process: folded, streamed, and with a query subset."""
     step = Step(preset(settings.apm, features=settings.features, rgb=None), settings.seed)
     g = torch.Generator().manual_seed(settings.seed)
     step("folded", grid_queries(2, 2))
     rows: list[dict[str, Any]] = []
     for side in settings.growth_sides:
+        if rows and not tell.fits(longest(rows[-1], side)):
+            tell.skip(f"time of {side} x {side} columns")
+            continue
         tell(f"time of {side} x {side} columns")
         everywhere = grid_queries(side, side)
 
@@ -157,8 +170,9 @@ def growth(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
         }
         # Warming up costs a round: worth it only where a step is short.
         rounds = settings.growth_rounds if side > 56 else settings.growth_rounds * 3
-        seconds = interleave(work, rounds, warmup=int(side <= 56))
-        seconds |= interleave(subset, 3 * settings.growth_rounds, warmup=2)
+        about = f"{side} x {side} columns, one process"
+        seconds = interleave(work, rounds, warmup=int(side <= 56), tell=tell, about=about)
+        seconds |= interleave(subset, 3 * settings.growth_rounds, warmup=2, tell=tell, about=about)
         rows.append({"side": side, "columns": side**2, "seconds": {k: spread(v) for k, v in seconds.items()}})
     x = [float(row["columns"]) for row in rows]
     fits = {name: line(x, [row["seconds"][name]["median"] for row in rows]) for name in ("folded", "streamed")}
@@ -171,7 +185,7 @@ def growth(settings: ScalingSettings, tell: Tell) -> dict[str, Any]:
     }
 
 
-def run_scaling(settings: ScalingSettings, tell: Tell = silent) -> dict[str, Any]:
+def run_scaling(settings: ScalingSettings, tell: Going = SILENT) -> dict[str, Any]:
     """Measure everything.
 
     Returns:
@@ -199,5 +213,6 @@ def run_scaling(settings: ScalingSettings, tell: Tell = silent) -> dict[str, Any
         },
         "two_processes": shared,
         "growth": growth(settings, tell),
+        "left_out": tell.left_out,
         "asked": asdict(settings),
     }

@@ -14,6 +14,7 @@ from glom.settings import Settings, setting
 
 Presets = Mapping[str, Mapping[str, Any]]
 SIDES = (7, 14, 28, 56, 112, 224)
+QUICK = 120  # seconds of a look; what is being measured then may still end
 
 
 def grids(default: tuple[int, ...], help: str) -> Any:
@@ -36,6 +37,7 @@ class Machine(Ratios):
 
     apm: str = setting("apm-ttt", "The APM's preset.", metavar="PRESET")
     features: int = setting(768, "The token's width.", least=1)
+    seconds: int = setting(0, "For all of it: what does not fit is left out, and said. 0: what it takes.", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +47,23 @@ class ExecutionSettings(Machine):
     PRESETS: ClassVar[Presets] = {
         "full": {},
         "quick": {
-            "rounds": 3, "warmup": 1, "published_rounds": 1, "stacks": (1, 2), "small_stacks": (1, 16),
-            "adapt_rounds": 1,
+            "seconds": QUICK, "rounds": 3, "warmup": 1, "published_rounds": 1, "published_chunks": 8,
+            "stacks": (1, 2), "small_stacks": (1, 16), "adapt_rounds": 1, "adapt_steps": 3,
         },
     }  # fmt: skip
 
     rounds: int = setting(9, "Of the iterations that take less than a second.", least=1)
     warmup: int = setting(2, "Rounds before them.", least=0)
     published_rounds: int = setting(4, "Of the published iteration: 18 to 95 s each.", least=1)
+    published_chunks: int = setting(
+        0, "Chunks of it that are run, and three times as many; the rest is extrapolated. 0: all.", least=0
+    )
     stacks: tuple[int, ...] = setting((1, 2, 4), "Samples of the stacked rows.", least=1)
     small: tuple[tuple[str, int], ...] = (("apm-small", 1280), ("apm-tiny", 128))
     small_stacks: tuple[int, ...] = setting((1, 4, 16, 64), "The same of small machines.", least=1)
     adapt_preset: str = setting("fast", "Of the adaptation that is timed.")
     adapt_rounds: int = setting(3, "Of it.", least=1)
+    adapt_steps: int = setting(0, "Steps of it that are run, and 1; the rest is extrapolated. 0: all.", least=0)
     teacher: str = setting("efficientnet-lite0", "Of a real token; empty: random ones alone.", letter="t", metavar="T")
     seed: int = settings.seed()
 
@@ -68,7 +74,7 @@ class MemorySettings(Machine):
 
     PRESETS: ClassVar[Presets] = {
         "full": {},
-        "quick": {"sides": (7, 224), "folded_sides": (7, 64), "plain_sides": (7, 64)},
+        "quick": {"seconds": QUICK, "sides": (7, 32, 224), "folded_sides": (7, 64), "plain_sides": (7, 64)},
     }
 
     sides: tuple[int, ...] = grids((7, 32, 224), "Sides of the streamed grids.")
@@ -85,8 +91,8 @@ class ScalingSettings(Machine):
     PRESETS: ClassVar[Presets] = {
         "full": {},
         "quick": {
-            "sides": (32, 64), "rounds": 2, "samples_rounds": 1, "iterations": 6, "fast_iterations": 20,
-            "growth_sides": (7, 28, 56),
+            "seconds": QUICK, "sides": (16, 32, 64), "rounds": 2, "samples_rounds": 1, "iterations": 2,
+            "fast_iterations": 4, "growth_sides": (7, 28, 56), "growth_rounds": 1,
         },
     }  # fmt: skip
 

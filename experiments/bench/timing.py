@@ -18,6 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from experiments.bench.going import Going
 from glom.apm import APMConfig
 from glom.errors import InputError
 from glom.runs.artifacts import origin, public_name, write_record
@@ -47,15 +48,17 @@ def interleave(
     device: torch.device | None = None,
     tell: Tell = silent,
     watch: Callable[[], float] | None = None,
+    about: str = "",
 ) -> dict[str, list[float]]:
     """Run each of `work` once a round, in turn; seconds by name, one a round.
 
     Args:
         work: what to time, by name; ran in this order.
-        rounds: that count, at least 1.
-        warmup: rounds before them, whose times are thrown away.
+        rounds: that count, at least 1. A `Going` whose time is over ends them after the first.
+        warmup: rounds before them, whose times are thrown away; one of them counts where there is no time for more.
         device: waited for before the clock is read.
         watch: what is read instead of the clock: `time.process_time` where others keep the machine busy.
+        about: what the rows belong to, where `tell` is told of each.
 
     Raises:
         InputError: less than one round.
@@ -67,16 +70,19 @@ def interleave(
     if rounds < 1:
         raise InputError(f"a benchmark needs at least one round, got {rounds}")
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    now = watch or partial(clock, device)
+    now, going = watch or partial(clock, device), tell if isinstance(tell, Going) else None
     for number in range(-warmup, rounds):
+        if going is not None and number > -warmup and not going.fits(sum(taken[-1] for taken in seconds.values())):
+            going.skip(f"{about or 'the same again'}: round {max(number, 0) + 1} of {rounds} and on")
+            break
         tell(f"round {number + 1} of {rounds}" if number >= 0 else "warming up")
         for name, run in work.items():
             start = now()
             run()
-            taken = now() - start
-            if number >= 0:
-                seconds[name].append(taken)
-    return seconds
+            seconds[name].append(now() - start)
+            if going is not None:
+                going.row(f"{about}: {name}" if about else name, seconds[name][-1], round=number + 1)
+    return {name: taken[warmup:] or taken[-1:] for name, taken in seconds.items()}
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,17 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
         "max": short(max(values)),
         "n": len(values),
     }
+
+
+def beyond(one: tuple[float, float], other: tuple[float, float], x: float) -> float:
+    """y at x on the line through two points; at least what the larger of them has.
+
+    Example:
+        >>> beyond((1, 3.0), (3, 5.0), 10)
+        12.0
+    """
+    slope = (other[1] - one[1]) / (other[0] - one[0])
+    return max(one[1], other[1], other[1] + slope * (x - other[0]))
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,15 @@ from experiments.bench import execution as bench_execution
 from experiments.bench import memory as bench_memory
 from experiments.bench import scaling as bench_scaling
 from experiments.bench.apart import Apart
+from experiments.bench.going import Going
 from experiments.bench.published import published_apm, published_forward, published_optimiser, published_step
 from experiments.bench.report import figures, load, markdown
-from experiments.bench.timing import Products, flops, interleave, products, ratios, record, save, spread
+from experiments.bench.timing import Products, beyond, flops, interleave, products, ratios, record, save, spread
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine, preset
 from glom.errors import InputError, RunError
 from glom.execution.allocation import keep_freed_memory
+from glom.runs.artifacts import read_lines
 
 TINY = preset("apm-tiny")
 
@@ -198,6 +201,42 @@ def test_scaling_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert result["two_processes"]["max_gradient_difference"] < 1e-6
     assert set(result["growth"]["fit_seconds_per_column"]) == {"folded", "streamed"}
     check_saved("scaling", result, tmp_path)
+
+
+def test_a_look_ends_in_time_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that runs away leaves one round of each, some sizes out, and says so."""
+    said: list[str] = []
+    going = Going(said.append, 60, tmp_path / "a" / "rows.jsonl")
+    now = time.monotonic()
+    monkeypatch.setattr("experiments.bench.going.time.monotonic", lambda: now + 59)
+    steady = interleave({"a": lambda: 1, "b": lambda: 2}, 3, warmup=2, tell=going, about="x")
+    assert {name: len(taken) for name, taken in steady.items()} == {"a": 3, "b": 3}
+    monkeypatch.setattr("experiments.bench.going.time.monotonic", lambda: now + 61)
+    seconds = interleave({"a": lambda: 1, "b": lambda: 2}, 3, warmup=2, tell=going, about="x")
+    assert {name: len(taken) for name, taken in seconds.items()} == {"a": 1, "b": 1}
+    assert going.left_out == ["x: round 1 of 3 and on"]
+    assert any("x: a: " in line and "0:00 left" in line for line in said)
+    rows = read_lines(tmp_path / "a" / "rows.jsonl")
+    assert len(rows) == 2 * 5 + 2 and rows[0]["row"] == "x: a" and rows[0]["round"] == -1
+    affordable, took = bench_memory.affordable, bench_memory.Took(100, 2.0, 0.5)
+    assert took.at(20) == 2.0 + 3 * 0.5 * 3
+    assert (affordable("streamed", 224, took, going), affordable("folded", 7, None, going)) == (0, 7)
+    assert affordable("streamed", 224, took, bench_execution.SILENT) == 224
+
+
+def test_a_few_published_chunks_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_execution, "keep_freed_memory", lambda: False)
+    settings = replace(TINY_EXECUTION, published_chunks=2, adapt_steps=2, small=())
+    result = bench_execution.run_execution(settings)
+    names = [row["name"] for row in result["rows"]]
+    assert "as published, from 2 and 6 of 32 chunks" in names
+    assert "extrapolated" in result["notes"]["published"] and result["fast_over_published_per_image"] > 0
+    apm, image = published_apm(TINY), torch.zeros(1, 3, 32, 32)
+    _, colours = published_forward(apm, image, chunks=2)
+    assert colours is not None and colours.shape[:2] == (8, 4)  # 2 chunks of 16 rows: 4 locations of 8 copies
+    assert beyond((1, 2.0), (3, 1.0), 10) == 2.0  # never below what was measured
+    for quick in (s.of("quick") for s in (bench_execution.ExecutionSettings, bench_memory.MemorySettings)):
+        assert 0 < quick.seconds <= 150
 
 
 def check_saved(bench: str, result: dict[str, Any], folder: Path) -> dict[str, Any]:
