@@ -1,0 +1,180 @@
+"""`benchmarks/kills.sh`: killed at whatever moment, a run goes on to the very bytes of one that nobody stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.forked import Fork, fork, load, program
+from glom.runs.artifacts import write_record
+
+SMALL = ["--levels", "3", "--dim", "16", "--hidden", "24", "--size", "16", "--batch", "4", "--iterations", "4"]
+GRID = ["--trunk", "24,16", "--channels", "1", "--held-out", "10", "--batch", "16", "--epochs", "3", "--views", "2"]
+GRID += ["--queries", "9"]
+SWEEP = """command = "ttt run"
+seeds = [0, 1]
+[settings]
+data = "cifar10-sample"
+limit = 2
+iterations = 1
+[grid]
+lr = [0.001, 0.002]
+"""
+COMMANDS: dict[str, list[str]] = {
+    "ttt": ["ttt", "run", "cifar10-sample", "--limit", "12", "--iterations", "2", "--stack", "2"],
+    "benchmark": ["benchmark", "--methods", "zero-shot,tent", "--data", "cifar10-sample", "--limit", "6"],
+    "grid": ["grid", "train", "cifar10-sample", "--limit", "40", *GRID],
+    "ff": ["ff", "train", "--data", "digits", "--widths", "30,20", "--batch", "50", "--epochs", "3"],
+    "glom": ["glom", "train", "--source", "fashion-mnist-sample", "--steps", "12", *SMALL],
+    "sweep": ["sweep", "run", "{sweep}", "--executor", "debug"],
+}
+RANKS = {"ttt": (1, 2), "benchmark": (1, 2), "grid": (1, 2), "glom": (1, 2), "ff": (1,), "sweep": (1,)}
+LONGEST = 600  # seconds of a run that nobody stops, on however busy a machine
+
+
+def start(name: str, ranks: int, out: Path, log: Path, resume: bool) -> list[Fork]:
+    """A run's processes."""
+    sweep = log.parent / "sweep.toml"
+    sweep.write_text(SWEEP)
+    arguments = [word.format(sweep=sweep) for word in COMMANDS[name]]
+    arguments += ["--out", str(out), "--quiet", *(["--resume"] if resume else [])]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    forks = []
+    for rank in range(ranks):
+        world = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1",
+                 "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}  # fmt: skip
+        forks.append(fork(program(arguments), log.with_suffix(f".{rank}"), world if ranks > 1 else {}))
+    return forks
+
+
+def finish(forks: list[Fork]) -> None:
+    """Wait until a run has ended. Raises `RuntimeError` with what it said where it failed."""
+    for one in forks:
+        found = one.wait(LONGEST)
+        if found is None or found[0]:
+            for other in forks:
+                other.kill()
+            raise RuntimeError(f"exit code {found and found[0]}: {one.log.read_text()[-400:]}")
+
+
+def content(out: Path) -> dict[str, Any]:
+    """What a run folder holds, by file: lines in one order, JSON by its paths, other files as they are."""
+    held: dict[str, Any] = {}
+    for path in sorted(p for p in out.rglob("*") if p.is_file()):
+        place = path.relative_to(out)
+        if path.name.startswith((".", "manifest", "timing", "settings")) or place.parts[0] in ("jobs", "logs", "asked"):
+            continue
+        if path.suffix == ".jsonl":
+            lines = held.setdefault(f"{place.parent}/results", [])
+            lines += path.read_text().splitlines()
+            lines.sort()
+        elif path.suffix == ".json":
+            held |= {f"{place}: {where}": value for where, value in flat(json.loads(path.read_text()))}
+        elif path.suffix != ".png":  # a drawing of the rest
+            held[str(place)] = path.read_bytes()
+    return held
+
+
+def flat(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of a JSON value by their paths."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if parts is None:
+        yield where, value
+    else:
+        for name, part in parts:
+            yield from flat(part, f"{where}/{name}")
+
+
+def differs(one: dict[str, Any], other: dict[str, Any], clock: set[str]) -> list[str]:
+    """Places where two runs hold different things, those that only a clock decides left out."""
+    return [key for key in sorted({*one, *other} - clock) if one.get(key) != other.get(key)]
+
+
+def reference(name: str, ranks: int, folder: Path) -> tuple[dict[str, Any], set[str], float]:
+    """What the run holds that nobody stops, what of it a clock decides (two of them differ there), and its seconds."""
+    held, seconds = [], 0.0
+    for number in range(2):
+        begun = time.monotonic()
+        finish(start(name, ranks, folder / f"whole-{number}", folder / f"whole-{number}.log", resume=False))
+        seconds = time.monotonic() - begun
+        held.append(content(folder / f"whole-{number}"))
+    clock = set(differs(*held, clock=set()))
+    lines = [key for key in clock if ": " not in key]
+    if lines:
+        raise RuntimeError(f"{name}: two runs that nobody stopped differ in {', '.join(lines)}")
+    return held[0], clock, seconds
+
+
+def trial(name: str, ranks: int, folder: Path, whole: Any, most: int, draw: random.Random) -> dict[str, Any]:
+    """One run, killed up to `most` times, each at a moment drawn from the whole run's length, then left alone."""
+    expected, clock, seconds = whole
+    out, kills, resume = folder / "cut", 0, False
+    shutil.rmtree(out, ignore_errors=True)
+    while kills < most:
+        forks = start(name, ranks, out, folder / "cut.log", resume)
+        time.sleep(draw.uniform(0, 1.1 * seconds))
+        alive = [one for one in forks if one.ended() is None]
+        for one in draw.sample(alive, len(alive)):
+            one.kill()
+        kills, resume = kills + bool(alive), True
+        if not alive:
+            break
+    try:
+        finish(start(name, ranks, out, folder / "cut.log", resume))
+        wrong = differs(expected, content(out), clock)
+    except RuntimeError as error:
+        wrong = [str(error)]
+    lines = [value for key, value in content(out).items() if key.endswith("/results")]
+    return {"kills": kills, "wrong": wrong, "doubled": sum(len(value) - len(set(value)) for value in lines)}
+
+
+def main() -> int:
+    """Kill, resume, compare; a row a command and number of ranks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kills", type=int, help="SIGKILLs in all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=sorted(COMMANDS), help="one command alone")
+    parser.add_argument("--record", type=Path)
+    asked = parser.parse_args()
+    load()
+    draw = random.Random(asked.seed)
+    cases = [(name, ranks) for name in COMMANDS for ranks in RANKS[name] if asked.only in (None, name)]
+    rows = {case: {"command": case[0], "ranks": case[1], "kills": 0, "runs": 0, "different": 0, "doubled": 0}
+            for case in cases}  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="kills-") as place:
+        wholes: dict[tuple[str, int], Any] = {}
+        done = number = 0
+        while done < asked.kills:
+            case = cases[number % len(cases)]
+            folder, row = Path(place) / f"{case[0]}-{case[1]}", rows[case]
+            folder.mkdir(exist_ok=True)
+            if case not in wholes:
+                wholes[case] = reference(*case, folder)
+            found = trial(*case, folder, wholes[case], min(draw.choice((1, 1, 2, 3)), asked.kills - done), draw)
+            done, number = done + found["kills"], number + 1
+            row["kills"] += found["kills"]
+            row["runs"] += 1
+            row["different"] += bool(found["wrong"])
+            row["doubled"] += found["doubled"]
+            print(f"{done:5} of {asked.kills}  {case[0]}, {case[1]} ranks  {'; '.join(found['wrong']) or 'the same'}",
+                  flush=True)  # fmt: skip
+    total = {key: sum(row[key] for row in rows.values()) for key in ("kills", "runs", "different", "doubled")}
+    print(json.dumps(total))
+    if asked.record:
+        write_record(asked.record, {"seed": asked.seed, **total, "rows": list(rows.values())})
+    return int(total["different"] + total["doubled"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
