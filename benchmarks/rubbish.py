@@ -97,22 +97,23 @@ def manifest(folder: Path) -> None:
 
     path = next(folder.glob("*.csv"))
     dataset = open_dataset(str(path))
-    rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"))))
-    held = {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+    text = path.read_bytes().decode("utf-8-sig", "replace")
+    rows = list(csv.reader(text.splitlines()))
+    held = {Path(row[0].strip()).name: row[1].strip() for row in rows if len(row) == 2}
     for sample in dataset.samples:
-        text = next((value for name, value in held.items() if sample.id.endswith(Path(name).name)), None)
+        label = held.get(Path(sample.id).name)
         names = dataset.classes or ()
         said = names[sample.label] if sample.label is not None and sample.label < len(names) else ""
-        if text is None or sample.label is None or said == text:
+        if label is None or sample.label is None or said == label:
             continue
-        if float(text) != sample.label:
-            raise Changed(f"{sample.id}: the file says {text}, taken for {sample.label}")
+        if float(label) != sample.label:
+            raise Changed(f"{sample.id}: the file says {label}, taken for {sample.label}")
 
 
 def class_list(path: Path) -> None:
     from glom.datasets.class_files import read_class_names
 
-    text = path.read_bytes().decode("utf-8-sig")
+    text = path.read_bytes().decode("utf-8-sig", "replace")
     for name in read_class_names(path):
         if name not in text and not set(name.split()) <= set(re.split(r"[\s_,\"]+", text)):
             raise Changed(f"no class {name!r} in the file")

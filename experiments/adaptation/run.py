@@ -29,7 +29,7 @@ from glom.datasets.registry import open_dataset
 from glom.devices import ranks, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
 from glom.execution import init_group
-from glom.runs.artifacts import RESULT, RunFolder, read_json, read_results, read_timing, write_json
+from glom.runs.artifacts import RESULT, RunFolder, read_manifest, read_results, read_timing, write_json
 from glom.runs.events import Event
 from glom.runs.statistics import interval, mcnemar_exact
 from glom.settings import write_settings
@@ -368,7 +368,7 @@ def _load(block: Block, looks: Iterator[Look | GlomError], request: TTTRun, read
 
 def demand_results(folder: Path) -> None:
     """Raise where no sample of a run has a result; see `demand_some`. What is in the folder stays."""
-    demand_some(read_results(folder), f"samples of {read_json(folder / 'manifest.json')['settings']['data']}")
+    demand_some(read_results(folder), f"samples of {read_manifest(folder)['settings']['data']}")
 
 
 def summary(folder: Path) -> Summary:
@@ -378,7 +378,7 @@ def summary(folder: Path) -> Summary:
     samples, `ci95` its paired bootstrap interval, `mcnemar_p` exact; `teacher_ci95` and `apm_ci95` are of the
     accuracies themselves. `scale` names the published sets whose strengths the corruption had, applied at `corrupt`.
     """
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_manifest(folder)
     if manifest.get("kind") != "ttt":
         raise InputError(f"{folder} holds a {manifest.get('kind')} run, not a TTT run")
     records = read_results(folder)

@@ -19,7 +19,7 @@ from glom.backbones.video import clip_for, feature_grids, load_backbone
 from glom.colours import Array
 from glom.datasets.reading import read_image
 from glom.errors import InputError
-from glom.runs.artifacts import read_json, read_result, read_timing
+from glom.runs.artifacts import read_manifest, read_result, read_timing
 from probes.reduction import embed, trustworthiness
 
 
@@ -124,7 +124,7 @@ def score_record(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         InputError: the folder holds no finished run.
     """
-    manifest, summary = read_json(folder / "manifest.json"), read_result(folder)
+    manifest, summary = read_manifest(folder), read_result(folder)
     seconds = list(read_timing(folder).values())
     return {
         "bench": name,

@@ -16,7 +16,7 @@ from experiments.comparison.trust import MEASURES, TRUST, Given, Measured, right
 from glom.errors import demand_some
 from glom.methods import method_class
 from glom.methods_list import LISTED
-from glom.runs.artifacts import read_json, read_results, read_timing
+from glom.runs.artifacts import read_manifest, read_results, read_timing
 from glom.runs.statistics import holm, interval, mcnemar_exact
 
 STILL = (0.5, 0.002)  # percent of the answers changed, and mean change of probability, at which a method does nothing
@@ -85,7 +85,7 @@ def make_table(out: Path, settings: Mapping[str, Any], conditions: Sequence[str]
     for g in given:
         base = right(next(iter(g.runs.values())))
         for method, run in g.runs.items():
-            manifest = read_json(out / g.name / method / "manifest.json")
+            manifest = read_manifest(out / g.name / method)
             if manifest["settings"].get("corruption", "") is None:
                 clean[g.pictures] = g.name
             found = base if run is g.runs[methods[0]] else right(run)
@@ -123,7 +123,7 @@ def read_given(out: Path, condition: str, methods: Sequence[str], unknown: bool)
     """What the methods answered under a condition, of the pictures that all could read, and of its unknowns."""
     runs = answers(out, condition, methods)
     shared = shared_samples(runs)
-    settings = read_json(out / condition / methods[0] / "manifest.json")["settings"]
+    settings = read_manifest(out / condition / methods[0])["settings"]
     given = Given(condition, settings.get("data_fingerprint", condition))
     for method, run in runs.items():
         given.runs[method] = [run[i] for i in shared]

@@ -28,7 +28,7 @@ from glom.consensus.objectives import objective_of
 from glom.consensus.training import new_ellipse_glom, new_glom
 from glom.devices import resolve_device
 from glom.errors import InputError
-from glom.runs.artifacts import RunFolder, public_command, read_json, read_result
+from glom.runs.artifacts import RunFolder, public_command, read_manifest, read_result
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
@@ -151,7 +151,7 @@ def look(glom: Glom, images: Tensor, iterations: int) -> NDArray[np.float32]:
 def training_of(trained: str) -> dict[str, Any] | None:
     """The command that trained it and how many seconds that took; None for weights without their run folder."""
     manifest = Path(trained) / "manifest.json"
-    found = read_json(manifest) if manifest.is_file() else {}
+    found = read_manifest(manifest.parent) if manifest.is_file() else {}
     if found.get("kind") != "glom-train":
         return None
     return {"command": public_command(found.get("command", "")), "seconds": found.get("seconds")}

@@ -14,7 +14,7 @@ from glom.consensus.config import ObjectiveSettings, TrainSettings
 from glom.consensus.training import Draw, Trainer, new_ellipse_glom, new_glom
 from glom.datasets.ellipses import Ellipses
 from glom.devices import resolve_device
-from glom.runs.artifacts import RunFolder, read_json
+from glom.runs.artifacts import RunFolder, read_manifest
 from glom.runs.events import Event
 from glom.settings import write_settings
 from glom.training.loop import STATE
@@ -113,7 +113,7 @@ def _task(task: ObjectiveSettings, out: Path) -> dict[str, Any]:
     so do later ones, which hold it.
     """
     held, manifest = task.manifest(), out / "manifest.json"
-    there = read_json(manifest).get("settings", {}).get("task", {}) if manifest.is_file() else {}
+    there = read_manifest(manifest.parent)["settings"].get("task", {}) if manifest.is_file() else {}
     if task.negatives == ObjectiveSettings.negatives and "negatives" not in there:
         del held["negatives"]
     return held

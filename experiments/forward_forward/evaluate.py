@@ -14,7 +14,7 @@ from glom.forward_forward.checkpoint import CHECKPOINT, Layer, by_layer, error_r
 from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.pictures import check_fit, read_pictures
 from glom.forward_forward.scaling import Scaling
-from glom.runs.artifacts import public_name, read_json
+from glom.runs.artifacts import public_name, read_manifest
 from glom.teachers.asked import Asked, Kept
 from glom.teachers.known import Known
 
@@ -95,7 +95,7 @@ def data_of(folder: Path, data_root: Path | None = None) -> str:
     Raises:
         InputError: `folder` holds no run, or one on a folder that is not found so.
     """
-    held = read_json(folder / "manifest.json").get("settings", {})
+    held = read_manifest(folder)["settings"]
     if "data" not in held:
         raise InputError(f"{folder} is no run of apm ff train")
     name = str(held["data"])

@@ -23,7 +23,7 @@ from glom.forward_forward.networks import learner_of, twin_of
 from glom.forward_forward.pictures import check_fit, read_pictures
 from glom.forward_forward.scaling import Scaling
 from glom.forward_forward.twin import Twin
-from glom.runs.artifacts import RunFolder, read_json
+from glom.runs.artifacts import RunFolder, read_manifest
 from glom.runs.events import Event
 from glom.runs.saving import save_state
 from glom.settings import write_settings
@@ -193,7 +193,7 @@ def _held(request: FFRun, data: Loaded, out: Path, resume: bool) -> dict[str, An
         del held["objective"], held["flip"], held["cumulative"], held["readout_epochs"]
     checkpoint, manifest = out / CHECKPOINT, out / "manifest.json"
     begun = load_checkpoint(checkpoint) if resume and checkpoint.is_file() else {}
-    written = read_json(manifest).get("settings", {}) if manifest.is_file() else {}
+    written = read_manifest(manifest.parent)["settings"] if manifest.is_file() else {}
     free = set() if request.how.baseline and begun.get("twin") is not None else set(TWIN)
     if not (request.how.readout_epochs and begun.get("readout_epoch")):
         free |= set(READOUTS)

@@ -15,7 +15,7 @@ from experiments.islands.readings import called
 from experiments.islands.settings import ScoreSettings
 from experiments.islands.study import RULE, Study, prepare
 from glom.errors import InputError, RunError, demand_some
-from glom.runs.artifacts import RunFolder, read_json, read_results
+from glom.runs.artifacts import RunFolder, read_manifest, read_results
 from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
 from glom.settings import write_settings
@@ -257,7 +257,7 @@ def paired(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) ->
 
 def load_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A score run's manifest and its scored pictures. Raises `InputError` for a folder that is none."""
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_manifest(folder)
     if not isinstance(manifest, dict) or manifest.get("kind") != "islands-score":
         raise InputError(f"{folder} is no run of `apm islands score`")
     if manifest["settings"].get("measure") != RULE:

@@ -20,7 +20,7 @@ from experiments.objective.settings import CONFIRM, SELECT, ConfirmSettings, Obj
 from glom.devices import ranks
 from glom.errors import InputError
 from glom.execution import init_group
-from glom.runs.artifacts import RunFolder, public_name, read_json, read_result, result_file
+from glom.runs.artifacts import RunFolder, public_name, read_manifest, read_result, result_file
 from glom.runs.events import Event
 
 
@@ -49,7 +49,7 @@ def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterato
     done = result_file(out / "confirm")
     if done.exists():
         raise InputError(f"{out} has been confirmed already, and that is done once; read {done}")
-    manifest = read_json(out / "manifest.json")
+    manifest = read_manifest(out)
     if manifest.get("kind") != "objective-select" or manifest.get("status") != "complete":
         raise InputError(f"{out} holds no complete selection; run `apm ablate objective select --out {out}` first")
     held = manifest["settings"]

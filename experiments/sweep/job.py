@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from glom.errors import InputError
-from glom.runs.artifacts import read_json, write_json
+from glom.runs.artifacts import read_json, read_manifest, write_json
 
 INTERRUPTED = 130
 
@@ -35,7 +35,7 @@ def end(sweep: Path, name: str, status: str, error: str = "", seconds: float | N
 def complete(folder: Path) -> bool:
     """Whether a run folder says that its run is complete."""
     try:
-        return bool(read_json(folder / "manifest.json").get("status") == "complete")
+        return bool(read_manifest(folder).get("status") == "complete")
     except InputError:
         return False
 

@@ -180,7 +180,9 @@ def _draw(of: Any, generator: np.random.Generator, key: Key | None, where: str) 
     if isinstance(of, list):
         return _listed(of, where)[int(generator.integers(len(of)))]
     given: dict[str, Any] = of if isinstance(of, dict) else {}
-    low, high, log = given.get("low"), given.get("high"), given.get("log")
+    low: Any = given.get("low")
+    high: Any = given.get("high")
+    log = given.get("log")
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in (low, high))
     if not numbers or set(given) - {"low", "high", "log"} or low > high or (log and low <= 0):
         raise InputError(f"{where} is a list of values, or {{ low, high }}, with log = true for positive numbers")

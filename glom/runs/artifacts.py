@@ -2,7 +2,7 @@
 
     manifest.json    settings, seed, versions, machine, the data set's fingerprint, the command, notices
     results.jsonl    one complete line a sample, in the data set's order; equal for equal settings
-    timing.jsonl     seconds a sample: kept apart, so that results can be compared byte for byte
+    timing.jsonl     seconds a sample, and a check sum of its line: apart, so that results compare byte for byte
     result.json      what the run found, written when it is complete
 
 A line is written whole and flushed, or taken back; whatever half-line a kill leaves is cut off at the next opening.
@@ -15,7 +15,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +32,12 @@ from glom.runs.environment import versions as versions
 from glom.runs.files import disk_error as disk_error
 from glom.runs.files import json_bytes, write_whole
 from glom.runs.notices import heard
+from glom.runs.reading import parts
+from glom.runs.reading import read_json as read_json
+from glom.runs.reading import read_lines as read_lines
+from glom.runs.reading import read_manifest as read_manifest
+from glom.runs.reading import read_results as read_results
+from glom.runs.reading import read_timing as read_timing
 from glom.runs.tracking import track
 
 FORMAT = 1
@@ -74,35 +81,6 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json_bytes(finite(value), indent=2))
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; `InputError` where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from error
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every complete record of a JSONL file; a half-line at its end (a kill) is passed over.
-
-    Raises:
-        InputError: a damaged line before the end, which no kill explains.
-    """
-    if not path.exists():
-        return []
-    records = []
-    raw = path.read_bytes()
-    complete = raw[: raw.rfind(b"\n") + 1]
-    for number, line in enumerate(complete.splitlines(), 1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{path} is damaged at line {number}; move it away and run again") from error
-    return records
-
-
 class LineFile:
     """Append-only JSON lines. Opening cuts a half-line off; a failed write is taken back."""
 
@@ -119,8 +97,12 @@ class LineFile:
             raise disk_error(error, path) from error
         self._end = keep
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one line and flush it to the disk. Raises `RunError` when it cannot; the file then ends as before."""
+    def append(self, record: Mapping[str, Any]) -> int:
+        """Write one line and flush it to the disk; its check sum.
+
+        Raises:
+            RunError: it cannot be written; the file then ends as before.
+        """
         line = json_bytes(record)
         try:
             self._file.write(line)
@@ -131,6 +113,7 @@ class LineFile:
                 os.ftruncate(self._file.fileno(), self._end)
             raise disk_error(error, self.path) from error
         self._end += len(line)
+        return zlib.crc32(line)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -195,7 +178,7 @@ class RunFolder:
         settings = json.loads(json.dumps(settings))
         self.warnings: list[str] = []
         if manifest.exists():
-            old = read_json(manifest)
+            old = read_manifest(self.path)
             if old.get("format", 0) > FORMAT:
                 raise InputError(f"{manifest} was written by a newer version of the toolkit (format {old['format']})")
             if old.get("kind") != kind or old.get("settings") != settings:
@@ -232,7 +215,7 @@ class RunFolder:
 
     def _sent(self) -> list[dict[str, Any]]:
         """Every line of results there is, as it was written."""
-        return list(_parts(self.path, "results"))
+        return list(parts(self.path, "results"))
 
     def records(self) -> list[dict[str, Any]]:
         """Every result there is, from all parts, each sample once."""
@@ -240,14 +223,11 @@ class RunFolder:
 
     def append(self, record: Mapping[str, Any], seconds: float | None = None, own: float | None = None) -> None:
         """Add one sample's result (and, beside it, how long it took; `own`: the method's part of it)."""
-        self._file("results").append(record)
+        line = self._file("results").append(record)
         if self._tracker is not None:
             self._tracker.sample(record)
-        took = {"seconds": seconds, "own": own}
-        if seconds is not None:
-            self._file("timing").append(
-                {"id": record["id"], **{k: round(s, 6) for k, s in took.items() if s is not None}}
-            )
+        took = {k: round(s, 6) for k, s in (("seconds", seconds), ("own", own)) if s is not None}
+        self._file("timing").append({"id": record["id"], **(took if seconds is not None else {}), "crc": line})
 
     def _file(self, stem: str) -> LineFile:
         # Opened at the first line: a run without samples leaves no empty files.
@@ -288,22 +268,6 @@ class RunFolder:
         self.close()
 
 
-def _parts(folder: Path, stem: str) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob(f"{stem}*.jsonl")):
-        yield from read_lines(path)
-
-
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """A run's records, each sample once, in the order of their `index` where they have one."""
-    unique = {record["id"]: record for record in _parts(folder, "results")}
-    return sorted(unique.values(), key=lambda r: r.get("index", 0))
-
-
-def read_timing(folder: Path, what: str = "seconds") -> dict[str, float]:
-    """Seconds by sample id: all told, or "own", a method's part, of the lines that have it."""
-    return {record["id"]: record[what] for record in _parts(folder, "timing") if what in record}
-
-
 def read_result(folder: Path) -> Any:
     """What a run found, under today's name or a former one. Raises `InputError` where it has found nothing yet."""
     return read_json(result_file(folder))
@@ -312,7 +276,7 @@ def read_result(folder: Path) -> Any:
 def result_file(folder: Path) -> Path:
     """Where a run's result is, or will be: `RESULT`, in an older folder `FORMER_RESULT`."""
     manifest = folder / "manifest.json"
-    kind = read_json(manifest).get("kind", "") if manifest.is_file() else ""
+    kind = read_manifest(folder)["kind"] if manifest.is_file() else ""
     former = folder / FORMER_RESULT.get(kind.partition(" ")[0], "summary.json")
     return former if former.is_file() and not (folder / RESULT).is_file() else folder / RESULT
 
@@ -334,7 +298,7 @@ def write_record(path: Path, found: Mapping[str, Any], run: Path | None = None) 
     """
     made = origin()
     if run is not None:
-        manifest = read_json(run / "manifest.json")
+        manifest = read_manifest(run)
         made |= {key: manifest[key] for key in (*made, "kind", "settings", "started") if key in manifest}
         made |= {"command": public_command(made["command"]), "settings": _public(made["settings"])}
     make_parent(path)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ class Tracker:
         rows = [row for row in result.get("rows", []) if isinstance(row, Mapping)]
         self._safely(lambda: self._table(rows))
         for path in sorted(self.folder.glob("*.png"))[:FIGURES]:
-            self._safely(lambda path=path: self._figure(path))
+            self._safely(partial(self._figure, path))
 
     def close(self) -> None:
         """End the run in the tracker."""
@@ -164,7 +165,7 @@ class Tracker:
 
             self.made.log({"table": trackio.Table(dataframe=pandas.DataFrame(cells, columns=columns))}, step=self.sent)
         elif rows:
-            lines = [columns, ["---"] * len(columns), *cells]
+            lines: list[list[Any]] = [columns, ["---"] * len(columns), *cells]
             text = "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
             self.made.log({"table": text}, step=self.sent)
 

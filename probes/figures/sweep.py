@@ -21,7 +21,8 @@ def sweep_figure(lines: dict[str, Sequence[Point]], x: str, y: str, path: Path, 
     figure, axes = new_figure(6.4, 4.0)
     axis = axes[0][0]
     values = [value for points in lines.values() for value, _ in points]
-    numbers = all(isinstance(value, int | float) for value in values)
+    scale = [value for value in values if isinstance(value, int | float)]
+    numbers = len(scale) == len(values)
     ticks = list(dict.fromkeys(map(str, values)))
     for name, points in lines.items():
         places = [(value if numbers else ticks.index(str(value)), seeds) for value, seeds in points]
@@ -35,7 +36,7 @@ def sweep_figure(lines: dict[str, Sequence[Point]], x: str, y: str, path: Path, 
     if not numbers:
         slant = {"rotation": 30, "ha": "right"} if max(map(len, ticks)) > 12 else {}
         axis.set_xticks(range(len(ticks)), plain_all(ticks), **slant)
-    elif min(values) > 0 and max(values) / min(values) >= 100:
+    elif min(scale) > 0 and max(scale) / min(scale) >= 100:
         axis.set_xscale("log")
     axis.set_xlabel(plain(x))
     axis.set_ylabel(plain(y))

@@ -87,6 +87,8 @@ def test_a_command_that_computes_shows_how_far_it_is():
         "ff eval",
         "ff goodness",
         "islands compare",
+        "sweep figure",
+        "sweep report",
         "ttt report",
     }
     without = {name for name, found in options().items() if "--quiet" not in found}

@@ -230,3 +230,32 @@ def test_write_json_leaves_the_old_file_when_it_cannot(tmp_path, monkeypatch):
         write_json(tmp_path / "x.json", {"a": 2})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_line_that_is_not_as_it_was_written_is_refused(tmp_path):
+    """A digit that changed is still JSON; a line that a kill or a person took away is just not there."""
+    with RunFolder(tmp_path / "run", "kind", {}) as run:
+        for n in range(3):
+            run.append({"id": f"{n}.png", "loss": 0.125 + n}, 0.5 if n else None)
+    path = tmp_path / "run" / "results.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    assert [r["loss"] for r in read_results(tmp_path / "run")] == [0.125, 1.125, 2.125]
+    assert read_timing(tmp_path / "run") == {"1.png": 0.5, "2.png": 0.5}
+    path.write_text("".join(lines[:2]))
+    assert len(read_results(tmp_path / "run")) == 2
+    changed = lines[0].replace("0.125", "0.135")
+    for wrong in (changed, '{"loss": 1}\n', "[1]\n", '{"id": ["a"]}\n', "[" * 100_000 + "\n"):
+        path.write_text(wrong + "".join(lines[1:]))
+        with pytest.raises(InputError, match=r"results.jsonl is .* line 1; move it away"):
+            read_results(tmp_path / "run")
+    (tmp_path / "run" / "timing.jsonl").unlink()  # folders of before had no sums
+    path.write_text(changed)
+    assert read_results(tmp_path / "run")[0]["loss"] == 0.135
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"settings": []}', '{"format": "new", "settings": {}}', '{"kind": 3}'])
+def test_what_is_no_manifest_is_refused(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    for read in (lambda: RunFolder(tmp_path, "kind", {}, resume=True), lambda: summary(tmp_path)):
+        with pytest.raises(InputError, match=r"manifest.json is no manifest of a run"):
+            read()
