@@ -136,6 +136,7 @@ LISTINGS = {
     "doctor", "docs", "ttt report", "islands compare", "claims", "figures", "methods list",
     "ablate objective candidates",
     "datasets list", "datasets check", "datasets prepare", "convert official",
+    "sweep run", "sweep report", "sweep figure",  # what a sweep runs are other commands
     "completion bash", "completion zsh", "completion fish",
 }  # fmt: skip
 COMMANDS_PAGE = " ".join((ROOT / "docs" / "commands.md").read_text().split())
