@@ -92,7 +92,7 @@ class Canvas:
 
     def caption(self, text: str) -> None:
         """Below all of it, in room of its own, as many letters in a line as there is width for."""
-        widest = max(1, int(self.width / 5.9)) * WIDEST
+        widest = max(WIDEST, int(16 * self.width))  # letters of 8 points
         lines = textwrap.wrap(text, widest - 5)
         y = self.height
         self.height += LINE * len(lines) + GAP
@@ -134,7 +134,8 @@ def save(figure: Figure, path: Path, caption: str = "") -> Path:
     with warnings.catch_warnings():
         # A script that the font lacks shows as boxes; the name stands in the files beside the figure.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(path, dpi=150)
+        quick = {"pil_kwargs": {"compress_level": 2}} if path.suffix.lower() == ".png" else {}
+        figure.savefig(path, dpi=150, **quick)  # a fifth larger at a third of the time
     return path
 
 
