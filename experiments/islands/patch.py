@@ -24,6 +24,7 @@ from glom.runs.artifacts import RunFolder, read_json
 from glom.runs.events import Event
 from glom.settings import write_settings
 from probes.agreement import at_most, unit
+from probes.explorer import Source, View, layered, picture_of, store
 from probes.figures.base import keep, kept
 from probes.figures.patched import PatchedLayer, patched_figure
 from probes.metrics import adjusted_rand
@@ -108,6 +109,9 @@ def run(settings: PatchSettings, out: Path) -> Iterator[Event[Patched]]:
             rows.append({"layer": layer, "name": backbone.layers[layer][0], **row})
             arrays |= {f"{key}_{layer}": value for key, value in kept.items()}
         keep(out / ARRAYS, image, **arrays)
+        seen = _sources(before, after, {layer: backbone.layers[layer][0] for layer in compared})
+        whole: View = {"title": f"{names['image']}, patched in layer {number}", "facts": [], "notes": notes}
+        store({**whole, "pictures": [picture_of(names["image"], image, seen)]}, out)
         result: Patched = {
             "image": names["image"],
             "backbone": name,
@@ -158,6 +162,16 @@ def _watch(
     best = chances.topk(min(TOP, len(names)))
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return grids, [{"name": names[index], "probability": chance} for index, chance in rows]
+
+
+def _sources(before: dict[int, Array], after: dict[int, Array], names: dict[int, str]) -> list[Source]:
+    """What the explorer shows side by side: the later layers as they are and patched, in one colour code a layer."""
+    colours = [pca_rgb(before[layer], after[layer]) for layer in names]
+    axes = [("layer", [f"{layer}: {name}" for layer, name in names.items()])]
+    return [
+        layered(who, axes, [grids[layer] for layer in names], [pair[n] for pair in colours])
+        for n, (who, grids) in enumerate((("as it is", before), ("patched", after)))
+    ]
 
 
 def _compare(
