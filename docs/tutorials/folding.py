@@ -55,7 +55,7 @@ from experiments.folding.run import run as ablate
 from experiments.folding.settings import FoldingSettings
 
 out = Path(tempfile.mkdtemp()) / "folding"
-settings = FoldingSettings(axes=("fold", "code"), limit=1, seeds=1, iterations=25)
+settings = FoldingSettings(axes=("fold", "code"), limit=1, seeds=1, iterations=15)
 *_, last = ablate(settings, out)
 for row in last.result["rows"]:
     r2, psnr = row["measures"]["grid_r2"]["mean"], row["measures"]["psnr"]["mean"]
