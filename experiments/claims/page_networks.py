@@ -19,7 +19,11 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-recurrent-2x500", "ff-recurrent-twin-2x500", "1.31 (2,000 wide, 60 epochs)"),
     ("ff-local-min-25-epochs", None, "41 to 46 (twin 37 to 39)"),
     ("ff-local-max-25-epochs", "ff-local-min-25-epochs", "41 to 46 (twin 37 to 39)"),
+    ("ff-conv-cwc-cifar10", None, "21.89"),
+    ("ff-conv-cwc-fashion-mnist", None, "7.69"),
+    ("ff-conv-cwc-mnist", None, "0.58"),
 )
+FF_DATA = {"cifar10": "CIFAR-10", "fashion-mnist": "Fashion-MNIST", "mnist": "MNIST"}
 GLOM_RUNS = ("mask-4000-steps", "mask", "denoise", "contrast", "forward-forward", "forward-forward-blobs")
 
 
@@ -35,7 +39,8 @@ def forward_forward(results: Results) -> str:
         if twin["baseline_test_error"] is not None:
             error, epochs = twin["baseline_test_error"], twin["baseline_epochs"]
             beside = (f"{error:.2f} ({epochs} epochs)", f"{own['test_error'] - error:+.2f}")
-        softmax = f"{own['readouts']['softmax']:.2f}" if "goodness" in own["readouts"] else ""
+        second = next(iter(own["readouts"])) != "softmax"
+        softmax = f"{own['readouts']['softmax']:.2f}" if second else ""
         error = f"{own['test_error']:.2f} [{low:.2f}, {high:.2f}]"
         rows.append((_ff_name(found["settings"]), published, error, softmax, *beside, f"`{name}.json`"))
     heads = ("run", "published", "here [95 %]", "one-pass softmax", "twin", "minus twin", "record")
@@ -45,6 +50,9 @@ def forward_forward(results: Results) -> str:
 def _ff_name(settings: dict[str, Any]) -> str:
     """A run in words: what is not as in most runs is said."""
     widths = settings["widths"]
+    if settings["mode"] == "conv":
+        shape = "-".join(map(str, widths))
+        return f"conv `{settings['objective']}`, {shape}, {settings['epochs']} epochs, {FF_DATA[settings['data']]}"
     local = settings["mode"] == "local"
     size = f"{len(widths)} x {1024 * widths[0] if local else widths[0]}"
     mode = "unsupervised + linear" if settings["mode"] == "unsupervised" else settings["mode"]
