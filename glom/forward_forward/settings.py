@@ -103,16 +103,21 @@ class FFSettings(Settings):
         return Rule(self.goodness, 1 if self.sign == "max" else -1, self.threshold, self.temperature, self.peer)
 
     def rate_share(self, epoch: int, epochs: int | None = None) -> float:
-        """What learning rates are multiplied by in epoch 0, 1, ...: 1 for the first half, then linearly to nothing.
+        """What learning rates are multiplied by in an epoch: 1 for the first half, then linearly to nothing.
 
         Args:
+            epoch: counted from 0.
             epochs: of the stage; those of the layers by default.
         """
         n = epochs or self.epochs
         return min(1.0, (1 + 2 * (n - epoch - 1)) / n)
 
     def readout_share(self, epoch: int) -> float:
-        """The same where read-outs alone learn: from a tenth, linearly to nothing; their inputs are many and stay."""
+        """The same where read-outs alone learn: from a tenth, linearly to nothing; their inputs are many and stay.
+
+        Args:
+            epoch: of them, counted from 0.
+        """
         return 0.1 * (self.readout_epochs - epoch) / self.readout_epochs
 
 
