@@ -82,7 +82,7 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event[Demo]]:
     trace_figure(traces, figures / "traces.png")
     write_json(figures / "traces.json", traces)
 
-    pictures = yield from _photographs()
+    pictures = yield from _photographs(settings.photographs)
     pictures += yield from _unfolded(chosen, settings)
     seconds = time.perf_counter() - started
     view: View = {
@@ -100,10 +100,10 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event[Demo]]:
     yield Event("report", 1, 1, result=result)
 
 
-def _photographs() -> Generator[Event[Any], None, list[Picture]]:
+def _photographs(count: int) -> Generator[Event[Any], None, list[Picture]]:
     """Photographs as the video transformer that ships sees them, layer by layer."""
-    network, found = load_backbone(PHOTO, "cpu"), []
-    for done, (name, image) in enumerate(names := photographs(), 1):
+    network, found = load_backbone(PHOTO, "cpu"), list[Picture]()
+    for done, (name, image) in enumerate(names := photographs()[:count], 1):
         seen = islands(image, network)
         found.append(picture_of(name, image, [seen.source()], note="; ".join(seen.notes)))
         yield Event("photographs", done, len(names))

@@ -379,13 +379,13 @@ def test_zero_shot_score_lists_template_sets(call):
 
 def test_demo_makes_its_report(tmp_path):
     out = tmp_path / "demo"
-    done = apm("demo", "--out", out, "--limit", "10", "--iterations", "8", "--quiet")
+    done = apm(
+        "demo", "--out", out, "--limit", "10", "--iterations", "8", "--photographs", "1", "--pictures", "1", "--quiet"
+    )
     assert done.returncode == 0, done.stderr
     page = held(out / "report.html")
-    assert [p["name"] for p in page["pictures"]][:3] == ["chelsea", "coffee", "astronaut"] and len(
-        page["pictures"]
-    ) == 7
-    assert len(page["traces"]) == 4 and len(page["figures"]) == 2 and "CC0" in dict(page["facts"])["photographs"]
+    assert page["pictures"][0]["name"] == "chelsea" and len(page["pictures"]) == 2
+    assert len(page["traces"]) == 1 and len(page["figures"]) == 2 and "CC0" in dict(page["facts"])["photographs"]
     first, behind, *_ = page["tables"]
     assert "oracle" in first["columns"][-1]["title"] and first["columns"][0]["values"][0] == "clean"
     assert set(behind["behind"]["conditions"]) == {"clean", "gaussian_noise-2", "snow-2"}
