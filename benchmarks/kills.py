@@ -33,7 +33,7 @@ COMMANDS: dict[str, list[str]] = {
     "ttt": ["ttt", "run", "cifar10-sample", "--limit", "12", "--iterations", "2", "--stack", "2"],
     "benchmark": ["benchmark", "--methods", "zero-shot,tent", "--data", "cifar10-sample", "--limit", "6"],
     "grid": ["grid", "train", "cifar10-sample", "--limit", "40", *GRID],
-    "ff": ["ff", "train", "--data", "digits", "--widths", "30,20", "--batch", "50", "--epochs", "3"],
+    "ff": ["ff", "train", "--data", "{pictures}", "--widths", "30,20", "--batch", "10", "--epochs", "3"],
     "glom": ["glom", "train", "--source", "fashion-mnist-sample", "--steps", "12", *SMALL],
     "sweep": ["sweep", "run", "{sweep}", "--executor", "debug"],
 }
@@ -41,11 +41,21 @@ RANKS = {"ttt": (1, 2), "benchmark": (1, 2), "grid": (1, 2), "glom": (1, 2), "ff
 LONGEST = 600  # seconds of a run that nobody stops, on however busy a machine
 
 
+def pictures(folder: Path) -> None:
+    """Two classes of shipped pictures in train and test: what a forward-forward network is trained on."""
+    from glom.datasets.registry import open_dataset
+
+    for n, sample in enumerate(open_dataset("cifar10-sample").samples[:40]):
+        place = folder / ("train" if n < 30 else "test") / "ab"[n % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        sample.image().resize((8, 8)).save(place / f"{n}.png")
+
+
 def start(name: str, ranks: int, out: Path, log: Path, resume: bool) -> list[Fork]:
     """A run's processes."""
     sweep = log.parent / "sweep.toml"
     sweep.write_text(SWEEP)
-    arguments = [word.format(sweep=sweep) for word in COMMANDS[name]]
+    arguments = [word.format(sweep=sweep, pictures=log.parent / "pictures") for word in COMMANDS[name]]
     arguments += ["--out", str(out), "--quiet", *(["--resume"] if resume else [])]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -158,7 +168,8 @@ def main() -> int:
         while done < asked.kills:
             case = cases[number % len(cases)]
             folder, row = Path(place) / f"{case[0]}-{case[1]}", rows[case]
-            folder.mkdir(exist_ok=True)
+            if not folder.is_dir():
+                pictures(folder / "pictures")
             if case not in wholes:
                 wholes[case] = reference(*case, folder)
             found = trial(*case, folder, wholes[case], min(draw.choice((1, 1, 2, 3)), asked.kills - done), draw)

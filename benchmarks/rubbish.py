@@ -99,15 +99,17 @@ def manifest(folder: Path) -> None:
     dataset = open_dataset(str(path))
     text = path.read_bytes().decode("utf-8-sig", "replace")
     rows = list(csv.reader(text.splitlines()))
-    held = {Path(row[0].strip()).name: row[1].strip() for row in rows if len(row) == 2}
+    held: dict[str, set[str]] = {}
+    for row in rows:
+        if len(row) == 2:
+            held.setdefault(Path(row[0].strip()).name, set()).add(row[1].strip())
     for sample in dataset.samples:
-        label = held.get(Path(sample.id).name)
-        names = dataset.classes or ()
+        labels, names = held.get(Path(sample.id).name, set()), dataset.classes or ()
         said = names[sample.label] if sample.label is not None and sample.label < len(names) else ""
-        if label is None or sample.label is None or said == label:
+        if not labels or sample.label is None or said in labels:
             continue
-        if float(label) != sample.label:
-            raise Changed(f"{sample.id}: the file says {label}, taken for {sample.label}")
+        if sample.label not in map(float, labels):
+            raise Changed(f"{sample.id}: the file says {labels}, taken for {sample.label}")
 
 
 def class_list(path: Path) -> None:
