@@ -39,7 +39,7 @@ def layers_figure(layers: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[s
     axes[0, 1].plot(at, auroc, "o-", color=APM)
     axes[0, 1].axhline(0.5, color=GREY, lw=1, ls=":")
     axes[0, 1].set_ylim(0.45, 1.0)
-    axes[0, 1].set_ylabel("AUROC, right class's goodness against wrong ones'")
+    axes[0, 1].set_ylabel("AUROC of goodness, right against wrong")
     for axis in axes[0, :2]:
         axis.set_xticks(at, plain_all(at))
         axis.set_xlabel("layer")
@@ -48,6 +48,7 @@ def layers_figure(layers: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[s
             errors = [line["layers"][number]["readout_error"] for line in drawn]
             epochs = [line["epoch"] for line in drawn]
             axes[0, 2].plot(epochs, errors, ".-", color=APM, alpha=shade, label=plain(f"layer {number + 1}"))
+        axes[0, 2].xaxis.get_major_locator().set_params(integer=True)
         axes[0, 2].set_xlabel("epoch")
         axes[0, 2].set_ylabel("held-out error of the read-out (%)")
         axes[0, 2].set_ylim(bottom=0)
