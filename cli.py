@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "datasets": ("commands.datasets:app", "Data sets: what can be named, and fetching them."),
     "train": ("commands.train:app", "Train what ships, from scratch."),
     "convert": ("commands.convert:app", "Checkpoints of other programs: the official release's."),
+    "export": ("commands.export:export", "A machine as one file for onnxruntime, or for torch alone."),
     "bench": ("commands.bench:app", "Benchmarks: ratios measured side by side."),
     "completion": ("commands.completion:app", "A script for bash, zsh or fish: what TAB offers."),
 }
