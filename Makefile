@@ -11,11 +11,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-<<<<<<< HEAD
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[imagenet-offline,umap,hub,wds,notebook,dev]'
-=======
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[imagenet-offline,umap,export,dev]'
->>>>>>> f34eb03 (apm export: a machine as ONNX or a torch program, for any number of pictures and locations, held against the original)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[imagenet-offline,umap,hub,wds,notebook,export,dev]'
 	@touch $@
 
 demo: setup

@@ -15,6 +15,7 @@ from commands.bench_glom import glom
 from commands.bench_islands import islands, islands_score, measure_islands
 from commands.bench_methods import methods
 from commands.bench_reading import reading
+from commands.bench_reads import device, host_reads
 from commands.bench_steps import steps
 from commands.bench_ttt import ttt
 from commands.common import Json, Quiet, emit_json, follow, say, table
@@ -38,9 +39,11 @@ app = typer.Typer(
     help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True, add_completion=False
 )
 app.command("compute")(compute)
+app.command("device")(device)
 app.command("ff")(ff)
 app.command("ff-conv")(ff_conv)
 app.command("glom")(glom)
+app.command("host-reads")(host_reads)
 app.command("islands")(islands)
 app.command("islands-score")(islands_score)
 app.command("methods")(methods)

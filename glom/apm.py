@@ -101,7 +101,8 @@ class AsynchronousPerceptionMachine(nn.Module):
             InputError: a machine with a local patch, and no pictures.
         """
         p = self.location_code(queries).to(T.dtype)
-        parts = [T[:, None].expand(-1, len(p), -1), p.expand(len(T), -1, -1)]
+        # Not `len`, which would fix an exported machine to one number of them.
+        parts = [T[:, None].expand(-1, p.shape[0], -1), p.expand(T.shape[0], -1, -1)]
         if self.local_patch is not None:
             if images is None:
                 raise InputError("this APM has the local patch in its column: pass the pictures as well")
@@ -137,7 +138,7 @@ class AsynchronousPerceptionMachine(nn.Module):
         if self.config.readout == "mean":
             return features.mean(dim=1)
         keys = features + self.feature_location_code(queries).to(features.dtype)
-        query = self.query.expand(len(features), 1, -1)
+        query = self.query.expand(features.shape[0], 1, -1)
         pooled, _ = self.attention(query, keys, keys, need_weights=False)
         return pooled[:, 0]
 
@@ -157,7 +158,10 @@ class AsynchronousPerceptionMachine(nn.Module):
         for name in outputs:
             if name not in OUTPUTS:
                 raise unknown("output", name, OUTPUTS)
-        queries = self.default_queries(images) if queries is None else check_queries(queries)
+        return self.asked(images, self.default_queries(images) if queries is None else check_queries(queries), outputs)
+
+    def asked(self, images: Tensor, queries: Tensor, outputs: tuple[str, ...]) -> Percept:
+        """`forward` at queries that were checked: nothing is read back from a device."""
         T = self.fold(images)
         features = rgb = token = None
         if "features" in outputs or "rgb" in outputs or self.config.readout != "location":
@@ -167,7 +171,7 @@ class AsynchronousPerceptionMachine(nn.Module):
                 rgb = self.colours(features, z)
         if "token" in outputs:
             if self.config.readout == "location":
-                token = self.unfold(T, self.read_location(queries), images)[:, 0]
+                token = self._features(self.columns(T, self.read_location(queries), images))[:, 0]
             else:
                 assert features is not None
                 token = self.read(features, queries)
@@ -175,50 +179,12 @@ class AsynchronousPerceptionMachine(nn.Module):
 
     # -- helpers --------------------------------------------------------------------------------------------------
 
-    def default_queries(self, like: Tensor) -> Tensor:
-        """The cells x cells grid's centres on `like`'s device, float32 or better."""
+    def default_queries(self, like: Tensor, device: torch.device | str | None = None) -> Tensor:
+        """The cells x cells grid's centres, float32 or better; on `like`'s device if `device` is None."""
         dtype = torch.promote_types(like.dtype, torch.float32)
-        return grid_queries(self.config.cells, self.config.cells, device=like.device, dtype=dtype)
+        return grid_queries(self.config.cells, self.config.cells, device=device or like.device, dtype=dtype)
 
     def read_location(self, like: Tensor) -> Tensor:
         """(1, 2): where the "location" read-out looks, on the device and in the dtype of `like`."""
-        return torch.tensor([self.config.location], device=like.device, dtype=like.dtype)
-
-    @torch.no_grad()
-    def reset(self, generator: torch.Generator, initialisation: str = "published") -> None:
-        """Draw every parameter afresh from `generator`; `initialisation` is one of two.
-
-        published: normal(0, 0.01) for weights and biases alike, as the released code does before every test image.
-        default:   uniform(+-1/sqrt(fan_in)) for linear and convolutional layers (PyTorch's), Xavier uniform and zero
-                   biases for the attention's projections, normal(0, 1) for the learned query.
-
-        Raises:
-            InputError: another initialisation.
-        """
-        if initialisation not in INITIALISATIONS:
-            raise unknown("initialisation", initialisation, INITIALISATIONS)
-        if initialisation == "published":
-            for parameter in self.parameters():
-                parameter.normal_(0.0, 0.01, generator=generator)
-            return
-        for name, parameter in self.named_parameters():
-            if name == "query":
-                parameter.normal_(0.0, 1.0, generator=generator)
-            elif name.startswith("attention.") and name.endswith("bias"):
-                parameter.zero_()
-            elif name == "attention.in_proj_weight":
-                bound = math.sqrt(6 / (parameter.shape[0] + parameter.shape[1]))
-                parameter.uniform_(-bound, bound, generator=generator)
-            else:
-                layer = self.get_submodule(name.rpartition(".")[0])
-                bound = 1 / math.sqrt(layer.weight[0].numel())  # type: ignore[union-attr,operator,index]
-                parameter.uniform_(-bound, bound, generator=generator)
-
-
-APM = AsynchronousPerceptionMachine
-
-
-def blank_apm(config: APMConfig) -> AsynchronousPerceptionMachine:
-    """A machine whose weights are set next, by `reset` or from a file: torch's global generator is left alone."""
-    with fixed_seed():
-        return AsynchronousPerceptionMachine(config)
+        # Filled where it lies: a list would have to be sent to the device.
+        return torch.cat([like.new_full((1, 1), value) for value in self.config.location], dim=1)

@@ -76,7 +76,10 @@ def sample_at(grid: Tensor, queries: Tensor) -> Tensor:
 
 
 def check_queries(queries: Tensor) -> Tensor:
-    """Return `queries` if they are (N >= 1, 2) points inside the picture; raise `InputError` otherwise."""
+    """Return `queries` if they are (N >= 1, 2) points inside the picture; raise `InputError` otherwise.
+
+    Looks at values: of queries on a device the host waits once. `glom.execution.locate` does it for all steps.
+    """
     if queries.ndim != 2 or queries.shape[-1] != 2:
         raise InputError(f"location queries must be (N, 2), got {tuple(queries.shape)}")
     if len(queries) == 0:
@@ -198,6 +201,6 @@ class Patch(nn.Module):
         step = torch.arange(self.size, device=queries.device, dtype=queries.dtype) - (self.size - 1) / 2
         offsets = torch.stack(torch.meshgrid(step, step, indexing="xy"), dim=-1).flatten(0, 1) / self.cells
         points = queries[:, None, :] + offsets
-        where = (2 * points - 1).expand(len(images), *points.shape)
+        where = (2 * points - 1).expand(images.shape[0], *points.shape)
         values = F.grid_sample(images, where.to(images.dtype), padding_mode="border", align_corners=False)
         return rearrange(values, "b c n k -> b n (c k)")

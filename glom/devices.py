@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from glom.errors import InputError, unknown
@@ -12,6 +14,8 @@ from glom.errors import InputError, unknown
 if TYPE_CHECKING:
     import torch
 
+PRODUCTS = ("fp32", "tf32", "bf16")
+"""What matrix products of float32 numbers are made in; "tf32" (10 bits of mantissa) is a GPU's, and fp32 on a CPU."""
 PRECISIONS: dict[str, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -77,6 +81,32 @@ def native_bf16() -> bool:
 def ranks() -> tuple[int, int]:
     """(rank, world) as torchrun sets them; (0, 1) without it."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def moved(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`x` on `device`; to a GPU from pinned memory, so that the host does not wait for the copy."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
+@contextmanager
+def tf32(wanted: bool, device: torch.device) -> Iterator[None]:
+    """Inside, float32 products and convolutions on a GPU are made in TF32 or, where it is not wanted, in float32."""
+    if device.type != "cuda":
+        yield
+        return
+    import torch
+
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in kinds]
+    for kind in kinds:
+        kind.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.allow_tf32 = value
 
 
 def now(device: torch.device) -> float:

@@ -19,6 +19,7 @@ from experiments.recipes.mvit_tiny_ship import Pictures
 from glom.datasets.base import ImageDataset
 from glom.datasets.corruptions import CORRUPTIONS, Corruption, corrupt
 from glom.masked.adapt import Adapter, AdaptSettings
+from glom.masked.adapt import read as losses_of
 from glom.masked.network import MaskedClassifier
 from glom.masked.parts import Masked, load_masked, load_part, save_config
 from glom.masked.shapes import HeadShape, MAEShape
@@ -113,8 +114,9 @@ def read_out(
     read["0"] = look(0.0)
     with adapter.restored():
         for step, loss in enumerate(adapter.descend(image, seed), 1):
+            [value] = losses_of([loss], step)
             if step in READ:
-                read[str(step)] = look(loss)
+                read[str(step)] = look(value)
     return read
 
 

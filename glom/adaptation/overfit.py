@@ -19,8 +19,11 @@ from glom import execution
 from glom.adaptation.settings import OverfitSettings
 from glom.apm import APMConfig, AsynchronousPerceptionMachine
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD, grid_queries, sample_at
+from glom.devices import tf32
 from glom.errors import InputError, RunError
 from glom.runs.events import Event
+
+READ_EVERY = 16  # steps whose losses are read from a device together
 
 
 def jittered_queries(side: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
@@ -45,7 +48,7 @@ def overfit(
     colours: Tensor | None = None,
     rgb: bool = True,
 ) -> Iterator[Event]:
-    """Overfit `apm` in place, yielding an event with `values["loss"]` after every step.
+    """Overfit `apm` in place, yielding an event with `values["loss"]` for every step; on a device, of some together.
 
     Each term is relative to the mean square of its target, the colours excepted, which are of unit size already.
 
@@ -73,12 +76,17 @@ def overfit(
         raise InputError("nothing to overfit on: give a token, a grid or colours")
     optimiser = torch.optim.Adam(apm.parameters(), lr=settings.lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.iterations)
-    for iteration in range(settings.iterations):
-        queries = jittered_queries(settings.points, generator, device)
+    unread: list[Tensor] = []
+    every = 1 if device.type == "cpu" else READ_EVERY
+
+    def descend() -> Tensor:
+        queries = jittered_queries(settings.points, generator)
         if 0 < settings.subset < len(queries):
-            queries = queries[torch.randperm(len(queries), generator=generator)[: settings.subset].to(device)]
+            queries = queries[torch.randperm(len(queries), generator=generator)[: settings.subset]]
+        where = execution.locate(queries, device)
+        queries = where.points()
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            percept = execution.run(apm, images, queries, outputs, settings.execution)
+            percept = execution.run(apm, images, where, outputs, settings.execution)
         loss = torch.zeros((), device=device)
         if tokens is not None:
             assert percept.token is not None
@@ -93,10 +101,19 @@ def overfit(
         loss.backward()
         optimiser.step()
         schedule.step()
-        value = float(loss.detach())
-        if value != value or value == float("inf"):
-            raise RunError(f"the loss turned {value} at iteration {iteration + 1}; try a smaller learning rate")
-        yield Event("overfitting", iteration + 1, settings.iterations, values={"loss": value})
+        return loss.detach()
+
+    for iteration in range(1, settings.iterations + 1):
+        with tf32(settings.precision == "tf32", device):
+            unread.append(descend())
+        if len(unread) < every and iteration < settings.iterations:
+            continue
+        first, values = iteration - len(unread) + 1, torch.stack(unread).tolist()
+        unread = []
+        for number, value in enumerate(values, first):
+            if value != value or value == float("inf"):
+                raise RunError(f"the loss turned {value} at iteration {number}; try a smaller learning rate")
+            yield Event("overfitting", number, settings.iterations, values={"loss": value})
 
 
 def _relative(found: Tensor, wanted: Tensor) -> Tensor:

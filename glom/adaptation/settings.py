@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from glom.devices import PRODUCTS
 from glom.errors import InputError, unknown
 from glom.settings import Settings, setting
 from glom.teachers.registry import LITE
@@ -43,9 +44,10 @@ class TTTSettings(Settings):
     )
     queries: int | None = setting(None, "Location queries drawn a step; 0 for all.", shown=OF_PRESET)
     stop: str = setting("none", "none, or cosine:X to stop once the token is that near the teacher's.")
-    precision: str = setting("fp32", "fp32, or bf16 matrix products.", choices=("fp32", "bf16"), shown=OF_PRESET)
+    precision: str = setting("fp32", "fp32, tf32 or bf16 matrix products.", choices=PRODUCTS, shown=OF_PRESET)
     stack: int = setting(0, "Samples adapted together; 0 to choose.", least=0, metavar="S")
     execution: str = setting("auto", "auto, plain, folded, streamed.")
+    graphs: bool = setting(True, "On a CUDA device, record a step as a graph and replay it.")
 
     def __post_init__(self) -> None:
         from glom.adaptation.objectives import get_objective
@@ -111,7 +113,7 @@ class OverfitSettings(Settings):
     iterations: int = setting(300, "Optimiser steps.", least=1, metavar="K")
     points: int = setting(24, "Side of the lattice of locations a step.", least=1)
     lr: float = setting(2e-3, "Rate at the start.", above=0)
-    precision: str = setting("fp32", "fp32, or bf16 products.", choices=("fp32", "bf16"))
+    precision: str = setting("fp32", "fp32, tf32 or bf16 products.", choices=PRODUCTS)
     subset: int = setting(0, "Locations of them asked in a step; 0: all.", least=0)
     execution: str = setting("auto", "auto, plain, folded, streamed.")
 
@@ -171,7 +173,5 @@ def settings_for(teacher: str, preset: str = "fast", queries: int | None = None,
 
 
 def settings_dict(settings: TTTSettings) -> dict[str, Any]:
-    """The settings that decide results (execution does not)."""
-    values = asdict(settings)
-    values.pop("execution")
-    return values
+    """The settings that decide results (execution and graphs do not)."""
+    return {name: value for name, value in asdict(settings).items() if name not in ("execution", "graphs")}

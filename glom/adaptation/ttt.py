@@ -22,13 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glom import execution
-from glom.adaptation.objectives import Targets, get_objective
+from glom.adaptation.objectives import Objective, Targets, get_objective
 from glom.adaptation.settings import TTTSettings
 from glom.apm import AsynchronousPerceptionMachine, Percept, blank_apm
-from glom.execution import Locations, StackedAPM
+from glom.devices import moved, tf32
+from glom.execution import Locations, StackedAPM, halved
 from glom.runs.seeds import sample_seed
 from glom.teachers.heads import ZeroShotHead
 
+READ_EVERY = 32  # steps between two looks at what they said: each look waits for the device
 BLOCK = 16  # samples read, corrupted and encoded at once, one block ahead of the adaptation
 
 
@@ -149,46 +151,61 @@ def adapt_group(
 
     Raises:
         InputError: targets that do not fit the objective.
+        RunError: out of memory, and again with half as many samples at once.
     """
     device = torch.device(device)
+
+    def attempt(part: Sequence[Case]) -> list[Adaptation]:
+        with tf32(settings.precision == "tf32", device):
+            return _adapt_group(part, settings, head, seed, device, keep_trace, keep_apm)
+
+    return halved(attempt, cases, "samples")
+
+
+def _adapt_group(
+    cases: Sequence[Case],
+    settings: TTTSettings,
+    head: ZeroShotHead,
+    seed: int,
+    device: torch.device,
+    keep_trace: bool,
+    keep_apm: bool,
+) -> list[Adaptation]:
     objective = get_objective(settings.objective)
     generators = [torch.Generator().manual_seed(sample_seed(seed, case.id, "ttt")) for case in cases]
     machines = _Machines(cases, settings, generators, device)
     targets = Targets(
-        token=torch.stack([c.token for c in cases]).to(device, torch.float32),
+        token=moved(torch.stack([c.token for c in cases]), device).to(torch.float32),
         grid=_stack([c.grid for c in cases], device),
         picture=machines.images,
     )
     if settings.initialisation == "solve":
         machines.solve(targets.token)
     head = head.to(device)
-    teacher_classes = head(targets.token).argmax(-1).tolist()
-    notes = [_Notes(case, teacher) for case, teacher in zip(cases, teacher_classes, strict=True)]
+    teacher_classes = head(targets.token).argmax(-1)
+    notes = [_Notes(case) for case in cases]
     alive = list(range(len(cases)))
+    unread: list[Tensor] = []
 
     for step in range(settings.iterations):
-        queries = _draw(machines.everywhere, settings.queries, [generators[i] for i in alive])
-        percept = machines.run(queries, objective.outputs)
-        losses = objective.loss(percept, targets, queries)
-        assert percept.token is not None
-        stay = []
-        for place, (loss, seen) in enumerate(zip(losses.tolist(), _look(percept.token, targets, head), strict=True)):
-            note = notes[alive[place]]
-            note.loss = loss
-            if not math.isfinite(loss):
-                note.failed = f"the loss turned {loss} at iteration {step + 1}"
+        where = machines.locate(_draw(machines.everywhere, settings.queries, [generators[i] for i in alive]))
+        rate = settings.rate(step)
+        if settings.stop_at is None:
+            unread.append(machines.iterate(where, objective, targets, head, rate))
+            if len(unread) < READ_EVERY and step + 1 < settings.iterations:
                 continue
-            note.see(step, loss, *seen)
-            if settings.stop_at is None or note.cosine < settings.stop_at:
-                stay.append(place)
+            stay = _read(unread, notes, alive, step + 1, None)
+        else:  # who goes on is known before the step is taken: this rule reads every one
+            losses, said = machines.look(where, objective, targets, head)
+            stay = _read([said], notes, alive, step + 1, settings.stop_at)
+        unread = []
         for place in set(range(len(alive))) - set(stay):
             machines.release(place, notes[alive[place]])
         if not stay:
             alive = []
             break
-        machines.step(losses[stay].sum(), settings.rate(step))
-        for place in stay:
-            notes[alive[place]].steps += 1
+        if settings.stop_at is not None:
+            machines.step((losses if len(stay) == len(alive) else losses[stay]).sum(), rate)
         if len(stay) < len(alive):
             machines.keep(stay)
             targets = targets.select(torch.tensor(stay, device=device))
@@ -196,19 +213,47 @@ def adapt_group(
 
     for place, i in enumerate(alive):
         machines.release(place, notes[i])
+    for note, teacher in zip(notes, teacher_classes.tolist(), strict=True):
+        note.teacher_class = teacher
     return [machines.finish(note, head, settings, keep_trace, keep_apm) for note in notes]
+
+
+def _read(
+    unread: Sequence[Tensor], notes: Sequence[_Notes], alive: Sequence[int], done: int, stop_at: float | None
+) -> list[int]:
+    """Write down what the last steps said, (4, S) each, of which `done` is the last; the places that go on."""
+    steps = torch.stack(list(unread)).tolist()
+    first, stay = done - len(steps), []
+    for place, i in enumerate(alive):
+        numbers = enumerate(([row[place] for row in rows] for rows in steps), first)
+        if all(notes[i].take(step, said, stop_at) for step, said in numbers):
+            stay.append(place)
+    return stay
 
 
 class _Notes:
     """What is written down of one sample while it is adapted."""
 
-    def __init__(self, case: Case, teacher_class: int) -> None:
-        self.case, self.teacher_class = case, teacher_class
+    def __init__(self, case: Case) -> None:
+        self.case, self.teacher_class = case, -1
         self.classes: list[int] = []
         self.trace: list[Step] = []
         self.cosine = self.loss = math.nan
         self.steps, self.failed = 0, ""
         self.state: dict[str, Tensor] = {}
+
+    def take(self, iteration: int, said: Sequence[float], stop_at: float | None) -> bool:
+        """Write one step down: its loss, cosine, probability and class; whether another follows."""
+        loss, cosine, probability, predicted = said
+        self.loss = loss
+        if not math.isfinite(loss):
+            self.failed = f"the loss turned {loss} at iteration {iteration + 1}"
+            return False
+        self.see(iteration, loss, int(predicted), probability, cosine)
+        if stop_at is not None and cosine >= stop_at:
+            return False
+        self.steps = iteration + 1
+        return True
 
     def see(self, iteration: int, loss: float | None, predicted: int, probability: float, cosine: float) -> None:
         self.classes.append(predicted)
@@ -226,41 +271,80 @@ class _Machines:
     ) -> None:
         self.settings, self.device = settings, device
         self.config = settings.config(len(cases[0].token))
-        self.images = torch.stack([c.picture for c in cases]).to(device)
+        self.images = moved(torch.stack([c.picture for c in cases]), device)
         self.single = blank_apm(self.config) if len(cases) == 1 else None
         self.stack = None if self.single is not None else StackedAPM(self.config, len(cases), device)
         kind = "default" if settings.initialisation == "solve" else settings.initialisation
         if self.single is not None:
             self.single.reset(generators[0], kind)
-            self.optimiser = make_optimiser(self.single.to(device), settings)
-            self.everywhere = self.single.default_queries(self.images)
+            self.single.to(device)
         else:
             assert self.stack is not None
             self.stack.reset(generators, kind)
-            self.optimiser = make_optimiser(self.stack, settings)
-            self.everywhere = self.stack.pattern.default_queries(self.images)
-        self._located: dict[int, Locations] = {}
+        self.optimiser = make_optimiser(self.single or self.stack, settings)  # type: ignore[arg-type]
+        # Locations are drawn, checked and sorted on the host: nothing has to be read back for them.
+        shape = self.single or self.stack.pattern  # type: ignore[union-attr]
+        self.everywhere = shape.default_queries(self.images, "cpu")
+        self.whole = execution.locate(self.everywhere, device)
+        self._chosen: dict[tuple[int, tuple[str, ...]], tuple[str, int | None]] = {}
+        self._repeat()
 
-    def run(self, queries: Tensor, outputs: tuple[str, ...]) -> Percept:
-        # The whole grid is asked again and again: checked and sorted once.
-        where = queries
+    def _repeat(self) -> None:
+        graphs = self.settings.graphs and self.device.type == "cuda" and self.settings.optimiser != "sgd"
+        graphs = graphs and self.settings.execution != "sharded"
+        self.repeated = execution.Repeated(self._iteration, execution.cuda_recorder if graphs else None)
+
+    def locate(self, queries: Tensor) -> Locations:
+        """The whole grid, which is asked again and again, or what was drawn for this step; on the device."""
         if queries is self.everywhere:
-            where = self._located.setdefault(0, execution.locate(queries))  # type: ignore[assignment]
+            return self.whole
+        return execution.locate(queries[0] if self.single is not None else queries, self.device)
+
+    def iterate(
+        self, where: Locations, objective: Objective, targets: Targets, head: ZeroShotHead, rate: float
+    ) -> Tensor:
+        """One step of all samples: what `look` says from before it."""
+        self.work = (objective, targets, head)
+        self._set(rate)
+        return self.repeated(where)
+
+    def _iteration(self, where: Locations) -> Tensor:
+        losses, said = self.look(where, *self.work)
+        self._descend(losses.sum())
+        return said
+
+    def look(
+        self, where: Locations, objective: Objective, targets: Targets, head: ZeroShotHead
+    ) -> tuple[Tensor, Tensor]:
+        """Losses (S,) in the autograd graph and, (4, S), what is told of them; see `_Notes.take`."""
+        percept = self.run(where, objective.outputs)
+        assert percept.token is not None
+        losses = objective.loss(percept, targets, where.points())
+        return losses, torch.cat([losses.detach().float()[None], _look(percept.token, targets, head)])
+
+    def run(self, where: Locations, outputs: tuple[str, ...]) -> Percept:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             if self.stack is not None:
                 return self.stack(self.images, where, outputs)
             assert self.single is not None
-            if queries.ndim == 3:
-                where = queries[0]
-            elif self.settings.execution == "plain":
-                where = queries
-            return execution.run(self.single, self.images, where, outputs, self.settings.execution)
+            how, chunk = self._how(where.count, outputs)
+            return execution.run(self.single, self.images, where, outputs, how, chunk=chunk)
+
+    def _how(self, count: int, outputs: tuple[str, ...]) -> tuple[str, int | None]:
+        """The execution of so many locations; what "auto" finds is found once, since it asks for the free memory."""
+        assert self.single is not None
+        if self.settings.execution != "auto":
+            return self.settings.execution, None
+        if (count, outputs) not in self._chosen:
+            choice = execution.choose(self.single, 1, count, outputs, self.device)
+            self._chosen[count, outputs] = choice.execution, choice.chunk
+        return self._chosen[count, outputs]
 
     @torch.no_grad()
     def solve(self, tokens: Tensor) -> None:
         """Move the last bias so that every token over the whole grid is its target: exact, and linear."""
         name = "attention.out_proj.bias" if self.config.readout == "attention" else "feature_head.bias"
-        reached = self.run(self.everywhere, ("token",)).token
+        reached = self.run(self.whole, ("token",)).token
         assert reached is not None
         if self.stack is not None:
             self.stack[name].add_(tokens - reached.float())
@@ -269,8 +353,17 @@ class _Machines:
             self.single.get_parameter(name).add_((tokens - reached.float())[0])
 
     def step(self, loss: Tensor, rate: float) -> None:
+        self._set(rate)
+        self._descend(loss)
+
+    def _set(self, rate: float) -> None:
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _descend(self, loss: Tensor) -> None:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self.settings.execution == "sharded":
@@ -283,6 +376,7 @@ class _Machines:
         if self.stack is not None:
             self.stack.compact(places, self.optimiser)
             self.images = self.images[torch.tensor(places, device=self.device)]
+            self._repeat()
 
     def release(self, place: int, note: _Notes) -> None:
         """Take a finished sample's parameters out, unless it failed."""
@@ -303,13 +397,16 @@ class _Machines:
                 torch.no_grad(),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"),
             ):
-                image = case.picture[None].to(self.device)
-                read = execution.run(apm, image, self.everywhere, ("token",), settings.execution).token
+                image = moved(case.picture[None], self.device)
+                read = execution.run(apm, image, self.whole, ("token",), settings.execution).token
             assert read is not None
-            if bool(torch.isfinite(read).all()):
-                [seen] = _look(read, Targets(case.token[None].to(self.device, torch.float32)), head)
-                note.see(note.steps, None, *seen)
-                token = read[0].float().cpu()
+            target = Targets(moved(case.token[None], self.device).to(torch.float32))
+            # One read: the token, and what the head says of it.
+            both = torch.cat([read[0].float(), _look(read, target, head)[:, 0]]).cpu()
+            if bool(torch.isfinite(both[:-3]).all()):
+                cosine, probability, predicted = both[-3:].tolist()
+                note.see(note.steps, None, int(predicted), probability, cosine)
+                token = both[:-3].clone()
             else:
                 note.failed = f"the token is not finite after iteration {note.steps}"
         note.state = {}
@@ -329,14 +426,17 @@ class _Machines:
         )
 
 
-def _look(tokens: Tensor, targets: Targets, head: ZeroShotHead) -> list[tuple[int, float, float]]:
-    """(class, its probability among the head's, cosine with the teacher's token) of each of (S, F) tokens."""
+def _look(tokens: Tensor, targets: Targets, head: ZeroShotHead) -> Tensor:
+    """(3, S) of (S, F) tokens: cosine with the teacher's, probability of its class among the head's, and that class.
+
+    As numbers of float32, which holds the number of any class, so that one read brings all of them.
+    """
     tokens = tokens.detach().float()
     cosines = F.cosine_similarity(tokens, targets.token, dim=-1)
     logits = head(tokens)
     said = logits.argmax(-1)
     probabilities = logits.softmax(-1).gather(-1, said[:, None])[:, 0]
-    return list(zip(said.tolist(), probabilities.tolist(), cosines.tolist(), strict=True))
+    return torch.stack([cosines, probabilities, said.float()])
 
 
 def _draw(everywhere: Tensor, count: int | None, generators: Sequence[torch.Generator]) -> Tensor:
@@ -360,15 +460,23 @@ def _draw(everywhere: Tensor, count: int | None, generators: Sequence[torch.Gene
 
 def _stack(grids: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
     kept = [g for g in grids if g is not None]
-    return torch.stack(kept).to(device, torch.float32) if len(kept) == len(grids) else None
+    return moved(torch.stack(kept), device).to(torch.float32) if len(kept) == len(grids) else None
 
 
 def make_optimiser(module: torch.nn.Module, settings: TTTSettings) -> torch.optim.Optimizer:
-    """A fresh optimiser; fused where PyTorch has it, which changes the time and not the step."""
+    """A fresh optimiser; fused where PyTorch has it, which changes the time and not the step.
+
+    On a GPU its rate and count of steps lie there too, so that a recorded step can be replayed with another rate.
+    """
     if settings.optimiser == "sgd":
         return torch.optim.SGD(module.parameters(), lr=settings.lr, momentum=0.9)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
-    return kind(module.parameters(), lr=settings.lr, fused=True)
+    first = next(module.parameters())
+    if not first.is_cuda:
+        return kind(module.parameters(), lr=settings.lr, fused=True)
+    made = kind(module.parameters(), lr=settings.lr, fused=True, capturable=True)
+    made.param_groups[0]["lr"] = first.detach().new_full((), settings.lr)  # the constructor would read it back
+    return made
 
 
 def stack_size(settings: TTTSettings, device: torch.device | str) -> int:

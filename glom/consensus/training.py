@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -45,11 +46,12 @@ def new_ellipse_glom(config: GlomConfig, world: EllipseSettings, seed: int) -> E
 
 def check_weights(glom: Columns) -> None:
     """Raise `Diverged` for weights that a step left infinite, no number or beyond all measure."""
-    for name, weights in glom.named_parameters():
-        # The nets of all levels lie side by side: net k of those going up and of those going down speaks to level k.
-        by_level = name.startswith(("up.", "down."))
-        largest = weights.detach().abs().flatten(1 if by_level else 0).amax(-1)
-        for level, value in enumerate(largest.reshape(-1).tolist(), 1):
+    # The nets of all levels lie side by side: net k of those going up and of those going down speaks to level k.
+    named = {name: (name.startswith(("up.", "down.")), weights.detach()) for name, weights in glom.named_parameters()}
+    largest = [weights.abs().flatten(int(by_level)).amax(-1).reshape(-1) for by_level, weights in named.values()]
+    values = iter(torch.cat(largest).tolist())
+    for (name, (by_level, _)), each in zip(named.items(), largest, strict=True):
+        for level, value in enumerate(itertools.islice(values, len(each)), 1):
             if not value < LIMIT:
                 where = f"the weights of level {level}" if by_level else "the weights"
                 raise Diverged(f"{where} ({name})")
@@ -87,22 +89,20 @@ class Trainer:
             path,
             # One norm over all levels would let them know of each other.
             clip=None if settings.objective == "forward-forward" else 1.0,
-            after=lambda: check_weights(glom),
+            check=lambda: check_weights(glom),
+            blame=self._blame,
         )
 
-    def loss(self, step: int) -> Tensor:
-        """(1 + L,): the loss of step 0, 1, ... and each level's.
+    def _blame(self, values: list[float]) -> str:
+        level = next((i for i, value in enumerate(values[1:], 1) if not math.isfinite(value)), None)
+        return f"the {self.settings.objective} loss" + (f", first on level {level}," if level else "")
 
-        Raises:
-            Diverged: a loss that is no number.
-        """
+    def loss(self, step: int) -> Tensor:
+        """(1 + L,): the loss of step 0, 1, ... and each level's."""
         how = self.settings
         generator = torch.Generator().manual_seed(sample_seed(how.seed, str(step), "glom-train"))
         images = self.draw(how.batch, generator).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             loss = self._objective(self.glom, images, generator, how.task)
-        if not math.isfinite(float(loss.total.detach())):
-            level = next((i + 1 for i, v in enumerate(loss.levels.tolist()) if not math.isfinite(v)), None)
-            raise Diverged(f"the {how.objective} loss" + (f", first on level {level}," if level else ""))
         self.measure = loss.measure
         return torch.cat([loss.total[None], loss.levels])

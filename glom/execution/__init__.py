@@ -19,20 +19,24 @@ from torch import Tensor
 from glom.apm import OUTPUTS, AsynchronousPerceptionMachine, Percept
 from glom.errors import InputError, unknown
 from glom.execution.folded import folded as _folded
+from glom.execution.graphed import Repeated, cuda_recorder
 from glom.execution.locations import Locations, locate
 from glom.execution.sharded import init_group, sync_gradients
 from glom.execution.sharded import sharded as _sharded
 from glom.execution.stacked import StackedAPM
-from glom.execution.streamed import default_chunk, free_memory, location_bytes
+from glom.execution.streamed import default_chunk, free_memory, halved, location_bytes
 from glom.execution.streamed import streamed as _streamed
 
 __all__ = [
     "EXECUTIONS",
     "Choice",
     "Locations",
+    "Repeated",
     "StackedAPM",
     "ask",
     "choose",
+    "cuda_recorder",
+    "halved",
     "init_group",
     "locate",
     "run",
@@ -123,7 +127,8 @@ def run(
             raise unknown("output", name, OUTPUTS)
     if chunk is not None and chunk < 1:
         raise InputError(f"a chunk needs at least one location, got {chunk}")
-    where = locate(apm.default_queries(images) if queries is None else queries)
+    # The default grid is made on the host: nothing has to be read back to know it.
+    where = locate(apm.default_queries(images, "cpu") if queries is None else queries, images.device)
     reason = f"{execution}: as asked"
     if execution == "auto":
         choice = choose(apm, len(images), where.count, outputs, images.device, group)
@@ -134,7 +139,8 @@ def run(
     if explain is not None:
         explain(reason)
     if execution == "plain":
-        return apm(images, where.points() if isinstance(queries, Locations) else queries, outputs)
+        asked = queries if isinstance(queries, Tensor) and queries.device == images.device else where.points()
+        return apm.asked(images, asked, outputs)
     if execution == "folded":
         return _folded(apm, images, where, outputs)
     if execution == "streamed":
@@ -168,7 +174,7 @@ def ask(
         raise InputError("locations are asked part by part: no part has the token of all; `run` reads it")
     features: list[Tensor] = []
     rgb: list[Tensor] = []
-    for chunk in queries.to(images.device).split(ASKED):
+    for chunk in queries.split(ASKED):
         found = run(apm, images, chunk, outputs)
         for parts, part in ((features, found.features), (rgb, found.rgb)):
             if part is not None:

@@ -11,13 +11,14 @@ row for y. N queries rarely have N distinct x's and N distinct y's:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from glom.columns import LocationCode, check_queries
+from glom.devices import moved
 from glom.errors import InputError
 
 Index = slice | tuple[slice, slice]
@@ -40,6 +41,33 @@ class Locations:
     y: Tensor
     ix: Tensor | None = None
     iy: Tensor | None = None
+
+    def to(self, device: torch.device) -> Locations:
+        """The same on another device."""
+        if self.x.device == device:
+            return self
+        return self._changed(lambda t: moved(t, device))
+
+    def clone(self) -> Locations:
+        """The same in memory of its own, for `take`."""
+        return self._changed(Tensor.clone)
+
+    def take(self, other: Locations) -> bool:
+        """Become `other` without new memory; False, and unchanged, where it is of another kind or size."""
+        pairs = list(zip(self._tensors(), other._tensors(), strict=False))
+        alike = all(a.shape == b.shape for a, b in pairs) and len(self._tensors()) == len(other._tensors())
+        if (self.kind, self.count) != (other.kind, other.count) or not alike:
+            return False
+        for mine, new in pairs:
+            mine.copy_(new, non_blocking=True)
+        return True
+
+    def _tensors(self) -> list[Tensor]:
+        return [t for t in (self.x, self.y, self.ix, self.iy) if t is not None]
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Locations:
+        tensors = [change(t) for t in self._tensors()]
+        return Locations(self.kind, self.count, *tensors)
 
     def points(self) -> Tensor:
         """The queries themselves, in the order asked: (N, 2), or (S, N, 2)."""
@@ -97,8 +125,7 @@ class Locations:
                 yield part, Locations("points", part.stop - i, self.x[part], self.y[part])
             else:
                 # A chunk of a list sees only some of the coordinates: sort it again.
-                queries = torch.stack([self.x[self.ix[part]], self.y[self.iy[part]]], dim=-1)
-                yield part, _sort(queries)
+                yield part, _sort_here(torch.stack([self.x[self.ix[part]], self.y[self.iy[part]]], dim=-1))
 
     def part(self, values: Tensor, where: Index) -> Tensor:
         """The view of `values` (B, N, F) that a chunk is written to or read from: (B, n, F) or (B, rows, cols, F)."""
@@ -110,16 +137,17 @@ class Locations:
     def shard(self, rank: int, ranks: int) -> Locations | None:
         """Every `ranks`-th location from `rank` on, sorted again; None where nothing is left for this rank."""
         mine = self.points()[rank::ranks]
-        if len(mine) == 0:
-            return None
-        return Locations("points", len(mine), mine[:, 0], mine[:, 1]) if mine.requires_grad else _sort(mine)
+        return _sort_here(mine) if len(mine) else None
 
 
-def locate(queries: Tensor | Locations) -> Locations:
+def locate(queries: Tensor | Locations, device: torch.device | None = None) -> Locations:
     """Check and sort location queries; do it once where the same queries are asked many times.
+
+    It is the host that looks at them: those on another device are read back, once, which waits for that device.
 
     Args:
         queries: (N, 2) points (x, y) in [0, 1]^2, or (S, N, 2) where S samples have queries of their own.
+        device: where the locations are wanted; where the queries are if None.
 
     Raises:
         InputError: no queries, queries outside the picture, another shape.
@@ -131,16 +159,29 @@ def locate(queries: Tensor | Locations) -> Locations:
         ('grid', 35, 7, 5)
     """
     if isinstance(queries, Locations):
-        return queries
+        return queries if device is None else queries.to(device)
+    device = queries.device if device is None else device
+    seen = queries.detach().cpu()
+    _check(seen)
+    if queries.requires_grad:
+        # Distinct values have no gradient to the queries they stand for; the queries themselves have.
+        return Locations("points", queries.shape[-2], queries[..., 0], queries[..., 1]).to(device)
+    return _sort(seen).to(device)
+
+
+def _check(queries: Tensor) -> None:
     if queries.ndim == 3:
         if len(queries) == 0:
             raise InputError("queries a sample were asked for, but there are no samples")
         check_queries(queries.flatten(0, 1))
     else:
         check_queries(queries)
-    if queries.requires_grad:
-        # Distinct values have no gradient to the queries they stand for; the queries themselves have.
-        return Locations("points", queries.shape[-2], queries[..., 0], queries[..., 1])
+
+
+def _sort_here(queries: Tensor) -> Locations:
+    """Sort a part of what was sorted, where it costs less than it saves: never where a device would be waited for."""
+    if queries.requires_grad or queries.device.type != "cpu":
+        return Locations("points", len(queries), queries[:, 0], queries[:, 1])
     return _sort(queries)
 
 

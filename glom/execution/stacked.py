@@ -15,7 +15,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from glom.apm import OUTPUTS, APMConfig, AsynchronousPerceptionMachine, Percept, blank_apm
-from glom.columns import grid_queries
 from glom.errors import InputError, unknown
 from glom.execution.algebra import activate, add_relu, compute_dtype, split_linear, stacked_linear, wide
 from glom.execution.folded import check_outputs
@@ -190,10 +189,7 @@ class StackedAPM(nn.Module):
                 f"{self.samples} stacked samples expect pictures ({self.samples}, 3, {side}, {side}), "
                 f"got {tuple(images.shape)}"
             )
-        if queries is None:
-            dtype = torch.promote_types(images.dtype, torch.float32)
-            queries = grid_queries(self.config.cells, self.config.cells, device=images.device, dtype=dtype)
-        where = locate(queries)
+        where = locate(self.pattern.default_queries(images, "cpu") if queries is None else queries, images.device)
         if isinstance(queries, Tensor) and queries.ndim == 3 and len(queries) != self.samples:
             raise InputError(f"{self.samples} samples need as many sets of queries, got {len(queries)}")
 

@@ -12,7 +12,7 @@ Weight gradients are added in place, chunk after chunk: no chunk holds one of it
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ LARGEST_CHUNK = {"cpu": 256}
 LARGEST_CHUNK_ELSEWHERE = 2048
 """The same for accelerators, which need larger products to be filled."""
 
-Result = TypeVar("Result")
+Result, Item = TypeVar("Result"), TypeVar("Item")
 
 
 def free_memory(device: torch.device) -> int:
@@ -76,6 +76,37 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     words = ("not enough memory", "can't allocate memory", "out of memory")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def halved(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], what: str) -> list[Result]:
+    """`work(items)`; where memory runs out, `work` of either half, once, which is said.
+
+    Raises:
+        RunError: memory ran out again, or with one item.
+    """
+
+    def failed(count: int) -> RunError:
+        named = f"{count} {what} at a time" if count > 1 else f"one of the {what} at a time"
+        return RunError(f"out of memory with {named}; free some memory, or take smaller ones")
+
+    try:
+        return work(items)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error) or isinstance(error, RunError):
+            raise
+        if len(items) == 1:
+            raise failed(1) from error
+    # Outside the handler: the exception's frames held the tensors that did not fit.
+    half = -(-len(items) // 2)
+    warnings.warn(f"out of memory with {len(items)} {what} at a time; trying once more with {half}", stacklevel=3)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        return [*work(items[:half]), *work(items[half:])]
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error) or isinstance(error, RunError):
+            raise
+        raise failed(half) from error
 
 
 @dataclass

@@ -8,7 +8,7 @@ The head h never learns. Gandelsman et al. 2022, section 3; settings as named in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -80,7 +80,7 @@ class Adapter:
             RunError: a loss that is not finite.
         """
         with self.restored():
-            yield list(self.descend(picture, seed))
+            yield read(list(self.descend(picture, seed)))
 
     @contextmanager
     def restored(self) -> Iterator[None]:
@@ -93,8 +93,8 @@ class Adapter:
                     p.requires_grad_(False).copy_(before)
                     p.grad = None
 
-    def descend(self, picture: Tensor, seed: int) -> Iterator[float]:
-        """Take the steps one by one; after each, the loss before it. Only within `restored`."""
+    def descend(self, picture: Tensor, seed: int) -> Iterator[Tensor]:
+        """Take the steps one by one; after each, the loss before it, for `read`. Only within `restored`."""
         s = self.settings
         # Drawn on the processor, so that a seed means the same maskings on every device.
         generator = torch.Generator().manual_seed(seed)
@@ -102,14 +102,20 @@ class Adapter:
         for p in self.weights:
             p.requires_grad_(True)
         optimiser = torch.optim.SGD(self.weights, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
-        for step in range(s.steps):
+        for _ in range(s.steps):
             noise = torch.rand(s.masks, side_of(self.mae) ** 2, generator=generator).to(picture.device)
             with torch.enable_grad():
                 loss = reconstruction(self.mae, copies, noise)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise RunError(f"the reconstruction loss is {value} at step {step + 1}; take a lower rate")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            yield value
+            yield loss.detach()
+
+
+def read(losses: Sequence[Tensor], first: int = 1) -> list[float]:
+    """The values of steps `first`, ..., read together. Raises `RunError` where one is not finite."""
+    values: list[float] = torch.stack(list(losses)).tolist() if losses else []
+    for step, value in enumerate(values, first):
+        if not math.isfinite(value):
+            raise RunError(f"the reconstruction loss is {value} at step {step}; take a lower rate")
+    return values

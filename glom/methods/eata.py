@@ -113,9 +113,9 @@ class EATA(ETA):
             loss = torch.nn.functional.cross_entropy(logits, logits.detach().argmax(-1))
             for name, g in zip(total, torch.autograd.grad(loss, list(self.weights.values())), strict=True):
                 total[name] += g**2
-            losses.append(float(loss.detach()))
+            losses.append(loss.detach())
         self.importance = {name: value / len(blocks) for name, value in total.items()}
-        return losses
+        return list(torch.stack(losses).tolist()) if losses else []
 
     def state(self) -> dict[str, Tensor]:
         return self.importance

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import InterpolationMode
 
+from glom.devices import moved
 from glom.methods.base import FewShot, Method, Task, register
 from glom.methods.views import augmented
 from glom.methods_list import HERE
@@ -116,13 +117,14 @@ class Learned(Method):
                 group["lr"] = learning_rate(s, epochs, epoch)
             generator = torch.Generator().manual_seed(sample_seed(self.task.seed, str(epoch), "order"))
             for rows in torch.randperm(len(shots.labels), generator=generator).split(s.batch):
-                tokens = teacher.token(self._views(shots, rows.tolist(), epoch)) if fixed is None else fixed[rows]
-                loss = F.cross_entropy(self.scores(tokens), shots.labels[rows])
+                at = moved(rows, shots.labels.device)
+                tokens = teacher.token(self._views(shots, rows.tolist(), epoch)) if fixed is None else fixed[at]
+                loss = F.cross_entropy(self.scores(tokens), shots.labels[at])
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
-                losses.append(float(loss.detach()))
-        return losses
+                losses.append(loss.detach())
+        return list(torch.stack(losses).tolist()) if losses else []
 
     def _views(self, shots: FewShot, rows: list[int], epoch: int) -> Tensor:
         size = self.task.teacher.image_size

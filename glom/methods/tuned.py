@@ -75,8 +75,8 @@ class TPT(Method):
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            losses.append(float(loss.detach()))
-        return context.detach(), tokens, losses
+            losses.append(loss.detach())
+        return context.detach(), tokens, torch.stack(losses).tolist()
 
     def loss(self, logits: Tensor, features: Tensor) -> Tensor:
         """Of the surest views' class scores (S, C) and the classes' text features (C, F)."""

@@ -28,6 +28,7 @@ from glom.weights import check_state
 
 STATE = "state.pt"
 FORMAT = 1
+READ_EVERY = 16  # steps whose values are read from a device together, at most
 # What the file and its parts were called when every study had its own.
 EARLIER = ("checkpoint", "training")
 RENAMED = {"apm": "model", "optimizer": "optimiser"}
@@ -60,7 +61,9 @@ class Training:
         clip: the gradient is scaled to at most this norm; None for as it is.
         match: what a state must have been trained with to be gone on with, by name; plain values.
         beside: what else steps change, by name.
-        after: called after each step, to bound weights or to raise `Diverged` for those that are not to be kept.
+        after: called after each step, to bound weights.
+        check: called after each step whose values are read, to raise `Diverged` for weights that are not to be kept.
+        blame: the values of a loss that is no number -> what diverged, in words.
         group: the ranks that train together, each on a share of every batch. The first one keeps the state.
         done, kept: steps that are done, and those of them that the file holds.
     """
@@ -74,6 +77,8 @@ class Training:
     match: Mapping[str, Any] = field(default_factory=dict)
     beside: Mapping[str, Stateful] = field(default_factory=dict)
     after: Callable[[], None] | None = None
+    check: Callable[[], None] | None = None
+    blame: Callable[[list[float]], str] | None = None
     group: Ranks = field(default_factory=Ranks)
     done: int = 0
     kept: int = 0
@@ -96,12 +101,18 @@ class Training:
         if not self.done:
             self.keep()
         while self.done < self.total:
-            values = self.step(loss)
-            if told:
-                told(values)
-            if self.done == self.total or (keep and keep(self.done)):
-                self.keep()
-            yield values
+            unread, due = list[Tensor](), False
+            while not due and len(unread) < self.every:
+                unread.append(self._descend(loss, self.done + len(unread)))
+                at = self.done + len(unread)
+                due = at == self.total or bool(keep and keep(at))
+            for values in self._read(unread):
+                self.done += 1
+                if told:
+                    told(values)
+                if due and self.done == at:
+                    self.keep()
+                yield values
 
     def step(self, loss: Loss) -> list[float]:
         """One step.
@@ -117,36 +128,70 @@ class Training:
         Raises:
             RunError: a loss, a gradient or a weight that is no number. The file keeps the state that it had.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate(self.done)
-        try:
-            values = self._descend(loss(self.done))
-        except Diverged as error:
-            kept = f"; the state of step {self.kept} is kept" if self.path else ""
-            raise RunError(f"{error} diverged at step {self.done + 1}{kept}; try a lower `lr`") from error
+        [values] = self._read([self._descend(loss, self.done)])
         self.done += 1
         return values
 
-    def _descend(self, losses: Tensor | Iterable[Tensor]) -> list[float]:
-        self.optimiser.zero_grad(set_to_none=True)
-        told = torch.zeros((), device=next(self.model.parameters()).device)
-        for part in [losses] if isinstance(losses, Tensor) else losses:
-            share = part.reshape(-1) / self.group.world
-            if share.requires_grad:  # else nothing to learn from, as where no picture can be read
-                share[0].backward()
-            told = told + share.detach()
-        values: list[float] = self.group.total(told).tolist()
-        self.group.share_gradients(self.model)
-        learning = [p for p in self.model.parameters() if p.grad is not None]
-        norm = get_total_norm([p.grad for p in learning if p.grad is not None])
-        if not math.isfinite(values[0]) or not math.isfinite(float(norm)):
-            raise Diverged(f"the loss ({values[0]:g})" if not math.isfinite(values[0]) else "the gradient")
-        if self.clip is not None:
-            clip_grads_with_norm_(learning, self.clip, norm)
-        self.optimiser.step()
-        if self.after:
-            self.after()
-        return values
+    @property
+    def every(self) -> int:
+        """Steps whose values are read together: on a CPU they are there; of a device each reading waits."""
+        return 1 if self._device.type == "cpu" else READ_EVERY
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def _descend(self, loss: Loss, number: int) -> Tensor:
+        """Take step `number`: its values and, last, the gradient's norm, where they were made."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(number)
+        try:
+            losses = loss(number)
+            self.optimiser.zero_grad(set_to_none=True)
+            told = torch.zeros((), device=self._device)
+            for part in [losses] if isinstance(losses, Tensor) else losses:
+                share = part.reshape(-1) / self.group.world
+                if share.requires_grad:  # else nothing to learn from, as where no picture can be read
+                    share[0].backward()
+                told = told + share.detach()
+            values = self.group.total(told)
+            self.group.share_gradients(self.model)
+            learning = [p for p in self.model.parameters() if p.grad is not None]
+            norm = get_total_norm([p.grad for p in learning if p.grad is not None])
+            said = torch.cat([values.reshape(-1), norm.reshape(1).to(values)])
+            if self.every == 1:  # before the step, which is then not taken
+                self._check(said.tolist())
+            if self.clip is not None:
+                clip_grads_with_norm_(learning, self.clip, norm)
+            self.optimiser.step()
+            if self.after:
+                self.after()
+        except Diverged as error:
+            raise self._diverged(error, number) from error
+        return said
+
+    def _read(self, unread: list[Tensor]) -> list[list[float]]:
+        """The values of the steps after `done`. Raises `RunError` at the first that is no number."""
+        found, number = torch.stack(unread).tolist(), self.done
+        try:
+            for number, said in enumerate(found, self.done):  # noqa: B007 (its last value is wanted)
+                self._check(said)
+            if self.check:
+                self.check()
+        except Diverged as error:
+            raise self._diverged(error, number) from error
+        return [said[:-1] for said in found]
+
+    def _check(self, said: list[float]) -> None:
+        *values, norm = said
+        if not math.isfinite(values[0]):
+            raise Diverged(self.blame(values) if self.blame else f"the loss ({values[0]:g})")
+        if not math.isfinite(norm):
+            raise Diverged("the gradient")
+
+    def _diverged(self, error: Diverged, number: int) -> RunError:
+        kept = f"; the state of step {self.kept} is kept" if self.path else ""
+        return RunError(f"{error} diverged at step {number + 1}{kept}; try a lower `lr`")
 
     def keep(self) -> None:
         """Write the state, whole or not at all. Raises `RunError` where the disk is full."""

@@ -135,11 +135,11 @@ def test_what_diverges_is_named_and_never_kept(tmp_path, what):
             return found * math.nan
         return (found * 0).sqrt() if step == 5 and what == "gradient" else found
 
-    def after() -> None:
+    def check() -> None:
         if one.done == 5 and what == "weights":
             raise Diverged("the weights")
 
-    one.after = after
+    one.check = check
     with pytest.raises(RunError, match=rf"the {what}.* diverged at step 6; the state of step 4 is kept"):
         list(one.run(loss, lambda done: done % 2 == 0))
     assert training(tmp_path / STATE).restore() == 4
