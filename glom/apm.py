@@ -15,7 +15,6 @@ This file is the reference: one plain forward, as the formula says it. `glom.exe
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +27,6 @@ from glom.apm_config import APMConfig as APMConfig
 from glom.apm_config import preset as preset
 from glom.columns import Fold, LocationCode, Patch, check_queries, grid_queries
 from glom.errors import InputError, unknown
-from glom.runs.seeds import fixed_seed
 
 INITIALISATIONS = ("published", "default")
 

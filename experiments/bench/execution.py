@@ -110,7 +110,7 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
         "differences": differences,
         "bf16": bf16,
         "adaptation": adaptation,
-        "gpu": gpu_rows(config, settings) if torch.cuda.is_available() else None,
+        "gpu": None,  # `apm bench device` measures one
         "left_out": tell.left_out,
         "notes": {
             **NOTES,
@@ -294,34 +294,3 @@ def small_rows(name: str, width: int, settings: ExecutionSettings, tell: Going =
     steps |= stacked_steps(config, settings.small_stacks, settings.seed)
     seconds = interleave(steps, settings.rounds, settings.warmup, tell=tell, about=name)
     return [_row(name, row, seconds[row], samples_of(row)) for row in steps]
-
-
-def gpu_rows(config: APMConfig, settings: ExecutionSettings) -> dict[str, Any]:
-    """On a CUDA device: stacked samples a second against plain one by one, and the share of the products' own rate.
-
-    Iterations are the same on both sides, so the ratio of adapted pictures a second is that of iterations a second.
-    """
-    device = torch.device("cuda")
-    found: dict[str, Any] = {"device": torch.cuda.get_device_name(0), "rows": []}
-    single = single_steps(config, settings.seed, ("plain, best", "plain, bf16", "folded", "folded, bf16"), device)
-    seconds = interleave(single, settings.rounds, settings.warmup, device)
-    plain = seconds["plain, best"]
-    found["rows"] += [{"name": name, "images_per_s_ratio": spread(ratios(plain, s))} for name, s in seconds.items()]
-    work = products(config, config.cells**2, folded=True)
-    for bf16 in (False, True):
-        for samples in (4, 16, 32):
-            (step,) = stacked_steps(config, (samples,), settings.seed, device, bf16).values()
-            roof = Products(work, torch.bfloat16 if bf16 else torch.float32, device, samples)
-            both: dict[str, Callable[[], object]] = {"plain": single["plain, best"], "stacked": step, "products": roof}
-            times = interleave(both, settings.rounds, settings.warmup, device)
-            found["rows"].append(
-                {
-                    "name": f"stacked, S = {samples}{', bf16' if bf16 else ''}",
-                    "images_per_s_ratio": spread([samples * r for r in ratios(times["plain"], times["stacked"])]),
-                    "matmul_share": spread(ratios(times["products"], times["stacked"])),
-                    "flop_per_s": spread([roof.flops / t for t in times["stacked"]]),
-                }
-            )
-            del step, roof, both
-            torch.cuda.empty_cache()
-    return found

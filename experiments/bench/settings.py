@@ -69,6 +69,26 @@ class ExecutionSettings(Machine):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceSettings(Machine):
+    """A device against the CPU. Stacks are taken widest first; what the minutes do not allow is named, not measured."""
+
+    PRESETS: ClassVar[Presets] = {
+        "full": {},
+        "quick": {
+            "apm": "apm-tiny", "features": 128, "stacks": (1, 2), "iterations": 2, "rounds": 1, "minutes": 2.0,
+            "loops": ("step, folded, attention", "overfitting", "GLOM, mask"),
+        },
+    }  # fmt: skip
+
+    stacks: tuple[int, ...] = setting((1, 4, 16, 32, 64), "Samples adapted at once.", least=1)
+    iterations: int = setting(40, "Steps of an adaptation, the whole grid in each.", least=1)
+    rounds: int = setting(3, "Of each.", least=1)
+    minutes: float = setting(7.0, "After which no further row is begun.", above=0)
+    loops: tuple[str, ...] = setting((), "Whose equality is looked at, by name.", shown="all")
+    device: str = settings.device()
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemorySettings(Machine):
     """The first and the last of the streamed grids make the headline. `threads`: of each process."""
 

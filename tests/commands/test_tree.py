@@ -80,6 +80,7 @@ def test_a_command_that_computes_shows_how_far_it_is():
         "convert official",
         "docs",
         "doctor",
+        "export",
         "ff eval",
         "ff goodness",
         "islands compare",

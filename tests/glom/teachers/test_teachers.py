@@ -16,6 +16,7 @@ from open_clip import factory
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from experiments.bench.standin import StandIn
 from glom import hubs
 from glom.backbones.video import clip_for, feature_grids, load_backbone
 from glom.devices import available_devices, resolve_device, resolve_precision
@@ -58,6 +59,10 @@ def _check_protocol(teacher: Teacher, grid: tuple[int, int, int] | None) -> None
     assert torch.isfinite(token).all()
     torch.testing.assert_close(teacher.token(images[1:]), token[1:], atol=1e-4, rtol=1e-4)
     assert not token.requires_grad
+    with StandIn():  # a device that is none: no tensor is left behind on the CPU
+        there = load_teacher(teacher.name, device="cuda")
+        torch.testing.assert_close(there.token(images).cpu(), token, atol=1e-4, rtol=1e-4)
+        assert not teacher.has_grid or there.grid(images).is_cuda
     # Tokens are targets of losses: they must be ordinary tensors.
     guess = torch.zeros_like(token, requires_grad=True)
     torch.nn.functional.mse_loss(guess, token).backward()
