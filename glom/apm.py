@@ -15,6 +15,7 @@ This file is the reference: one plain forward, as the formula says it. `glom.exe
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from glom.apm_config import APMConfig as APMConfig
 from glom.apm_config import preset as preset
 from glom.columns import Fold, LocationCode, Patch, check_queries, grid_queries
 from glom.errors import InputError, unknown
+from glom.runs.seeds import fixed_seed
 
 INITIALISATIONS = ("published", "default")
 
@@ -159,7 +161,7 @@ class AsynchronousPerceptionMachine(nn.Module):
         return self.asked(images, self.default_queries(images) if queries is None else check_queries(queries), outputs)
 
     def asked(self, images: Tensor, queries: Tensor, outputs: tuple[str, ...]) -> Percept:
-        """`forward` at queries that were checked: nothing is read back from a device."""
+        """`forward` of `images` at `queries` that were checked, for `outputs`: nothing is read back from a device."""
         T = self.fold(images)
         features = rgb = token = None
         if "features" in outputs or "rgb" in outputs or self.config.readout != "location":
@@ -186,3 +188,42 @@ class AsynchronousPerceptionMachine(nn.Module):
         """(1, 2): where the "location" read-out looks, on the device and in the dtype of `like`."""
         # Filled where it lies: a list would have to be sent to the device.
         return torch.cat([like.new_full((1, 1), value) for value in self.config.location], dim=1)
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator, initialisation: str = "published") -> None:
+        """Draw every parameter afresh from `generator`; `initialisation` is one of two.
+
+        published: normal(0, 0.01) for weights and biases alike, as the released code does before every test image.
+        default:   uniform(+-1/sqrt(fan_in)) for linear and convolutional layers (PyTorch's), Xavier uniform and zero
+                   biases for the attention's projections, normal(0, 1) for the learned query.
+
+        Raises:
+            InputError: another initialisation.
+        """
+        if initialisation not in INITIALISATIONS:
+            raise unknown("initialisation", initialisation, INITIALISATIONS)
+        if initialisation == "published":
+            for parameter in self.parameters():
+                parameter.normal_(0.0, 0.01, generator=generator)
+            return
+        for name, parameter in self.named_parameters():
+            if name == "query":
+                parameter.normal_(0.0, 1.0, generator=generator)
+            elif name.startswith("attention.") and name.endswith("bias"):
+                parameter.zero_()
+            elif name == "attention.in_proj_weight":
+                bound = math.sqrt(6 / (parameter.shape[0] + parameter.shape[1]))
+                parameter.uniform_(-bound, bound, generator=generator)
+            else:
+                layer = self.get_submodule(name.rpartition(".")[0])
+                bound = 1 / math.sqrt(layer.weight[0].numel())  # type: ignore[union-attr,operator,index]
+                parameter.uniform_(-bound, bound, generator=generator)
+
+
+APM = AsynchronousPerceptionMachine
+
+
+def blank_apm(config: APMConfig) -> AsynchronousPerceptionMachine:
+    """A machine whose weights are set next, by `reset` or from a file: torch's global generator is left alone."""
+    with fixed_seed():
+        return AsynchronousPerceptionMachine(config)
