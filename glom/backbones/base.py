@@ -103,7 +103,9 @@ class Backbone(ABC):
         frames: int | None = None,
         size: int | None = None,
     ) -> AbstractContextManager[None]:
-        """Replace a layer's features at a region while inside; see `glom.backbones.patching.patch`.
+        """Put `value` for a `layer`'s features at a `region` while inside; `frames` and `size` are of the video shown.
+
+        See `glom.backbones.patching.patch`.
 
         Raises:
             InputError: as that says.
