@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.forked import Fork, fork, load, program
 from glom.runs.artifacts import write_record
 
@@ -91,6 +93,9 @@ def content(out: Path) -> dict[str, Any]:
             lines.sort()
         elif path.suffix == ".json":
             held |= {f"{place}: {where}": value for where, value in flat(json.loads(path.read_text()))}
+        elif path.suffix == ".pt":  # a state may hold seconds beside its tensors
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            held |= {f"{place}: {where}": value for where, value in flat(state)}
         elif path.suffix != ".png":  # a drawing of the rest
             held[str(place)] = path.read_bytes()
     return held
@@ -100,7 +105,7 @@ def flat(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves of a JSON value by their paths."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if parts is None:
-        yield where, value
+        yield where, value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
     else:
         for name, part in parts:
             yield from flat(part, f"{where}/{name}")
