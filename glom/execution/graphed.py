@@ -36,6 +36,8 @@ class Repeated:
     def __init__(self, work: Work, record: Recorder | None = None) -> None:
         self.work, self.record, self.calls = work, record, 0
         self.kept: Locations | None = None
+        self.replay: Callable[[], None]
+        self.found: Tensor
 
     def __call__(self, where: Locations) -> Tensor:
         """What `work` returns, in memory of its own."""
