@@ -181,7 +181,7 @@ def _together(check: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
 
     def joined(values: Sequence[str] | None) -> Any:
         text = ",".join(values or ())
-        return [check(text) if check else text] if text else None
+        return [check(text) if check else text] if values else None  # an empty text is a choice too: none
 
     return joined
 

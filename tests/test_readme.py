@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ import typer
 import glom
 import probes
 from glom import settings
+from glom.adaptation.objectives import OBJECTIVES
+from glom.backbones.registry import BACKBONES
+from glom.datasets.registry import DATASETS
+from glom.methods.base import METHODS
+from glom.teachers.registry import TEACHERS
 from tests.conftest import make_image
 
 ROOT = Path(__file__).parents[1]
@@ -169,7 +175,7 @@ def test_no_help_says_that_class_names_are_one_a_line_alone():
 
 
 @pytest.fixture
-def studio(tmp_path, monkeypatch) -> dict[str, object]:
+def studio(tmp_path, monkeypatch) -> Iterator[dict[str, object]]:
     """Where the pages' examples run: pictures by the names they use, and what they take as given."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("PIL.Image.Image.show", lambda _: None)
@@ -184,7 +190,13 @@ def studio(tmp_path, monkeypatch) -> dict[str, object]:
     pictures = torch.rand(4, 3, 24, 24)
     masks = (np.arange(48)[:, None] > 20) + np.zeros((48, 64), int)
     given = {"x": x, "y": y, "x_test": x, "y_test": y, "net": net, "pictures": pictures, "images": pictures}
-    return given | {"masks": masks, "image": make_image(3, (64, 48))}
+    tables = (TEACHERS, BACKBONES, DATASETS, METHODS, OBJECTIVES)
+    before = [set(table) for table in tables]
+    yield given | {"masks": masks, "image": make_image(3, (64, 48))}
+    for table, names in zip(tables, before, strict=True):
+        for name in set(table) - names:
+            if not str(table._held[name][2].__module__).startswith("glom."):  # what an example registers goes with it
+                table.forget(name)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if PYTHON.search(text_of(page))])

@@ -104,8 +104,8 @@ def _overfit(device: torch.device, steps: int) -> Any:
     generator = torch.Generator().manual_seed(0)
     apm.reset(generator, "default")
     apm.to(device)
-    given = [draw(*shape).to(device) for shape in ((3, 32, 32), (16,), (4, 4, 16))]
-    events = overfit(apm, *given, OverfitSettings(iterations=steps, points=5), generator)
+    picture, token, grid = (draw(*shape).to(device) for shape in ((3, 32, 32), (16,), (4, 4, 16)))
+    events = overfit(apm, picture, token, grid, OverfitSettings(iterations=steps, points=5), generator)
     return [event.values["loss"] for event in events]
 
 
@@ -143,7 +143,8 @@ def _slots(features: int) -> Loop:
 def _mae(device: torch.device, steps: int) -> Any:
     shape = MAEShape(size=32, patch=8, width=16, layers=1, heads=2, decoder_width=8, decoder_layers=1, decoder_heads=1)
     with fixed_seed():
-        mae = build_mae(shape).to(device)
+        mae: Any = build_mae(shape)
+        mae.to(device)
     with Adapter(mae, AdaptSettings(steps, 2)).on(draw(3, 32, 32).to(device), 0) as losses:
         return losses
 

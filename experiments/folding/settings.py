@@ -74,9 +74,9 @@ class FoldingSettings(Settings):
                 raise unknown("axis", axis, [*AXES, BASE])
             if alone and value not in AXES[axis]:
                 raise unknown(f"value of the axis {axis}", value, AXES[axis])
-        alone = [name for name in self.axes if name == BASE or "=" in name]
-        if alone and (self.product or len(alone) < len(self.axes)):
-            raise InputError(f"{alone[0]} is one machine: it stands beside no whole axis, and in no product")
+        machines = [name for name in self.axes if name == BASE or "=" in name]
+        if machines and (self.product or len(machines) < len(self.axes)):
+            raise InputError(f"{machines[0]} is one machine: it stands beside no whole axis, and in no product")
         if not self.axes or len(set(self.axes)) < len(self.axes):
             raise InputError("name at least one axis, and each once")
 

@@ -161,7 +161,7 @@ def _queued(out: Path, left: list[Planned]) -> dict[str, Any]:
     if not (out / QUEUE).is_file():
         return {}
     known = read_json(out / QUEUE)
-    jobs = {one.name: submitit.SlurmJob(*known[one.name]) for one in left if one.name in known}
+    jobs: dict[str, Any] = {one.name: submitit.SlurmJob(*known[one.name]) for one in left if one.name in known}
     return {name: job for name, job in jobs.items() if job.state in ALIVE}
 
 

@@ -103,9 +103,11 @@ class Backbone(ABC):
         frames: int | None = None,
         size: int | None = None,
     ) -> AbstractContextManager[None]:
-        """Put `value` for a `layer`'s features at a `region` while inside; `frames` and `size` are of the video shown.
+        """Put something else for a layer's features while inside; see `glom.backbones.patching.patch`.
 
-        See `glom.backbones.patching.patch`.
+        Args:
+            layer: number or name. region: a location, a box, a boolean mask, or "all". value: what is put there.
+            frames, size: of the video that is shown.
 
         Raises:
             InputError: as that says.

@@ -42,7 +42,8 @@ LARGEST_CHUNK = {"cpu": 256}
 LARGEST_CHUNK_ELSEWHERE = 2048
 """The same for accelerators, which need larger products to be filled."""
 
-Result, Item = TypeVar("Result"), TypeVar("Item")
+Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 def free_memory(device: torch.device) -> int:

@@ -28,8 +28,8 @@ def sweep_figure(lines: dict[str, Sequence[Point]], x: str, y: str, path: Path, 
         places = [(value if numbers else ticks.index(str(value)), seeds) for value, seeds in points]
         places.sort(key=lambda place: place[0])
         at = [place for place, _ in places]
-        label = plain(f"{by} {name}") if name else None
-        (line,) = axis.plot(at, [np.mean(seeds) for _, seeds in places], marker="o", ms=5, label=label)
+        means = [np.mean(seeds) for _, seeds in places]
+        (line,) = axis.plot(at, means, marker="o", ms=5, label=plain(f"{by} {name}" if name else "_"))
         for place, seeds in places:
             if len(seeds) > 1:
                 axis.plot([place] * len(seeds), seeds, ".", ms=4, alpha=0.5, color=line.get_color())

@@ -140,4 +140,9 @@ def test_as_a_process(tmp_path):
     given = [tmp_path / "x.png", "--out", tmp_path / "x.html", *SMALL]
     command = [sys.executable, str(ROOT / "cli.py"), "explore", *map(str, given)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0 and "x.html" in done.stdout and "in a browser" in done.stderr, done.stderr
+    assert (
+        done.returncode == 0
+        and "x.ht" in done.stdout
+        and (tmp_path / "x.html").is_file()
+        and "in a browser" in done.stderr
+    ), done.stderr

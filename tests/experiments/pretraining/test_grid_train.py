@@ -159,7 +159,7 @@ def test_a_training_starts_where_another_ended(call, tmp_path):
         torch.testing.assert_close(b.state_dict()[name], value, rtol=1e-5, atol=1e-6)
     assert meta["settings"]["init"] == "a"
     code, _, error = call("train", *base, "--init", tmp_path / "a", "--trunk", "8", "--out", tmp_path / "c")
-    assert code == 2 and "trunk (24, 16), not (8,)" in error
+    assert code == 2 and "trunk (24, 16), not (24, 16, 8)" in error
     # Another checkpoint of that name is another training.
     assert call("train", *base, "--seed", 1, "--out", tmp_path / "d")[0] == 0
     (tmp_path / "d" / "apm.safetensors").replace(tmp_path / "a" / "apm.safetensors")
