@@ -60,7 +60,7 @@ def _check_protocol(teacher: Teacher, grid: tuple[int, int, int] | None) -> None
     torch.testing.assert_close(teacher.token(images[1:]), token[1:], atol=1e-4, rtol=1e-4)
     assert not token.requires_grad
     with StandIn():  # a device that is none: no tensor is left behind on the CPU
-        there = load_teacher(teacher.name, device="cuda")
+        there = load_teacher(teacher.name, device="cuda", precision=teacher.precision)
         torch.testing.assert_close(there.token(images).cpu(), token, atol=1e-4, rtol=1e-4)
         assert not teacher.has_grid or there.grid(images).is_cuda
     # Tokens are targets of losses: they must be ordinary tensors.
