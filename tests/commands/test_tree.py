@@ -81,7 +81,6 @@ def test_a_command_that_computes_shows_how_far_it_is():
         "docs",
         "doctor",
         "export",
-        "export",
         "ff eval",
         "ff goodness",
         "islands compare",
