@@ -67,7 +67,7 @@ def export(apm: AsynchronousPerceptionMachine, path: Path, kind: str) -> float:
         raise InputError(f"{path.parent} is no folder")
     net = Plain(apm.cpu().float().eval().requires_grad_(False))
     size = apm.config.image_size
-    given = torch.zeros(2, 3, size, size), torch.rand(7, 2)
+    given = torch.zeros(2, 3, size, size), torch.zeros(7, 2)
     shapes = {"images": {0: torch.export.Dim("pictures", min=1)}, "queries": {0: torch.export.Dim("locations", min=1)}}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself

@@ -74,7 +74,7 @@ def equality(device: torch.device, names: tuple[str, ...]) -> Iterator[Equal]:
             continue
         with tf32(False, device):
             here, there = flat(read.loop(torch.device("cpu"), 2)), flat(read.loop(device, 2))
-        yield {"what": name, "difference": float((there - here).abs().max() / here.abs().max().clamp_min(1e-12))}
+        yield Equal(what=name, difference=float((there - here).abs().max() / here.abs().max().clamp_min(1e-12)))
 
 
 class Adapting:

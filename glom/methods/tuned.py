@@ -76,7 +76,7 @@ class TPT(Method):
             loss.backward()
             optimiser.step()
             losses.append(loss.detach())
-        return context.detach(), tokens, torch.stack(losses).tolist()
+        return context.detach(), tokens, torch.stack(losses).tolist() if losses else []
 
     def loss(self, logits: Tensor, features: Tensor) -> Tensor:
         """Of the surest views' class scores (S, C) and the classes' text features (C, F)."""

@@ -61,7 +61,8 @@ def _check_protocol(teacher: Teacher, grid: tuple[int, int, int] | None) -> None
     assert not token.requires_grad
     with StandIn():  # a device that is none: no tensor is left behind on the CPU
         there = load_teacher(teacher.name, device="cuda", precision=teacher.precision)
-        torch.testing.assert_close(there.token(images).cpu(), token, atol=1e-4, rtol=1e-4)
+        near = 3e-2 if teacher.precision == "bf16" else 1e-4  # such products are rounded where they are made
+        torch.testing.assert_close(there.token(images).cpu(), token, atol=near, rtol=near)
         assert not teacher.has_grid or there.grid(images).is_cuda
     # Tokens are targets of losses: they must be ordinary tensors.
     guess = torch.zeros_like(token, requires_grad=True)
