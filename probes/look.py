@@ -18,7 +18,7 @@ from PIL import Image
 
 from glom.backbones.base import Backbone
 from glom.backbones.registry import MVIT_TINY, load_backbone
-from glom.backbones.video import clip_for, feature_grids
+from glom.backbones.video import clip_for, feature_grids, select_layers
 from glom.colours import Array, pca_rgb
 from glom.errors import InputError
 from glom.notebook import Showing, side_by_side
@@ -28,6 +28,7 @@ from glom.teachers.base import Teacher
 from probes.agreement import neighbour_agreement
 from probes.metrics import Outlines, score
 from probes.partition import Labels, count_islands, enlarge, parse_partition, partition
+from probes.patched import Intervention, Patched, Said, patch_name, watch, watch_patched
 
 if TYPE_CHECKING:
     from probes.explorer.shape import Source, View
@@ -43,6 +44,7 @@ class Islands(Showing):
         names: {layer's number: its name in the network}.
         backbone: the network's name.
         notes: what had to be interpolated, a sentence each.
+        patched: the same where features were replaced, one each. said: the most probable classes as it is, if any.
     """
 
     picture: Image.Image = field(compare=False)
@@ -50,6 +52,8 @@ class Islands(Showing):
     names: dict[int, str]
     backbone: str
     notes: tuple[str, ...] = ()
+    patched: tuple[Patched, ...] = ()
+    said: tuple[Said, ...] = ()
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -122,9 +126,9 @@ class Islands(Showing):
         from probes.explorer.shape import layered
 
         places = [f"{layer}: {self.names[layer]}" for layer in self.layers]
-        return layered(
-            name or self.backbone, [("layer", places)], list(self.grids.values()), list(self.colours.values())
-        )
+        colours = None if self.patched else list(self.colours.values())
+        axes, grids = [("layer", places)], list(self.grids.values())
+        return layered(name or self.backbone, axes, grids, colours, self.patched, self.said)
 
     def view(self, name: str = "picture", masks: Sequence[NDArray[np.integer]] = ()) -> View:
         """What a page shows of it: the picture under `name`, with people's outlines `masks` (H, W), if any."""
@@ -199,6 +203,8 @@ def islands(
     frames: int | None = None,
     size: int | None = None,
     finer: int = 0,
+    patches: Sequence[Intervention] = (),
+    classes: Sequence[str] = (),
     device: str = "auto",
 ) -> Islands:
     """Show a backbone one picture as a boring video and read its layers.
@@ -215,28 +221,38 @@ def islands(
         size: its side in pixels; None likewise.
         finer: so many times finer along both sides than the network's grids, each layer as an APM's field that was
             overfit on the grids of 49 views (`probes.finer`, seconds a layer); 0: as they are.
+        patches: (layer, region, value) each, as `with backbone.patch(...)` takes them: what is seen where features are
+            replaced, which the page and the widget show at a button's press.
+        classes: names to choose from, for a network that reads text; the page then says what it takes the picture for.
         device: of a backbone given by name.
 
     Raises:
-        InputError: a picture, backbone, layer or size that is none.
+        InputError: a picture, backbone, layer, size or patch that is none; patches of finer grids.
 
     Example:
         >>> islands(Image.new("RGB", (64, 48)), layers="first,last").layers
         (0, 5)
     """
+    if finer and patches:
+        raise InputError("patches are of the network's own grids; leave `finer` out")
     image = as_image(picture)
     network = _network(backbone, device)
     clip = clip_for(network, image, frames, size)
     notes = network.fit(clip.shape[1], clip.shape[2])
-    grids: dict[int, Any] = {i: g[0].numpy() for i, g in feature_grids(network, clip, layers, "mean").items()}
+    read = select_layers(network, layers)
+    if patches or classes:
+        grids, said = watch(network, clip, read, classes)
+    else:
+        grids, said = {i: g[0].numpy() for i, g in feature_grids(network, clip, read, "mean").items()}, []
     names = {i: network.layers[i][0] for i in grids}
+    patched = [watch_patched(network, clip, read, patch, patch_name(*patch), classes) for patch in patches]
     if finer:
         from probes.finer import finer_grids
 
         found = finer_grids(network, image, list(grids), finer, frames=frames, size=size)
         grids = {layer: ways["apm"] for layer, ways in found}
         notes = [*notes, f"grids are {finer} times finer than the network's: an APM's field, overfit on several views"]
-    return Islands(image, grids, names, network.name, tuple(notes))
+    return Islands(image, grids, names, network.name, tuple(notes), tuple(patched), tuple(said))
 
 
 def _network(backbone: Backbone | Teacher | str, device: str) -> Backbone:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from experiments.explore.settings import ExploreSettings
 from glom.backbones.base import Backbone
+from glom.backbones.patching import VALUES, layer_number
 from glom.backbones.registry import load_backbone
+from glom.backbones.video import select_layers
+from glom.datasets.class_files import read_class_names
 from glom.datasets.reading import read_image
-from glom.errors import GlomError, InputError, demand_some, lost
+from glom.errors import GlomError, InputError, demand_some, lost, unknown
 from glom.runs.artifacts import check_target, command_line, make_parent
 from glom.runs.events import Event
 from probes.explorer import Pages, Picture, Source, View, merged, read_run
 from probes.explorer.runs import outlined
 from probes.explorer.write import is_page
 from probes.look import islands
+from probes.patched import read_region
+
+PATCHES = 8
 
 
 class Explored(TypedDict):
@@ -50,6 +56,7 @@ def run(settings: ExploreSettings) -> Iterator[Event[Explored]]:
     images = [Path(w) for w in settings.what if not Path(w).is_dir()]
     names = [name for name in (settings.backbone, settings.against) if name]
     networks = {name: load_backbone(name, settings.device) for name in names} if images else {}
+    patches = _patches(settings, networks)
     views: list[View] = []
     failed: list[dict[str, str]] = []
     for done, folder in enumerate(folders, 1):
@@ -70,7 +77,7 @@ def run(settings: ExploreSettings) -> Iterator[Event[Explored]]:
     for done, path in enumerate(images, 1):
         said: list[str] = []
         try:
-            pages.add(_seen(path, networks, settings, said))
+            pages.add(_seen(path, networks, settings, patches, said))
         except InputError as error:
             failed.append({"what": str(path), **lost(error)})
             said = [f"skipped: {error}"]
@@ -101,11 +108,40 @@ def _target(path: str) -> Path:
     return out
 
 
-def _seen(path: Path, networks: Mapping[str, Backbone], settings: ExploreSettings, said: list[str]) -> Picture:
-    """One picture as every network sees it; `said` gets what is wrong with its outlines."""
+def _patches(settings: ExploreSettings, networks: Mapping[str, Backbone]) -> list[list[str]]:
+    """Layer, region and value of each patch. Raises `InputError` for what no picture could be patched by."""
+    asked = [part.split(None, 2) for part in settings.patch.split(";") if part.strip()]
+    if asked and not networks:
+        raise InputError("`patch` is of pictures, and there is none; a run of `apm islands patch` brings its own")
+    if len(asked) > PATCHES:
+        raise InputError(f"`patch` takes at most {PATCHES}, so that a page stays small; got {len(asked)}")
+    for parts in asked:
+        if len(parts) < 3:
+            raise InputError(f"`patch` takes LAYER REGION VALUE, such as '3 0.4,0.6 zero'; got '{' '.join(parts)}'")
+        network = networks[settings.backbone]
+        number, layer, value = layer_number(network, parts[0]), parts[0], parts[2]
+        if number > max(select_layers(network, settings.layers)):
+            raise InputError(f"`layers` {settings.layers} names no layer from the patched one on, {layer}")
+        if value not in VALUES and not Path(value).is_file():
+            raise unknown("value", value, VALUES, "or a picture's file")
+    return asked
+
+
+def _seen(
+    path: Path, networks: Mapping[str, Backbone], settings: ExploreSettings, patches: list[list[str]], said: list[str]
+) -> Picture:
+    """One picture as every network sees it, the first also patched and asked for its class.
+
+    `said` gets what is wrong with its outlines.
+    """
     image, notes, sources = read_image(path), list[str](), list[Source]()
+    first: dict[str, Any] = {
+        "patches": [(layer, read_region(region, image), value) for layer, region, value in patches],
+        "classes": read_class_names(Path(settings.classes)) if settings.classes else (),
+    }
     for name, network in networks.items():
-        found = islands(image, network, settings.layers, size=settings.size or None)
+        own = {} if sources else first
+        found = islands(image, network, settings.layers, size=settings.size or None, **own)
         notes += [note for note in found.notes if note not in notes]
         sources.append(found.source(name))
     return outlined(path, image, sources, said, "; ".join(notes))

@@ -20,5 +20,12 @@ class ExploreSettings(Settings):
     backbone: str = settings.backbone("mvit-v2-photo")
     against: str = setting("", "A second backbone, under the same pointer.", metavar="B")
     layers: str = setting("all", "all, first,last, or numbers such as 0,3,7.", metavar="L")
+    patch: str = setting(
+        "",
+        "What a button swaps the first backbone's islands and class for: its features replaced, as by `islands patch`; "
+        "several with ; between, at most 8.",
+        metavar="'LAYER REGION VALUE'",
+    )
+    classes: str | None = settings.classes()
     size: int = setting(0, "Side of the frames in pixels; 0: the backbone's.", least=0)
     device: str = settings.device()

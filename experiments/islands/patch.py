@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from experiments.islands.settings import PatchSettings
-from glom.backbones.base import Backbone
-from glom.backbones.patching import ALL, Region, layer_number, region_cells
-from glom.backbones.video import clip_for, default_backbone, feature_grids, load_backbone, select_layers
+from glom.backbones.patching import Region, layer_number, region_cells
+from glom.backbones.video import clip_for, default_backbone, load_backbone, select_layers
 from glom.colours import Array, pca_rgb
 from glom.datasets.class_files import read_class_names
-from glom.datasets.label_maps import read_mask
 from glom.datasets.reading import read_image
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, read_json
 from glom.runs.events import Event
 from glom.settings import write_settings
 from probes.agreement import at_most, unit
-from probes.explorer import Source, View, layered, picture_of, store
+from probes.explorer import View, layered, picture_of, store
 from probes.figures.base import keep, kept
 from probes.figures.patched import PatchedLayer, patched_figure
 from probes.metrics import adjusted_rand
 from probes.partition import Labels, count_islands, parse_partition, partition
+from probes.patched import Said, read_region, watch, watch_patched
 
 ARRAYS = "patch.npz"
 FIGURES = ("patch.png", "patch.svg")
-TOP = 5
 
 
 class Changed(TypedDict):
@@ -48,13 +44,6 @@ class Changed(TypedDict):
     ari: float
     islands_before: int
     islands_after: int
-
-
-class Said(TypedDict):
-    """A class and its probability."""
-
-    name: str
-    probability: float
 
 
 class Patched(TypedDict):
@@ -96,20 +85,20 @@ def run(settings: PatchSettings, out: Path) -> Iterator[Event[Patched]]:
     held = settings.manifest(**names, backbone=name, layer=number, frames=view[0], size=view[1])
     with RunFolder(out, "islands-patch", held, extra={"notes": notes}) as folder:
         write_settings(out, settings)
-        before, said = _watch(backbone, clip, [number, *compared], classes)
+        before, said = watch(backbone, clip, compared, classes)
         yield Event("watching", 1, 2, "\n".join(notes))
-        with backbone.patch(number, region, settings.value, *view):
-            after, said_after = _watch(backbone, clip, compared, classes)
+        what = f"layer {number}, {names['region']}: {names['value']}"
+        after = watch_patched(backbone, clip, compared, (number, region, settings.value), what, classes)
         yield Event("watching", 2, 2)
-        cells = region_cells(region, *before[number].shape[:2])
-        arrays: dict[str, NDArray[Any]] = {"region": cells}
+        arrays: dict[str, NDArray[Any]] = {"region": after.cells}
         rows: list[Any] = []
         for layer in compared:
-            row, kept = _compare(before[layer], after[layer], region, settings)
+            row, kept = _compare(before[layer], after.grids[layer], region, settings)
             rows.append({"layer": layer, "name": backbone.layers[layer][0], **row})
             arrays |= {f"{key}_{layer}": value for key, value in kept.items()}
         keep(out / ARRAYS, image, **arrays)
-        seen = _sources(before, after, {layer: backbone.layers[layer][0] for layer in compared})
+        axes = [("layer", [f"{layer}: {backbone.layers[layer][0]}" for layer in compared])]
+        seen = [layered(name, axes, list(before.values()), patches=[after], said=said)]
         whole: View = {"title": f"{names['image']}, patched in layer {number}", "facts": [], "notes": notes}
         store({**whole, "pictures": [picture_of(names["image"], image, seen)]}, out)
         result: Patched = {
@@ -118,60 +107,16 @@ def run(settings: PatchSettings, out: Path) -> Iterator[Event[Patched]]:
             "layer": number,
             "name": backbone.layers[number][0],
             "region": names["region"],
-            "locations": [int(cells.sum()), cells.size],
+            "locations": [int(after.cells.sum()), after.cells.size],
             "value": names["value"],
             "notes": notes,
             "layers": rows,
         }
         if said:
-            result["classes"] = {"before": said, "after": said_after}
+            result["classes"] = {"before": said, "after": after.said}
         folder.conclude(result)
     figures(out)
     yield Event(result=result)
-
-
-def read_region(text: str, image: Image.Image) -> Region:
-    """`all`, `x,y`, `x0,y0,x1,y1` in [0, 1], or a mask picture of the picture's size, whose labels above 0 are meant.
-
-    Raises:
-        InputError: anything else.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if all(re.fullmatch(r"-?\d*\.?\d+", part) for part in parts):
-        return tuple(map(float, parts))
-    if text.strip() == ALL:
-        return ALL
-    if not Path(text).is_file():
-        raise InputError(f"`region` takes x,y or x0,y0,x1,y1 in [0, 1], {ALL}, or a mask picture; got '{text}'")
-    mask: NDArray[np.bool_] = read_mask(Path(text)) > 0
-    if mask.shape != image.size[::-1]:
-        (h, w), (width, height) = mask.shape, image.size
-        raise InputError(f"`region` {Path(text).name} is {w}x{h}, the picture {width}x{height} pixels")
-    return mask
-
-
-def _watch(
-    backbone: Backbone, clip: Any, layers: Sequence[int], classes: tuple[str, ...]
-) -> tuple[dict[int, Array], list[Said]]:
-    """{layer: (h, w, D)}, and the most probable classes."""
-    grids = {layer: grid[0].numpy() for layer, grid in feature_grids(backbone, clip, layers, "mean").items()}
-    found = backbone.classify(clip, classes)
-    if found is None:
-        return grids, []
-    names, chances = found
-    best = chances.topk(min(TOP, len(names)))
-    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return grids, [{"name": names[index], "probability": chance} for index, chance in rows]
-
-
-def _sources(before: dict[int, Array], after: dict[int, Array], names: dict[int, str]) -> list[Source]:
-    """What the explorer shows side by side: the later layers as they are and patched, in one colour code a layer."""
-    colours = [pca_rgb(before[layer], after[layer]) for layer in names]
-    axes = [("layer", [f"{layer}: {name}" for layer, name in names.items()])]
-    return [
-        layered(who, axes, [grids[layer] for layer in names], [pair[n] for pair in colours])
-        for n, (who, grids) in enumerate((("as it is", before), ("patched", after)))
-    ]
 
 
 def _compare(

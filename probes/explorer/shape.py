@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from probes.agreement import at_most, unit
 from probes.explorer.codes import Codes, encode
 from probes.partition.cuts import SIDE
 from probes.partition.tree import grow
+
+if TYPE_CHECKING:
+    from probes.patched import Patched, Said
 
 SHOWN = 512  # longest side of a picture in a page, pixels
 MASKED = 256  # longest side of the outlines
@@ -43,12 +46,30 @@ class Axis(TypedDict):
     labels: list[str]
 
 
+class Patch(TypedDict):
+    """What a source's stages are from the place `first` on where a layer's features were replaced.
+
+    `cells`: (h, w) uint8, 1 where they were. `said`: the most probable classes then, none without a classifier.
+    """
+
+    name: str
+    cells: NDArray[np.uint8]
+    first: int
+    stages: list[Stage]
+    said: list[Said]
+
+
 class Source(TypedDict):
-    """One run's, or one network's, view of a picture: a stage for each combination of its axes, the last fastest."""
+    """One run's, or one network's, view of a picture: a stage for each combination of its axes, the last fastest.
+
+    `patches`: what a button of the page swaps stages for. `said`: the most probable classes as it is.
+    """
 
     name: str
     axes: list[Axis]
     stages: list[Stage]
+    patches: NotRequired[list[Patch]]
+    said: NotRequired[list[Said]]
 
 
 class Picture(TypedDict):
@@ -106,7 +127,12 @@ def stage_of(grid: Array, colours: Array | None = None, codes: Codes | None = No
 
 
 def layered(
-    name: str, axes: Sequence[tuple[str, Sequence[str]]], grids: Sequence[Array], colours: Sequence[Array] | None = None
+    name: str,
+    axes: Sequence[tuple[str, Sequence[str]]],
+    grids: Sequence[Array],
+    colours: Sequence[Array] | None = None,
+    patches: Sequence[Patched] = (),
+    said: Sequence[Said] = (),
 ) -> Source:
     """A source of grids in the order of its axes.
 
@@ -115,10 +141,14 @@ def layered(
 
     Args:
         axes: (name, names of its places) each.
-        grids: (h, w, F) each. colours: (h, w, 3) each, or None for every grid's own principal components.
+        grids: (h, w, F) each. colours: (h, w, 3) each, or None for every grid's own principal components, in one
+            colour code with what it is where patched.
+        patches: with grids for the last of the places each. said: the classes as it is.
     """
+    places = [*range(len(grids)), *(len(grids) - len(p.grids) + k for p in patches for k in range(len(p.grids)))]
+    every = [*grids, *(grid for p in patches for grid in p.grids.values())]
     for side in SIDES:
-        small, size = [at_most(grid, side) for grid in grids], 0
+        small, size = [at_most(grid, side) for grid in every], 0
         codes: list[Codes] = []
         for grid in small:
             codes.append(encode(grid))
@@ -127,9 +157,33 @@ def layered(
                 break
         else:
             break
-    shown = [None] * len(grids) if colours is None else [at_most(c, side) for c in colours]
-    stages = [stage_of(*parts) for parts in zip(small, shown, codes, strict=True)]
-    return {"name": name, "axes": [{"name": n, "labels": list(labels)} for n, labels in axes], "stages": stages}
+    shown: dict[int, Array] = {} if colours is None else {i: at_most(c, side) for i, c in enumerate(colours)}
+    for place in range(len(grids)) if colours is None else ():
+        alike = [i for i, at in enumerate(places) if at == place]
+        shown |= zip(alike, pca_rgb(*[small[i] for i in alike]), strict=True)
+    stages = [stage_of(small[i], shown.get(i), codes[i]) for i in range(len(every))]
+    source: Source = {
+        "name": name,
+        "axes": [{"name": n, "labels": list(labels)} for n, labels in axes],
+        "stages": stages[: len(grids)],
+    }
+    if patches:
+        source["patches"], at = [], len(grids)
+        for p in patches:
+            own = stages[at : at + len(p.grids)]
+            at += len(own)
+            cells = p.cells.astype(np.uint8)
+            first = len(grids) - len(own)
+            source["patches"].append({"name": p.name, "cells": cells, "first": first, "stages": own, "said": p.said})
+    if said:
+        source["said"] = list(said)
+    return source
+
+
+def worst_of(source: Source) -> float:
+    """The greatest error of a cosine among a source's stages, patched ones too."""
+    stages = [*source["stages"], *(stage for p in source.get("patches", ()) for stage in p["stages"])]
+    return max((stage["error"] for stage in stages), default=0.0)
 
 
 def picture_of(

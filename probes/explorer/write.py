@@ -13,7 +13,7 @@ from typing import Any
 
 from glom.runs.files import to_bytes, write_whole
 from probes.explorer.pack import pack
-from probes.explorer.shape import Picture, View
+from probes.explorer.shape import Picture, View, worst_of
 
 PAGE_BYTES = 9_500_000  # of a page; what does not fit goes on another
 ELEMENTS = ('document.getElementById("apm")', 'document.getElementById("data").textContent')
@@ -92,7 +92,7 @@ class Pages:
         self._waiting.append(picture)
         self._size += size
         self.pictures += 1
-        self.worst = max([self.worst, *(stage["error"] for s in picture["sources"] for stage in s["stages"])])
+        self.worst = max([self.worst, *map(worst_of, picture["sources"])])
 
     def close(self) -> list[Path]:
         """Write the last page; returns all of them."""

@@ -1,6 +1,8 @@
 // Pictures and what agrees in them: one pointer over one picture, seen by one or two networks at any of their layers.
 const MODES = [["agree", "Agreement"], ["cosine", "Cosine"], ["islands", "Islands"], ["colours", "Colours"]];
 const SHOWN_AT_ONCE = 12; // pictures in the strip
+const PATCHED = "#e69f00"; // around what was replaced
+const classes = (said) => said.slice(0, 2).map((c) => `${c.name} ${figure(c.probability)}`).join(", ");
 
 // One network's view: its sliders, the picture with what is drawn on it, and the words below.
 function pane(view, number) {
@@ -8,11 +10,14 @@ function pane(view, number) {
   const caption = el("figcaption", { dir: "auto" }), bar = el("canvas", { class: "bar", width: 64, height: 1, "aria-hidden": "true" });
   const scale = el("span", { class: "scale", hidden: true }, el("span"), bar, el("span", { text: "1.00" }));
   const controls = el("div", { class: "axes" });
-  const me = { box: el("section", { class: "pane", "aria-label": number ? "beside it" : "picture" }, controls, el("figure", {}, canvas, caption, scale)), canvas, sliders: [], source: null, chosen: null, at: [], photo: {}, lines: {}, people: {} };
+  const me = { box: el("section", { class: "pane", "aria-label": number ? "beside it" : "picture" }, controls, el("figure", {}, canvas, caption, scale)), canvas, sliders: [], source: null, patch: null, chosen: null, at: [], photo: {}, lines: {}, people: {} };
   const ink = bar.getContext("2d");
   for (let i = 0; i < 64; i++) { ink.fillStyle = `rgb(${ramp(i / 63).map(Math.round)})`; ink.fillRect(i, 0, 1, 1); }
 
-  me.stageAt = (at) => me.source.stages[at.reduce((sum, index, axis) => sum * me.source.axes[axis].labels.length + index, 0)];
+  me.stageAt = (at) => {
+    const i = at.reduce((sum, index, axis) => sum * me.source.axes[axis].labels.length + index, 0), to = me.patch;
+    return to && i >= to.first ? to.stages[i - to.first] : me.source.stages[i];
+  };
   me.stage = () => me.stageAt(me.at);
   me.title = () => me.source.axes.map((axis, i) => axis.labels[me.at[i]]).join(", ");
 
@@ -22,14 +27,33 @@ function pane(view, number) {
     me.source = source;
     me.at = source.axes.map((axis, i) => (before[i] === undefined ? axis.labels.length - 1 : Math.min(before[i], axis.labels.length - 1)));
     me.chosen = null;
+    me.patch = null;
     const sources = view.picture().sources;
     const list = sources.length > 1 ? select("seen by", sources.map((s, i) => [String(i), s.name]), String(sources.indexOf(source)), (i) => { me.look(sources[+i]); view.changed(); }) : null;
     me.sliders = source.axes.map((axis, i) => axis.labels.length < 2 ? null : slider({
       name: axis.name, count: axis.labels.length, value: me.at[i], words: (at) => `${at + 1} of ${axis.labels.length}: ${axis.labels[at]}`,
       change: (to) => { me.at[i] = to; me.chosen = null; view.changed(); },
     }));
-    controls.replaceChildren(...[list, ...me.sliders.map((s) => s && s.box)].filter(Boolean));
+    controls.replaceChildren(...[list, patching(), ...me.sliders.map((s) => s && s.box)].filter(Boolean));
   };
+
+  // The button that swaps what the source saw for what it saw where features were replaced, computed beforehand.
+  function patching() {
+    const patches = me.source.patches || [];
+    let which = 0;
+    me.swap = () => {};
+    if (!patches.length) return null;
+    const button = el("button", { type: "button", "aria-pressed": "false", "aria-keyshortcuts": number ? null : "p", text: "Patched", title: `what is seen where features were replaced${number ? "" : " (key P)"}`, onclick: () => me.swap() });
+    const put = (patch) => {
+      me.patch = patch;
+      me.chosen = null;
+      button.setAttribute("aria-pressed", String(patch !== null));
+      view.changed();
+    };
+    me.swap = () => put(me.patch ? null : patches[which]);
+    const what = patches.length > 1 ? select("replaced at", patches.map((p, i) => [String(i), p.name]), "0", (i) => { which = +i; put(patches[which]); }) : el("span", { class: "soft", text: patches[0].name, dir: "auto" });
+    return el("span", { class: "field patching" }, button, what);
+  }
 
   me.draw = () => {
     const stage = me.stage(), picture = view.picture(), { mode, cut, point } = view.state, q = locationAt(stage, point);
@@ -43,7 +67,7 @@ function pane(view, number) {
     else if (mode === "colours") put(context, coloured(stage), width, height, false);
     else {
       put(context, filled(stage, labels), width, height, false, 0.38);
-      const lines = kept(me.lines, `${stage.cut}|${picture.name}|${me.title()}|${me.source.name}`, width, height, (c) => outline(c, labels, stage.h, stage.w, width, height, "#fff"));
+      const lines = kept(me.lines, `${stage.cut}|${picture.name}|${me.title()}|${me.source.name}|${me.patch ? me.patch.name : ""}`, width, height, (c) => outline(c, labels, stage.h, stage.w, width, height, "#fff"));
       put(context, lines, width, height, false);
     }
     if (people) {
@@ -51,6 +75,7 @@ function pane(view, number) {
         for (const mask of picture.masks) outline(c, mask, mask.shape[0], mask.shape[1], width, height, "#ffd400");
       }), width, height, false);
     }
+    if (me.patch) outline(context, me.patch.cells, ...me.patch.cells.shape, width, height, PATCHED);
     marker(context, point[0] * width, point[1] * height);
     say(stage, values, low, q, labels, picture);
     return { stage, values, low, q };
@@ -66,6 +91,8 @@ function pane(view, number) {
       if (!labels.score) labels.score = scoreOf(labels, stage.h, stage.w, picture.masks, picture.background);
       words.push(`Against people's outlines: covering ${figure(labels.score.covering)}, mBO ${figure(labels.score.mbo)}.`);
     }
+    if (me.patch) words.push(`Patched at ${me.patch.name}.`);
+    if (me.source.said) words.push(`Class: ${classes(me.source.said)}${me.patch ? ` as it is; ${classes(me.patch.said)} patched` : ""}.`);
     caption.textContent = words.join(" ");
     canvas.setAttribute("aria-label", `${picture.name}. ${caption.textContent}`);
     scale.hidden = view.state.mode !== "cosine";
@@ -142,7 +169,7 @@ async function islandsView(pictures) {
   const sheet = contactSheet(view, panes[0]);
   const points = cube({ chosen: () => panes[0].chosen, changed: (set) => { panes[0].chosen = set; view.changed(); } });
   const cuts = el("span", { class: "cut" }), people = el("span"), note = el("p", { class: "soft", dir: "auto" });
-  const beside = el("button", { type: "button", "aria-pressed": "false", text: "Compare", title: "a second network, layer or step beside it, under the same pointer", onclick: () => { state.beside = !state.beside; show(); view.changed(); } });
+  const beside = el("button", { type: "button", "aria-pressed": "false", text: "Compare", title: "a second network, layer or step, or the patched one, beside it, under the same pointer", onclick: () => { state.beside = !state.beside; show(); view.changed(); } });
 
   function cutting() {
     const by = state.cut.how;
@@ -167,8 +194,9 @@ async function islandsView(pictures) {
       const same = picture.sources.find((s) => p.source && s.name === p.source.name && s.axes.length === p.source.axes.length);
       p.look(same || picture.sources[Math.min(i, picture.sources.length - 1)]);
     });
+    if (panes[1].source === panes[0].source) panes[1].swap();
     people.replaceChildren(...(picture.masks ? [check(picture.masks.length > 1 ? `outlines of ${picture.masks.length} people` : "people's outlines", state.outlines, (on) => { state.outlines = on; view.changed(); })] : []));
-    const error = Math.max(...picture.sources.flatMap((s) => s.stages.map((t) => t.error)));
+    const error = Math.max(...picture.sources.flatMap((s) => [s, ...(s.patches || [])].flatMap((from) => from.stages.map((t) => t.error))));
     note.textContent = `${picture.note ? picture.note + ". " : ""}Cosines in this page are those of the whole features to ${error.toFixed(3)}, in the worst pair of locations of all.`;
     strip.mark(index);
     show();
@@ -192,7 +220,10 @@ async function islandsView(pictures) {
     sheet.box,
     note,
   );
-  root.addEventListener("keydown", (event) => { if (event.key === "Escape" && panes[0].chosen) { panes[0].chosen = null; view.changed(); } });
+  root.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && panes[0].chosen) { panes[0].chosen = null; view.changed(); }
+    if (event.key.toLowerCase() === "p" && !event.ctrlKey && !event.metaKey && !event.altKey && event.target.tagName !== "SELECT") panes[0].swap();
+  });
   new ResizeObserver(() => view.changed()).observe(root);
   await open(0);
   return root;

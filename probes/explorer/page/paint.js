@@ -87,6 +87,7 @@ function outline(context, labels, h, w, width, height, light, dark = "rgba(0,0,0
 
 function marker(context, x, y, size = 7) {
   const dense = Math.min(window.devicePixelRatio || 1, 2);
+  context.lineCap = "butt"; // `outline` leaves another
   for (const [colour, line] of [["#000", 4.5], ["#fff", 2]]) {
     context.beginPath();
     context.arc(x, y, size * dense, 0, 2 * Math.PI);

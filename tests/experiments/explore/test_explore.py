@@ -58,6 +58,33 @@ def test_pictures_faulty_ones_among_them(call, tmp_path):
         assert code == 2 and says in error.replace("\n", " "), error
 
 
+def test_patches_computed_beforehand(call, tmp_path):
+    make_image(1, (48, 32)).save(tmp_path / "a.png")
+    out, names = tmp_path / "p.html", tmp_path / "names.txt"
+    names.write_text("cat\ndog\n")
+    given = ["explore", tmp_path / "a.png", *SMALL, "--out", out, "--json"]
+    base = [*given, "--against", "timm:test_vit@random", "--classes", names]
+    patch = f"0 0.5,0.5 zero; 1 all {tmp_path / 'a.png'};"
+    code, text, error = call(*base, "--patch", patch)
+    assert code == 0 and json.loads(text)["worst"] <= 0.02, error
+    [picture] = held(out)["pictures"]
+    first, second = picture["sources"]
+    assert [p["name"] for p in first["patches"]] == ["layer 0, 0.5,0.5: zero", "layer 1, all: a.png"]
+    assert [(p["first"], len(p["stages"])) for p in first["patches"]] == [(0, 2), (1, 1)] and "patches" not in second
+    assert {said["name"] for said in first["said"]} == {"cat", "dog"}
+    same, changed = first["stages"][1]["codes"], first["patches"][0]["stages"][1]["codes"]
+    assert same.shape != changed.shape or (same != changed).any()
+    for wrong, says in (
+        ("0 zero", "takes LAYER REGION VALUE"),
+        ("77 all zero", "no layer 77"),
+        ("0 all nothing", "unknown value"),
+        ("0 left zero", "--region takes"),
+        (";".join(["0 all zero"] * 9), "at most 8"),
+    ):
+        code, _, error = call(*given, "--patch", wrong)
+        assert code == 2 and says in error.replace("\n", " "), error
+
+
 def test_a_run_half_written_cut_damaged_and_newer_is_shown_up_to_there(tmp_path):
     folder = benchmark(tmp_path / "bench")
     whole = read_run(folder)

@@ -377,6 +377,10 @@ def test_a_patch_says_what_changed_and_draws_it(call, tmp_path):
     drawn = (out / "patch.png").read_bytes()
     (out / "patch.png").unlink()
     assert figures(out) == [out / "patch.png", out / "patch.svg"] and (out / "patch.png").read_bytes() == drawn
+    [source] = read_run(out)["pictures"][0]["sources"]
+    assert source["name"] == "mvit-v2-tiny" and len(source["stages"]) == 5 and source["said"] == before
+    [patch] = source["patches"]
+    assert (patch["first"], len(patch["stages"]), int(patch["cells"].sum())) == (0, 5, 8) and patch["said"] == after
     for layer, region, value, says in (
         ("blocks.11", "all", "zero", "did you mean blocks.1"),
         ("9", "all", "zero", "layers 0 to 5"),

@@ -174,6 +174,38 @@ def test_two_networks_under_one_pointer_and_the_cube_lights_the_picture(opened):
     shown.keyboard.press("Escape")
 
 
+def test_a_button_and_a_key_swap_islands_and_class_for_the_patched_ones(opened):
+    shown = opened()
+    seen = """() => [...document.querySelectorAll(".pane")].map((pane) => pane.querySelector("canvas").toDataURL())"""
+    before, words = shown.evaluate(seen)[0], caption(shown)
+    assert f"Class: {RIGHT_TO_LEFT} 0.50." in words and "Patched" not in words
+    shown.get_by_role("button", name="Patched").click()
+    words = caption(shown)
+    assert f"Patched at layer 1: {EVIL}." in words and f"{EVIL} 0.75 patched" in words
+    assert shown.evaluate(seen)[0] != before and shown.evaluate("window.hacked") is None
+    shown.keyboard.press("p")
+    assert "Patched" not in caption(shown) and shown.evaluate(seen)[0] == before
+    shown.keyboard.press("P")
+    shown.get_by_role("slider", name="layer").fill("0")  # before the patched layer nothing is replaced
+    settle(shown)
+    there, values = shown.evaluate(seen)[0], "document.querySelector('.sheet canvas').toDataURL()"
+    first = shown.evaluate(values)
+    shown.get_by_role("button", name="Patched").click()
+    settle(shown)
+    assert shown.evaluate(values) == first and shown.evaluate(seen)[0] != there  # the region's outline alone went
+    shown.get_by_label("seen by").first.select_option("1")
+    assert shown.get_by_role("button", name="Patched").count() == 0 and "Class" not in caption(shown)
+
+
+def test_a_patched_picture_is_compared_with_itself(opened, tmp_path):
+    made = view(1)
+    del made["pictures"][0]["sources"][1]
+    (tmp_path / "one.html").write_text(page(made), encoding="utf-8")
+    shown = opened(tmp_path / "one.html")
+    shown.get_by_role("button", name="Compare").click()
+    assert "Patched at" in caption(shown, 1) and "Patched at" not in caption(shown)
+
+
 def test_islands_are_cut_and_scored_as_asked(opened):
     shown = opened()
     shown.get_by_text("Islands", exact=True).last.click()

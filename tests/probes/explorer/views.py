@@ -11,6 +11,7 @@ import numpy as np
 
 from probes.explorer import View, layered, picture_of, unpack
 from probes.explorer.tables import answers_table, counted, lines_table
+from probes.patched import Patched
 from tests.conftest import make_image
 
 EVIL = "</script><script>window.hacked=1</script>\"'><img src=x onerror=window.hacked=2>"
@@ -59,7 +60,10 @@ def view(pictures: int = 2) -> View:
     made: View = {"title": f"runs of {EVIL}", "facts": [["command", EVIL]], "notes": [EVIL]}
     made["pictures"] = []
     for number in range(pictures):
-        one = layered("first", [("layer", ["0: a", "1: b", EVIL])], grids(seed=number))
+        changed = dict(zip((1, 2), grids(2, seed=50 + number), strict=True))
+        patch = Patched(f"layer 1: {EVIL}", np.eye(8, dtype=bool), changed, [{"name": EVIL, "probability": 0.75}])
+        axes, said = [("layer", ["0: a", "1: b", EVIL])], [{"name": RIGHT_TO_LEFT, "probability": 0.5}]
+        one = layered("first", axes, grids(seed=number), None, [patch], said)  # type: ignore[arg-type]
         two = layered("second", [("level", ["1", "2"]), ("iteration", ["1", "2", "3"])], grids(6, seed=9 + number))
         name = (EVIL, RIGHT_TO_LEFT)[number % 2]
         made["pictures"].append(picture_of(name, make_image(number, (60, 40)), [one, two], [mask(), mask() > 0], [0]))
