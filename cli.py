@@ -143,12 +143,14 @@ def main() -> None:
     in_utf8()
     ours_first()
     from commands.common import guard
+    from glom.allocator import keep_freed_memory
 
     # Threads that wait by spinning take the processor from whoever else uses it: two programs side by side then take
     # thirty times as long. Threads that sleep at once cost a fifth where products are short. A few microseconds of
     # spinning, then sleep, has neither fault. Only read when the first library loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
+    keep_freed_memory()
     # What torchrun sends when another rank died, and a cluster's scheduler before it takes the machine away: said and
     # left as Ctrl-C is, with the line that goes on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

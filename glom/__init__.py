@@ -18,6 +18,7 @@ from glom.lazy import lazily, warn_of_another
 if TYPE_CHECKING:
     from glom.adaptation.answer import Answer, adapt, adapt_many
     from glom.adaptation.settings import TTTSettings, settings_for, ttt_preset
+    from glom.allocator import keep_freed_memory
     from glom.apm import PRESETS, APMConfig, Percept, preset
     from glom.backbones.base import Backbone
     from glom.backbones.registry import load_backbone, register_backbone
@@ -63,6 +64,7 @@ _PLACES = {
     "corrupt": "glom.datasets.corruptions",
     "feature_grids": "glom.backbones.video",
     "grid_queries": "glom.columns",
+    "keep_freed_memory": "glom.allocator",
     "load": "glom.machine",
     "load_backbone": "glom.backbones.registry",
     "load_teacher": "glom.teachers.registry",
@@ -105,6 +107,7 @@ __all__ = [
     "corrupt",
     "feature_grids",
     "grid_queries",
+    "keep_freed_memory",
     "load",
     "load_backbone",
     "load_teacher",

@@ -1,0 +1,41 @@
+"""Freed memory is kept for what is asked next, where the environment does not choose."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from glom.allocator import KEPT
+
+SCRIPT = """
+import os, resource, glom
+done = glom.keep_freed_memory()
+b"1" * 64_000_000
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10): b"1" * 64_000_000
+print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, os.environ.get("MALLOC_TOP_PAD_"))
+"""
+
+
+def ran(**chosen: str) -> list[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    call = [sys.executable, "-c", SCRIPT]
+    return subprocess.run(call, env=clean | chosen, check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_what_is_freed_is_used_again_and_children_are_told():
+    done, faults, told = ran()
+    assert done == "True" and told == str(KEPT[2][2])
+    assert int(faults) < 64_000_000 // 4096, "fewer pages than one of ten arrays has"
+
+
+@pytest.mark.parametrize("chosen", [{"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.check=0"}])
+def test_what_the_environment_chooses_stays(chosen: dict[str, str]):
+    done, faults, told = ran(**chosen)
+    assert (done, told) == ("False", "None")
+    assert int(faults) > 64_000_000 // 4096
