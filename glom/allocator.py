@@ -15,7 +15,7 @@ KEPT = (
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep what a network's layers free for the layers that come next, in this process and its children.
+    """Let the C library keep what layers free for the layers that come next, in this process and its children.
 
     glibc asks the system anew for every block above 32 MiB at most and gives it back at once (mallopt(3),
     `M_MMAP_THRESHOLD`). Each page of an activation is then cleared by the kernel at its first use, whenever a layer
