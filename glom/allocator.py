@@ -33,7 +33,7 @@ def keep_freed_memory() -> bool:
     ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or not all([mallopt(parameter, value) for parameter, _, value in KEPT]):
+    if mallopt is None or not all(mallopt(parameter, value) for parameter, _, value in KEPT):
         return False
     os.environ.update({name: str(value) for _, name, value in KEPT})  # of processes that begin anew
     return True
