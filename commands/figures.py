@@ -17,7 +17,7 @@ FIGURES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "bench compute": (("compute", "probes.figures.compute:compute_figure", "result/figure"),),
     "ff-score": (("layers", "probes.figures.levels:layers_figure", "result"),),
     "folding": (("folding", "experiments.folding.report:draw", "result"),),
-    "grid-overfit": (("curve", "experiments.fields.overfit_figures:curve", "result"),),
+    "grid-overfit": (("curve", "probes.figures.overfit:curve", "result"),),
     "grid-train": (("curve", "probes.figures.grids:loss_curve", "records"),),
     "overfit-study": (("study", "experiments.fields.overfit_study:draw", "result"),),
     "shortcut": (("students", "probes.figures.grids:shortcut_figure", "result"),),
@@ -32,18 +32,18 @@ FOLDERS = {
     "objective-select": "experiments.objective.report:figures",
     "trace": "experiments.adaptation.trace:figures",
 }
-# What a run shows and does not save: it is drawn once, while the run has it.
-PICTURES = {
-    "ff-islands": "sheets of levels",
-    "fold": "the strip",
-    "glom-islands": "sheets and films of levels",
-    "grid-decode": "decoded pictures",
-    "grid-interpolate": "strip, path and films",
-    "grid-overfit": "sheet and film",
-    "grid-train": "the sheet of grids",
-    "grid-upsample": "sheets of grids",
-    "islands-emerge": "the film",
+# What is drawn from one file, in any folder: figures of benchmarks and of one picture's goodness.
+FILES: dict[str, tuple[str, str]] = {
+    "compute.json": ("probes.figures.compute:compute_figure", "figure"),
+    "ff-conv.json": ("probes.figures.layers:depth_figure", "memory"),
+    "goodness-*.json": ("probes.figures.goodness:goodness_figure", ""),
 }
+NAMES = {"ff-conv.json": "ff-conv-memory"}  # of a figure that is not named after its file
+# Kinds that keep what their pictures are drawn from; see `probes.figures.again`.
+KEEPS = (
+    "ff", "ff-islands", "fold", "glom-islands", "grid-decode", "grid-eval", "grid-interpolate", "grid-overfit",
+    "grid-train", "grid-upsample",
+)  # fmt: skip
 
 
 def figures(
@@ -70,40 +70,51 @@ def redraw(folder: Path, quiet: bool = True) -> dict[str, Any]:
         InputError: no run there.
     """
     from glom.errors import InputError
+    from probes.figures.again import FOLDER
 
-    runs, found = [], sorted(folder.rglob("manifest.json"))
+    files = [path for name in ("manifest.json", f"{FOLDER}/*.bin", *FILES) for path in folder.rglob(name)]
+    found = sorted({path.parents[path.parent.name == FOLDER] for path in files})
+    runs = []
     with progress(quiet or not found) as bar:
-        for manifest in bar.track(found, description="drawing"):
-            runs += _redrawn(manifest)
+        for where in bar.track(found, description="drawing"):
+            runs += _redrawn(where)
     if not runs:
         raise InputError(f"{folder} holds no run with figures; name a run folder (it holds a manifest.json)")
     return {"figures": sum(len(run["drawn"]) for run in runs), "runs": runs}
 
 
-def _redrawn(manifest: Path) -> list[dict[str, Any]]:
-    """A run's row; none where it has no figures."""
+def _redrawn(where: Path) -> list[dict[str, Any]]:
+    """A folder's row; none where it has no figures."""
     from glom.errors import GlomError
     from glom.runs.artifacts import read_json
+    from probes.figures.again import FOLDER, redraw
 
-    where, kind, drawn, left = manifest.parent, "", list[Path](), list[str]()
+    kind, drawn, left = "", list[Path](), list[str]()
     try:
-        kind = str(read_json(manifest).get("kind", ""))
-        drawn = draw(where, kind)
+        manifest = where / "manifest.json"
+        kind = str(read_json(manifest).get("kind", "")) if manifest.is_file() else ""
+        drawn += redraw(where)
+        if kind in KEEPS and not (where / FOLDER).is_dir():
+            left.append("it kept nothing that its pictures could be drawn from; run it again to see them")
+        drawn += draw(where, kind)
     except (GlomError, KeyError, TypeError, IndexError) as error:
         left.append(f"not drawn ({error if isinstance(error, GlomError) else repr(error)})")
-    if kind in PICTURES:
-        left.append(f"{PICTURES[kind]}: not saved, run it again to see them")
     names = [str(path.relative_to(where)) for path in drawn]
     return [{"folder": str(where), "kind": kind, "drawn": names, "left": left}] if drawn or left else []
 
 
 def draw(folder: Path, kind: str) -> list[Path]:
-    """One run's figures. Raises `InputError` where it is half written."""
-    from glom.runs.artifacts import read_result, read_results
+    """One run's figures, but for those that it keeps. Raises `InputError` where it is half written."""
+    from glom.runs.artifacts import read_json, read_result, read_results
 
     if kind in FOLDERS:
         return list(_function(FOLDERS[kind])(folder))
     drawn = []
+    for pattern, (function, part) in FILES.items():
+        for path in sorted(folder.glob(pattern)):
+            read: Any = read_json(path)
+            stem = NAMES.get(pattern, path.stem)
+            drawn += [_function(function)(read[part] if part else read, folder / f"{stem}{e}") for e in ENDINGS]
     for name, function, reads in FIGURES.get(kind, ()):
         found: Any = read_results(folder) if reads == "records" else read_result(folder)
         if reads == "result/figure":

@@ -1,10 +1,11 @@
-"""Whether what a run found is what its signature declares."""
+"""Whether what a run found is what its signature declares, and what it drew is drawn again."""
 
 from __future__ import annotations
 
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import FrameType, NoneType, UnionType
 from typing import Any
 
@@ -62,3 +63,21 @@ def checked(make: Any) -> Any:
             assert not wrong, f"{run.__module__}.{run.__name__}: {'; '.join(wrong[:8])}"  # type: ignore[union-attr]
 
     return init
+
+
+def drawn_again(folder: Path, *others: str) -> None:
+    """Every picture and film that a run drew is there again, byte for byte, when `apm figures` has drawn it.
+
+    Args:
+        others: names of pictures that are results and no figures.
+    """
+    from commands.figures import redraw
+
+    paths = [path for path in folder.rglob("*") if path.suffix in (".png", ".gif") and path.name not in others]
+    before = {path: path.read_bytes() for path in paths}
+    for path in paths:
+        path.unlink()
+    redraw(folder)
+    assert before
+    for path, data in before.items():
+        assert path.is_file() and path.read_bytes() == data, path.name

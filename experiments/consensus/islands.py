@@ -25,8 +25,8 @@ from glom.runs.events import Event
 from glom.runs.files import write_text
 from glom.settings import write_settings
 from probes.explorer import Picture, Source, View, layered, page, picture_of, store
-from probes.figures.film import write_film
-from probes.figures.levels import film_frame, level_sheet
+from probes.figures.again import draw
+from probes.figures.levels import level_film, level_sheet
 
 DECODES = ("denoise", "mask")  # objectives that train the way back to pixels
 MAX_COLUMNS = 64 * 64
@@ -136,12 +136,13 @@ def write_picture(
     """Sheet, page and film of one picture of `islands_of`; returns their names and the islands, (T, L), as lists."""
     name = Path(item.path).name
     sheet, target, film = (out / f"{item.stem}.{ending}" for ending in ("png", "html", "gif"))
+    title = f"{name}: {view['title']}"
+    shown: dict[str, Any] = {"image": item.image, "colours": colours, "counts": counts}
     try:
-        level_sheet(item.image, colours, counts, item.decoded, sheet, f"{name}: {view['title']}")
-        write_text(target, page({**view, "title": f"{name}: {view['title']}", "pictures": [picture]}))
+        draw(sheet, level_sheet, **shown, decoded=item.decoded, title=title)
+        write_text(target, page({**view, "title": title, "pictures": [picture]}))
     except OSError as error:
         raise disk_error(error, out) from error
-    frames = [film_frame(item.image, colours[t], counts[t], t + 1) for t in range(len(colours))]
-    write_film(frames, film, fps=2)
+    draw(film, level_film, **shown)
     islands = counts.tolist()
     return {"image": item.path, "sheet": sheet.name, "page": target.name, "film": film.name, "islands": islands}

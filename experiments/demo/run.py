@@ -26,6 +26,7 @@ from glom.runs.artifacts import RESULT, command_line, machine, versions, write_j
 from glom.runs.events import Event
 from glom.runs.files import write_text
 from probes.explorer import Picture, View, page, picture_of, read_run, trace_of
+from probes.figures.again import draw
 from probes.figures.base import accuracy_figure, trace_figure
 from probes.look import islands
 
@@ -64,7 +65,7 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event[Demo]]:
     )
     rows = yield from run_conditions(base, settings.corruptions, out)
     figures = out / "figures"
-    accuracy_figure(rows, figures / "accuracy.png")
+    draw(figures / "accuracy.png", accuracy_figure, out, rows=rows)
 
     dataset = open_dataset(base.data).limit(settings.limit)
     step = max(1, len(dataset) // settings.pictures)
@@ -79,7 +80,7 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event[Demo]]:
         traces.append({"title": titled(sample.id, traced), **traced})
         shown.append(trace_of(sample.id, traced, image))
         yield Event("traces", len(traces), len(chosen))
-    trace_figure(traces, figures / "traces.png")
+    draw(figures / "traces.png", trace_figure, out, traces=traces)
     write_json(figures / "traces.json", traces)
 
     pictures = yield from _photographs(settings.photographs)

@@ -19,9 +19,9 @@ from glom.colours import rgb_cube
 from glom.runs.artifacts import read_result, read_results
 from glom.runs.files import replacing
 from probes.agreement import unit
+from probes.figures.again import draw as keep_drawn
 from probes.figures.base import GREY, to_image
-from probes.figures.emergence import curve_figure, film_frame, flat_colours
-from probes.figures.film import write_film
+from probes.figures.emergence import curve_figure, film, flat_colours
 from probes.reduction import reduce_rgb
 
 FILM = "film"  # the folder of what the film is made of
@@ -95,15 +95,15 @@ def make_film(
         flat.append(flat_colours(cut(directions(grids[at], side), clusters, settings.seed)[way], shown))
     # Means of many places lie close together: spread over the cube again, all steps alike.
     islands = rgb_cube(np.stack(flat).reshape(-1, 3)).reshape(len(flat), side, side, 3)
-    frames = []
-    for number, step in enumerate(steps):
-        panels = [(names[n], shown[number]) for n, shown in enumerate(colours)]
-        panels.append((f"{layer}, islands", islands[number]))
-        if held.masks is not None:
-            shades = held.masks[index].float() / max(1, int(held.masks[index].max()))
-            panels.append(("mask", shades[..., None].expand(-1, -1, 3).numpy()))
-        frames.append(film_frame(image, panels, f"step {step}"))
-    return write_film(frames, folder / f"islands.{settings.film}", FPS)
+    rows = [(name, np.stack(shown)) for name, shown in zip(names, colours, strict=True)]
+    still: list[tuple[str, Any]] = []
+    if held.masks is not None:
+        shades = held.masks[index].float() / max(1, int(held.masks[index].max()))
+        still = [("mask", shades[..., None].expand(-1, -1, 3).numpy())]
+    rows.append((f"{layer}, islands", islands))
+    words = [f"step {step}" for step in steps]
+    target = folder / f"islands.{settings.film}"
+    return keep_drawn(target, film, image=image, rows=rows, still=still, words=words, fps=FPS)
 
 
 class Measured(TypedDict):

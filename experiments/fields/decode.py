@@ -24,6 +24,7 @@ from glom.runs.files import file_stem
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from probes.alike import psnr, ssim
+from probes.figures.again import draw
 from probes.figures.base import strip, to_image
 
 FINEST = 128  # cells a side of the colours an overfit learns; finer grids are asked between them
@@ -114,7 +115,7 @@ def run(settings: DecodeSettings, out: Path) -> Iterator[Event[Decoded]]:
                 (f"at {height}x{width}", truth),
                 (f"decoded, {row['psnr']:.1f} dB", found),
             ]
-            strip(panels, out / f"{stem}-sheet.png", title=name)
+            draw(out / f"{stem}-sheet.png", strip, panels=panels, title=name)
             yield Event("decoding", number + 1, len(images))
         mean = float(np.mean([r["psnr"] for r in rows]))
         result: Decoded = {"grid": [height, width], "fit": settings.fit, "images": rows, "psnr_mean": mean}

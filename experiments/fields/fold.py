@@ -30,6 +30,7 @@ from glom.settings import write_settings
 from glom.teachers.registry import load_teacher
 from probes.alike import psnr
 from probes.explorer import Picture, View, layered, picture_of, store
+from probes.figures.again import draw
 from probes.figures.base import strip, to_image
 
 
@@ -137,7 +138,7 @@ def run(request: FoldRequest, out: Path) -> Iterator[Event[Found]]:
     with RunFolder(out, "fold", request.manifest("grid", image=name, height=height, width=width)) as folder:
         write_settings(out, request)
         found = yield from fold_image(request, image, name)
-        strip(found.panels, out / "fold.png", title=name)
+        draw(out / "fold.png", strip, panels=found.panels, title=name)
         to_image(found.panels[-2][1]).save(out / "features.png")
         to_image(found.colours).save(out / "colours.png")
         if request.save_grids:

@@ -32,7 +32,9 @@ from glom.teachers.registry import load_teacher
 from glom.teachers.zero_shot import choose_templates
 from probes.explorer import View, store
 from probes.fields import PathNumbers, column_path, path_numbers, unfold_columns
-from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, save
+from probes.figures.again import draw
+from probes.figures.film import colours_film
+from probes.figures.way import path_figure, way_strip
 
 MOST = 2**22  # locations over all steps: beyond it the features take gigabytes
 
@@ -158,10 +160,10 @@ def run(settings: InterpolateSettings, out: Path) -> Iterator[Event[Way]]:
             "probabilities": [float(chances[i, c]) for i, c in enumerate(said)],
         }
         shape = (settings.steps, settings.size, settings.size, -1)
-        shown = pca_rgb(*features.reshape(shape).cpu().numpy())
+        shown = np.stack(pca_rgb(*features.reshape(shape).cpu().numpy()))
         pixels = colours.reshape(shape).cpu().numpy()
         _draw(result, chances, head, shown, pixels, out)
-        _keep(result, np.stack(shown), pixels, out)
+        _keep(result, shown, pixels, out)
         folder.conclude(result)
     yield Event(result=result)
 
@@ -177,51 +179,15 @@ def _keep(result: Way, features: np.ndarray, colours: np.ndarray, out: Path) -> 
 
 
 def _draw(
-    result: Way,
-    chances: Tensor,
-    head: ZeroShotHead,
-    features: Sequence[np.ndarray],
-    colours: np.ndarray,
-    out: Path,
+    result: Way, chances: Tensor, head: ZeroShotHead, features: np.ndarray, colours: np.ndarray, out: Path
 ) -> None:
-    from probes.figures.film import write_film
-
-    steps = len(features)
-    chosen = np.unique(np.linspace(0, steps - 1, min(steps, 9)).round().astype(int))
-    figure, axes = new_figure(1.5 * len(chosen), 3.7, 2, len(chosen))
-    for column, i in enumerate(chosen):
-        for row, panel in enumerate((features[i], colours[i])):
-            axes[row, column].imshow(panel, interpolation="nearest")
-            axes[row, column].set_xticks([])
-            axes[row, column].set_yticks([])
-        axes[0, column].set_title(f"t = {i / (steps - 1):.2f}", fontsize=9)
-        axes[1, column].set_xlabel(
-            plain(f"{result['classes'][i]}\n{100 * result['probabilities'][i]:.0f} %"), fontsize=8
-        )
-    axes[0, 0].set_ylabel("features (PCA)", fontsize=9)
-    fit = FITS[result["fit"]]
-    among = f"(class: likeliest of {result['among']:,})"
-    axes[1, 0].set_ylabel(plain(f"colours, pictures {fit}\n{among}"), fontsize=9)
-    save(figure, out / "strip.png")
+    """The strip, the films and the path; features and colours (S, h, w, 3) in [0, 1]."""
+    words = f"colours, pictures {FITS[result['fit']]}\n(class: likeliest of {result['among']:,})"
+    said: dict[str, Any] = {"classes": result["classes"], "probabilities": result["probabilities"], "words": words}
+    draw(out / "strip.png", way_strip, features=features, colours=colours, **said)
     for name, frames in (("features", features), ("colours", colours)):
-        enlarged = [f.repeat(4, axis=0).repeat(4, axis=1) for f in frames]
-        film = [(f.clip(0, 1) * 255).round().astype(np.uint8) for f in enlarged]
-        write_film(film, out / f"{name}.gif", max(2.0, steps / 3))
-    figure, axes = new_figure(8.4, 3.2, 1, 2)
-    t = np.linspace(0, 1, steps)
-    left, right = axes[0]
-    left.plot(t, result["from_first"], "o-", ms=3, color=TEACHER, label=plain(f"to {result['images'][0]}"))
-    left.plot(t, result["from_last"], "s-", ms=3, color=APM, label=plain(f"to {result['images'][1]}"))
-    left.plot(t, t, ":", color=GREY, lw=1)
-    left.plot(t, 1 - t, ":", color=GREY, lw=1)
-    left.set_ylabel("distance of the features\n(1: between both ends)")
-    left.legend(fontsize=8, frameon=False)
+        draw(out / f"{name}.gif", colours_film, frames=frames, times=4, fps=max(2.0, len(frames) / 3))
     top = torch.topk(chances.amax(0), min(4, chances.shape[1])).indices.tolist()
-    for number, c in enumerate(top):
-        right.plot(t, chances[:, c].cpu(), "-", color=f"C{number}", label=plain(head.classes[c]))
-    right.set_ylabel(f"probability among {len(head.classes):,} classes")
-    right.set_ylim(-0.02, 1.02)
-    right.legend(fontsize=8, frameon=False)
-    for axis in (left, right):
-        axis.set_xlabel("t")
-    save(figure, out / "path.png")
+    ends = list(zip(result["images"], (result["from_first"], result["from_last"]), strict=True))
+    likely = [(head.classes[c], chances[:, c].tolist()) for c in top]
+    draw(out / "path.png", path_figure, ends=ends, chances=likely, among=len(head.classes))

@@ -42,6 +42,8 @@ from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.grids import grid_teacher
 from probes.agreement import neighbour_agreement
+from probes.figures.again import draw
+from probes.figures.overfit import curve, film, sheet
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import Labels, Partition, colour_position, enlarge, parse_partition, partition
 
@@ -326,10 +328,16 @@ def _draw(
     moving: bool,
 ) -> None:
     """`curve.png`, `sheet.png` and, if asked, `film.gif`. `coloured`: every look, then the two controls."""
-    from experiments.fields.overfit_figures import curve, film, sheet
-
-    looks = result["looks"]
+    looks, found = result["looks"], result["islands"]
     curve(result, out / "curve.png")
-    sheet(image, coloured, final, result, truths[0] if truths else None, out / "sheet.png")
+    said = {
+        name: f"ARI {one['ari']:.2f}" if "ari" in one else f"with the picture's {one['same_as_picture']:.2f}"
+        for name, one in found.items()
+    }
+    ends, square = [coloured[i] for i in (0, -3, -2, -1)], area(image, 320, 320)
+    truth = truths[0] if truths else None
+    draw(out / "sheet.png", sheet, image=square, coloured=ends, final=final, notes=said, truth=truth)
     if moving:
-        film(image, coloured[: len(looks)], cuts, looks, out / "film.gif")
+        words = [f"iteration {look['iteration']}   cosine {look['cosine']:.3f}" for look in looks]
+        words = [w + (f"   ARI {k['ari']:.2f}" if "ari" in k else "") for w, k in zip(words, looks, strict=True)]
+        draw(out / "film.gif", film, image=image, coloured=coloured[: len(looks)], cuts=cuts, words=words)

@@ -35,6 +35,7 @@ from glom.settings import write_settings
 from glom.teachers.base import Teacher
 from glom.teachers.grids import grid_teacher
 from probes.fields import grid_scores
+from probes.figures.again import draw
 from probes.figures.base import strip
 from probes.finer import FOLDED, Fitting, View, ask, average, crops, fit, machine_for
 
@@ -184,4 +185,5 @@ def _sheet(image: Image.Image, base: Tensor, shown: dict[str, Array], settings: 
     coloured = pca_rgb(base.cpu().numpy(), *shown.values())
     square = image.resize((448, 448))
     names = [f"teacher, {base.shape[0]}x{base.shape[1]}", *shown]
-    strip([(f"picture, {FITS[settings.fit]}", square), *zip(names, coloured, strict=True)], path)
+    panels = [(f"picture, {FITS[settings.fit]}", square), *zip(names, coloured, strict=True)]
+    draw(path, strip, panels=panels)

@@ -31,6 +31,7 @@ from glom.forward_forward.scaling import Scaling
 from glom.runs.artifacts import RunFolder, disk_error
 from glom.runs.events import Event
 from glom.settings import write_settings
+from probes.figures.again import draw
 from probes.figures.levels import level_sheet
 
 
@@ -124,7 +125,8 @@ def run(settings: IslandSettings, out: Path) -> Iterator[Event[Sheets]]:
             name = Path(item.path).name
             sheet = out / f"{item.stem}.png"
             try:
-                level_sheet(item.image, colours, counts, None, sheet, f"{name}: epoch {state['epoch']}", "layer")
+                drawn: dict[str, Any] = {"image": item.image, "colours": colours, "counts": counts, "decoded": None}
+                draw(sheet, level_sheet, **drawn, title=f"{name}: epoch {state['epoch']}", word="layer")
             except OSError as error:
                 raise disk_error(error, sheet) from error
             pictures.append({"image": item.path, "sheet": sheet.name, "islands": counts.tolist()})

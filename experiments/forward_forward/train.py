@@ -28,6 +28,7 @@ from glom.runs.events import Event
 from glom.runs.saving import save_state
 from glom.settings import write_settings
 from glom.teachers.asked import Asked
+from probes.figures.again import draw
 from probes.figures.layers import layers_figure
 
 # Settings of stages that may be asked for later: the read-outs' alone, the twin's.
@@ -158,7 +159,7 @@ def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Er
         test = EvalSettings(folder=str(out), data=request.named, data_root=request.data_root, device=request.device)
         result = evaluate(test)
         if "layers" in result:
-            layers_figure(result["layers"], state["history"], out / "layers.png")
+            draw(out / "layers.png", layers_figure, layers=result["layers"], curve=state["history"])
         folder.conclude(
             result, result={k: v for k, v in result.items() if k in ("test_error", "baseline_test_error", "epochs")}
         )

@@ -243,6 +243,7 @@ def run(settings: EvalSettings, out: Path) -> Iterator[Event[Found]]:
     Raises:
         InputError: no such checkpoint, one whose teacher is another model by now, data without pictures.
     """
+    from probes.figures.again import draw
     from probes.figures.grids import grid_sheet
 
     apm, meta = load_apm(settings.checkpoint, resolve_device(settings.device))
@@ -268,7 +269,7 @@ def run(settings: EvalSettings, out: Path) -> Iterator[Event[Found]]:
         messages = unread_message(held, split.held_out, "held-out") + unread_message(known, split.train, "training")
         for message in messages:
             yield Event(message=message)
-        grid_sheet(panels(apm, shown), out / "grids.png")
+        draw(out / "grids.png", grid_sheet, rows=panels(apm, shown))
         result: Found = {
             "checkpoint": held_settings["checkpoint"],
             "teacher": meta["teacher"],

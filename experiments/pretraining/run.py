@@ -30,6 +30,7 @@ from glom.runs.events import Event
 from glom.settings import write_settings
 from glom.training.loop import STATE
 from glom.training.ranks import Ranks
+from probes.figures.again import draw
 from probes.figures.grids import grid_sheet, loss_curve
 
 BANK = 5000  # pictures of the k-NN classifier's bank
@@ -93,7 +94,7 @@ def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path) -> Tr
     # First without results: whatever goes wrong in measuring, the trained machine is there.
     save_apm(out / FILE, apm, checkpoint_meta(ready, None), precision)
     found, shown = measure(apm, ready.held_out, ready.split.held_out, ready.train, ready.split.train, BANK)
-    grid_sheet(panels(apm, shown), out / "grids.png")
+    draw(out / "grids.png", grid_sheet, rows=panels(apm, shown))
     loss_curve(read_results(out), out / "curve.png")
     result: Trained = {
         "teacher": ready.teacher.name,

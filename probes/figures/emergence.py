@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from glom.colours import Array
 from glom.runs.statistics import bootstrap_ci
 from probes.agreement import resize_grid
 from probes.figures.base import GREY, TEACHER, new_figure, plain, save
+from probes.figures.film import write_film
 from probes.partition import Labels
 
+Pixels: TypeAlias = NDArray[np.uint8]
 CELL, GAP, HEAD = 144, 8, 22  # pixels of a film's panel, between panels, and above them
 
 
@@ -69,11 +71,33 @@ def curve_figure(
     return save(figure, path)
 
 
-def film_frame(image: Array, panels: Sequence[tuple[str, Array]], caption: str) -> NDArray[np.uint8]:
+def film(
+    image: Pixels,
+    rows: Sequence[tuple[str, Pixels]],
+    still: Sequence[tuple[str, Pixels]],
+    words: Sequence[str],
+    fps: float,
+    path: Path,
+) -> Path:
+    """A frame a step: the picture, every row's colours at that step, and what stays still.
+
+    Args:
+        image: (S, S, 3). rows: (name, (T, h, w, 3)) each. still: (name, (h, w, 3)) each. words: T, over the picture.
+
+    Raises:
+        InputError, RunError: as `probes.figures.film.write_film`.
+    """
+    frames = [
+        film_frame(image, [*((name, shown[t]) for name, shown in rows), *still], word) for t, word in enumerate(words)
+    ]
+    return write_film(frames, path, fps)
+
+
+def film_frame(image: Pixels, panels: Sequence[tuple[str, Pixels]], caption: str) -> Pixels:
     """One frame: the picture and panels of colours in a row, names above, a caption over the picture.
 
     Args:
-        image: (S, S, 3) in [0, 1]. panels: (name, (h, w, 3) in [0, 1]) each. caption: e.g. the step.
+        image: (S, S, 3). panels: (name, (h, w, 3)) each. caption: e.g. the step.
 
     Returns:
         (H, W, 3) uint8.
@@ -84,8 +108,7 @@ def film_frame(image: Array, panels: Sequence[tuple[str, Array]], caption: str) 
     font = ImageFont.load_default(13)
     for number, (name, colours) in enumerate(cells):
         x = GAP + number * (CELL + GAP)
-        pixels = Image.fromarray((np.asarray(colours).clip(0, 1) * 255 + 0.5).astype(np.uint8))
-        sheet.paste(pixels.resize((CELL, CELL), Image.Resampling.NEAREST), (x, HEAD))
+        sheet.paste(Image.fromarray(colours).resize((CELL, CELL), Image.Resampling.NEAREST), (x, HEAD))
         draw.text((x, 4), name, fill="black", font=font)
     return np.asarray(sheet)
 

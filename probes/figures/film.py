@@ -80,6 +80,11 @@ def write_film(frames: Sequence[Frame], path: Path, fps: float = 4.0) -> Path:
     return path
 
 
+def colours_film(frames: Sequence[Frame], times: int, fps: float, path: Path) -> Path:
+    """Small frames, (h, w, 3) uint8 each, as a film, every cell `times` pixels wide. Raises as `write_film`."""
+    return write_film([frame.repeat(times, axis=0).repeat(times, axis=1) for frame in frames], path, fps)
+
+
 def _write_gif(frames: Sequence[Frame], path: Path, fps: float) -> None:
     # One palette for all frames, fitted to pixels of all of them: a colour does not flicker from frame to frame.
     pixels = np.concatenate([np.asarray(f).reshape(-1, 3) for f in frames])

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, plain_all, save, to_image
+from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, plain_all, save
+from probes.figures.film import write_film
 
 FRAME = 144  # side of a film's panels, pixels
 
@@ -81,10 +82,10 @@ def _counting(axis: Any) -> None:
 
 
 def level_sheet(
-    image: Image.Image,
-    colours: NDArray[np.float32],
-    counts: NDArray[np.int64],
-    decoded: NDArray[np.float32] | None,
+    image: NDArray[np.uint8],
+    colours: NDArray[np.uint8],
+    counts: NDArray[np.integer],
+    decoded: NDArray[np.uint8] | None,
     path: Path,
     title: str = "",
     word: str = "level",
@@ -94,15 +95,15 @@ def level_sheet(
     The picture is at the left, at the right what a level says.
 
     Args:
-        image: the picture.
-        colours: (T, h, w, L, 3) in [0, 1].
+        image: the picture, (H, W, 3).
+        colours: (T, h, w, L, 3).
         counts: (T, L) islands.
-        decoded: (L, H, W, 3) in [0, 1], or None for a network with no way back to pixels, or none that was trained.
+        decoded: (L, H, W, 3), or None for a network with no way back to pixels, or none that was trained.
         word: what a level is called.
     """
     steps, _, _, levels = colours.shape[:4]
     across = 1 + steps + (decoded is not None)
-    small = image.copy()
+    small = Image.fromarray(image)
     small.thumbnail((320, 320))
     height = 1.55 * min(small.height / small.width, 2.0)
     figure, axes = new_figure(1.55 * across, (height + 0.3) * levels + 0.5, levels, across)
@@ -134,14 +135,20 @@ def level_sheet(
     return save(figure, path)
 
 
+def level_film(image: NDArray[np.uint8], colours: NDArray[np.uint8], counts: NDArray[np.integer], path: Path) -> Path:
+    """A frame an iteration: colours (T, h, w, L, 3), counts (T, L). Raises `RunError` where it cannot be written."""
+    square = Image.fromarray(image).resize((FRAME, FRAME))
+    return write_film([film_frame(square, colours[t], counts[t], t + 1) for t in range(len(colours))], path, fps=2)
+
+
 def film_frame(
-    image: Image.Image, colours: NDArray[np.float32], counts: NDArray[np.int64], iteration: int
+    image: Image.Image, colours: NDArray[np.uint8], counts: NDArray[np.integer], iteration: int
 ) -> NDArray[np.uint8]:
     """One iteration side by side: the picture, then every level's islands, named and counted, hard cell edges.
 
     Args:
         image: the picture.
-        colours: (h, w, L, 3) in [0, 1].
+        colours: (h, w, L, 3).
         counts: (L,) islands.
         iteration: its number, written under the picture.
 
@@ -154,7 +161,7 @@ def film_frame(
     draw = ImageDraw.Draw(frame)
     panels = [(image.convert("RGB").resize(size), f"iteration {iteration}")]
     for level in range(levels):
-        islands = to_image(colours[:, :, level]).resize(size, Image.Resampling.NEAREST)
+        islands = Image.fromarray(np.ascontiguousarray(colours[:, :, level])).resize(size, Image.Resampling.NEAREST)
         panels.append((islands, f"level {level + 1}: {counts[level]}"))
     for number, (panel, text) in enumerate(panels):
         frame.paste(panel, (gap + number * side, gap))

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import make_image, start
 from tests.helpers_images import png
+from tests.helpers_results import drawn_again
 from tests.probes.explorer.views import held
 
 ROOT = Path(__file__).parents[2]
@@ -392,4 +393,5 @@ def test_demo_makes_its_report(tmp_path):
     assert "open " in done.stderr and "report.html in a browser" in done.stderr
     for name in ("accuracy.png", "traces.png"):
         assert (out / "figures" / name).stat().st_size > 10_000
+    drawn_again(out)
     assert max(map(len, done.stdout.splitlines())) <= 80

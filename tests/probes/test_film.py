@@ -109,8 +109,8 @@ def test_wrong_films(tmp_path, made, name, fps, says):
 
 
 def test_a_frame_has_a_panel_for_each_layer():
-    image = np.zeros((8, 8, 3), np.float32)
-    red = np.tile(np.float32([1, 0, 0]), (4, 4, 1))
+    image = np.zeros((8, 8, 3), np.uint8)
+    red = np.tile(np.uint8([255, 0, 0]), (4, 4, 1))
     one, two = film_frame(image, [("a", red)], "step 1"), film_frame(image, [("a", red), ("b", red)], "step 1")
     assert one.shape[0] == two.shape[0] and two.shape[1] > one.shape[1] and one.dtype == np.uint8
     assert (one == (255, 0, 0)).all(-1).sum() == 144 * 144

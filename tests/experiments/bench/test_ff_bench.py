@@ -13,6 +13,7 @@ from experiments.bench.ff import FFBench, StepProducts, pictures, run_ff, straig
 from experiments.bench.ff_conv import FFConvBench, PlainLoop, memory, operations
 from glom.forward_forward import preset
 from glom.forward_forward.conv import ConvLearner, drawn
+from tests.helpers_results import drawn_again
 
 FEW = {"widths": (32, 32), "batch": 10, "steps": 2, "rounds": 2, "large": 64, "trained": 3}
 TINY = FFBench(**FEW)
@@ -108,3 +109,4 @@ def test_the_convolutional_command(capsys, monkeypatch, tmp_path):
     assert error == "" and found == json.loads((tmp_path / "ff-conv.json").read_text())
     assert all(found[key] > 0 for key, *_ in bench_ff.CONV_FIGURES) and len(found["memory"]) == 2
     assert (tmp_path / "ff-conv-memory.png").stat().st_size > 5_000
+    drawn_again(tmp_path)

@@ -20,6 +20,7 @@ from glom.consensus.objectives import Loss, objective_of
 from glom.training.loop import Diverged
 from probes.explorer import read_run
 from tests.conftest import in_process, make_image
+from tests.helpers_results import drawn_again
 from tests.probes.explorer.views import held
 
 SOURCE = ["--source", "fashion-mnist-sample"]
@@ -258,6 +259,7 @@ def test_islands_writes_sheet_page_and_film(call, trained, tmp_path):
     assert [(a["name"], len(a["labels"])) for a in source["axes"]] == [("level", 3), ("iteration", 4)]
     assert [(s["h"], s["w"]) for s in source["stages"]] == [(6, 6)] * 12
     assert len(read_run(out)["pictures"]) == 2
+    drawn_again(out)
     assert call("islands", trained, paths[0], "--untrained", "--out", tmp_path / "u", "--quiet")[0] == 0
     # Nowhere named: beside the weights, after the pictures, and never over what is there.
     code, text, _ = call("islands", trained, paths[0], "--json", "--quiet")

@@ -35,6 +35,7 @@ from glom.errors import InputError, RunError
 from probes.metrics import adjusted_rand
 from tests.conftest import one_error
 from tests.helpers_images import class_folders
+from tests.helpers_results import drawn_again
 
 TINY = ["--recipe", "quick", "--source", SAMPLE, "--watch", 3, "--images", 6, "--quiet"]
 CPU = torch.device("cpu")
@@ -81,6 +82,7 @@ def test_a_run_leaves_curve_film_weights_and_verdict(call, tmp_path):
     )
     with Image.open(out / "islands.gif") as film:
         assert film.n_frames == 3
+    drawn_again(out, "picture.png")
     with Image.open(out / "curve.png") as figure:
         assert figure.width > 1000
     kept = json.loads(record.read_text())

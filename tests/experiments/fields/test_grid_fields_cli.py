@@ -27,6 +27,7 @@ from probes.alike import ssim
 from probes.finer import Fitting
 from tests.conftest import make_image
 from tests.experiments.islands.test_islands_cli import bsds
+from tests.helpers_results import drawn_again
 
 ROOT = Path(__file__).parents[3]
 SMALL = ["--teacher", "glom-tiny", "--apm", "apm-tiny"]
@@ -71,6 +72,7 @@ def test_an_overfit_picture_decodes_well_at_its_grid_and_any_other(call, picture
     result = json.loads(text)
     assert result["psnr"] > 30 and result["ssim"] > 0.9 and result["seconds"] > 0
     assert Image.open(tmp_path / "d" / "00-a.png").size == (24, 24)
+    drawn_again(tmp_path / "d", "00-a.png")
     assert call("decode", pictures[0], "--out", tmp_path / "d", *options)[0] == 2  # never overwritten
 
 
@@ -113,6 +115,7 @@ def test_one_picture_gives_curve_sheet_film_and_controls(call, pictures, tmp_pat
     assert Image.open(out / "film.gif").n_frames == len(result["looks"])
     for name in ("curve.png", "sheet.png"):
         assert (out / name).stat().st_size > 10_000
+    drawn_again(out)
     code, text, _ = call("overfit", pictures[2], "--target", "grid", "--out", tmp_path / "p", *options, "--quiet")
     assert code == 0 and "position code" in text
 
@@ -220,6 +223,8 @@ def test_the_way_between_two_pictures(call, pictures, checkpoint, tmp_path, path
     assert len(result["classes"]) == 5 and result["lipschitz"] >= result["lipschitz_mean"] > 0
     assert Image.open(out / "colours.gif").n_frames >= 2
     assert (out / "strip.png").stat().st_size > 5000 and (out / "path.png").stat().st_size > 5000
+    if path == "linear":
+        drawn_again(out)
 
 
 def test_pictures_of_different_sizes_only_when_asked(call, pictures, tmp_path):
@@ -247,6 +252,7 @@ def test_upsampling_measures_machine_bilinear_and_average(call, pictures, tmp_pa
             gain, low, high = scale[f"minus_{other}"]
             assert gain == pytest.approx(scale["cosine"] - scale[f"cosine_{other}"]) and low <= gain <= high
     assert (tmp_path / "u" / "00-a.png").stat().st_size > 10_000
+    drawn_again(tmp_path / "u")
     options[5] = 0
     record = tmp_path / "r.json"
     code, text, error = call("upsample", pictures[0], "--out", tmp_path / "v", *options, "--record", record)

@@ -19,6 +19,7 @@ from PIL import Image
 import experiments.forward_forward.train as ff_train
 from glom.forward_forward import Diverged, Learner
 from tests.conftest import make_image, one_error
+from tests.helpers_results import drawn_again
 
 ROOT = Path(__file__).parents[3]
 TINY = {
@@ -336,6 +337,7 @@ def test_convolutional_layers_say_what_each_knows_and_refuse_what_they_cannot_le
     code, _, error = call(*asked)
     assert code == 0, error
     assert (out / "layers.png").stat().st_size > 10_000
+    drawn_again(out)
     code, text, _ = call("eval", out, "--data", data, "--json")
     layers = json.loads(text)["layers"]
     assert code == 0 and [row["layer"] for row in layers] == [1, 2]
@@ -437,6 +439,7 @@ def test_goodness_of_a_picture_as_figure_and_numbers(call, tmp_path, mode):
         assert figure.width > 600 and len(set(figure.convert("L").resize((64, 64)).tobytes())) > 20
     if mode == "local":  # squared states at their places are the layer's goodness
         assert np.allclose(maps.sum((2, 3))[:, 0] * 2, steps[found["guess"], :, 0], rtol=1e-3)
+        drawn_again(out)
     code, text, error = call("goodness", out, picture, "--out", tmp_path / "b.png")
     assert code == 0 and "layer 2" in text and (tmp_path / "b.png").exists() and "figure: " in error
     assert (tmp_path / "b.json").exists()

@@ -18,6 +18,7 @@ from glom.forward_forward.scaling import Scaling
 from probes.levels import centred, island_counts
 from tests.conftest import make_image
 from tests.experiments.forward_forward.test_ff_cli import colour_folder, raw_mnist, train
+from tests.helpers_results import drawn_again
 
 CPU = torch.device("cpu")
 SOURCE = ["--source", "fashion-mnist-sample"]
@@ -92,6 +93,7 @@ def test_islands_draws_a_sheet_for_each_picture(call, trained, tmp_path):
         with Image.open(out / shown["sheet"]) as sheet:
             assert sheet.width > sheet.height > 300 and len(set(sheet.convert("L").resize((64, 64)).tobytes())) > 20
     assert json.loads((out / "result.json").read_text())["pictures"] == result["pictures"]
+    drawn_again(out)
     # Nowhere named: in the run folder, after the picture, and never over what is there.
     code, text, error = call("islands", trained, paths[0], "--quiet")
     assert code == 0 and "0.png" in text and (trained / "islands-0" / "0.png").exists() and "islands-0" in error

@@ -33,6 +33,7 @@ from glom.teachers.grid_cache import SKIPPED
 from glom.teachers.grids import Encoder, grid_shape, grid_teacher, view_of
 from glom.training.loop import Training
 from tests.conftest import make_image
+from tests.helpers_results import drawn_again
 
 ROOT = Path(__file__).parents[3]
 SMALL = ["--trunk", "24,16", "--local-patch", "3", "--channels", "1", "--precision", "fp32", "--held-out", "10"]
@@ -207,6 +208,8 @@ def test_a_trained_machine_beats_the_mean_grid_and_answers_for_itself(call, tmp_
     assert result["rgb"]["psnr"] > result["rgb"]["psnr_mean_colour"] + 1  # it sees a patch of 9 pixels at each place
     assert again["cosine"] == pytest.approx(result["cosine"], abs=2e-3)
     assert (tmp_path / "e" / "grids.png").stat().st_size > 5000
+    drawn_again(tmp_path / "e")
+    drawn_again(tmp_path / "run")
     assert call(*evaluate)[0] == 2
 
 

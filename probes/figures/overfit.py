@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from experiments.fields.percepts import Array, area
+from glom.colours import Array
 from probes.figures.base import APM, GREY, TEACHER, new_figure, plain, save
+from probes.figures.film import write_film
 from probes.partition import Labels, enlarge
 
+SIDE = 224  # of a film's panels, pixels
 # Okabe & Ito's colour-blind safe palette, repeated where there are more islands.
 PALETTE = np.array(
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167]]
@@ -59,23 +61,24 @@ def curve(result: Mapping[str, Any], path: Path) -> Path:
 
 
 def sheet(
-    image: Image.Image,
-    coloured: Sequence[Array],
+    image: Any,
+    coloured: Sequence[Any],
     final: Mapping[str, Labels],
-    result: Mapping[str, Any],
+    notes: Mapping[str, str],
     truth: Labels | None,
     path: Path,
 ) -> Path:
     """Features before, after and of the controls (one colour code), and the islands of all of them and the baselines.
 
     Args:
-        coloured: the picture's looks in order, then the shuffled and the noise control's last.
-        final: islands by name.
+        image: the picture (320, 320, 3), squeezed.
+        coloured: (h, w, 3) uint8: the picture's first look, its last, then the shuffled and the noise control's last.
+        final: islands by name. notes: what is said of each.
         truth: one person's outlines, or None.
     """
     names = ("untrained", "picture", "shuffled", "noise", "position code", "colour + position")
-    panels = [(f"features, {n}", coloured[i]) for n, i in zip(names, (0, -3, -2, -1), strict=False)]
-    panels.append(("picture, squeezed", area(image, 320, 320)))
+    panels = [(f"features, {n}", colours) for n, colours in zip(names, coloured, strict=False)]
+    panels.append(("picture, squeezed", image))
     if truth is not None:
         panels.append(("one person's outlines", flat(enlarge(truth, 320, 320))))
     figure, axes = new_figure(2.1 * len(names), 5.0, 2, len(names))
@@ -86,37 +89,25 @@ def sheet(
         axis.set_title(plain(name), fontsize=9)
     for axis, name in zip(axes[1], names, strict=True):
         axis.imshow(flat(final[name]), interpolation="nearest")
-        found = result["islands"][name]
-        note = f"ARI {found['ari']:.2f}" if "ari" in found else f"with the picture's {found['same_as_picture']:.2f}"
-        axis.set_title(plain(f"islands, {name}\n{note}"), fontsize=9)
+        axis.set_title(plain(f"islands, {name}\n{notes[name]}"), fontsize=9)
     return save(figure, path)
 
 
-def film(
-    image: Image.Image,
-    coloured: Sequence[Array],
-    cuts: Sequence[Labels],
-    looks: Sequence[Mapping[str, Any]],
-    path: Path,
-    side: int = 224,
-) -> Path:
-    """Picture, features and islands side by side, a frame a look, with the iteration below."""
-    from PIL import ImageDraw
+def film(image: Any, coloured: Sequence[Any], cuts: Sequence[Labels], words: Sequence[str], path: Path) -> Path:
+    """Picture, features and islands side by side, a frame a look, with words below.
 
-    from probes.figures.film import write_film
-
-    frames = []
-    square = image.convert("RGB").resize((side, side))
-    for colours, labels, look in zip(coloured, cuts, looks, strict=True):
+    Args:
+        image: (h, w, 3) uint8. coloured: (h, w, 3) uint8 a look. cuts: labels a look.
+    """
+    frames, side = [], SIDE
+    square = Image.fromarray(image).resize((side, side))
+    for colours, labels, text in zip(coloured, cuts, words, strict=True):
         frame = Image.new("RGB", (3 * side + 16, side + 24), "white")
-        for column, panel in enumerate((None, colours, flat(labels))):
+        for column, panel in enumerate((None, colours, (flat(labels) * 255).round().astype(np.uint8))):
             shown = square
             if panel is not None:
-                shown = Image.fromarray((panel.clip(0, 1) * 255).round().astype(np.uint8))
-                shown = shown.resize((side, side), Image.Resampling.NEAREST)
+                shown = Image.fromarray(panel).resize((side, side), Image.Resampling.NEAREST)
             frame.paste(shown, (column * (side + 8), 0))
-        text = f"iteration {look['iteration']}   cosine {look['cosine']:.3f}"
-        text += f"   ARI {look['ari']:.2f}" if "ari" in look else ""
         ImageDraw.Draw(frame).text((4, side + 4), text, fill="black", font_size=14)
         frames.append(np.asarray(frame))
     return write_film(frames, path, 4.0)
