@@ -143,7 +143,11 @@ def main() -> None:
     in_utf8()
     ours_first()
     from commands.common import guard
+    from commands.ranks import end_when_told, take_place
     from glom.allocator import keep_freed_memory
+
+    if not take_place(sys.argv[1:]):
+        sys.exit(0)
 
     # Threads that wait by spinning take the processor from whoever else uses it: two programs side by side then take
     # thirty times as long. Threads that sleep at once cost a fifth where products are short. A few microseconds of
@@ -151,9 +155,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
     keep_freed_memory()
-    # What torchrun sends when another rank died, and a cluster's scheduler before it takes the machine away: said and
-    # left as Ctrl-C is, with the line that goes on.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_when_told()
     code = guard(app, sys.argv[1:])
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to say
     sys.exit(code)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 import typer
 
 from commands.paths import record_file
+from commands.ranks import speaks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,6 +53,7 @@ class Interrupted(Exception):
 @contextmanager
 def resumable(kept: str = "everything above is kept", before: Callable[[], None] | None = None) -> Iterator[None]:
     """Ctrl-C inside says what is kept and the command that goes on; `before` runs first, to report what there is."""
+    from glom.errors import RankLost
     from glom.runs.artifacts import command_line
 
     command = command_line()
@@ -62,6 +64,8 @@ def resumable(kept: str = "everything above is kept", before: Callable[[], None]
         if before is not None:
             before()
         raise Interrupted(f"interrupted; {kept}. To go on:\n  {again}") from stop
+    except RankLost as error:
+        raise RankLost(f"{error}; {kept}: go on with --resume") from error
 
 
 def guard(app: typer.Typer, arguments: list[str]) -> int:
@@ -103,13 +107,14 @@ def _ended(app: typer.Typer, arguments: list[str], debug: bool) -> int:
         return 0
     except (KeyboardInterrupt, Interrupted) as error:
         with _unread():
-            if str(error):
+            if str(error) and speaks():
                 say(str(error))
         return 130
     except Exception as error:
         # Typer carries a Click of its own: its usage errors are known by what they can do, not by their class.
         with _unread():
-            _report(error, debug)
+            if type(error).__name__ == "Abort" or speaks():
+                _report(error, debug)
         return 130 if type(error).__name__ == "Abort" else int(getattr(error, "exit_code", 1))
 
 

@@ -73,15 +73,18 @@ def score(
 ) -> None:
     """Islands of every layer against people's outlines, beside both baselines and the people themselves."""
     from experiments.islands.score import load_summary, run
+    from glom.devices import ranks
 
     folder = Path(out)
 
     def so_far() -> None:
-        if (folder / "results.jsonl").is_file() and not as_json:
+        if ranks()[0] == 0 and list(folder.glob("results*.jsonl")) and not as_json:
             score_table(load_summary(folder), folder)
 
     with resumable(before=so_far):
-        result = follow(run(settings, folder, resume=resume), quiet)
+        result = follow(run(settings, folder, resume=resume), quiet or ranks()[0] > 0)
+    if result is None:  # not the first of several processes
+        return
     if as_json:
         emit_json(result)
     else:

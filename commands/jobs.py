@@ -19,6 +19,8 @@ from typing import IO
 
 import typer
 
+from commands.ranks import FOLDER, LOST, first_in
+
 PARENT_DIED = 1  # prctl's PR_SET_PDEATHSIG
 GRACE = 30.0  # seconds in which a process that is told to end may say what is kept
 
@@ -39,8 +41,8 @@ def shared_out(jobs: str, device: str, limit: int, small: bool) -> bool:
     count = shares(jobs, limit, small, _on_gpu(device))
     if count == 1 or "RANK" in os.environ or not hasattr(os, "fork"):
         return False
-    with tempfile.TemporaryFile("w+") as said:
-        code = _wait(_start(count, max(1, cores() // count), said), said)
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as said:
+        code = _wait(_start(count, max(1, cores() // count), said, folder), said, Path(folder))
     if code:
         raise typer.Exit(code)
     return True
@@ -53,12 +55,12 @@ def _on_gpu(device: str) -> bool:
     return sys.platform == "darwin" or any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def _start(count: int, threads: int, said: IO[str]) -> list[subprocess.Popen[str]]:
+def _start(count: int, threads: int, said: IO[str], folder: str) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": str(threads)}
-    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), FOLDER: folder}
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def end_with_me() -> None:
@@ -79,7 +81,7 @@ def _start(count: int, threads: int, said: IO[str]) -> list[subprocess.Popen[str
     ]
 
 
-def _wait(started: list[subprocess.Popen[str]], said: IO[str]) -> int:
+def _wait(started: list[subprocess.Popen[str]], said: IO[str], folder: Path) -> int:
     try:
         codes: list[int | None] = [None]
         while None in codes and not any(codes):
@@ -89,12 +91,13 @@ def _wait(started: list[subprocess.Popen[str]], said: IO[str]) -> int:
             return 0
         time.sleep(0.5)  # a wrong request ends each of them in the same way
         wrong = [code for one in started if (code := one.poll())]
-        if not started[0].returncode or min(wrong) < 0:  # the first one, which speaks for all, said nothing of it
-            _say(min(wrong) < 0, said)
         _end(started)
-        return wrong[0] if wrong[0] > 0 else 1
+        if not _passed_on(said) and first_in(folder):
+            print(f"error: {LOST}, and a smaller --jobs", file=sys.stderr, flush=True)
+        return max(1, *wrong)
     except KeyboardInterrupt:
         _end(started)
+        _passed_on(said)
         return 130
 
 
@@ -112,9 +115,10 @@ def _end(started: list[subprocess.Popen[str]]) -> None:
             one.wait()
 
 
-def _say(killed: bool, said: IO[str]) -> None:
+def _passed_on(said: IO[str]) -> bool:
+    """Show why the processes ended where one spoke that does not write to standard error itself; whether one did."""
     said.seek(0)
-    errors = [line for line in said.read().splitlines() if line.startswith("error: ")]
-    died = "error: one of the processes that share out the pictures died, perhaps for want of memory; what was "
-    died += "computed is kept: go on with --resume, and a smaller --jobs"
-    print(died if killed or not errors else errors[0], file=sys.stderr, flush=True)
+    lines = said.read().splitlines()
+    last = next((n for n, line in enumerate(lines) if line.startswith(("error: ", "interrupted"))), len(lines))
+    print(*lines[last:], sep="\n", end="\n" if last < len(lines) else "", file=sys.stderr, flush=True)
+    return last < len(lines)

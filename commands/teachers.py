@@ -55,8 +55,12 @@ def score(
     """Zero-shot top-1 of a teacher on a data set, for each set of templates."""
     from experiments.adaptation.zero_shot import run
     from glom.datasets.remarks import remark
+    from glom.devices import ranks
 
-    rows = follow(run(settings), quiet)["rows"]
+    found = follow(run(settings), quiet or ranks()[0] > 0)
+    if found is None:  # not the first of several processes
+        return
+    rows = found["rows"]
     asked = {k: getattr(settings, k) for k in ("teacher", "data", "corruption", "corrupt", "superclasses")}
     result = {**asked, "rows": rows, "remark": remark(settings.data)}
     keep_record(record, result)

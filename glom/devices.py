@@ -32,12 +32,16 @@ def available_devices() -> list[str]:
 def resolve_device(name: str = "auto") -> torch.device:
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps` -> a device that exists here. `auto` is the first of CUDA, MPS, CPU.
 
+    Of several processes on one machine each takes the GPU of its place, for `auto` and `cuda`.
+
     Raises:
         InputError: a name that is none of these, or a device this machine does not have.
     """
     import torch
 
     here = available_devices()
+    if ranks()[1] > 1 and name in ("auto", "cuda") and here[0] == "cuda:0":
+        return torch.device(f"cuda:{local_rank() % torch.cuda.device_count()}")
     if name == "auto":
         return torch.device(here[0])
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
@@ -81,6 +85,11 @@ def native_bf16() -> bool:
 def ranks() -> tuple[int, int]:
     """(rank, world) as torchrun sets them; (0, 1) without it."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """This process's place among those of its machine, as torchrun sets it; 0 without it."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def moved(x: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -25,6 +25,10 @@ class RunError(GlomError, RuntimeError):
     exit_code = 1
 
 
+class RankLost(RunError):
+    """Another process of the same job died or did not answer: a consequence, whose cause is said by that one."""
+
+
 def lost(error: GlomError) -> dict[str, str]:
     """What is recorded of a sample without a result: "skipped" where it cannot be read, "failed" where the work did."""
     return {"status": "skipped" if isinstance(error, InputError) else "failed", "reason": str(error)}

@@ -5,7 +5,6 @@ A run folder is all there is: `summary(folder)` and the table come from its line
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,7 @@ from glom.datasets.loading import read_ahead, readers, to_device
 from glom.datasets.registry import open_dataset
 from glom.devices import ranks, resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
-from glom.execution import init_group
+from glom.execution import Ranks, init_group
 from glom.runs.artifacts import RESULT, RunFolder, read_manifest, read_results, read_timing, write_json
 from glom.runs.events import Event
 from glom.runs.statistics import interval, mcnemar_exact
@@ -128,23 +127,17 @@ def identity(request: TTTRun, ready: Prepared) -> dict[str, Any]:
     }
 
 
-def join_ranks(request: TTTRun) -> tuple[TTTRun, int, int]:
-    """Join the other processes torchrun started, if it did: the request as this rank runs it, its rank, their number.
+def join_ranks(request: TTTRun) -> tuple[TTTRun, Ranks]:
+    """Join the other processes of this job, if there are any: the request as this rank runs it, and the ranks.
 
     Raises:
         InputError: columns to share out and nobody to share them with.
-        RunError: the others did not come.
+        RankLost: the others did not come.
     """
-    rank, world = ranks()
-    columns = request.shard == "columns" or request.ttt.execution == "sharded"
-    if world > 1 or columns:
-        # Ranks that share samples wait for one another only at the end, which may take as long as the run.
-        init_group(timeout=120.0 if columns else 7 * 86_400.0)
-    if world > 1 and request.device in ("auto", "cuda") and torch.cuda.is_available():
-        request = replace(request, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-    if columns:
-        request = replace(request, shard="columns", ttt=replace(request.ttt, execution="sharded"))
-    return request, rank, world
+    if request.shard != "columns" and request.ttt.execution != "sharded":
+        return request, Ranks.join()
+    init_group()  # ranks that share columns meet at every step: a silent one is dead
+    return replace(request, shard="columns", ttt=replace(request.ttt, execution="sharded")), Ranks(*ranks())
 
 
 class Summary(TypedDict):
@@ -181,28 +174,27 @@ def run(request: TTTRun, out: Path, *, resume: bool = False) -> Iterator[Event[S
         InputError: a wrong request; with `strict`, the first unreadable picture.
         RunError: the disk is full, or a rank died; what was written stays.
     """
-    request, rank, world = join_ranks(request)
+    request, group = join_ranks(request)
     ready = prepare(request)
     together = request.shard == "columns"
-    share, shares = (0, 1) if together else (rank, world)
-    if together and rank:
-        yield from _assist(request, ready, out)
+    if together and group.rank:
+        yield from _assist(request, ready, group)
         return
-    part = f"-{share}-of-{shares}" if shares > 1 else ""
-    asked = ready.asked(look=not rank).say()
-    extra = {"device": str(ready.device), "data_spec": request.data, "world": world}
+    share = Ranks() if together else group
+    asked = ready.asked(look=not group.rank).say()
+    extra = {"device": str(ready.device), "data_spec": request.data, "world": group.world}
     extra["asked"] = asked.record()
-    if share:
-        torch.distributed.barrier()  # the first rank makes the folder, or refuses it, before the others look at it
-    with RunFolder(out, "ttt", identity(request, ready), resume, extra, part) as folder:
-        if not rank:
+    if share.rank:
+        share.wait()  # the first rank makes the folder, or refuses it, before the others look at it
+    with RunFolder(out, "ttt", identity(request, ready), resume, extra, share.part) as folder:
+        if not group.rank:
             write_settings(out, request)
-        if shares > 1 and not share:
-            torch.distributed.barrier()
+        if not share.rank:
+            share.wait()
         if together:
-            _tell([sorted(record["id"] for record in folder.records())])
+            group.told(sorted(record["id"] for record in folder.records()))
         done = {record["id"] for record in folder.records()}
-        mine = make_blocks(request, ready)[share::shares]
+        mine = make_blocks(request, ready)[share.rank :: share.world]
         todo = unfinished(mine, done)
         total = sum(map(len, mine))
         count = sum(sample.id in done for block in mine for _, sample in block)
@@ -216,11 +208,10 @@ def run(request: TTTRun, out: Path, *, resume: bool = False) -> Iterator[Event[S
                 count += 1
                 message = "" if record["status"] == "ok" else f"{record['status']}: {record['id']}: {record['reason']}"
                 yield Event("adapting", count, total, message, right.after(record))
-        if shares > 1:
-            torch.distributed.barrier()
-        if rank == 0 and len(read_results(out)) == len(ready.dataset):
+        share.wait()
+        if group.rank == 0 and len(read_results(out)) == len(ready.dataset):
             folder.finish()
-    if rank == 0:
+    if group.rank == 0:
         found = summary(out)  # after the manifest's last notices
         write_json(out / RESULT, found)
         yield Event(result=found)
@@ -243,20 +234,14 @@ class Right:
         return {"teacher": 100 * self.teacher / self.seen, "APM": 100 * self.apm / self.seen} if self.seen else {}
 
 
-def _assist(request: TTTRun, ready: Prepared, out: Path) -> Iterator[Event[Summary]]:
+def _assist(request: TTTRun, ready: Prepared, group: Ranks) -> Iterator[Event[Summary]]:
     """A further rank of a run over columns: the same samples in the same order, nothing written."""
-    done = set(_tell([None])[0])
+    done = set(group.told(list[str]()))
     todo = unfinished(make_blocks(request, ready), done)
     count, total = len(done), len(ready.dataset)
     for record, _ in _results(todo, done, request, ready):
         count += record["id"] not in done
         yield Event("adapting", count, total)
-
-
-def _tell(message: list[Any]) -> list[Any]:
-    """The first rank's message, on every rank."""
-    torch.distributed.broadcast_object_list(message, src=0)
-    return message
 
 
 def unfinished(blocks: Sequence[Block], done: set[str]) -> list[Block]:

@@ -14,11 +14,12 @@ from glom.datasets.corruptions import parse_corruption
 from glom.datasets.registry import open_dataset
 from glom.devices import resolve_device
 from glom.errors import GlomError, InputError, demand_some, lost
+from glom.execution import Ranks
 from glom.runs.events import Event
 from glom.runs.statistics import interval
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import asked_of
-from glom.teachers.corrupted import encode_ahead
+from glom.teachers.corrupted import BATCH, encode_ahead
 from glom.teachers.registry import load_teacher
 from glom.teachers.tiny import TRAIN_TEMPLATES
 from glom.teachers.zero_shot import choose_templates, count_sentences
@@ -43,7 +44,9 @@ class Scores(TypedDict):
 
 
 def run(settings: ZeroShotSettings) -> Iterator[Event[Scores]]:
-    """Encode every picture once, then score each set of templates.
+    """Encode every picture once, then score each set of templates; the first rank has the result.
+
+    Under torchrun the ranks share out the batches, so that the very same sums are made on any number of them.
 
     Raises:
         InputError: a data set without labels, or one of which no picture can be read.
@@ -62,14 +65,17 @@ def run(settings: ZeroShotSettings) -> Iterator[Event[Scores]]:
         dataset = dataset.limit(settings.limit)
     if any(s.label is None for s in dataset.samples):
         raise InputError(f"{dataset.name} has samples without labels; accuracy needs them all")
-    asked_of(dataset, dataset.classes or teacher.classes, settings.teacher, superclasses=teacher.superclasses).say()
+    group, names = Ranks.join(), dataset.classes or teacher.classes
+    asked_of(dataset, names, settings.teacher, not group.rank, teacher.superclasses).say()
     heads = {name: aligned_head(teacher, dataset, chosen) for name, chosen in sets.items()}
     tokens, labels, skipped = [], [], []
     scales: set[str] = set()
-    done, total = 0, len(dataset)
+    starts = range(group.rank * BATCH, len(dataset), group.world * BATCH)
+    mine = [sample for start in starts for sample in dataset.samples[start : start + BATCH]]
+    done, total = 0, len(mine)
     s = settings
-    for batch in encode_ahead(teacher, dataset.samples, kind, s.seed, s.corrupt, s.workers, draft=s.draft):
-        for sample, found in zip(dataset.samples[done:], batch):
+    for batch in encode_ahead(teacher, mine, kind, s.seed, s.corrupt, s.workers, BATCH, s.draft):
+        for sample, found in zip(mine[done:], batch):
             if isinstance(found, GlomError):
                 skipped.append(lost(found))
                 continue
@@ -78,6 +84,11 @@ def run(settings: ZeroShotSettings) -> Iterator[Event[Scores]]:
             labels.append(sample.label)
         done += len(batch)
         yield Event("encoding", done, total)
+    shares = group.gathered((tokens, labels, skipped, scales))
+    if group.rank:
+        return
+    tokens, labels = [x for share in shares for x in share[0]], [x for share in shares for x in share[1]]
+    skipped, scales = [x for share in shares for x in share[2]], {x for share in shares for x in share[3]}
     if not tokens:
         demand_some(skipped, f"pictures of {dataset.name}")
     everything, truth = torch.stack(tokens), np.array(labels)

@@ -18,7 +18,7 @@ from experiments.comparison.legs import Leg, Visit
 from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.stream import Stream
 from glom.datasets.loading import readers
-from glom.devices import ranks
+from glom.execution import Ranks
 from glom.methods import Method
 from glom.methods.few_shot import Learning
 from glom.runs.artifacts import RunFolder, read_results, write_json
@@ -40,24 +40,25 @@ def run_leg(
     out: Path,
     resume: bool,
     learning: Learning | None,
+    group: Ranks,
 ) -> Iterator[Event[Any]]:
     """Answer for the leg's pictures that have no line yet; events as `run_benchmark`'s.
 
     Of an episodic method the ranks share out the pictures; a stream is the first rank's alone.
     """
-    rank, world, stream = *ranks(), settings.as_stream()
-    shares = 1 if method.stateful else world
-    if rank >= shares:
+    stream, rank = settings.as_stream(), group.rank
+    if method.stateful:
+        group = Ranks()
+    if rank >= group.world:
         return
-    part = f"-{rank}-of-{shares}" if shares > 1 else ""
     if rank:
-        torch.distributed.barrier()  # the first rank makes the folder, or refuses it
+        group.wait()  # the first rank makes the folder, or refuses it
     # Pictures that are answered together are neighbours in the leg, whatever was done before and on however many ranks:
     # the very same sums are made. A record's index is the picture's place in the data set.
     if method.stateful and stream.batch:
         method.together = stream.batch
     size = max(1, method.together)
-    blocks = [leg.visits[i : i + size] for i in range(0, len(leg.visits), size)][rank::shares]
+    blocks = [leg.visits[i : i + size] for i in range(0, len(leg.visits), size)][rank :: group.world]
     stage, total = f"{leg.name}: {method.name}", sum(map(len, blocks))
     with ExitStack() as stack:
         folders: dict[str, RunFolder] = {}
@@ -65,10 +66,10 @@ def run_leg(
             asked = asked_of(c.dataset, method.task.classes, settings.teacher, False, method.task.teacher.superclasses)
             extra = {"asked": asked.record(), "constants": method.constants}
             identity = _identity(settings, c, leg, stream, method)
-            folder = RunFolder(out / c.name / method.name, "benchmark", identity, resume, extra, part)
+            folder = RunFolder(out / c.name / method.name, "benchmark", identity, resume, extra, group.part)
             folders[c.name] = stack.enter_context(folder)
-        if shares > 1 and rank == 0:
-            torch.distributed.barrier()
+        if rank == 0:
+            group.wait()
         done = {(name, r["id"]) for name, folder in folders.items() for r in folder.records()}
         count = sum(_key(visit) in done for block in blocks for visit in block)
         for folder in folders.values():

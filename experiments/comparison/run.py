@@ -14,8 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from experiments.comparison.conditions import (
     Classes,
     Condition,
@@ -32,9 +30,8 @@ from experiments.comparison.resumable import run_leg
 from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.table import Compared, averages, make_table
 from experiments.comparison.untouched import Shared, shares_pictures_with
-from glom.devices import ranks
 from glom.errors import InputError
-from glom.execution import init_group
+from glom.execution import Ranks
 from glom.methods import Method, Task, make_method, method_class
 from glom.runs.artifacts import RESULT, write_json
 from glom.runs.events import Event
@@ -64,9 +61,8 @@ def run(
     Raises:
         InputError: a wrong request, or labelled pictures that are also test pictures; before the first answer.
     """
-    rank, world = ranks()
-    if world > 1:
-        init_group(timeout=7 * 86_400.0)
+    group = Ranks.join()
+    rank = group.rank
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out needs a folder")
     if rank == 0 and not resume and next(out.glob("*/*/manifest.json"), None):
@@ -89,14 +85,13 @@ def run(
     streams = legs(settings.as_stream(), every, lambda c: classes_of(c, base)) if online else []
     warned: set[str] = set()
     for leg, method in _turns(settings, every, streams, base, made):
-        for event in run_leg(settings, leg, method, out, resume, learning):
+        for event in run_leg(settings, leg, method, out, resume, learning, group):
             if event.message in warned:
                 event = replace(event, message="")
             elif event.message.startswith("package versions"):  # the same for every folder of the run
                 warned.add(event.message)
             yield event
-    if world > 1:
-        torch.distributed.barrier()
+    group.wait()
     if rank == 0:
         shared = shares_pictures_with(list({c.spec: c.dataset for c in conditions}.values()))
         found = make_table(out, settings.manifest(), [c.name for c in conditions])

@@ -15,6 +15,7 @@ from experiments.islands.readings import called
 from experiments.islands.settings import ScoreSettings
 from experiments.islands.study import RULE, Study, prepare
 from glom.errors import InputError, RunError, demand_some
+from glom.execution import Ranks
 from glom.runs.artifacts import RunFolder, read_manifest, read_results
 from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
@@ -46,6 +47,9 @@ class Scores(TypedDict):
 def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Scores]]:
     """Score every picture; the result is what `summarise` gives and, with `choose_on`, `chosen`: see `outcome`.
 
+    Under torchrun the ranks share out the pictures, each writing a part of its own; the first one chooses, and has the
+    result.
+
     Raises:
         InputError: the request is wrong, or no picture at all could be scored.
     """
@@ -59,14 +63,22 @@ def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator
     }
     slots = {"slots": study.slots.facts} if study.slots else {}
     held = study.held(study.data, *(CHOOSING if train is None else ()), **slots)
-    with RunFolder(out, "islands-score", held, resume, extra) as folder:
-        write_settings(out, settings)
-        for message in [*study.notes, *folder.warnings]:
-            yield Event(message=message)
+    group = Ranks.join()
+    if group.rank:
+        group.wait()  # the first rank makes the folder, or refuses it
+    with RunFolder(out, "islands-score", held, resume, extra, group.part) as folder:
         chosen = None
-        if train is not None:
-            chosen = yield from choose(study, train, out / "choosing", resume)
-        yield from _score(study, folder, chosen)
+        if not group.rank:
+            group.wait()
+            write_settings(out, settings)
+            for message in [*study.notes, *folder.warnings]:
+                yield Event(message=message)
+            if train is not None:
+                chosen = yield from choose(study, train, out / "choosing", resume)
+        yield from _score(study, folder, group.told(chosen), group)
+        group.wait()
+        if group.rank:
+            return
         records = folder.records()
         result = summarise(records, study.names, study.places)
         demand_some(records, f"pictures of {study.data.name}")
@@ -78,11 +90,12 @@ def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator
     yield Event(result=cast(Scores, result))
 
 
-def _score(study: Study, folder: RunFolder, chosen: Chosen | None) -> Iterator[Event[Scores]]:
-    done = {r["id"] for r in folder.records()}
-    pictures = study.data.pictures
-    left = [item for item in pictures if item.id not in done]
-    places = {item.id: index for index, item in enumerate(pictures)}
+def _score(study: Study, folder: RunFolder, chosen: Chosen | None, group: Ranks) -> Iterator[Event[Scores]]:
+    places = {item.id: index for index, item in enumerate(study.data.pictures)}
+    pictures = study.data.pictures[group.rank :: group.world]
+    known = {r["id"] for r in folder.records()}
+    left = [item for item in pictures if item.id not in known]
+    done = len(pictures) - len(left)
     readings = [*study.readings, *(at for at, _ in chosen.choices.values() if at)] if chosen else study.readings
     asked = Asked(study.readings, study.settings.partition, chosen.choices if chosen else {}, study.settings.one_to_one)
     for count, (item, record, seconds) in enumerate(study.watch(left, readings, score_picture, asked, study.slots), 1):
@@ -91,7 +104,7 @@ def _score(study: Study, folder: RunFolder, chosen: Chosen | None) -> Iterator[E
         lost = [str(n) for n, row in zip(study.names, record.get("layers", ()), strict=False) if row is None]
         if lost:
             message = f"{item.id}: not finite, and left out: layer {', '.join(lost)}"
-        yield Event("scoring", len(done) + count, len(pictures), message)
+        yield Event("scoring", done + count, len(pictures), message)
 
 
 def summarise(records: Sequence[dict[str, Any]], layers: Sequence[int | str], places: Sequence[str]) -> dict[str, Any]:

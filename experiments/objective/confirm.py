@@ -11,15 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, cast
 
-import torch
-
 from experiments.objective.candidates import CANDIDATES, TEACHER
 from experiments.objective.report import Judged, by_set, choose, draw, summarise, unseen
 from experiments.objective.run import cases_of, prepare, public_settings, run_half
 from experiments.objective.settings import CONFIRM, SELECT, ConfirmSettings, ObjectiveSettings
-from glom.devices import ranks
 from glom.errors import InputError
-from glom.execution import init_group
+from glom.execution import Ranks
 from glom.runs.artifacts import RunFolder, public_name, read_manifest, read_result, result_file
 from glom.runs.events import Event
 
@@ -81,15 +78,13 @@ def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterato
     ]
     own = {**study.held(CONFIRM), "limit": request.limit, "chosen": chosen} | ({"on": request.on} if request.on else {})
     extra = {"data_spec": ",".join((*selected.data, *request.on))}
-    rank, world = _joined(out, resume)
-    part = f"-{rank}-of-{world}" if world > 1 else ""
-    with RunFolder(out / "confirm", "objective-confirm", own, resume, extra, part) as folder:
-        if world > 1 and not rank:
-            torch.distributed.barrier()
-        yield from run_half(folder, cases, names, study, out, (rank, world))
-        if world > 1:
-            torch.distributed.barrier()
-        if rank:
+    group = _joined(out, resume)
+    with RunFolder(out / "confirm", "objective-confirm", own, resume, extra, group.part) as folder:
+        if not group.rank:
+            group.wait()
+        yield from run_half(folder, cases, names, study, out, (group.rank, group.world))
+        group.wait()
+        if group.rank:
             return
         candidates, records, tried = [CANDIDATES[n] for n in names], folder.records(), selection["tried"]
         halved = [r for r in records if r.get("dataset") not in known[len(selected.data) :]]
@@ -105,13 +100,11 @@ def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterato
     yield Event(result=cast(Confirmed, result))
 
 
-def _joined(out: Path, resume: bool) -> tuple[int, int]:
-    """(rank, world); the first rank makes the folder, or refuses it, before the others look at it."""
-    rank, world = ranks()
-    if world > 1:
-        init_group(timeout=7 * 86_400.0)
-    if not rank and not resume and (out / "confirm" / "manifest.json").exists():
+def _joined(out: Path, resume: bool) -> Ranks:
+    """The ranks; the first rank makes the folder, or refuses it, before the others look at it."""
+    group = Ranks.join()
+    if not group.rank and not resume and (out / "confirm" / "manifest.json").exists():
         raise InputError(f"{out} is being confirmed already; add `resume` to go on")
-    if rank:
-        torch.distributed.barrier()
-    return rank, world
+    if group.rank:
+        group.wait()
+    return group

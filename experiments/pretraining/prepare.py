@@ -14,10 +14,10 @@ from glom.checkpoints import find_checkpoint
 from glom.datasets.loading import readers
 from glom.devices import native_bf16
 from glom.errors import InputError
+from glom.execution import Ranks
 from glom.runs.events import Event
 from glom.teachers.base import Teacher
 from glom.teachers.grids import Encoder, grid_shape, grid_teacher
-from glom.training.ranks import Ranks
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
 from experiments.pretraining.data import unread_message
 from experiments.pretraining.evaluate import Measured, measure, panels
 from experiments.pretraining.prepare import Prepared, identity, prepare
@@ -25,11 +23,11 @@ from glom.apm import AsynchronousPerceptionMachine
 from glom.checkpoints import FILE, save_apm
 from glom.devices import resolve_device
 from glom.errors import InputError
+from glom.execution import Ranks
 from glom.runs.artifacts import RunFolder, read_results
 from glom.runs.events import Event
 from glom.settings import write_settings
 from glom.training.loop import STATE
-from glom.training.ranks import Ranks
 from probes.figures.again import draw
 from probes.figures.grids import grid_sheet, loss_curve
 
@@ -59,8 +57,6 @@ def run(settings: GridTrainSettings, out: Path, *, resume: bool = False) -> Iter
         raise InputError(f"{out} already holds a run; add --resume to go on, or choose another --out")
     group = Ranks.join()
     where = resolve_device(settings.device)
-    if group.world > 1 and where.type == "cuda":
-        where = resolve_device(f"cuda:{dist.get_rank() % max(1, _gpus())}")
     ready = yield from prepare(settings, group, str(where))
     extra = {"device": str(where), "world": group.world, "split": ready.split.how}
     first = group.rank == 0
@@ -127,9 +123,3 @@ def _unread(ready: Prepared) -> list[str]:
         *unread_message(ready.train, ready.split.train, "training"),
         *unread_message(ready.held_out, ready.split.held_out, "held-out"),
     ]
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()

@@ -33,12 +33,12 @@ from glom.apm import AsynchronousPerceptionMachine, blank_apm
 from glom.checkpoints import load_apm
 from glom.columns import grid_queries, sample_at
 from glom.errors import InputError
+from glom.execution import Ranks
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
 from glom.training.loop import Training
 from glom.training.optimisation import parameter_groups, warmup_cosine
-from glom.training.ranks import Ranks
 
 RECORD = 10  # steps between two lines of results.jsonl
 KEEP = 500  # steps between two states, at most; one is kept after every epoch as well

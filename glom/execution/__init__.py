@@ -21,8 +21,9 @@ from glom.errors import InputError, unknown
 from glom.execution.folded import folded as _folded
 from glom.execution.graphed import Repeated, cuda_recorder
 from glom.execution.locations import Locations, locate
-from glom.execution.sharded import init_group, sync_gradients
+from glom.execution.ranks import Ranks, init_group
 from glom.execution.sharded import sharded as _sharded
+from glom.execution.sharded import sync_gradients
 from glom.execution.stacked import StackedAPM
 from glom.execution.streamed import default_chunk, free_memory, halved, location_bytes
 from glom.execution.streamed import streamed as _streamed
@@ -31,6 +32,7 @@ __all__ = [
     "EXECUTIONS",
     "Choice",
     "Locations",
+    "Ranks",
     "Repeated",
     "StackedAPM",
     "ask",

@@ -13,10 +13,8 @@ parameters themselves that is added to the loss has to be divided by R as well.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from datetime import timedelta
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from glom.apm import AsynchronousPerceptionMachine, Percept
-from glom.errors import InputError, RunError, unknown
+from glom.errors import InputError
 from glom.execution.algebra import Weights
 from glom.execution.folded import (
     check_outputs,
@@ -36,59 +34,8 @@ from glom.execution.folded import (
     wanted,
 )
 from glom.execution.locations import Locations
+from glom.execution.ranks import together
 from glom.execution.streamed import stream
-
-BACKENDS = ("auto", "gloo", "nccl")
-TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-Result = TypeVar("Result")
-
-
-def init_group(backend: str = "auto", timeout: float = 120.0) -> dist.ProcessGroup:
-    """Join the job that `torchrun` started, or return the group that was joined already.
-
-    Args:
-        backend: "gloo" (CPUs), "nccl" (GPUs), or "auto": nccl where there is a GPU.
-        timeout: seconds after which a rank that does not answer is taken for dead.
-
-    Raises:
-        InputError: not started by torchrun, an unknown backend, one this machine or this PyTorch does not have.
-        RunError: the other ranks did not come.
-    """
-    if backend not in BACKENDS:
-        raise unknown("backend", backend, BACKENDS)
-    if not dist.is_available():
-        raise InputError("this PyTorch was built without torch.distributed: sharded execution needs it")
-    cuda = torch.cuda.is_available()
-    if backend == "auto":
-        backend = "nccl" if cuda and dist.is_nccl_available() else "gloo"
-    if backend == "nccl" and not (cuda and dist.is_nccl_available()):
-        raise InputError("backend nccl needs a CUDA GPU and a PyTorch built with it; CPUs use gloo")
-    if backend == "gloo" and not dist.is_gloo_available():
-        raise InputError("this PyTorch was built without gloo")
-    if not dist.is_initialized():
-        missing = [name for name in TORCHRUN if name not in os.environ]
-        if missing:
-            raise InputError(f"sharded execution is started by torchrun; the environment lacks {', '.join(missing)}")
-        if cuda and backend == "nccl":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        _together(
-            "joining the job",
-            lambda: dist.init_process_group(backend, timeout=timedelta(seconds=timeout)),
-        )
-    group = dist.group.WORLD
-    assert group is not None
-    return group
-
-
-def _together(what: str, work: Callable[[], Result]) -> Result:
-    """`work()`, which needs every rank: a dead or silent one ends in one clear line instead of a hang."""
-    try:
-        return work()
-    except RuntimeError as error:
-        rank = dist.get_rank() if dist.is_initialized() else os.environ.get("RANK", "?")
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunError(f"rank {rank}: another rank died or did not answer while {what} ({cause})") from error
 
 
 class _Merge(torch.autograd.Function):
@@ -97,7 +44,7 @@ class _Merge(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
         total = x.clone()
-        _together("merging the columns' sums", lambda: dist.all_reduce(total, group=group))
+        together("merging the columns' sums", lambda: dist.all_reduce(total, group=group))
         return total
 
     @staticmethod
@@ -115,7 +62,7 @@ class _Gather(torch.autograd.Function):
         padded = mine.new_zeros(B, -(-count // ctx.ranks), width)
         padded[:, :n] = mine
         pieces = [torch.empty_like(padded) for _ in range(ctx.ranks)]
-        _together("gathering the percept", lambda: dist.all_gather(pieces, padded, group=group))
+        together("gathering the percept", lambda: dist.all_gather(pieces, padded, group=group))
         return torch.stack(pieces, dim=2).flatten(1, 2)[:, :count].contiguous()
 
     @staticmethod
@@ -165,7 +112,7 @@ def _merge(sums: dict[str, Tensor], attention: bool, group: dist.ProcessGroup | 
     maximum = sums["maximum"].detach().clone()
     keys = ["weight", "hidden"]
     if attention:
-        _together("merging the maximum", lambda: dist.all_reduce(maximum, dist.ReduceOp.MAX, group=group))
+        together("merging the maximum", lambda: dist.all_reduce(maximum, dist.ReduceOp.MAX, group=group))
         keys.append("code")
     scale = torch.exp(sums["maximum"] - maximum)
     parts = [sums[key] * (scale if sums[key].ndim == 2 else scale[..., None]) for key in keys]
@@ -199,7 +146,7 @@ def sharded(
 
     Raises:
         InputError: no process group, colours asked of an APM without a colour head.
-        RunError: a rank died or did not answer within the group's timeout.
+        RankLost: a rank died or did not answer within the group's timeout.
     """
     check_outputs(apm, outputs)
     if not (dist.is_available() and dist.is_initialized()):
@@ -240,14 +187,14 @@ def sync_gradients(
         extra: other leaves whose gradients are wanted, such as the images.
 
     Raises:
-        RunError: a rank died or did not answer within the group's timeout.
+        RankLost: a rank died or did not answer within the group's timeout.
     """
     leaves = [leaf for leaf in (*module.parameters(), *extra) if leaf.requires_grad]
     if not leaves:
         return
     # A rank without locations has no gradient for the trunk; the others need its zero.
     some = torch.tensor([leaf.grad is not None for leaf in leaves], dtype=torch.int32, device=leaves[0].device)
-    _together("agreeing on gradients", lambda: dist.all_reduce(some, dist.ReduceOp.MAX, group=group))
+    together("agreeing on gradients", lambda: dist.all_reduce(some, dist.ReduceOp.MAX, group=group))
     gradients = []
     for leaf, present in zip(leaves, some.tolist(), strict=True):
         if present:
@@ -260,4 +207,4 @@ def sync_gradients(
         for work in [dist.all_reduce(gradient, group=group, async_op=True) for gradient in gradients]:
             work.wait()
 
-    _together("summing gradients", total)
+    together("summing gradients", total)

@@ -184,7 +184,8 @@ class RunFolder:
             if old.get("kind") != kind or old.get("settings") != settings:
                 changed = differences(old.get("settings", {}), settings) or [f"kind: {old.get('kind')} -> {kind}"]
                 raise InputError(f"{self.path} holds another run ({'; '.join(changed[:4])}); choose another `out`")
-            if not resume and not part:
+            # Of several ranks the first one opens a folder before the others do.
+            if not resume and (not part or part.startswith("-0-")):
                 way = "delete the folder to start anew" if resume is None else "add `resume` to go on"
                 raise InputError(f"{self.path} already holds this run; {way}, or choose another `out`")
             moved = differences(old.get("versions", {}), versions())

@@ -36,8 +36,11 @@ def _here() -> int:
 
 
 def processes(asked: int, pieces: int, least: int = 4) -> int:
-    """How many processes are worth it: as many as asked for; for 0 the cores, but each with `least` pieces or more."""
-    return asked or max(1, min(_here(), pieces // least))
+    """How many processes are worth it: as many as asked for; for 0 the cores, but each with `least` pieces or more.
+
+    Of several ranks on this machine each takes its share of the cores.
+    """
+    return asked or max(1, min(_here() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), pieces // least))
 
 
 def shares(asked: str, pictures: int, small: bool, gpu: bool) -> int:

@@ -20,6 +20,7 @@ from glom.teachers.views import seen
 
 CROP, FILE = "crop", "file"
 PLACES = (CROP, FILE)
+BATCH = 64  # pictures encoded at a time
 
 
 def check_place(place: str) -> None:
@@ -78,7 +79,7 @@ def encode_ahead(
     seed: int = 0,
     place: str = CROP,
     workers: int | None = None,
-    batch: int = 64,
+    batch: int = BATCH,
     draft: int = 0,
 ) -> Iterator[list[Encoded | GlomError]]:
     """Samples as `shown` -> their tokens, a batch at a time; those that cannot be read are their errors.

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from glom.errors import InputError, RunError
+from glom.execution import Ranks, sync_gradients
 from glom.runs.saving import save_state
-from glom.training.ranks import Ranks
 from glom.weights import check_state
 
 STATE = "state.pt"
@@ -155,7 +155,8 @@ class Training:
                     share[0].backward()
                 told = told + share.detach()
             values = self.group.total(told)
-            self.group.share_gradients(self.model)
+            if self.group.world > 1:
+                sync_gradients(self.model)
             learning = [p for p in self.model.parameters() if p.grad is not None]
             norm = get_total_norm([p.grad for p in learning if p.grad is not None])
             said = torch.cat([values.reshape(-1), norm.reshape(1).to(values)])

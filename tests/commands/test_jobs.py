@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from commands.jobs import shared_out
+from commands.ranks import speaks, take_place
 from glom.errors import InputError
 from glom.runs import parallel
 from tests.commands.test_cli import ROOT
@@ -40,6 +41,8 @@ def test_how_many_pay(monkeypatch):
 def run(monkeypatch, code: str) -> int:
     """Two processes of this program; the exit code."""
     begin = "import os, sys, time, signal, pathlib; rank = int(os.environ['RANK'])\n"
+    begin += f"sys.path.insert(0, {str(ROOT)!r})\nfrom commands.ranks import end_when_told, speaks\n"
+    begin += "def fail(text):\n    if speaks(): print('error:', text, file=sys.stderr)\n    sys.exit(2)\n"
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-S", "-c", begin + code])
     try:
         return 0 if shared_out("2", "cpu", 0, True) else -1
@@ -56,21 +59,40 @@ def test_the_processes_are_ranks_of_one_thread(monkeypatch, tmp_path):
     assert not shared_out("2", "cpu", 0, True)  # it is one of them
 
 
+DEAF = "end_when_told(); import ctypes; rank or ctypes.CDLL(None).system(b'exec sleep 20')\n"  # waits inside a library
+
+
 @pytest.mark.parametrize(
     ("code", "left", "said"),
     [
-        ("print('error: wrong', file=sys.stderr); sys.exit(2)", 2, "error: wrong\n"),
-        ("rank and sys.exit(print('error: mine', file=sys.stderr) or 2)\ntime.sleep(60)", 2, "error: mine\n"),
+        ("fail('wrong')", 2, "error: wrong\n"),
+        ("rank and fail('mine')\ntime.sleep(60)", 2, "error: mine\n"),
+        (DEAF + "time.sleep(0.2); fail('mine')", 2, "error: mine\n"),
+        (DEAF + "time.sleep(0.2); os.kill(os.getpid(), signal.SIGKILL)", 1, "error: one of the processes .* died.*\n"),
         ("rank and os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)", 1, "error: one of the processes .* died.*\n"),
     ],
-    ids=["both", "another", "killed"],
+    ids=["both", "another", "deaf", "deaf-killed", "killed"],
 )
 def test_one_that_fails_ends_all_and_is_said_once(monkeypatch, capfd, code, left, said):
     begun = time.monotonic()
     assert run(monkeypatch, code) == left
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 15
     error = capfd.readouterr().err
     assert re.fullmatch(said, error), error
+
+
+def test_places_in_a_job(monkeypatch, tmp_path):
+    """MPI's names, as `accelerate launch --cpu` has them, become torchrun's; what shares nothing is the first one's."""
+    monkeypatch.setattr(os, "environ", mpi := {f"OMPI_COMM_WORLD_{n}": "1" for n in ("RANK", "LOCAL_RANK")})
+    mpi |= {"OMPI_COMM_WORLD_SIZE": "2"}
+    assert take_place(["datasets"]) and "RANK" not in mpi  # mpirun of something else
+    mpi["MASTER_ADDR"] = "127.0.0.1"
+    assert take_place(["--debug", "ttt", "run", "cifar10"]) and not take_place(["datasets"])
+    assert (mpi["RANK"], mpi["WORLD_SIZE"], mpi["LOCAL_RANK"]) == ("1", "2", "1")
+    first = {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_ERROR_FILE": str(tmp_path / "0" / "error.json")}
+    monkeypatch.setattr(os, "environ", first)
+    assert [speaks(), speaks()] == [True, False]
+    assert take_place(["datasets"]) and "WORLD_SIZE" not in first and speaks()
 
 
 def test_ctrl_c_is_told_to_each(monkeypatch, tmp_path):

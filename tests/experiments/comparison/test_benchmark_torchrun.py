@@ -56,8 +56,7 @@ def test_a_rank_refuses_a_folder_that_holds_a_run(call, image_folder, tmp_path, 
     assert call(*base)[0] == 0
     import experiments.comparison.run as benchmark
 
-    monkeypatch.setattr(benchmark, "ranks", lambda: (0, 2))
-    monkeypatch.setattr(benchmark, "init_group", lambda **options: None)
+    monkeypatch.setattr(benchmark.Ranks, "join", classmethod(lambda own: own(0, 2)))
     code, _, error = call(*base)
     assert code == 2
     assert "already holds a run; add --resume" in error

@@ -226,9 +226,8 @@ def test_a_confirmation_in_shards_is_that_of_one_process(tmp_path, asked, monkey
     copy = shutil.copytree(out, tmp_path / "copy")
     expected = last(confirm(ConfirmSettings(top=1), out))
     with monkeypatch.context() as patch:
-        patch.setattr(confirmation, "ranks", lambda: (1, 2))
-        patch.setattr(confirmation, "init_group", lambda **options: None)
-        patch.setattr(torch.distributed, "barrier", lambda: None)
+        patch.setattr(confirmation.Ranks, "join", classmethod(lambda own: own(1, 2)))
+        patch.setattr(confirmation.Ranks, "wait", lambda self: None)
         events = list(confirm(ConfirmSettings(top=1), copy))
     assert all(event.result is None for event in events)
     lines = read_lines(copy / "confirm" / "results-1-of-2.jsonl")
