@@ -81,11 +81,11 @@ def train(
 
 @app.command("eval")
 @options(EvalSettings)
-def evaluate(settings: EvalSettings, record: Record = None, as_json: Json = False) -> None:
+def evaluate(settings: EvalSettings, record: Record = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Errors on the test set of what a run folder holds, also in the middle of a training."""
-    from experiments.forward_forward.evaluate import evaluate as run_evaluation
+    from experiments.forward_forward.evaluate import run
 
-    finish(run_evaluation(settings), Path(settings.folder), record, as_json)
+    finish(follow(run(settings), quiet), Path(settings.folder), record, as_json)
 
 
 def finish(result: Mapping[str, Any], folder: Path, record: str | None, as_json: bool) -> None:

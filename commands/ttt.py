@@ -111,11 +111,11 @@ def report(
 
 @app.command("trace")
 @options(TraceSettings)
-def trace(settings: TraceSettings, out: Out, as_json: Json = False) -> None:
+def trace(settings: TraceSettings, out: Out, as_json: Json = False, quiet: Quiet = False) -> None:
     """The prediction, loss and agreement at each iteration, as a table and a figure."""
     from experiments.adaptation.trace import run
 
-    result = follow(run(settings, Path(out)), quiet=True)
+    result = follow(run(settings, Path(out)), quiet)
     if as_json:
         emit_json(result)
         return

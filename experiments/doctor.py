@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,9 +24,12 @@ class Check:
     hint: str = ""
 
 
-def examine() -> list[Check]:
-    """Every check, in the order a person wants them. Never raises and never goes to the network."""
-    return [*_software(), *_hardware(), *_teachers(), _corruptions(), _disk()]
+def examine() -> Iterator[Check]:
+    """Every check as it is made, in the order a person wants them. Never raises and never goes to the network."""
+    for part in (_software, _hardware, _teachers):
+        yield from part()
+    yield _corruptions()
+    yield _disk()
 
 
 def _software() -> list[Check]:

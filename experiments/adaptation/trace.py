@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,13 +12,13 @@ import torch
 
 from experiments.adaptation.settings import Adapting, TraceSettings
 from glom.adaptation.objectives import get_objective, require
-from glom.adaptation.ttt import Case, Step, adapt
+from glom.adaptation.ttt import Case, Step, adapting
 from glom.columns import picture
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.reading import read_image
 from glom.devices import resolve_device
 from glom.runs.artifacts import RunFolder, read_json, read_result, versions
-from glom.runs.events import Event
+from glom.runs.events import Event, as_events
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.asked import Kept, asked_about, choose_classes
@@ -57,11 +57,14 @@ class Traced(Adapted, Kept):
     versions: dict[str, str]
 
 
-def trace_case(case: Case, teacher_head: ZeroShotHead, request: Adapting, device: torch.device) -> Adapted:
-    """Adapt one case with its trace kept; raises `RunError` if it fails."""
+def trace_case(
+    case: Case, teacher_head: ZeroShotHead, request: Adapting, device: torch.device
+) -> Generator[Event[Any], None, Adapted]:
+    """Adapt one case with its trace kept, yielding events; raises `RunError` if it fails."""
     from glom.errors import RunError
 
-    result = adapt(case, request.ttt, teacher_head, request.seed, device, keep_trace=True)
+    steps = adapting(case, request.ttt, teacher_head, request.seed, device, keep_trace=True)
+    result = yield from as_events(steps, "adapting", request.ttt.iterations)
     if result.failed:
         raise RunError(f"{case.id}: {result.failed}")
     names = {str(step["class"]): teacher_head.classes[step["class"]] for step in result.trace}
@@ -124,7 +127,8 @@ def run(request: TraceSettings, out: Path) -> Iterator[Event[Traced]]:
     settings |= described(kind, request.corrupt)
     with RunFolder(out, "trace", settings, extra={"asked": asked.record()}) as folder:
         write_settings(out, request)
-        result: Traced = {**trace_case(case, head, request, device), **asked.kept(), "versions": versions()}
+        adapted = yield from trace_case(case, head, request, device)
+        result: Traced = {**adapted, **asked.kept(), "versions": versions()}
         with (out / "trace.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(["iteration", "loss", "cosine", "class", "name", "probability", "agrees"])

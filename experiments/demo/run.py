@@ -76,7 +76,9 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event[Demo]]:
     for sample in chosen:
         image = sample.image()
         token = ready.teacher.token(ready.teacher.preprocess(image)[None].to(ready.device))[0].clone()
-        traced = trace_case(Case(sample.id, None, picture(image, size), token), ready.head, base, ready.device)
+        traced = yield from trace_case(
+            Case(sample.id, None, picture(image, size), token), ready.head, base, ready.device
+        )
         traces.append({"title": titled(sample.id, traced), **traced})
         shown.append(trace_of(sample.id, traced, image))
         yield Event("traces", len(traces), len(chosen))

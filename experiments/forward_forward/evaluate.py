@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -15,6 +15,7 @@ from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.pictures import check_fit, read_pictures
 from glom.forward_forward.scaling import Scaling
 from glom.runs.artifacts import public_name, read_manifest
+from glom.runs.events import Event, as_events
 from glom.teachers.asked import Asked, Kept
 from glom.teachers.known import Known
 
@@ -42,8 +43,8 @@ class Errors(Kept):
     layers: NotRequired[list[Layer]]
 
 
-def evaluate(settings: EvalSettings) -> Errors:
-    """Errors on the test set, in percent, of what a run folder holds.
+def evaluate(settings: EvalSettings) -> Generator[Event[Any], None, Errors]:
+    """Errors on the test set, in percent, of what a run folder holds; yields events.
 
     Raises:
         InputError: no checkpoint, or test pictures of another shape or other classes.
@@ -58,8 +59,11 @@ def evaluate(settings: EvalSettings) -> Errors:
     asked = Asked(f"{pictures.name}/test", len(pictures.labels), pictures.classes, str(folder)).say()
     scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
     images, labels = scaling(pictures.images, learner.dtype, place), pictures.labels.to(place)
-    errors = error_rates(learner, images, labels)
-    baseline = error_rates(twin, images, labels)["backprop"] if twin is not None else None
+    count = len(labels)
+    errors = yield from as_events(error_rates(learner, images, labels), "evaluating", count)
+    baseline = None
+    if twin is not None:
+        baseline = (yield from as_events(error_rates(twin, images, labels), "twin", count))["backprop"]
     seconds = {
         stage: [r["seconds"] for r in state["history"] if r["stage"] == stage]
         for stage in ("forward-forward", "backprop")
@@ -78,8 +82,14 @@ def evaluate(settings: EvalSettings) -> Errors:
         **asked.kept(),
     }
     if isinstance(learner, ConvLearner):
-        found["layers"] = by_layer(learner, images, labels)
+        found["layers"] = yield from as_events(by_layer(learner, images, labels), "layer by layer", count)
     return found
+
+
+def run(settings: EvalSettings) -> Iterator[Event[Errors]]:
+    """The same as a study; raises as `evaluate`."""
+    result = yield from evaluate(settings)
+    yield Event(result=result)
 
 
 def _mean(values: list[float]) -> float | None:

@@ -24,7 +24,7 @@ from glom.forward_forward.pictures import check_fit, read_pictures
 from glom.forward_forward.scaling import Scaling
 from glom.forward_forward.twin import Twin
 from glom.runs.artifacts import RunFolder, read_manifest
-from glom.runs.events import Event
+from glom.runs.events import Event, finished
 from glom.runs.saving import save_state
 from glom.settings import write_settings
 from glom.teachers.asked import Asked
@@ -157,7 +157,7 @@ def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Er
 
             yield from _epochs("backprop", twin, back, data, settings, state, folder)
         test = EvalSettings(folder=str(out), data=request.named, data_root=request.data_root, device=request.device)
-        result = evaluate(test)
+        result = yield from evaluate(test)
         if "layers" in result:
             draw(out / "layers.png", layers_figure, layers=result["layers"], curve=state["history"])
         folder.conclude(
@@ -258,9 +258,9 @@ def _epochs(
             record["mean_square"] = [[round(v, 4) for v in pair] for pair in done.squares.tolist()]
         seconds = time.perf_counter() - begun
         if len(data.held_labels):
-            record["held_out_error"] = error_rates(learner, data.held_images, data.held_labels)
+            record["held_out_error"] = finished(error_rates(learner, data.held_images, data.held_labels))
             if isinstance(learner, ConvLearner):
-                record["layers"] = by_layer(learner, data.held_images, data.held_labels)
+                record["layers"] = finished(by_layer(learner, data.held_images, data.held_labels))
         state["history"].append({**record, "seconds": round(seconds, 3)})
         state[part], state[key] = learner.state(), epoch + 1
         save_state(folder.path / CHECKPOINT, state)

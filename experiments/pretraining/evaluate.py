@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -187,8 +187,8 @@ def measure(
     bank: Source,
     bank_data: ImageDataset,
     most: int,
-) -> tuple[Measured, Panels]:
-    """All figures on the held-out rows; `most`: pictures in the bank of the k-NN classifier.
+) -> Generator[Event[Any], None, tuple[Measured, Panels]]:
+    """All figures on the held-out rows, yielding events; `most`: pictures in the bank of the k-NN classifier.
 
     Pictures that cannot be read are left out, of the bank as well; the sources count them.
 
@@ -198,7 +198,7 @@ def measure(
     Raises:
         InputError: fewer than two held-out pictures that can be read, or grids that are all alike.
     """
-    parts = list(collect(apm, held, held.usable()))
+    parts = yield from _all(collect(apm, held, held.usable()), "held-out grids", len(held.usable()))
     count = sum(len(part[0]) for part in parts)
     if count < FEWEST:
         raise InputError(f"{count} of {len(held_data)} held-out pictures could be read; at least {FEWEST} are needed")
@@ -211,7 +211,8 @@ def measure(
     # Spread over the data set, so that every class is in the bank.
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
     if labels is not None and labels_of(bank_data, rows) is not None:
-        both = [(t.mean((1, 2)), a.mean((1, 2))) for t, a, _ in collect(apm, bank, rows)]
+        means = ((t.mean((1, 2)), a.mean((1, 2))) for t, a, _ in collect(apm, bank, rows))
+        both = yield from _all(means, "neighbours", len(rows))
         known = labels_of(bank_data, np.intersect1d(rows, bank.usable()))
         if both and known is not None:
             t_bank, a_bank = (np.concatenate(x) for x in zip(*both, strict=True))
@@ -222,6 +223,17 @@ def measure(
     colours = None if apm.rgb_head is None else decoded(apm, pictures[some])  # of several classes
     found: Measured = {"n": len(teacher), **compare(teacher, own), "knn": near, "rgb": colours}
     return found, (pictures[shown], teacher[shown], own[shown])
+
+
+def _all(parts: Iterator[tuple[NDArray[Any], ...]], stage: str, total: int) -> Generator[Event[Any], None, list[Any]]:
+    """All of them, with an event each."""
+    found: list[Any] = []
+    done = 0
+    for part in parts:
+        found.append(part)
+        done += len(part[0])
+        yield Event(stage, done, total)
+    return found
 
 
 def panels(apm: AsynchronousPerceptionMachine, shown: Panels) -> list[list[tuple[str, Any]]]:
@@ -265,7 +277,7 @@ def run(settings: EvalSettings, out: Path) -> Iterator[Event[Found]]:
         if meta.get("teacher_fingerprint") != teacher.fingerprint:
             yield Event(message=f"{meta['teacher']} is not the model this checkpoint learnt from")
         yield Event(message=f"{len(split.held_out)} pictures, {split.how}")
-        found, shown = measure(apm, held, split.held_out, known, split.train, settings.bank)
+        found, shown = yield from measure(apm, held, split.held_out, known, split.train, settings.bank)
         messages = unread_message(held, split.held_out, "held-out") + unread_message(known, split.train, "training")
         for message in messages:
             yield Event(message=message)

@@ -9,7 +9,7 @@ result.json, curve.png, grids.png    figures on the held-out pictures
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def run(settings: GridTrainSettings, out: Path, *, resume: bool = False) -> Iter
         apm = yield from train(ready, folder, out / STATE, group, where)
         if folder:
             yield Event(message=f"trained in {time.perf_counter() - started:.0f} s; now the held-out pictures")
-            result = finish(ready, apm, out)
+            result = yield from finish(ready, apm, out)
             # Without a cache it is known only now which pictures could not be read.
             yield from (Event(message=message) for message in _unread(ready) if message not in told)
             folder.conclude(result)
@@ -80,8 +80,8 @@ def run(settings: GridTrainSettings, out: Path, *, resume: bool = False) -> Iter
         group.wait()
 
 
-def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path) -> Trained:
-    """Write the checkpoint, measure, and write the figures and the checkpoint with its results."""
+def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path) -> Generator[Event[Any], None, Trained]:
+    """Write the checkpoint, measure (yielding events), and write the figures and the checkpoint with its results."""
     apm.eval()
     half = ready.settings.half
     if half:
@@ -89,7 +89,7 @@ def finish(ready: Prepared, apm: AsynchronousPerceptionMachine, out: Path) -> Tr
     precision = "fp16" if half else "fp32"
     # First without results: whatever goes wrong in measuring, the trained machine is there.
     save_apm(out / FILE, apm, checkpoint_meta(ready, None), precision)
-    found, shown = measure(apm, ready.held_out, ready.split.held_out, ready.train, ready.split.train, BANK)
+    found, shown = yield from measure(apm, ready.held_out, ready.split.held_out, ready.train, ready.split.train, BANK)
     draw(out / "grids.png", grid_sheet, rows=panels(apm, shown))
     loss_curve(read_results(out), out / "curve.png")
     result: Trained = {

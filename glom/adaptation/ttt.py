@@ -13,7 +13,7 @@ comes from the run's seed and its id, so that order, resumption and sharding cha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -27,6 +27,7 @@ from glom.adaptation.settings import TTTSettings
 from glom.apm import AsynchronousPerceptionMachine, Percept, blank_apm
 from glom.devices import moved, tf32
 from glom.execution import Locations, StackedAPM, halved
+from glom.runs.events import finished
 from glom.runs.seeds import sample_seed
 from glom.teachers.heads import ZeroShotHead
 
@@ -128,6 +129,26 @@ def adapt(
     return adapt_group([case], settings, head, seed, device, keep_trace, keep_apm)[0]
 
 
+def adapting(
+    case: Case,
+    settings: TTTSettings,
+    head: ZeroShotHead,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    keep_trace: bool = False,
+) -> Generator[int, None, Adaptation]:
+    """The same, yielding now and then how many iterations are done; arguments and errors as of `adapt_group`."""
+    steps = _adapt_group([case], settings, head, seed, torch.device(device), keep_trace, keep_apm=False)
+    while True:
+        try:
+            with tf32(settings.precision == "tf32", torch.device(device)):
+                [done] = halved(lambda _: [next(steps)], [case], "samples")
+        except StopIteration as end:
+            [found] = end.value
+            return found  # type: ignore[no-any-return]
+        yield done
+
+
 def adapt_group(
     cases: Sequence[Case],
     settings: TTTSettings,
@@ -157,7 +178,7 @@ def adapt_group(
 
     def attempt(part: Sequence[Case]) -> list[Adaptation]:
         with tf32(settings.precision == "tf32", device):
-            return _adapt_group(part, settings, head, seed, device, keep_trace, keep_apm)
+            return finished(_adapt_group(part, settings, head, seed, device, keep_trace, keep_apm))
 
     return halved(attempt, cases, "samples")
 
@@ -170,7 +191,7 @@ def _adapt_group(
     device: torch.device,
     keep_trace: bool,
     keep_apm: bool,
-) -> list[Adaptation]:
+) -> Generator[int, None, list[Adaptation]]:
     objective = get_objective(settings.objective)
     generators = [torch.Generator().manual_seed(sample_seed(seed, case.id, "ttt")) for case in cases]
     machines = _Machines(cases, settings, generators, device)
@@ -199,6 +220,7 @@ def _adapt_group(
             losses, said = machines.look(where, objective, targets, head)
             stay = _read([said], notes, alive, step + 1, settings.stop_at)
         unread = []
+        yield step + 1
         for place in set(range(len(alive))) - set(stay):
             machines.release(place, notes[alive[place]])
         if not stay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -20,15 +21,19 @@ CHECKPOINT = "checkpoint.pt"
 
 def error_rates(
     learner: Learner | ConvLearner | Twin, images: Tensor, labels: Tensor, batch: int = 500
-) -> dict[str, float]:
-    """Percent wrong by read-out (`goodness`, `softmax`, and `backprop` of a twin), over pictures on the device."""
+) -> Generator[int, None, dict[str, float]]:
+    """Percent wrong by read-out (`goodness`, `softmax`, and `backprop` of a twin), over pictures on the device.
+
+    Yields how many pictures are done.
+    """
     wrong: dict[str, int] = {}
-    with torch.inference_mode():
-        for start in range(0, len(labels), batch):
-            x, y = images[start : start + batch], labels[start : start + batch]
+    for start in range(0, len(labels), batch):
+        x, y = images[start : start + batch], labels[start : start + batch]
+        with torch.inference_mode():
             scores = {"backprop": learner(x)} if isinstance(learner, Twin) else learner.readouts(x)
             for name, table in scores.items():
                 wrong[name] = wrong.get(name, 0) + int((table.argmax(1) != y).sum())
+        yield start + len(y)
     return {name: round(100 * count / len(labels), 4) for name, count in wrong.items()}
 
 
@@ -45,8 +50,10 @@ class Layer(TypedDict):
     goodness_auroc: float | None
 
 
-def by_layer(learner: ConvLearner, images: Tensor, labels: Tensor, batch: int = 500) -> list[Layer]:
-    """What each layer knows, over pictures on the device.
+def by_layer(
+    learner: ConvLearner, images: Tensor, labels: Tensor, batch: int = 500
+) -> Generator[int, None, list[Layer]]:
+    """What each layer knows, over pictures on the device; yields how many are done.
 
     Returns:
         a layer: `readout_error` of its linear read-out, `goodness_error` of its goodness and `summed_error` of goodness
@@ -56,7 +63,10 @@ def by_layer(learner: ConvLearner, images: Tensor, labels: Tensor, batch: int = 
     """
     from sklearn.metrics import roc_auc_score
 
-    parts = [learner.by_layer(x) for x in images.split(batch)]
+    parts: list[list[dict[str, Tensor]]] = []
+    for x in images.split(batch):
+        parts.append(learner.by_layer(x))
+        yield min(len(labels), batch * len(parts))
     found: list[Layer] = []
     summed: Tensor | float = 0.0
     for number in range(len(learner.layers)):

@@ -20,6 +20,7 @@ from glom.forward_forward.epochs import run_epoch
 from glom.forward_forward.networks import learner_of
 from glom.forward_forward.scaling import Scaling
 from glom.forward_forward.settings import FFSettings, preset
+from glom.runs.events import finished
 from glom.runs.saving import save_state
 
 FLAT = ("supervised", "recurrent")  # modes that ask nothing of where an input lies
@@ -111,13 +112,13 @@ class ForwardForward(ClassifierMixin, BaseEstimator):
 
         for epoch in range(how.epochs):
             share = how.rate_share(epoch)
-            wrong = _finished(run_epoch(learner, step, images, told, how, epoch)).wrong
+            wrong = finished(run_epoch(learner, step, images, told, how, epoch)).wrong
             self.history_.append({"epoch": epoch + 1, "train_error": round(100 * wrong / len(raw), 4)})
         if isinstance(learner, ConvLearner) and how.readout_epochs:
             learner.forget_readouts()
         for epoch in range(how.readout_epochs):
             share = how.readout_share(epoch)
-            _finished(run_epoch(learner, settle, images, told, how, epoch, "read-out"))
+            finished(run_epoch(learner, settle, images, told, how, epoch, "read-out"))
         return self
 
     # -- asking -------------------------------------------------------------------------------------------------------
@@ -237,12 +238,3 @@ def _feature_scale(raw: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.f
 def _shape(images: Tensor) -> tuple[int, int, int]:
     c, h, w = images.shape[1:]
     return c, h, w
-
-
-def _finished(work: Any) -> Any:
-    """What a generator returns at its end."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+
+def finished(work: Generator[Any, None, T]) -> T:
+    """What a generator returns at its end, for those who do not ask how far it is.
+
+    Example:
+        >>> finished(value for value in ())
+    """
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def as_events(work: Generator[float, None, T], stage: str, total: float) -> Generator[Event[Any], None, T]:
+    """Work that yields how much of `total` is done, as events; returns what it returns."""
+    while True:
+        try:
+            done = next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        yield Event(stage, done, total)
 
 
 @dataclass(frozen=True, slots=True)

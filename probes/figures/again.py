@@ -12,7 +12,6 @@ from PIL import Image
 
 from glom.errors import InputError
 from glom.runs.files import write_whole
-from probes.explorer.pack import pack, unpack
 
 FOLDER = "drawn"  # of a run folder: a file a figure
 LARGEST = 640  # longest side of a picture in it, pixels
@@ -45,6 +44,8 @@ def draw(path: Path, way: Callable[..., Path], run: Path | None = None, **values
     Raises:
         RunError: the disk is full.
     """
+    from probes.explorer.pack import pack, unpack  # loads torch, which `apm figures` may do without
+
     folder = path.parent if run is None else run
     how = f"{way.__module__.rpartition('.')[2]}:{way.__name__}"
     if how not in WAYS:
@@ -61,7 +62,10 @@ def redraw(folder: Path) -> list[Path]:
         InputError: what is kept is cut or damaged.
     """
     drawn: list[Path] = []
-    for file in sorted((folder / FOLDER).glob("*.bin")):
+    files = sorted((folder / FOLDER).glob("*.bin"))
+    if files:
+        from probes.explorer.pack import unpack
+    for file in files:
         try:
             kept = unpack(file.read_bytes())
             path = folder / str(kept["path"])

@@ -14,6 +14,7 @@ from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.networks import learner_of, twin_of
 from glom.forward_forward.objectives import LABELLED, cwc, distance, grouped, scff, symba
 from glom.forward_forward.settings import OBJECTIVES, preset
+from glom.runs.events import finished
 
 CPU = torch.device("cpu")
 
@@ -139,7 +140,7 @@ def test_objectives_have_their_known_values() -> None:
 def test_it_learns_and_says_what_each_layer_knows(objective: str) -> None:
     learner = after(small(objective), 30)
     x, labels = stripes(90)
-    rows = by_layer(learner, x, labels)
+    rows = finished(by_layer(learner, x, labels))
     assert rows[-1]["readout_error"] < 10 and rows[-1]["goodness_error"] < 34
     assert rows[-1]["goodness_auroc"] > 0.8
     assert [row["layer"] for row in rows] == [1, 2, 3]
@@ -149,7 +150,7 @@ def test_it_learns_and_says_what_each_layer_knows(objective: str) -> None:
 def test_read_outs_settle_on_layers_that_stay(objective: str) -> None:
     learner = after(small(objective), 10)
     x, labels = stripes()
-    layers, before = [copy.deepcopy(layer) for layer in learner.layers], by_layer(learner, x, labels)
+    layers, before = [copy.deepcopy(layer) for layer in learner.layers], finished(by_layer(learner, x, labels))
     generator = torch.Generator().manual_seed(2)
     learner.forget_readouts()
     assert not any(bool(layer.head.weight.any()) for layer in learner.layers)
@@ -158,7 +159,7 @@ def test_read_outs_settle_on_layers_that_stay(objective: str) -> None:
     for layer, own in zip(learner.layers, layers, strict=True):
         for name, value in layer.state_dict().items():
             assert torch.equal(value, own.state_dict()[name]) != name.startswith("head."), name
-    assert by_layer(learner, x, labels)[-1]["readout_error"] <= before[-1]["readout_error"]
+    assert finished(by_layer(learner, x, labels))[-1]["readout_error"] <= before[-1]["readout_error"]
 
 
 def test_without_labels_goodness_tells_pairs_apart_and_no_classes() -> None:
@@ -170,7 +171,7 @@ def test_without_labels_goodness_tells_pairs_apart_and_no_classes() -> None:
         _, last = learner.learn(x, labels, 1.0, generator)
     assert (last[0, 0] - last[0, 1]) > (first[0, 0] - first[0, 1])
     assert set(learner.readouts(x)) == {"softmax"}
-    assert by_layer(learner, x, labels)[0]["goodness_auroc"] is None
+    assert finished(by_layer(learner, x, labels))[0]["goodness_auroc"] is None
     assert learner.goodness(x).shape == (60, 3, 3)
     assert float(learner.goodness(x).std(1).max()) == 0
 
