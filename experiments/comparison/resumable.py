@@ -108,7 +108,7 @@ def _identity(
     """What decides the answers, as the folder keeps it."""
     held = {
         "method": method.name,
-        "settings": asdict(method.settings),
+        "settings": {name: value for name, value in asdict(method.settings).items() if name != "graphs"},
         "data": condition.name,
         "data_fingerprint": condition.dataset.fingerprint(),
         **described(condition.corruption, condition.corrupt),
