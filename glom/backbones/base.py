@@ -107,7 +107,7 @@ class Backbone(ABC):
 
         Args:
             layer: number or name. region: a location, a box, a boolean mask, or "all". value: what is put there.
-            frames, size: of the video that is shown.
+            frames: of the video that is shown. size: its side in pixels.
 
         Raises:
             InputError: as that says.
