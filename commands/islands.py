@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.common import Json, Out, Quiet, Resume, counted, emit_json, follow, number, resumable, say, table
-from commands.islands_emerge import emerge
+from commands.islands_emerge import ablate, emerge
 from commands.options import options
 from commands.study import study
 from experiments.islands.settings import PatchSettings, ScoreSettings, ShowSettings
@@ -176,6 +176,7 @@ def _row(name: str, r: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 app.command("emerge")(emerge)
+app.command("ablate")(ablate)
 
 
 @app.command("compare")

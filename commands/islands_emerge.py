@@ -23,7 +23,8 @@ from commands.common import (
     table,
 )
 from commands.options import options
-from experiments.emergence.settings import EmergeSettings
+from commands.study import study
+from experiments.emergence.settings import AblateSettings, EmergeSettings
 
 
 @options(EmergeSettings)
@@ -51,6 +52,21 @@ def emerge(
     say(f"in {folder}: result.json, curve.png, islands.{settings.film}, model.safetensors")
 
 
+@study(AblateSettings, "experiments.emergence.ablate", resume="what was trained is kept")
+def ablate(result: Mapping[str, Any], out: str) -> None:
+    """What makes islands: a training with one thing changed at a time, beside both baselines."""
+    rows = []
+    for r in result["rows"]:
+        own = r["trained"]
+        gains = [_signed(r[f"minus_{name}"]) for name in ("untrained", "pixels")]
+        place = f"{own['layer']}, {own['cut']}"
+        rows.append((r["change"], f"{100 * r['accuracy'][0]:.1f}", f"{own['ari'][0]:.3f}", place, *gains))
+    heads = ["change", "accuracy", "ARI", "best", "minus untrained", "minus colour + position"]
+    title = f"{result['data']}, recipe {result['recipe']}, {result['rows'][0]['n']} held-out pictures"
+    table(heads, rows, title=title, right=(1, 2))
+    say(f"in {out}: a folder a training")
+
+
 def layer_table(result: Mapping[str, Any], folder: Path) -> None:
     """A row a layer, cut in both ways, beside both baselines; then the verdict."""
     masks = "verdict" in result
@@ -76,9 +92,6 @@ def layer_table(result: Mapping[str, Any], folder: Path) -> None:
         return
     v = result["verdict"]
 
-    def signed(values: list[float]) -> str:
-        return f"{values[0]:+.3f} [{values[1]:+.3f}, {values[2]:+.3f}]"
-
     def place(name: str) -> str:
         return f"{v[name]['layer']}, {v[name]['cut']}"
 
@@ -86,11 +99,15 @@ def layer_table(result: Mapping[str, Any], folder: Path) -> None:
         f"\n{accuracy}",
         f"best, chosen on half of the pictures: {place('trained')}; on the other {v['n']}:",
         f"   {v['trained']['ari'][0]:.3f} [{v['trained']['ari'][1]:.3f}, {v['trained']['ari'][2]:.3f}]  ARI",
-        f"  {signed(v['minus_untrained'])}  minus untrained ({place('untrained')})",
-        f"  {signed(v['minus_pixels'])}  minus colour + position ({place('pixels')})",
+        f"  {_signed(v['minus_untrained'])}  minus untrained ({place('untrained')})",
+        f"  {_signed(v['minus_pixels'])}  minus colour + position ({place('pixels')})",
     ]
     lines += [f"  {'yes' if met else 'no '}  {what}" for what, met in v["reached"].items() if what != "all"]
     console().print("\n".join(lines), highlight=False, markup=False)
+
+
+def _signed(values: list[float]) -> str:
+    return f"{values[0]:+.3f} [{values[1]:+.3f}, {values[2]:+.3f}]"
 
 
 def _best(rows: list[dict[str, Any]], measure: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ import numpy as np
 from experiments.emergence.data import Task, open_task
 from experiments.emergence.report import Emerged, draw, film_picture, keep_picture, make_film, measure, summarise
 from experiments.emergence.settings import EmergeSettings
-from experiments.emergence.train import BLOCKS, FRAMES, MEAN, STD, Trainer
+from experiments.emergence.train import BLOCKS, MEAN, STD, Trainer
 from glom.backbones.mvit_shipped import CONFIG, WEIGHTS, TinyConfig
 from glom.devices import resolve_device
 from glom.runs.artifacts import RunFolder, read_timing, write_json
@@ -111,7 +111,7 @@ def _train(
 
     if not training.done:
         told([])
-    for _ in training.run(lambda step: trainer.loss(*task.train(step)), due, told):
+    for _ in training.run(lambda step: trainer.loss(*task.train(step), step), due, told):
         yield Event("training", training.done, training.total, values=shown)
 
 
@@ -130,7 +130,7 @@ def _save_weights(trainer: Trainer, task: Task, out: Path) -> None:
         classes=task.classes,
         blocks=BLOCKS[plan.blocks],
         size=plan.size,
-        frames=FRAMES,
+        frames=plan.frames,
         stride=plan.stride,
         pool=trainer.net.pool,
         view=plan.size,

@@ -1,7 +1,7 @@
 """Training an MViTv2 from scratch with a classification loss alone, a step at a time, resumable bit for bit.
 
 Every step is a function of its number and of the weights: pictures come from the step's number, the rate from a
-formula, and nothing is drawn at random.
+formula, and what a step draws follows from its number.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from experiments.emergence.settings import Recipe
 from glom.backbones.mvit_tiny import Block, TinyMViT, build_mvit
-from glom.runs.seeds import fixed_seed
+from glom.runs.seeds import fixed_seed, sample_seed
 from glom.training.loop import Training
 from glom.training.optimisation import parameter_groups
 
 MEAN, STD = 0.45, 0.225  # of torchvision's video models
-FRAMES = 2
 SHARPNESS = 4.0  # r of log-mean-exp
 EVEN: tuple[Block, ...] = tuple(Block(2, 64, 64, 1, 2) for _ in range(4))
 """One stage, one resolution: every layer's grid is as fine as the first, so layers differ in what they know alone."""
@@ -40,16 +39,30 @@ def build(plan: Recipe, classes: int, seed: int) -> TinyMViT:
     """
     with fixed_seed(seed):
         pool = "class" if plan.readout == "class" else "mean"
-        net = build_mvit(plan.size, FRAMES, classes, BLOCKS[plan.blocks], plan.stride, pool)
+        net = build_mvit(plan.size, plan.frames, classes, BLOCKS[plan.blocks], plan.stride, pool)
         for module in net.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
     return net
 
 
-def boring(images: Tensor) -> Tensor:
+def boring(images: Tensor, frames: int) -> Tensor:
     """(B, 3, S, S) in [0, 1] -> (B, 3, T, S, S), normalised: every picture a motionless video."""
-    return ((images - MEAN) / STD)[:, :, None].expand(-1, -1, FRAMES, -1, -1)
+    return ((images - MEAN) / STD)[:, :, None].expand(-1, -1, frames, -1, -1)
+
+
+def hide(images: Tensor, share: float, side: int, generator: torch.Generator) -> Tensor:
+    """(B, 3, S, S) -> the same, `share` of its patches of `side` pixels grey; others in each picture."""
+    cells = -(-images.shape[-1] // side)
+    drawn = torch.rand(len(images), 1, cells, cells, generator=generator) < share
+    mask = drawn.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., : images.shape[2], : images.shape[3]]
+    return images.masked_fill(mask, MEAN)
+
+
+def mislabel(targets: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """(B, ...) -> the same, `share` of the pictures, drawn one by one, with the labels of another in the batch."""
+    drawn = torch.rand(len(targets), generator=generator) < share
+    return torch.where(drawn.view(-1, *[1] * (targets.ndim - 1)), targets.roll(1, 0), targets)
 
 
 def class_scores(net: TinyMViT, images: Tensor, readout: str) -> Tensor:
@@ -57,9 +70,10 @@ def class_scores(net: TinyMViT, images: Tensor, readout: str) -> Tensor:
 
     "lse": s = (1/r) log (1/N) Σ_i exp(r s_i), s_i the classifier at location i (Pinheiro & Collobert 2015, equation 1).
     """
+    video = boring(images, net.recipe["frames"])
     if readout != "lse":
-        return net(boring(images))
-    each = net.head(net.tokens(boring(images))[:, 1:]).float()
+        return net(video)
+    each = net.head(net.tokens(video)[:, 1:]).float()
     return (torch.logsumexp(SHARPNESS * each, dim=1) - math.log(each.shape[1])) / SHARPNESS
 
 
@@ -90,7 +104,7 @@ class Trainer:
     def __init__(
         self, plan: Recipe, classes: int, total: int, seed: int, device: torch.device, path: Path | None = None
     ) -> None:
-        self.plan, self.device = plan, device
+        self.plan, self.device, self.seed = plan, device, seed
         self.net = build(plan, classes, seed).to(device).train()
         groups = parameter_groups(self.net.named_parameters(), plan.weight_decay)
 
@@ -101,8 +115,13 @@ class Trainer:
         optimiser = torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=True)
         self.training = Training(self.net, optimiser, rate, total, path)
 
-    def loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Of a batch."""
+    def loss(self, images: Tensor, targets: Tensor, step: int = 0) -> Tensor:
+        """Of a batch; what is hidden of it, and mislabelled, is a function of the step."""
+        generator = torch.Generator().manual_seed(sample_seed(self.seed, str(step), "hidden and mislabelled") % 2**63)
+        if self.plan.hidden:
+            images = hide(images, self.plan.hidden, self.plan.stride, generator)
+        if self.plan.noise:
+            targets = mislabel(targets, self.plan.noise, generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16):
             scores = class_scores(self.net, images.to(self.device), self.plan.readout)
         return loss_of(scores, targets.to(self.device))

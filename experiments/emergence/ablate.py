@@ -1,0 +1,79 @@
+"""What makes islands: a recipe with one thing changed at a time, beside its own untrained network and the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+from experiments.emergence.report import Emerged
+from experiments.emergence.run import run as emerge
+from experiments.emergence.settings import AblateSettings
+from glom.runs.artifacts import RunFolder
+from glom.runs.events import Event
+from glom.settings import write_settings
+
+
+class Row(TypedDict):
+    """One training: [mean, low, high] over its `n` pictures, the differences paired; see `verdict` in `score.py`."""
+
+    change: str
+    steps: int
+    parameters: int
+    accuracy: list[float]
+    n: int
+    trained: dict[str, Any]
+    untrained: dict[str, Any]
+    pixels: dict[str, Any]
+    minus_untrained: list[float]
+    minus_pixels: list[float]
+
+
+class Ablated(TypedDict):
+    """A row a change, and what they were made of."""
+
+    recipe: str
+    data: str
+    rows: list[Row]
+
+
+def run(settings: AblateSettings, out: Path, *, resume: bool = False) -> Iterator[Event[Ablated]]:
+    """Train them one after another, each in a run folder of its own below `out`.
+
+    Raises:
+        InputError: an unknown change, or what `apm islands emerge` refuses.
+    """
+    names = settings.names
+    with RunFolder(out, "islands-ablate", settings.manifest(changes=names), resume) as folder:
+        write_settings(out, settings)
+        rows: list[Row] = []
+        data = ""
+        for name in names:
+            part = out / name.replace("/", " of ")
+            found: Emerged | None = None
+            for event in emerge(settings.training(name), part, resume=resume and part.exists()):
+                found = event.result or found
+                if event.stage:
+                    yield Event(name, event.done, event.total, event.message, event.values)
+            assert found is not None
+            data = found["data"]
+            rows.append(_row(name, found))
+        result: Ablated = {"recipe": settings.recipe, "data": data, "rows": rows}
+        folder.conclude(result)
+    yield Event(result=result)
+
+
+def _row(name: str, found: Emerged) -> Row:
+    verdict = found["verdict"]
+    return {
+        "change": name,
+        "steps": found["steps"],
+        "parameters": found["parameters"],
+        "accuracy": found["accuracy"],
+        "n": verdict["n"],
+        "trained": verdict["trained"],
+        "untrained": verdict["untrained"],
+        "pixels": verdict["pixels"],
+        "minus_untrained": verdict["minus_untrained"],
+        "minus_pixels": verdict["minus_pixels"],
+    }
