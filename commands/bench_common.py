@@ -58,6 +58,8 @@ def figures_table(value: dict[str, Any], figures: Iterable[tuple[str, str, int, 
     """(key, what, digits, wanted) each: the median, the spread where there is one, and what was wanted."""
     rows = []
     for key, what, digits, wanted in figures:
+        if value[key] is None:
+            continue  # what it is compared with is not installed
         between = value["spread"].get(key)
         about = f"{between['min']:.2f} to {between['max']:.2f}" if between else ""
         rows.append((what, f"{value[key]:.{digits}f}", about, wanted))

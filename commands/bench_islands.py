@@ -15,8 +15,10 @@ from experiments.islands.settings import RecordedScoreSettings
 
 FIGURES = (
     ("tsne_speedup", "3-D t-SNE, scikit-learn's / ours", 2, ">= 4"),
+    ("tsne_speedup_opentsne", "3-D t-SNE, openTSNE's / ours", 2, ">= 1"),
     ("trustworthiness", "trustworthiness (12), ours", 3, ">= next - 0.005"),
     ("trustworthiness_sklearn", "trustworthiness (12), scikit-learn", 3, ""),
+    ("trustworthiness_opentsne", "trustworthiness (12), openTSNE", 3, ""),
     ("hook_overhead", "all blocks' grids / bare forward", 3, "<= 1.1"),
 )
 
@@ -37,7 +39,7 @@ def islands(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fast 3-D t-SNE beside scikit-learn's, and what reading all blocks costs a forward pass."""
+    """Fast 3-D t-SNE beside scikit-learn's and openTSNE's; what reading all blocks costs a forward pass."""
     hand_out(measure_islands(settings, quiet), out, as_json, quiet, _show)
 
 
@@ -59,12 +61,13 @@ def islands_score(
 ) -> None:
     """`apm islands score` on 100 pictures, recorded as one file with its settings and machine."""
     from commands.islands import scores
-    from experiments.bench.islands import score_record
+    from experiments.bench.islands import measured, score_record
     from experiments.islands.score import run
 
-    found = follow(run(settings, Path(out), resume=resume), quiet)
+    begun = resume and Path(out).exists()
+    found, cost = measured(lambda: follow(run(settings, Path(out), resume=resume), quiet))
     if save:
-        keep_record(save, score_record(Path(out), Path(save).stem), out)
+        keep_record(save, score_record(Path(out), Path(save).stem, None if begun else cost), out)
     if as_json:
         emit_json(found)
         return

@@ -60,6 +60,7 @@ EXAMPLES = {
     "grid train": "cifar10:DIR --epochs 4 --out runs/grid",
     "grid upsample": "photo.jpg --out runs/finer",
     "islands compare": "runs/islands runs/islands-untrained",
+    "islands ablate": "--changes base,frames=1 --steps 100 --out runs/ablate",
     "islands emerge": "--recipe weave --out runs/emerge",
     "islands patch": "cat.jpg --layer 2 --region 0.3,0.2,0.7,0.8 --value zero --out runs/patch",
     "islands score": "bsds500 --limit 50 --out runs/islands",

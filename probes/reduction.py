@@ -32,8 +32,8 @@ Progress = Callable[[int, int], None]
 
 METHODS = ("tsne", "umap", "pca")
 PERPLEXITY = 15.0
-EXAGGERATION, EARLY, LATE = 12.0, 30, 70
-LANDMARKS, WORK = 64, 160_000  # landmarks at least; more where n of them are fewer pairs than this
+EXAGGERATION, EARLY, LATE = 12.0, 20, 80
+LANDMARKS, WORK = 64, 64_000  # landmarks at least; more where n of them are fewer pairs than this
 RATE = 16.0  # learning rate n / RATE
 STILL, LOOK = 0.05, 25  # ends when it moves by less than this share of its size in so many steps
 NEIGHBOURS = 1.5  # of the perplexity; three times is usual, and half of that loses nothing measurable here
@@ -123,12 +123,9 @@ def embed(points: Array, method: str, seed: int = 0, exact: bool = False, perple
     Raises:
         InputError: UMAP is not installed.
     """
-    x = points.astype(np.float64)
-    x = x - x.mean(0)
-    scale = float(np.abs(x).max(initial=0.0))
-    if scale <= 1e-6 * max(1.0, float(np.abs(points).max(initial=0.0))) or len(x) < 4:
-        return np.zeros((len(x), 3), np.float32)
-    x = _principal(x / scale, min(50, x.shape[1]))
+    x = principal(points)
+    if x is None or len(x) < 4:
+        return np.zeros((len(points), 3), np.float32)
     if method == "pca":
         return _three(x)
     # A point has at most n - 1 neighbours; at least 1.5 times the perplexity of them are wanted.
@@ -326,8 +323,15 @@ def _umap(x: NDArray[np.float64], seed: int, neighbours: int) -> Array:
         return np.asarray(model.fit_transform(x), dtype=np.float32)
 
 
-def _principal(x: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Centred (n, F) -> its first principal components (n, count), signs fixed by the largest weight."""
+def principal(points: Array, count: int = 50) -> NDArray[np.float64] | None:
+    """(n, F) -> its first principal components (n, at most `count`), of the greatest coordinate's size, signs fixed by
+    the largest weight; None where nothing varies."""
+    x = points.astype(np.float64)
+    x = x - x.mean(0)
+    scale = float(np.abs(x).max(initial=0.0))
+    if scale <= 1e-6 * max(1.0, float(np.abs(points).max(initial=0.0))):
+        return None
+    x = x / scale
     _, vectors = np.linalg.eigh(x.T @ x)
     basis = vectors[:, ::-1][:, :count]
     basis = basis * np.where(basis[np.abs(basis).argmax(0), range(basis.shape[1])] < 0, -1, 1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from experiments.emergence.report import Emerged
 from experiments.emergence.run import run as emerge
-from experiments.emergence.settings import AblateSettings
-from glom.runs.artifacts import RunFolder
+from experiments.emergence.settings import AblateSettings, EmergeSettings
+from glom.runs.artifacts import RESULT, RunFolder, read_result
 from glom.runs.events import Event
 from glom.settings import write_settings
 
@@ -50,17 +50,25 @@ def run(settings: AblateSettings, out: Path, *, resume: bool = False) -> Iterato
         data = ""
         for name in names:
             part = out / name.replace("/", " of ")
-            found: Emerged | None = None
-            for event in emerge(settings.training(name), part, resume=resume and part.exists()):
-                found = event.result or found
-                if event.stage:
-                    yield Event(name, event.done, event.total, event.message, event.values)
-            assert found is not None
+            if resume and (part / RESULT).is_file():
+                found = cast(Emerged, read_result(part))
+            else:
+                found = yield from _trained(settings.training(name), name, part, resume and part.exists())
             data = found["data"]
             rows.append(_row(name, found))
         result: Ablated = {"recipe": settings.recipe, "data": data, "rows": rows}
         folder.conclude(result)
     yield Event(result=result)
+
+
+def _trained(settings: EmergeSettings, name: str, out: Path, resume: bool) -> Generator[Event[Ablated], None, Emerged]:
+    found: Emerged | None = None
+    for event in emerge(settings, out, resume=resume):
+        found = event.result or found
+        if event.stage:
+            yield Event(name, event.done, event.total, event.message, event.values)
+    assert found is not None
+    return found
 
 
 def _row(name: str, found: Emerged) -> Row:

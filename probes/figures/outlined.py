@@ -15,6 +15,7 @@ from probes.figures.base import Canvas, keep, kept, plain, save
 from probes.partition import Labels, components
 
 PANEL = 3.0  # inches a panel is wide
+SHOWN = 480  # longest side of the photograph, pixels: a panel's dots, so that nothing is resampled twice
 ROOM = 0.014  # of the picture's longer side, and as much a digit: an island narrower than twice this gets no number
 
 
@@ -62,7 +63,7 @@ def outline_figure(
         most_across: panels in a row, the photograph's among them.
     """
     small = image.copy()
-    small.thumbnail((640, 640))
+    small.thumbnail((SHOWN, SHOWN))
     count = len(panels) + 1
     across = min(count, most_across)
     canvas = Canvas(

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from PIL import Image
 
 from commands.common import guard
 from commands.islands import app
+from experiments.emergence.ablate import run as run_ablate
 from experiments.emergence.data import CompositeTask, HeldOut, open_task
 from experiments.emergence.run import run as run_emerge
 from experiments.emergence.score import CUTS, MEASURES, cut, score_grids, score_pixels, settle, verdict
-from experiments.emergence.settings import RECIPES, EmergeSettings
+from experiments.emergence.settings import CHANGES, RECIPES, AblateSettings, EmergeSettings
 from experiments.emergence.train import (
     SHARPNESS,
     Trainer,
@@ -28,7 +30,9 @@ from experiments.emergence.train import (
     build,
     class_scores,
     class_scores_of,
+    hide,
     look,
+    mislabel,
 )
 from glom.datasets.composites import SAMPLE
 from glom.errors import InputError, RunError
@@ -238,7 +242,7 @@ def test_every_location_classifies_and_their_scores_are_pooled():
     net = build(RECIPES["quick"], 5, 0).eval()
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        each = net.head(net.tokens(boring(images))[:, 1:])
+        each = net.head(net.tokens(boring(images, 2))[:, 1:])
         wanted = (SHARPNESS * each).exp().mean(1).log() / SHARPNESS
         assert torch.allclose(class_scores(net, images, "lse"), wanted, atol=1e-5)
         assert torch.allclose(class_scores(net, images, "mean"), each.mean(1), atol=1e-5)
@@ -347,3 +351,46 @@ def test_the_layer_is_chosen_on_one_half_and_judged_on_the_other():
     result = verdict({"steady": steady, "lucky": lucky}, {"a": steady}, {"pixels": steady}, [1.0])
     assert result["trained"]["layer"] == "lucky" and result["trained"]["ari"][0] == 0.0
     assert result["minus_untrained"][0] == -0.5
+
+
+# -- what makes islands --------------------------------------------------------------------------------------------
+
+
+def test_every_change_changes_one_thing():
+    asked = AblateSettings(recipe="quick", source=SAMPLE, steps=8, images=4, device="cpu")
+    base = asked.training("base")
+    for name in CHANGES:
+        own = asked.training(name)
+        differs = {key for key, value in asdict(own).items() if value != asdict(base)[key]}
+        assert differs == {"steps", "every"} if name.startswith("steps") else len(differs) == len(CHANGES[name])
+        Trainer(own.plan, 5, own.total, 0, CPU).loss(*open_task(own).train(0))
+    assert [asked.training(f"steps={part}").total for part in ("1/4", "1/2", "2")] == [2, 4, 16]
+    with pytest.raises(InputError, match=r"frames=2.*did you mean"):
+        replace(asked, changes="base,frames=2").names  # noqa: B018
+
+
+def test_patches_are_hidden_and_labels_mixed_up_by_the_step_alone():
+    images, targets = torch.ones(64, 3, 10, 10), torch.arange(64)
+    hidden = hide(images, 0.5, 4, torch.Generator().manual_seed(0))
+    assert torch.equal(hidden, hide(images, 0.5, 4, torch.Generator().manual_seed(0)))
+    assert hidden[..., :4, :4].flatten(1).std(1).max() == 0  # a patch is hidden whole
+    assert 0.4 < (hidden[:, 0, 0, 0] != 1).float().mean() < 0.6 and not torch.equal(hidden[0], hidden[1])
+    wrong = mislabel(targets, 0.25, torch.Generator().manual_seed(0)) != targets
+    assert 0.1 < wrong.float().mean() < 0.4
+    noisy = Trainer(replace(RECIPES["quick"], hidden=0.5, noise=0.5), 5, 4, 0, CPU)
+    batch = open_task(settings()).train(0)
+    first, again, other = (noisy.loss(*batch, step).item() for step in (1, 1, 2))
+    assert first == again != other
+
+
+def test_an_ablation_keeps_each_training_and_goes_on(tmp_path, monkeypatch):
+    asked = AblateSettings(recipe="quick", source=SAMPLE, steps=4, images=4, device="cpu", changes="base,steps=1/4")
+    *_, last = run_ablate(asked, tmp_path / "run")
+    rows = last.result["rows"]
+    assert [(r["change"], r["steps"], r["n"]) for r in rows] == [("base", 4, 2), ("steps=1/4", 1, 2)]
+    own = json.loads((tmp_path / "run" / "base" / "result.json").read_text())["verdict"]
+    assert all(rows[0][key] == own[key] for key in ("trained", "minus_untrained", "minus_pixels"))
+    (tmp_path / "run" / "result.json").unlink()
+    monkeypatch.setattr("experiments.emergence.ablate.emerge", lambda *a, **k: pytest.fail("trained again"))
+    *_, last = run_ablate(asked, tmp_path / "run", resume=True)
+    assert last.result["rows"] == rows
