@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,15 @@ import torch
 
 from commands.bench import app
 from experiments.bench import islands as bench
-from experiments.bench.islands import IslandsSettings, compare_hooks, compare_tsne, photograph, real_grid, run_islands
+from experiments.bench.islands import (
+    IslandsSettings,
+    compare_hooks,
+    compare_tsne,
+    measured,
+    photograph,
+    real_grid,
+    run_islands,
+)
 from glom.errors import InputError
 from probes.reduction import embed, trustworthiness
 from tests.conftest import in_process, make_image
@@ -122,3 +131,36 @@ def test_a_score_is_recorded_whole(call, tmp_path):
     assert code == 2 and "--resume" in error
     code, text, _ = call(*arguments, "--limit", 2, "--resume")
     assert code == 0 and "people" in text
+
+
+def test_opentsne_is_timed_where_it_is_installed(monkeypatch):
+    """A stand-in under its name: what is asked of it, and what is said without it."""
+    asked: list[dict[str, object]] = []
+
+    class TSNE:
+        def __init__(self, width: int, **options: object) -> None:
+            asked.append({"width": width, **options})
+
+        def fit(self, points: np.ndarray) -> np.ndarray:
+            return points[:, :3]
+
+    grid = real_grid(make_image(1, (60, 40)), SMALL)
+    once = replace(SMALL, tsne_rounds=1)
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    without = compare_tsne(grid, once)
+    assert without["tsne_speedup_opentsne"] is None and without["trustworthiness_opentsne"] is None
+    module = type(sys)("openTSNE")
+    module.TSNE = TSNE
+    monkeypatch.setitem(sys.modules, "openTSNE", module)
+    monkeypatch.setattr(bench, "find_spec", lambda name: name == "openTSNE")
+    found = compare_tsne(grid, once)
+    assert found["tsne_speedup_opentsne"] > 0 and asked[0]["width"] == 3 and asked[0]["perplexity"] == 15
+    points = grid.reshape(-1, 96)
+    assert found["trustworthiness_opentsne"] == pytest.approx(
+        trustworthiness(points, embed(points, "pca"), 12), abs=1e-5
+    )
+
+
+def test_what_a_run_costs_is_measured():
+    found, cost = measured(lambda: sum(range(3_000_000)))
+    assert found == 4_499_998_500_000 and cost["seconds"] >= 0 and 0 <= cost["processor_seconds"] <= 60
