@@ -65,6 +65,23 @@ def checked(make: Any) -> Any:
     return init
 
 
+def cut_anywhere(folder: Path) -> None:
+    """A run folder of which any one file is cut in the middle or gone is shown as far as it goes, and redrawn so."""
+    from commands.figures import redraw
+    from probes.explorer import page, read_run
+
+    for path in [path for path in sorted(folder.rglob("*")) if path.suffix not in (".png", ".svg", ".lock", ".csv")]:
+        if not path.is_file() or path.name == ".lock":
+            continue
+        whole = path.read_bytes()
+        for left in (whole[: len(whole) // 2], None):
+            path.unlink() if left is None else path.write_bytes(left)
+            if path.name != "manifest.json" or left is not None:  # without it there is no run
+                assert "<title>" in page(read_run(folder)), path.name
+                assert redraw(folder)["runs"], path.name
+        path.write_bytes(whole)
+
+
 def drawn_again(folder: Path, *others: str) -> None:
     """Every picture and film that a run drew is there again, byte for byte, when `apm figures` has drawn it.
 

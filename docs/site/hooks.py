@@ -67,6 +67,11 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """A bar in code within a table is written with a backslash, which GitHub takes off and the site does not."""
+    return re.sub(r"<code>[^<]*</code>", lambda match: match[0].replace("\\|", "|"), html)
+
+
 def moved(text: str, source: str, place: str, wanted: set[str]) -> str:
     """A page's text with its links as they are on the site.
 

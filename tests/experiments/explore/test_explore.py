@@ -13,6 +13,7 @@ from PIL import Image
 from glom.runs.artifacts import RunFolder
 from probes.explorer import read_run, store
 from tests.conftest import make_image
+from tests.helpers_results import cut_anywhere
 from tests.probes.explorer.views import held, view
 
 ROOT = Path(__file__).parents[3]
@@ -158,6 +159,7 @@ def test_traces_lines_and_figures_of_runs_that_keep_no_view(call, tmp_path, imag
     found = read_run(run)
     [trace] = found["traces"]
     assert len(trace["steps"]) == 5 and trace["image"][:2] == b"\xff\xd8" and found["figures"][0]["name"] == "trace.png"
+    cut_anywhere(run)
     picture.unlink()
     assert "not where it was" in " ".join(read_run(run)["notes"])
 

@@ -17,6 +17,7 @@ from experiments.islands.score import chosen_elsewhere, summarise
 from probes.explorer import read_run
 from probes.finer import WAYS, Fitting
 from tests.conftest import in_process, make_image
+from tests.helpers_results import cut_anywhere
 from tests.probes.explorer.views import held
 
 SMALL = ["--backbone", "glom-tiny", "--size", "32", "--quiet"]
@@ -381,6 +382,7 @@ def test_a_patch_says_what_changed_and_draws_it(call, tmp_path):
     assert source["name"] == "mvit-v2-tiny" and len(source["stages"]) == 5 and source["said"] == before
     [patch] = source["patches"]
     assert (patch["first"], len(patch["stages"]), int(patch["cells"].sum())) == (0, 5, 8) and patch["said"] == after
+    cut_anywhere(out)
     for layer, region, value, says in (
         ("blocks.11", "all", "zero", "did you mean blocks.1"),
         ("9", "all", "zero", "layers 0 to 5"),

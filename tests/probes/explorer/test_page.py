@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,24 @@ def test_narrow_touched_dark_and_still(opened, scheme):
     shown.locator("canvas.hero").first.tap(position={"x": 3, "y": 3})
     assert "Row 1, column 1" in caption(shown)
     assert shown.evaluate("getComputedStyle(document.querySelector('.hero')).transitionDuration") in ("0s", "")
+
+
+def test_a_thousand_pictures_are_paged(opened, tmp_path):
+    whole = view(1)
+    [picture] = whole.pop("pictures")
+    filling = np.random.default_rng(0).bytes(20_000)  # behind a JPEG's end, where nobody looks
+    pages = Pages(tmp_path / "many.html", whole)
+    for number in range(1000):
+        more = picture["image"] + filling[number:] + filling[:number]
+        pages.add({**picture, "name": f"{number} {EVIL}", "image": more, "sources": picture["sources"][:1]})
+    written = pages.close()
+    assert 2 < len(written) < 6 and all(path.stat().st_size < 10_000_000 for path in written)
+    begun = time.perf_counter()
+    shown = opened(written[1])
+    assert time.perf_counter() - begun < 5  # 2 s on an idle machine
+    assert shown.locator(".strip button").count() == 12 and "1 to 12 of" in shown.locator(".pager").inner_text()
+    shown.get_by_role("button", name="later").click()
+    assert "13 to 24 of" in shown.locator(".pager").inner_text() and shown.evaluate("window.hacked") is None
 
 
 def test_pictures_that_do_not_fit_go_on_further_pages(opened, tmp_path):
