@@ -20,6 +20,11 @@ CHOSEN = tuple(
     for net in ("efficientnet-lite0", "mvit-v2-tiny", "mvit-v2-photo")
 )
 
+AKORN = {  # FG-ARI and mBO in percent, attention model: autonomousvision/akorn, scripts/synths.md
+    "tetrominoes": (("88.6 ± 1.7", "56.4 ± 0.9"), ("93.1 ± 0.3", "56.3 ± 0.0")),
+    "multi-dsprites": (("78.3 ± 1.3", "63.0 ± 1.8"), ("87.1 ± 1.0", "60.2 ± 1.9")),
+}
+
 
 def severities(results: Results) -> str:
     """The trained machine beside its teacher, a row a severity."""
@@ -141,6 +146,18 @@ def emergence(results: Results) -> str:
     return lines(heads, ("---", "--:", "--:", "---", "---", "---", "---"), rows)
 
 
+def emergence_ablation(results: Results) -> str:
+    """One thing changed at a time in the training of islands, beside both baselines."""
+    rows = []
+    for r in record(results, "emerge-ablation.json")["rows"]:
+        own = r["trained"]
+        place = f"{spanned(own['ari'][0], own['ari'][1:], 3)}, {own['layer']}, {own['cut']}"
+        gains = (signed(r[key][0], r[key][1:], 3) for key in ("minus_untrained", "minus_pixels"))
+        rows.append((f"`{r['change']}`", f"{100 * r['accuracy'][0]:.1f}", place, *gains))
+    heads = ("change", "accuracy (%)", "ARI at its best", "minus untrained", "minus colour + position")
+    return lines(heads, ("---", "--:", "---", "---", "---"), rows)
+
+
 def islands(file: str, results: Results) -> str:
     """Islands against people's outlines: the layer chosen elsewhere, both baselines, people; then every layer."""
     found = record(results, file)
@@ -183,6 +200,33 @@ def islands_chosen(results: Results) -> str:
             rows.append((name, f"{layer}`{r['partition']}`", *own, *gained))
     heads = ("", "layer, cut", "covering", "mBO", "ARI", "network's gain in covering", "in mBO")
     return lines(heads, ("---", "---", *("--:",) * 3, "---", "---"), rows)
+
+
+def islands_made(results: Results) -> str:
+    """Islands on the made sets beside both baselines and slot attention on the same pictures, and published figures."""
+    rows = []
+    for data, published in AKORN.items():
+        found = record(results, f"islands-chosen-{data}-mvit-v2-tiny.json")
+        own, slots = found["chosen"], found["slot_attention"]
+        each = (
+            (f"mvit-v2-tiny, {own['n']} of {data}, chosen on {own['on']['n']}", own, None),
+            ("colour + position", own["pixels"], own["minus_pixels"]),
+            ("untrained", own["untrained"], own["minus_untrained"]),
+            ("slot attention here, trained on the set", slots, slots["islands_minus"]),
+        )
+        for name, r, gains in each:
+            layer = f"{r['layer']}, " if "layer" in r else ""
+            cut = f"{layer}`{r['partition']}`" if "partition" in r else ""
+            values = [spanned(100 * r[key], [100 * x for x in r["ci95"][key]], 1) for key in ("fg_ari", "mbo")]
+            gained = [""] * 2
+            if gains:
+                both = (gains[key] for key in ("fg_ari", "mbo"))
+                gained = [signed(100 * gain["mean"], [100 * x for x in gain["ci95"]]) for gain in both]
+            rows.append((name, cut, *values, *gained))
+        for name, values in zip(("AKOrN, published", "the same, up-tiled × 4"), published, strict=True):
+            rows.append((name, "", *values, "", ""))
+    heads = ("%", "layer, cut", "FG-ARI", "mBO", "islands' gain in FG-ARI", "in mBO")
+    return lines(heads, ("---", "---", "--:", "--:", "---", "---"), rows)
 
 
 def _layers(numbers: Sequence[int]) -> str:
@@ -291,10 +335,12 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "objective-shift-unseen": partial(unseen, "objective-shift.json"),
     "objective-shift-adds": partial(adds, "objective-shift.json"),
     "emergence": emergence,
+    "emergence-ablation": emergence_ablation,
     "execution": execution,
     "islands-efficientnet-lite0": partial(islands, "islands-bsds500-efficientnet-lite0.json"),
     "islands-mvit-v2-tiny": partial(islands, "islands-bsds500-mvit-v2-tiny.json"),
     "islands-chosen": islands_chosen,
+    "islands-made": islands_made,
     "readings": readings,
     "upsample": upsample,
     **{
