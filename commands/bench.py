@@ -16,9 +16,10 @@ from commands.bench_islands import islands, islands_score, measure_islands
 from commands.bench_methods import methods
 from commands.bench_reading import reading
 from commands.bench_reads import device, host_reads
+from commands.bench_scale import compiled, plan, ranks
 from commands.bench_steps import steps
 from commands.bench_ttt import ttt
-from commands.common import Json, Quiet, emit_json, follow, say, table
+from commands.common import Json, Quiet, emit_json, follow, number, say, table
 from commands.options import options
 from experiments.bench.settings import (
     ComputeSettings,
@@ -38,6 +39,7 @@ SIZED: dict[str, type[Sized]] = {
 app = typer.Typer(
     help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True, add_completion=False
 )
+app.command("compile")(compiled)
 app.command("compute")(compute)
 app.command("device")(device)
 app.command("ff")(ff)
@@ -47,6 +49,8 @@ app.command("host-reads")(host_reads)
 app.command("islands")(islands)
 app.command("islands-score")(islands_score)
 app.command("methods")(methods)
+app.command("plan")(plan)
+app.command("ranks")(ranks)
 app.command("reading")(reading)
 app.command("steps")(steps)
 app.command("ttt")(ttt)
@@ -106,11 +110,21 @@ def details(value: Mapping[str, Any]) -> None:
             table(["adaptation to a", "", "s", "cosine", "same class"], cases, right=(2, 3))
     elif value["bench"] == "memory":
         rows = [
-            (r["execution"], r["columns"], r["peak_mib"], r["import_mib"], r["persistent_mib"], r["activations_mib"])
+            (
+                r["execution"],
+                r["columns"],
+                r["peak_mib"],
+                r["import_mib"],
+                r["persistent_mib"],
+                number(r["activations_mib"], 1),
+                number(r["processor_seconds"]),
+            )
             for r in value["rows"]
         ]
-        names = ["MiB", "columns", "peak", "libraries", "weights etc.", "activations"]
-        table(names, rows, right=(1, 2, 3, 4, 5))
+        names = ["MiB", "columns", "peak", "libraries", "weights etc.", "activations", "processor s"]
+        table(names, rows, right=range(1, 7))
+        if value["time"] is not None:
+            print(f"streamed: {1e6 * value['time']['slope']:.1f} us a column, R^2 {value['time']['r2']:.5f}")
     else:
         rows = [
             (r["columns"], *(f"{r['seconds'][k]['median']:.3f}" for k in ("one", "sharded")), *_speedups(r))

@@ -188,12 +188,13 @@ def apm_columns(config: APMConfig, columns: int) -> Cost:
     return Cost(apm_parameters(config), tuple(products))
 
 
-def apm_folded(config: APMConfig, side: int) -> Cost:
+def apm_folded(config: APMConfig, side: int, points: int = 0) -> Cost:
     """The same token by folded execution (`glom.execution.folded`), whose symbols these are.
 
+    `points`: so many locations with `side` places along either axis, not a grid of side x side.
     The first layer becomes one vector and two rows a side; W_F, W_K and W_V meet as many vectors as there are heads.
     """
-    N, D, F, H = side * side, _column(config), config.features, config.heads
+    N, D, F, H = points or side * side, _column(config), config.features, config.heads
     first, last = config.trunk[0], config.trunk[-1]
     products = [
         _fold(config),

@@ -24,6 +24,7 @@ from experiments.bench.apart import Apart
 from experiments.bench.going import SILENT, Going
 from experiments.bench.settings import MemorySettings
 from experiments.bench.steps import Step
+from experiments.bench.timing import line
 from glom.apm import preset
 from glom.columns import grid_queries
 
@@ -70,13 +71,16 @@ def make_step(
         parameters = sum(p.numel() * p.element_size() for p in step.apm.parameters())
         at(2)  # the optimiser's state is there from here on
         gc.collect()
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         at(side)
-        took = time.perf_counter() - begun
-        found = {"import": before, "parameters": parameters, "persistent": 4 * parameters, "peak": peak_resident()}
+        took, worked = time.perf_counter() - begun, time.process_time() - worked
+        found: dict[str, Any] = {"import": before, "parameters": parameters, "persistent": 4 * parameters}
+        found |= {"peak": peak_resident(), "activations": None, "took": took, "worked": worked}
         step.optimiser.zero_grad(set_to_none=True)
-        # Gradients are allocated within the step too; they are not activations.
-        return {**found, "activations": allocated_peak(lambda: at(side)) - parameters, "took": took}
+        if side <= PROFILED_SIDE:
+            # Gradients are allocated within the step too; they are not activations.
+            found["activations"] = allocated_peak(lambda: at(side)) - parameters
+        return found
 
     return run
 
@@ -87,11 +91,12 @@ def measure(settings: MemorySettings, side: int, how: str) -> tuple[dict[str, An
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with Apart(make_step, settings.apm, settings.features, side, how, settings.chunk, settings.threads) as process:
         row = process.ask()
-    took = float(row.pop("took"))
-    mib = {f"{name}_mib": round(value / 2**20, 1) for name, value in row.items()}
-    return {"execution": how, "side": side, "columns": side**2, **mib}, took
+    took, worked = float(row.pop("took")), float(f"{row.pop('worked'):.5g}")
+    mib = {f"{name}_mib": None if value is None else round(value / 2**20, 1) for name, value in row.items()}
+    return {"execution": how, "side": side, "columns": side**2, **mib, "processor_seconds": worked}, took
 
 
+PROFILED_SIDE = 256  # beyond which the profile of a step would be larger than what it profiles
 PROFILED = 3  # steps that a row takes: its own, and a profiled one, which is twice as slow
 
 
@@ -128,8 +133,9 @@ def run_memory(settings: MemorySettings, tell: Going = SILENT) -> dict[str, Any]
         ratio_without_import: the same after subtracting what the process had before the APM was made.
         activation_ratio: of what a step needs at most beyond weights, gradients and optimiser state.
         growth: the same whole and activation ratios of the other executions, from their smallest to largest size.
+        time: processor seconds of a streamed step against its columns, a straight line through the rows; None for one.
         rows: MiB; `import` before the APM, `persistent` weights, gradients and both Adam moments, `activations` the
-            rest, `peak` the process's.
+            rest (None where a profile would be too large), `peak` the process's; `processor_seconds` of a step.
     """
     asked = [("streamed", s) for s in settings.sides]
     asked += [("folded", s) for s in settings.folded_sides]
@@ -152,11 +158,16 @@ def run_memory(settings: MemorySettings, tell: Going = SILENT) -> dict[str, Any]
         return mine[0], mine[-1]
 
     def ratio(pair: tuple[dict[str, Any], dict[str, Any]], key: str) -> float:
+        if pair[1][key] is None:
+            pair = pair[0], [r for r in rows if r["execution"] == pair[0]["execution"] and r[key] is not None][-1]
         return round(pair[1][key] / max(pair[0][key], 0.1), 4)
 
     streamed = ends("streamed")
     net = [row["peak_mib"] - row["import_mib"] for row in streamed]
+    mine = [r for r in rows if r["execution"] == "streamed"]
+    worked = [float(r["processor_seconds"]) for r in mine]
     return {
+        "time": line([float(r["columns"]) for r in mine], worked) if len(mine) > 1 else None,
         "ratio_224_over_7": ratio(streamed, "peak_mib"),
         "activation_ratio": ratio(streamed, "activations_mib"),
         "ratio_without_import": round(net[1] / net[0], 4),

@@ -23,7 +23,7 @@ from experiments.bench.apart import Apart
 from experiments.bench.going import SILENT, Going
 from experiments.bench.settings import ScalingSettings
 from experiments.bench.steps import Step
-from experiments.bench.timing import interleave, ratios, spread
+from experiments.bench.timing import interleave, line, ratios, spread
 from glom.adaptation.settings import ttt_preset
 from glom.adaptation.ttt import adapt
 from glom.apm import preset
@@ -126,23 +126,6 @@ def two_processes(settings: ScalingSettings, tell: Going) -> dict[str, Any]:
 def longest(row: Mapping[str, Any], side: int) -> float:
     """Seconds that a round on side x side columns takes at most, by what the last size took."""
     return sum(s["max"] for s in row["seconds"].values()) * max(1.0, side**2 / row["columns"])
-
-
-def line(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
-    """Least squares y = slope x + intercept, with the share of y's variance it explains.
-
-    Example:
-        >>> line([1.0, 2.0, 3.0], [3.0, 5.0, 7.0])
-        {'slope': 2.0, 'intercept': 1.0, 'r2': 1.0}
-    """
-    n, mx, my = len(x), sum(x) / len(x), sum(y) / len(y)
-    sxx = sum((a - mx) ** 2 for a in x)
-    slope = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sxx if n > 1 else 0.0
-    intercept = my - slope * mx
-    rest = sum((b - slope * a - intercept) ** 2 for a, b in zip(x, y, strict=True))
-    total = sum((b - my) ** 2 for b in y)
-    short = lambda v: float(f"{v:.6g}")  # noqa: E731
-    return {"slope": short(slope), "intercept": short(intercept), "r2": short(1 - rest / total if total else 1.0)}
 
 
 def growth(settings: ScalingSettings, tell: Going) -> dict[str, Any]:

@@ -129,6 +129,75 @@ class ScalingSettings(Machine):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RanksSettings(Machine):
+    """What is measured on 1, 2 and 4 processes here, and what is put together from it for up to 1,024 ranks."""
+
+    PRESETS: ClassVar[Presets] = {
+        "full": {},
+        "quick": {"sides": (16,), "step_sides": (4, 8), "rounds": 1, "iterations": 2, "pictures_here": 8},
+    }
+
+    sides: tuple[int, ...] = grids((32, 64, 224), "Sides of the grids whose columns are shared; checked up to 64 x 64.")
+    step_sides: tuple[int, ...] = grids((8, 16, 24, 32), "Sides of the grids that a step is measured on, one process.")
+    rounds: int = setting(5, "Of each.", least=1)
+    data: str = settings.data("cifar10-sample", "Pictures that are read.")
+    teacher: str = settings.teacher("efficientnet-lite0")
+    iterations: int = setting(40, "Steps of a picture's adaptation, on few locations.", least=1)
+    pictures_here: int = setting(8, "Pictures that are read, encoded and adapted here.", least=4)
+    pictures: int = setting(50_000, "Of the data set that is imagined.", least=1)
+    block: int = setting(16, "Pictures that a rank takes at a time.", least=1)
+    latency: float = setting(0, "Of the network between ranks, microseconds.", least=0, shown="as here")
+    bandwidth: float = setting(0, "Of the network between ranks, GB a second each.", least=0, shown="as here")
+    seed: int = settings.seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings(Settings):
+    """What a run over a large data set is supposed to meet. No GPU was at hand: its rates are its makers'."""
+
+    pictures: tuple[int, ...] = setting(
+        (50_000, 3_750_000), "Of each data set: ImageNet's validation, ImageNet-C.", least=1
+    )
+    picture_kb: tuple[float, ...] = setting((126.0, 13.0), "Of a file of each, kB.", above=0)
+    read_rate: tuple[float, ...] = setting(
+        (130.0, 500.0),
+        "Pictures of each that one core reads a second.",
+        above=0,
+    )
+    gpus: tuple[int, ...] = setting((1, 8), "Numbers of GPUs.", least=1)
+    teacher: str = setting("ViT-L-14", "The CLIP whose image tower encodes.", choices=("ViT-B-16", "ViT-L-14"))
+    views: int = setting(1, "Views of a picture that are encoded.", least=1)
+    apm: str = setting("apm-ttt", "The machine's preset.", metavar="PRESET")
+    preset: str = setting("fast", "Of the adaptation.", choices=("published", "fast", "exact"))
+    stack: int = setting(32, "Pictures adapted at once on a GPU.", least=1)
+    tflops: float = setting(312.0, "Of a GPU's bf16 products at best, TFLOP a second.", above=0)
+    encode_share: float = setting(0.4, "Of that rate that the teacher's products reach: supposed.", above=0)
+    adapt_share: float = setting(0.2, "The same of the machine's small products: supposed.", above=0)
+    memory_rate: float = setting(2000.0, "Of a GPU's memory, GB a second.", above=0)
+    memory_share: float = setting(0.7, "Of that rate that the optimiser reaches: supposed.", above=0)
+    link: float = setting(25.0, "From the host to a GPU, GB a second.", above=0)
+    draw_rate: float = setting(0.25, "Numbers that one core draws a second, billions.", above=0)
+    cores: int = setting(16, "Cores beside each GPU, which read.", least=1)
+    disk: float = setting(1.0, "What the data's disk gives all GPUs together, GB a second.", above=0)
+    price: float = setting(2.0, "Of a GPU for an hour with its cores, in any currency.", least=0)
+    measure: bool = setting(False, "This machine's rates are measured too, and the same arithmetic compared with them.")
+    data: str = settings.data("cifar10-sample", "Pictures whose reading is measured.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileSettings(Ratios):
+    """A step of few locations, as adaptation repeats it. `machines`: presets, widths of their tokens, and stacks."""
+
+    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"machines": (("apm-tiny", 128, 4),), "rounds": 1, "steps": 2}}
+
+    machines: tuple[tuple[str, int, int], ...] = (("apm-tiny", 128, 64), ("apm-small", 1280, 16), ("apm-ttt", 768, 1))
+    queries: int = setting(32, "Locations drawn a step.", least=1)
+    steps: int = setting(10, "In a row, for one timing.", least=1)
+    rounds: int = setting(5, "Of each.", least=1)
+    threads: int = setting(1, "Of this process.", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FFBench(Ratios):
     """A forward-forward network and what its epoch is timed by."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,12 +34,19 @@ class Step:
         self.apm, self.image, self.target = drawn(config, seed, device=device)
         self.optimiser = torch.optim.Adam(self.apm.parameters(), lr=1e-4, fused=True)
 
-    def __call__(self, how: str, queries: Tensor | None = None, bf16: bool = False, chunk: int | None = None) -> None:
+    def __call__(
+        self,
+        how: str,
+        queries: Tensor | None = None,
+        bf16: bool = False,
+        chunk: int | None = None,
+        group: dist.ProcessGroup | None = None,
+    ) -> None:
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.image.device.type, torch.bfloat16, enabled=bf16):
-            token = execution.run(self.apm, self.image, queries, ("token",), how, chunk=chunk).token
+            token = execution.run(self.apm, self.image, queries, ("token",), how, chunk=chunk, group=group).token
         assert token is not None
         F.mse_loss(token.float(), self.target).backward()
         if how == "sharded":
-            execution.sync_gradients(self.apm)
+            execution.sync_gradients(self.apm, group)
         self.optimiser.step()

@@ -137,6 +137,23 @@ def beyond(one: tuple[float, float], other: tuple[float, float], x: float) -> fl
     return max(one[1], other[1], other[1] + slope * (x - other[0]))
 
 
+def line(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
+    """Least squares y = slope x + intercept, with the share of y's variance it explains.
+
+    Example:
+        >>> line([1.0, 2.0, 3.0], [3.0, 5.0, 7.0])
+        {'slope': 2.0, 'intercept': 1.0, 'r2': 1.0}
+    """
+    n, mx, my = len(x), sum(x) / len(x), sum(y) / len(y)
+    sxx = sum((a - mx) ** 2 for a in x)
+    slope = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sxx if n > 1 else 0.0
+    intercept = my - slope * mx
+    rest = sum((b - slope * a - intercept) ** 2 for a, b in zip(x, y, strict=True))
+    total = sum((b - my) ** 2 for b in y)
+    short = lambda v: float(f"{v:.6g}")  # noqa: E731
+    return {"slope": short(slope), "intercept": short(intercept), "r2": short(1 - rest / total if total else 1.0)}
+
+
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
     """slow / fast, round by round; the shorter list says how many."""
     return [a / b for a, b in zip(slow, fast, strict=False)]

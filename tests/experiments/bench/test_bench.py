@@ -21,7 +21,7 @@ from experiments.bench.apart import Apart
 from experiments.bench.going import Going
 from experiments.bench.published import published_apm, published_forward, published_optimiser, published_step
 from experiments.bench.report import figures, load, markdown
-from experiments.bench.timing import Products, beyond, flops, interleave, products, ratios, record, save, spread
+from experiments.bench.timing import Products, beyond, flops, interleave, line, products, ratios, record, save, spread
 from glom import execution
 from glom.apm import AsynchronousPerceptionMachine, preset
 from glom.errors import InputError, RunError
@@ -251,7 +251,7 @@ def check_saved(bench: str, result: dict[str, Any], folder: Path) -> dict[str, A
 
 
 def test_line() -> None:
-    fit = bench_scaling.line([0.0, 1.0, 2.0], [1.0, 3.0, 5.0])
+    fit = line([0.0, 1.0, 2.0], [1.0, 3.0, 5.0])
     assert fit == {"slope": 2.0, "intercept": 1.0, "r2": 1.0}
 
 
