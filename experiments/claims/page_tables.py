@@ -223,8 +223,8 @@ def islands_made(results: Results) -> str:
                 both = (gains[key] for key in ("fg_ari", "mbo"))
                 gained = [signed(100 * gain["mean"], [100 * x for x in gain["ci95"]]) for gain in both]
             rows.append((name, cut, *values, *gained))
-        for name, values in zip(("AKOrN, published", "the same, up-tiled × 4"), published, strict=True):
-            rows.append((name, "", *values, "", ""))
+        for name, printed in zip(("AKOrN, published", "the same, up-tiled × 4"), published, strict=True):
+            rows.append((name, "", *printed, "", ""))
     heads = ("%", "layer, cut", "FG-ARI", "mBO", "islands' gain in FG-ARI", "in mBO")
     return lines(heads, ("---", "---", "--:", "--:", "---", "---"), rows)
 
