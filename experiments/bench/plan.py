@@ -137,19 +137,19 @@ def rows_of(s: PlanSettings) -> Iterator[Row]:
             hours = scale * max(reading, device)
             whole = sum(parts.values())
             cost = hours * gpus * s.price
-            yield {
-                "pictures": pictures,
-                "gpus": gpus,
-                "hours": _short(hours),
-                "by_part": {name: _short(scale * seconds) for name, seconds in parts.items()},
-                "bound": "reading" if reading > device else max(PARTS[1:], key=lambda name: parts[name]),
-                "gpu_hours": _short(hours * gpus),
-                "cost": _short(cost),
-                "cost_by_part": {name: _short(cost * seconds / whole) for name, seconds in parts.items()},
-                "gpu_gb": _short((2 * work.teacher + s.stack * STATE * work.parameters) / 1e9),
-                "disk_gb": _short(pictures * kilobytes * 1e3 / 1e9),
-                "written_gb": _short(pictures * RESULT / 1e9),
-            }
+            yield Row(
+                pictures=pictures,
+                gpus=gpus,
+                hours=_short(hours),
+                by_part={name: _short(scale * seconds) for name, seconds in parts.items()},
+                bound="reading" if reading > device else max(PARTS[1:], key=lambda name: parts[name]),
+                gpu_hours=_short(hours * gpus),
+                cost=_short(cost),
+                cost_by_part={name: _short(cost * seconds / whole) for name, seconds in parts.items()},
+                gpu_gb=_short((2 * work.teacher + s.stack * STATE * work.parameters) / 1e9),
+                disk_gb=_short(pictures * kilobytes * 1e3 / 1e9),
+                written_gb=_short(pictures * RESULT / 1e9),
+            )
 
 
 def _short(value: float) -> float:
@@ -166,12 +166,13 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def run(s: PlanSettings) -> Iterator[Event[Plan]]:
+def run(settings: PlanSettings) -> Iterator[Event[Plan]]:
     """The plan.
 
     Raises:
         InputError: not as many sizes and reading rates as data sets.
     """
+    s = settings
     if not len(s.pictures) == len(s.picture_kb) == len(s.read_rate):
         raise InputError("`pictures`, `picture_kb` and `read_rate` need one number a data set each")
     work = Work.of(s)
@@ -202,7 +203,7 @@ def measured(s: PlanSettings, work: Work) -> dict[str, Any]:
 
     samples = open_dataset(s.data).samples[:20]
     torch.set_num_threads(1)
-    a, b = (torch.randn(1024, 1024) for _ in range(2))
+    a, b = torch.rand(2, 1024, 1024, generator=torch.Generator().manual_seed(0))
     out, large, other = torch.empty_like(a), torch.zeros(2**26), torch.zeros(2**26)
     madds = 1024**3 / _median(lambda: torch.mm(a, b, out=out), 20)
     memory = 2 * 4 * 2**26 / _median(lambda: other.copy_(large), 5)

@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import zipfile
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
@@ -69,7 +69,20 @@ def _unpack(path: Path, folder: Path) -> None:
                 packed.extractall(folder)
         else:
             with tarfile.open(path) as tar:
-                tar.extractall(folder, filter="data")
+                _extract(tar, folder)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise InputError(f"{where}: the archive cannot be unpacked ({one_line(error)[:120]})") from error
+
+
+def _extract(tar: tarfile.TarFile, folder: Path) -> None:
+    """What the archive holds, nothing of it outside the folder. Python has a filter for this since 3.11.4."""
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, filter="data")
+        return
+    for member in tar.getmembers():
+        within = PurePosixPath(member.name)
+        if within.is_absolute() or ".." in within.parts or not (member.isfile() or member.isdir()):
+            raise tarfile.ExtractError(f"{member.name!r} is no file or folder inside it")
+        member.mode = 0o755 if member.isdir() else 0o644
+    tar.extractall(folder)
