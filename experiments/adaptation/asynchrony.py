@@ -12,8 +12,9 @@ from torch import Tensor
 
 from experiments.adaptation.run import Prepared, load_cases, prepare
 from experiments.adaptation.settings import AsynchronySettings, TTTRun
+from glom.adaptation.case import Case
 from glom.adaptation.settings import settings_for
-from glom.adaptation.ttt import Case, adapt
+from glom.adaptation.ttt import adapt
 from glom.apm import AsynchronousPerceptionMachine
 from glom.columns import grid_queries
 from glom.errors import GlomError, InputError, RunError, demand_some

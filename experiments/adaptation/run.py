@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from experiments.adaptation.settings import TTTRun
+from glom.adaptation.case import Case
 from glom.adaptation.objectives import get_objective, require
 from glom.adaptation.settings import settings_dict
-from glom.adaptation.ttt import BLOCK, Case, adapt_group, stack_size
+from glom.adaptation.ttt import BLOCK, adapt_group, stack_size
 from glom.columns import picture
 from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, parse_corruption

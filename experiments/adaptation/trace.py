@@ -11,8 +11,9 @@ from typing import Any, TypedDict
 import torch
 
 from experiments.adaptation.settings import Adapting, TraceSettings
+from glom.adaptation.case import Case, Step
 from glom.adaptation.objectives import get_objective, require
-from glom.adaptation.ttt import Case, Step, adapting
+from glom.adaptation.ttt import adapting
 from glom.columns import picture
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.reading import read_image

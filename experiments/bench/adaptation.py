@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from experiments.bench.timing import Tell, beyond, interleave, silent, spread
+from glom.adaptation.case import Adaptation, Case
 from glom.adaptation.settings import TTTSettings
-from glom.adaptation.ttt import Adaptation, Case, adapt
+from glom.adaptation.ttt import adapt
 from glom.columns import picture
 from glom.errors import GlomError
 from glom.teachers.heads import ZeroShotHead

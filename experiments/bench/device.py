@@ -20,8 +20,9 @@ from experiments.bench.host_reads import draw, reads
 from experiments.bench.memory import peak_resident
 from experiments.bench.settings import DeviceSettings
 from experiments.bench.timing import Products, Tell, interleave, products, ratios, silent, spread
+from glom.adaptation.case import Case
 from glom.adaptation.settings import TTTSettings, ttt_preset
-from glom.adaptation.ttt import Case, adapt_group
+from glom.adaptation.ttt import adapt_group
 from glom.devices import PRODUCTS, now, resolve_device, tf32
 from glom.teachers.heads import ZeroShotHead
 

@@ -17,10 +17,11 @@ from torch import Tensor
 from experiments.bench.standin import StandIn
 from experiments.bench.steps import Step
 from glom import execution
+from glom.adaptation.case import Case
 from glom.adaptation.objectives import OBJECTIVES
 from glom.adaptation.overfit import field_config, overfit
 from glom.adaptation.settings import OverfitSettings, ttt_preset
-from glom.adaptation.ttt import Case, adapt_group
+from glom.adaptation.ttt import adapt_group
 from glom.apm import blank_apm, preset
 from glom.consensus.config import GlomConfig, TrainSettings
 from glom.consensus.training import Trainer, new_ellipse_glom, new_glom

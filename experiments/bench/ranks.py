@@ -25,8 +25,9 @@ from experiments.bench.ranks_model import Costs, fastest, fitted, pays_until, si
 from experiments.bench.settings import RanksSettings
 from experiments.bench.steps import Step
 from experiments.bench.timing import Tell, line, silent
+from glom.adaptation.case import Case
 from glom.adaptation.settings import ttt_preset
-from glom.adaptation.ttt import Case, adapt
+from glom.adaptation.ttt import adapt
 from glom.apm import preset
 from glom.columns import grid_queries, picture
 from glom.datasets.registry import open_dataset

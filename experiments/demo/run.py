@@ -15,9 +15,9 @@ from experiments.demo.photographs import SAID, photographs
 from experiments.demo.settings import DemoSettings
 from experiments.fields.fold import fold_image
 from experiments.fields.settings import FoldRequest
+from glom.adaptation.case import Case
 from glom.adaptation.overfit import OverfitSettings
 from glom.adaptation.settings import settings_for
-from glom.adaptation.ttt import Case
 from glom.backbones.registry import load_backbone
 from glom.columns import picture
 from glom.datasets.base import Sample

@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from glom.adaptation.case import Adaptation, Case, Step
 from glom.adaptation.objectives import get_objective, require
 from glom.adaptation.settings import TTTSettings, settings_for
-from glom.adaptation.ttt import Adaptation, Case, Step, adapt_group, stack_size
+from glom.adaptation.ttt import adapt_group, stack_size
 from glom.columns import picture as folded_picture
 from glom.devices import resolve_device
 from glom.errors import InputError, RunError

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
+from glom.adaptation.case import Case
 from glom.adaptation.objectives import OBJECTIVES, get_objective, require
 from glom.adaptation.settings import TTTSettings, settings_for
-from glom.adaptation.ttt import BLOCK, Case, adapt_group, stack_size
+from glom.adaptation.ttt import BLOCK, adapt_group, stack_size
 from glom.columns import picture
 from glom.errors import RunError
 from glom.methods.base import Task, Together, register

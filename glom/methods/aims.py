@@ -22,8 +22,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.distributions import Categorical
 
+from glom.adaptation.machines import make_optimiser
 from glom.adaptation.settings import TTTSettings
-from glom.adaptation.ttt import make_optimiser
 from glom.apm import APMConfig, AsynchronousPerceptionMachine, Percept, blank_apm
 from glom.columns import grid_queries, sample_at
 from glom.execution import StackedAPM

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from commands.bench import app as bench_commands
-from glom.adaptation import ttt
+from glom.adaptation.case import Case
 from glom.adaptation.objectives import OBJECTIVES, Targets, get_objective
 from glom.adaptation.overfit import OverfitSettings, jittered_queries, overfit
 from glom.adaptation.settings import TTTSettings, ttt_preset
-from glom.adaptation.ttt import Case, adapt, adapt_group, stack_size
+from glom.adaptation.ttt import adapt, adapt_group, stack_size
 from glom.apm import PRESETS as APM_PRESETS
-from glom.apm import APMConfig, preset
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, preset
 from glom.columns import sample_at
 from glom.errors import InputError
 from glom.teachers.heads import ZeroShotHead
@@ -256,7 +256,7 @@ def test_rgb_objective_asks_for_colours_alone():
 
 def test_overfitting_a_picture_lowers_every_term():
     case = make_case()
-    apm = ttt.AsynchronousPerceptionMachine(preset("apm-tiny", features=16, readout="mean"))
+    apm = AsynchronousPerceptionMachine(preset("apm-tiny", features=16, readout="mean"))
     generator = torch.Generator().manual_seed(0)
     steps = list(overfit(apm, case.picture, case.token, case.grid, OverfitSettings(iterations=60, points=8), generator))
     assert len(steps) == 60

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+import glom.adaptation.machines as machines
 import glom.adaptation.ttt as ttt
+from glom.adaptation.case import Case
 from glom.adaptation.settings import ttt_preset
-from glom.adaptation.ttt import Case, adapt_group
+from glom.adaptation.ttt import adapt_group
 from glom.columns import grid_queries
 from glom.errors import RunError
 from glom.execution import Repeated, halved, locate
@@ -80,7 +82,7 @@ def test_an_adaptation_of_replayed_steps_is_the_adaptation(monkeypatch, count: i
 
             super().__init__(work, kept)
 
-    monkeypatch.setattr(ttt.execution, "Repeated", Replaying)
+    monkeypatch.setattr(machines.execution, "Repeated", Replaying)
     found = adapt_group(cases, settings, head, 3, keep_trace=True)
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.token, other.token) and one.trace == other.trace
