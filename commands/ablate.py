@@ -25,7 +25,7 @@ app.command("prompts")(prompts)
 
 
 @app.command("folding")
-@study(FoldingSettings, "experiments.folding.run", resume="everything so far is kept", adapts=True)
+@study(FoldingSettings, "experiments.folding.run", resume="everything so far is kept")
 def folding(result: Mapping[str, Any], out: str) -> None:
     """One machine a setting, overfit on every picture; means, intervals and differences from the base."""
     folding_table(result)
@@ -70,7 +70,7 @@ def _cell(found: Mapping[str, Any] | None, starred: bool, digits: int, scale: fl
 
 
 @app.command("asynchrony")
-@study(AsynchronySettings, "experiments.adaptation.asynchrony", adapts=True)
+@study(AsynchronySettings, "experiments.adaptation.asynchrony")
 def asynchrony(result: Mapping[str, Any], out: str) -> None:
     """Columns that arrive in any order, stopped early: accuracy of the read-out against the share asked."""
     rows = []

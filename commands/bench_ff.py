@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.bench_common import OutFolder, Threads, figures_table, hand_out, teller, use_threads
-from commands.common import Json, Quiet, for_adaptation, say, table
+from commands.common import Json, Quiet, say, table
 from commands.options import options
 from experiments.bench.settings import FFBench, FFConvBench
 
@@ -67,7 +67,6 @@ def measure_ff(settings: FFBench, quiet: bool, mnist: Path | None = None) -> dic
     from experiments.bench.ff import run_ff
     from experiments.bench.timing import record
 
-    for_adaptation()
     asked = replace(settings, pictures="mnist" if mnist else "digits")
     result = run_ff(asked, teller("ff", quiet), mnist)
     return record("ff", result.pop("asked"), result)
@@ -87,7 +86,6 @@ def ff_conv(
     from probes.figures.layers import depth_figure
 
     use_threads(threads)
-    for_adaptation()
     result = run_ff_conv(settings, teller("ff-conv", quiet))
     hand_out(record("ff-conv", result.pop("asked"), result), out, as_json, quiet, _show_conv)
     if out is not None:

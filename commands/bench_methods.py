@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from commands.bench_common import OutFolder, hand_out, teller
-from commands.common import Json, Quiet, for_adaptation, table
+from commands.common import Json, Quiet, table
 from commands.options import options
 from experiments.bench.methods_settings import MethodsBenchSettings
 
@@ -16,7 +16,6 @@ def methods(settings: MethodsBenchSettings, out: OutFolder = None, as_json: Json
     """A benchmark's time with one more training-free method, as a multiple of the time without it."""
     from experiments.bench.methods import run_methods
 
-    for_adaptation()
     hand_out(run_methods(settings, teller("methods", quiet)), out, as_json, quiet, _show)
 
 

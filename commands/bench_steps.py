@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands.common import Json, Quiet, Record, emit_json, follow, for_adaptation, keep_record, table
+from commands.common import Json, Quiet, Record, emit_json, follow, keep_record, table
 from commands.options import options
 from experiments.adaptation.settings import StepsSettings
 
@@ -12,7 +12,6 @@ def steps(settings: StepsSettings, save: Record = None, as_json: Json = False, q
     """Rates, steps and query subsets against the cosine reached, and the closed form as baseline."""
     from experiments.adaptation.steps import run
 
-    for_adaptation()
     result = follow(run(settings), quiet)
     keep_record(save, result)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Json, Quiet, Record, conditions_table, emit_json, follow, for_adaptation, keep_record, say
+from commands.common import Json, Quiet, Record, conditions_table, emit_json, follow, keep_record, say
 from commands.options import options
 from experiments.adaptation.settings import ConditionsSettings
 
@@ -23,7 +23,6 @@ def ttt(
     """Test-time training clean and under each corruption: paired differences, and the oracle as a diagnostic."""
     from experiments.adaptation.conditions import Row, about, run_conditions
 
-    for_adaptation()
     rows: list[Row] = []
 
     def events() -> Any:

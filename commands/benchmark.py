@@ -15,7 +15,6 @@ from commands.common import (
     Resume,
     emit_json,
     follow,
-    for_adaptation,
     keep_record,
     resumable,
     say,
@@ -55,7 +54,6 @@ def benchmark(
         raise InputError("`shots` and `transfer` say how labelled pictures are used; name these with `train` DATA")
     if tables not in (*TABLES, "all"):
         raise unknown("table", tables, (*TABLES, "all"))
-    for_adaptation()
     first = ranks()[0] == 0
     with resumable("everything computed is kept"):
         result = follow(run(settings, Path(out), resume=resume, kept=keep), quiet or not first)

@@ -161,13 +161,6 @@ def _report(error: Exception, debug: bool) -> None:
     print(f"error: {text}", file=sys.stderr)
 
 
-def for_adaptation() -> None:
-    """Prepare this process for steps that allocate the same blocks again and again. Changes time, never results."""
-    from glom.execution.allocation import keep_freed_memory
-
-    keep_freed_memory()
-
-
 def console(stderr: bool = False) -> Console:
     """A console that keeps to the terminal's width, and to 100 columns where there is no terminal."""
     from rich.console import Console

@@ -15,7 +15,6 @@ from commands.common import (
     console,
     emit_json,
     follow,
-    for_adaptation,
     say,
 )
 from commands.options import options
@@ -32,7 +31,6 @@ def demo(
     """Honest test-time training on real pictures, offline, in about two minutes: one table, one HTML page."""
     from experiments.demo.run import SOURCE, run
 
-    for_adaptation()
     if not (quiet or as_json):
         console(stderr=True).print(SOURCE, markup=False)
     try:

@@ -16,7 +16,6 @@ from commands.common import (
     Resume,
     emit_json,
     follow,
-    for_adaptation,
     keep_record,
     number,
     percent,
@@ -70,7 +69,6 @@ def train(
 
     from experiments.forward_forward.train import run
 
-    for_adaptation()
     if threads is not None:
         torch.set_num_threads(threads)
     refuse_idle(f"{settings.how.mode} mode", settings.how.mode, ONLY, given)

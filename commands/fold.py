@@ -13,7 +13,7 @@ from commands.study import study
 from experiments.fields.settings import FoldRequest
 
 
-@study(FoldRequest, "experiments.fields.fold", record=False, adapts=True)
+@study(FoldRequest, "experiments.fields.fold", record=False)
 def fold(result: Mapping[str, Any], out: str) -> None:
     """Fold, overfit, unfold: features as colours (PCA) and decoded colours, at any grid."""
     r2 = "-" if result["grid_r2"] is None else f"{result['grid_r2']:.3f}"

@@ -16,7 +16,6 @@ from commands.common import (
     counted,
     emit_json,
     follow,
-    for_adaptation,
     keep_record,
     number,
     refuse_idle,
@@ -46,7 +45,6 @@ def decode(
 
     way = "--overfit" if settings.overfit else "a trained machine"
     refuse_idle(way, way, dict.fromkeys(("iterations", "lr", "channels"), ("--overfit",)), given)
-    for_adaptation()
     result = follow(run(settings, Path(out)), quiet)
     keep_record(record, result, out)
     if as_json:
@@ -76,7 +74,6 @@ def overfit(
     """One picture, one token, random weights: the islands that appear. A folder: whether they follow the picture."""
     from glom.errors import InputError
 
-    for_adaptation()
     if Path(settings.image).is_dir():
         from experiments.fields.overfit_study import run as run_study
 
@@ -127,7 +124,7 @@ def study_table(result: Study) -> None:
     )
 
 
-@study(InterpolateSettings, "experiments.fields.interpolate", adapts=True)
+@study(InterpolateSettings, "experiments.fields.interpolate")
 def interpolate(result: Mapping[str, Any], out: str) -> None:
     """Between two pictures: their columns interpolated, unfolded at each step, as a strip, films and numbers."""
     rows = []
@@ -146,7 +143,7 @@ def interpolate(result: Mapping[str, Any], out: str) -> None:
     say(f"strip: {out}/strip.png; films: {out}/colours.gif, {out}/features.gif; path: {out}/path.png")
 
 
-@study(UpsampleSettings, "experiments.fields.upsample", adapts=True)
+@study(UpsampleSettings, "experiments.fields.upsample")
 def upsample(result: Mapping[str, Any], out: str) -> None:
     """Between locations: finer grids than the teacher's, beside bilinear and the views' average."""
     rows = []

@@ -16,7 +16,6 @@ from commands.common import (
     console,
     emit_json,
     follow,
-    for_adaptation,
     keep_record,
     percent,
     resumable,
@@ -52,7 +51,7 @@ def candidates(as_json: Json = False) -> None:
 
 
 @app.command("select")
-@study(ObjectiveSettings, "experiments.objective.run", resume="every picture so far is kept", record=False, adapts=True)
+@study(ObjectiveSettings, "experiments.objective.run", resume="every picture so far is kept", record=False)
 def select(result: Mapping[str, Any], out: str) -> None:
     """Every candidate on the selection half: differences from the teacher, corrected for how many were tried."""
     show(result, "selection half")
@@ -76,7 +75,6 @@ def confirm(
     from glom.devices import ranks
     from glom.runs.artifacts import read_result
 
-    for_adaptation()
     with resumable("every picture so far is kept"):
         confirmed = follow(run(settings, Path(folder), resume=resume), quiet)
     if ranks()[0]:

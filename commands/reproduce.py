@@ -16,7 +16,6 @@ from commands.common import (
     console,
     emit_json,
     follow,
-    for_adaptation,
     keep_record,
     resumable,
     say,
@@ -56,7 +55,6 @@ def reproduce(
         return
     if not out and not dry_run:
         raise InputError("--out DIR is needed (or --dry-run, to see the plan alone)")
-    for_adaptation()
     first = ranks()[0] == 0
     if dry_run or (first and not quiet and not as_json):
         plan = describe(settings, Path(out or "."))

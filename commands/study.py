@@ -27,7 +27,6 @@ def study(
     *,
     resume: str = "",
     record: bool = True,
-    adapts: bool = False,
     check: Callable[[Any, Mapping[str, Any]], None] | None = None,
     nested: bool = False,
 ) -> Callable[[Show], Callable[..., None]]:
@@ -40,7 +39,6 @@ def study(
         module: has the study's `run(settings, out)`; imported when the command is called.
         resume: what is kept when it is interrupted; nothing: there is no `--resume`.
         record: whether there is `--record`.
-        adapts: whether the run overfits machines, which allocate the same blocks again and again.
         check: refuses what makes no sense, from the settings and what was typed of them.
         nested: whether a record has the result under `results`.
     """
@@ -57,8 +55,6 @@ def study(
         ) -> None:
             if check is not None:
                 check(settings, given)
-            if adapts:
-                common.for_adaptation()
             run = import_module(module).run
             from glom.devices import ranks
 

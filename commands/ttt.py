@@ -17,7 +17,6 @@ from commands.common import (
     corruption_words,
     emit_json,
     follow,
-    for_adaptation,
     percent,
     resumable,
     say,
@@ -44,7 +43,6 @@ def run(settings: TTTRun, out: Out, resume: Resume = False, as_json: Json = Fals
     from experiments.adaptation.run import run as run_experiment
     from glom.devices import ranks
 
-    for_adaptation()
     folder = Path(out)
     first = ranks()[0] == 0
     quiet = quiet or not first

@@ -15,25 +15,21 @@ KEPT = (
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep what layers free for the layers that come next, in this process and its children.
+    """Let the C library keep what layers and steps free for those that come next. Results do not change; time does.
 
     glibc asks the system anew for every block above 32 MiB at most and gives it back at once (mallopt(3),
-    `M_MMAP_THRESHOLD`). Each page of an activation is then cleared by the kernel at its first use, whenever a layer
-    runs, which costs more than the layer's arithmetic where pages are costly, as in a virtual machine. What is kept
-    is of use to this process alone: it stays as large as its peak. `benchmarks/allocator.py` measures both.
-
-    The program does this; a notebook or script may, before its first large tensor. Nothing is changed where the
-    environment already chooses (one of the `MALLOC_` variables above, or `GLIBC_TUNABLES`), or without glibc.
+    `M_MMAP_THRESHOLD`). Each page of an activation or a gradient is then cleared by the kernel at its first use,
+    whenever a layer or a step runs, which costs more than the layer's arithmetic where pages are costly, as in a
+    virtual machine. What is kept is of use to this process alone, which stays as large as its peak: programs call this,
+    importing does not. `benchmarks/allocator.py` measures both. Nothing is changed where the environment already
+    chooses (one of the `MALLOC_` variables above, or `GLIBC_TUNABLES`).
 
     Returns:
-        whether it was done.
+        whether it was possible: with glibc alone, and where the environment leaves it open.
     """
-    if sys.platform != "linux" or any(
-        name in os.environ for name in ("GLIBC_TUNABLES", *(name for _, name, _ in KEPT))
-    ):
+    chosen = {"GLIBC_TUNABLES", *(name for _, name, _ in KEPT)} & set(os.environ)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if chosen or mallopt is None:
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or not all(mallopt(parameter, value) for parameter, _, value in KEPT):
-        return False
-    os.environ.update({name: str(value) for _, name, value in KEPT})  # of processes that begin anew
-    return True
+    done = [mallopt(parameter, value) == 1 for parameter, _, value in KEPT]  # every one, even after one that failed
+    return all(done)

@@ -31,9 +31,9 @@ from experiments.bench.timing import (
     spread,
 )
 from glom.adaptation.settings import ttt_preset
+from glom.allocator import keep_freed_memory
 from glom.apm import APMConfig, preset
 from glom.execution import StackedAPM
-from glom.execution.allocation import keep_freed_memory
 
 NOTES = {
     "published": "full iterations in a process of their own, none sampled; 8 copies, chunks of 16, colours computed, "

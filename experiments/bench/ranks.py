@@ -28,11 +28,11 @@ from experiments.bench.timing import Tell, line, silent
 from glom.adaptation.case import Case
 from glom.adaptation.settings import ttt_preset
 from glom.adaptation.ttt import adapt
+from glom.allocator import keep_freed_memory
 from glom.apm import preset
 from glom.columns import grid_queries, picture
 from glom.datasets.registry import open_dataset
 from glom.execution import sync_gradients
-from glom.execution.allocation import keep_freed_memory
 from glom.teachers.registry import load_teacher
 
 WORLDS = (2, 4)  # of real processes, beside one

@@ -26,9 +26,9 @@ from experiments.bench.steps import Step
 from experiments.bench.timing import interleave, line, ratios, spread
 from glom.adaptation.settings import ttt_preset
 from glom.adaptation.ttt import adapt
+from glom.allocator import keep_freed_memory
 from glom.apm import preset
 from glom.columns import grid_queries
-from glom.execution.allocation import keep_freed_memory
 
 RANKS = 2
 

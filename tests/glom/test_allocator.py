@@ -9,15 +9,13 @@ import sys
 
 import pytest
 
-from glom.allocator import KEPT
-
 SCRIPT = """
-import os, resource, glom
+import resource, glom
 done = glom.keep_freed_memory()
 b"1" * 64_000_000
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10): b"1" * 64_000_000
-print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, os.environ.get("MALLOC_TOP_PAD_"))
+print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
@@ -28,14 +26,14 @@ def ran(**chosen: str) -> list[str]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
-def test_what_is_freed_is_used_again_and_children_are_told():
-    done, faults, told = ran()
-    assert done == "True" and told == str(KEPT[2][2])
+def test_what_is_freed_is_used_again():
+    done, faults = ran()
+    assert done == "True"
     assert int(faults) < 64_000_000 // 4096, "fewer pages than one of ten arrays has"
 
 
 @pytest.mark.parametrize("chosen", [{"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.check=0"}])
 def test_what_the_environment_chooses_stays(chosen: dict[str, str]):
-    done, faults, told = ran(**chosen)
-    assert (done, told) == ("False", "None")
+    done, faults = ran(**chosen)
+    assert done == "False"
     assert int(faults) > 64_000_000 // 4096

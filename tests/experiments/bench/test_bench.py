@@ -23,9 +23,9 @@ from experiments.bench.published import published_apm, published_forward, publis
 from experiments.bench.report import figures, load, markdown
 from experiments.bench.timing import Products, beyond, flops, interleave, line, products, ratios, record, save, spread
 from glom import execution
+from glom.allocator import keep_freed_memory
 from glom.apm import AsynchronousPerceptionMachine, preset
 from glom.errors import InputError, RunError
-from glom.execution.allocation import keep_freed_memory
 from glom.runs.artifacts import read_lines
 
 TINY = preset("apm-tiny")
