@@ -20,8 +20,9 @@ IN_WORDS = f"""\
   finer grids: bilinear *and*, where further views are read, the plain average of the same views. A quality without a
   baseline on the same pictures is shown and decides nothing.
 - **Pictures**: fewer than {MIN_PICTURES} show no claim to hold; a claim that fails on them is not reproduced.
-- **A layer**: of a network, trained or not, is chosen on other pictures than those it is scored on. Outlines are
-  compared by covering, the mean over people; boundary F stands beside it.
+- **A layer**: of a network, trained or not, is chosen on other pictures than those it is scored on; so is a partition,
+  that of colour + position too, where more than one is tried. Outlines are compared by covering, the mean over people,
+  and where partitions are chosen by mBO as well; boundary F stands beside it.
 - **Learnt, kept**: at least {KEPT:g} of what is asked for: of all answers, of a teacher's accuracy, of a machine's
   speed-up.
 - **The same**: the same answer on at least {SAME:g} of the pictures. Flat: at most {FLAT:g} times as much.
