@@ -112,7 +112,8 @@ def open_dataset(
             images, a zip or tar of one, a `.csv` or `.tsv` manifest, a `.parquet` file, `hf:` and a data set of the Hub
             (`glom.datasets.rows`), `wds:` and shards (`glom.datasets.shards`). A name goes before a folder of that
             name; `./cifar10` is the folder.
-        root: the folder that holds a named data set (default: `data_root()`), or that `spec` is relative to.
+        root: the folder that holds a named data set, or that `spec` is relative to (default: `data_root()`, and for a
+            path the working directory before it).
         split: "train", "val" or "test", as far as there are such; ignored by manifests and undivided folders.
         classes_file: class names, one a line, see `glom.datasets.classes.rename_classes`.
         download: fetch a named data set that is not there.
@@ -219,16 +220,16 @@ def _path(spec: str, root: Path | None) -> Path:
     """The file or folder that `spec` names where it names no registered data set. Raises `InputError` for neither."""
     named, colon, _ = spec.partition(":")
     path = Path(spec).expanduser()
-    if root is not None:
-        path = root / path
-    try:
-        is_there = path.exists()
-    except (OSError, ValueError):
-        is_there = False
-    if is_there:
-        return path
+    for place in (path, data_root() / path) if root is None else (root / path,):
+        try:
+            if place.exists():
+                return place
+        except (OSError, ValueError):
+            continue
+    path = path if root is None else root / path
     if re.fullmatch(r"[\w-]+", named):
-        hint = f"and there is no file or folder of that name in {one_line(path.absolute().parent)}"
+        also = f" or {one_line(data_root())}" if root is None else ""
+        hint = f"and there is no file or folder of that name in {one_line(path.absolute().parent)}{also}"
         raise unknown("data set", named, [*DATASETS, *NAMED], "" if colon else hint)
     raise InputError(f"{one_line(path)}: no such file or folder")
 

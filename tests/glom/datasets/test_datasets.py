@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from glom.datasets import DatasetInfo, ImageDataset, Sample, dataset_names, open_dataset, register_dataset
 from glom.datasets.named.catalogue import NAMED
-from glom.datasets.registry import DATASETS
+from glom.datasets.registry import DATASETS, check_spec
 from glom.datasets.samples_build import build_sample
 from glom.datasets.sources import BytesSource, FileSource
 from glom.errors import InputError, RunError
@@ -179,6 +179,22 @@ def test_unknown_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused("imagenete:/data", "unknown data set 'imagenete'; did you mean imagenette")
     refused("cifar10-sample", "unknown split of cifar10-sample 'train'", split="train")
     refused("dtd", "unknown split of dtd 'tets'; did you mean test", split="tets")
+
+
+def test_whatever_lies_where_named_sets_do_is_found_by_its_path_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "both").mkdir(parents=True)
+    for name, number in (("own/a", 1), ("both/b", 2), ("both/c", 3)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        photo(seed=number).save(tmp_path / "data" / name / "0.png")
+    photo().save(tmp_path / "here" / "both" / "0.png")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("APM_DATA", str(tmp_path / "data"))
+    check_spec("own")
+    assert open_dataset("own").classes == ("a",) and open_dataset("both/c").classes is None
+    assert len(open_dataset("both")) == 1  # what lies here goes before it
+    refused("gone", "no file or folder of that name", str(tmp_path / "data"))
 
 
 def test_a_named_set_that_is_not_there_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
