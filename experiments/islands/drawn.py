@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from glom.colours import Array
-from glom.datasets.label_maps import Maps
+from glom.datasets.reading import one_line
 from glom.datasets.segmented import SegmentedPicture
 from glom.errors import InputError
 from probes.agreement import border_agreement
@@ -35,6 +37,26 @@ class Drawn(TypedDict):
     boundary_f: float | None
 
 
+@dataclass(frozen=True)
+class Truth:
+    """Outlines of a picture, fit to score by: the file's name, (H, W) a person, and the label of what is no object."""
+
+    name: str
+    maps: list[NDArray[np.int64]]
+    outlines: Outlines
+    background: int | None
+
+    @classmethod
+    def of(cls, picture: SegmentedPicture) -> Truth:
+        """Raises `InputError` for outlines that cannot be read, do not fit, or are void everywhere."""
+        maps = list(picture.read()[1])
+        try:
+            outlines = Outlines(maps)
+        except InputError as error:
+            raise InputError(f"{one_line(picture.truth.name)}: {error}") from None
+        return cls(picture.truth.name, maps, outlines, 0 if picture.background == 0 else None)
+
+
 def figure_layers(read: Sequence[int], asked: Sequence[int] | None) -> list[int]:
     """Those asked for, or up to `SHOWN` of those read, evenly from the first to the last. Raises `InputError`."""
     if asked is None:
@@ -50,7 +72,7 @@ def draw(
     image: Image.Image,
     grids: Sequence[tuple[int, str, Array]],
     how: tuple[str, Partition, int],
-    truth: SegmentedPicture | None,
+    truth: Truth | None,
     file: Path,
     names: tuple[str, str],
     across: int = 4,
@@ -61,30 +83,26 @@ def draw(
         image: the picture.
         grids: (layer, its name, (h, w, F)) each.
         how: the partition as it was written and as it was read, and the seed.
-        truth: outlines of the same picture, or None.
+        truth: of the same picture, or None.
         file: what the figure is drawn from, NAME.npz; NAME.png and NAME.svg are written beside it.
         names: of the picture and of the backbone, for the caption.
         across: panels in a row, the picture's among them.
-
-    Raises:
-        InputError: outlines that cannot be read.
     """
-    maps = None if truth is None else truth.read()[1]
     panels, found = [], []
     for layer, place, grid in grids:
         plain = bool((np.asarray(image) == np.asarray(image)[0, 0]).all())
         labels = np.zeros(grid.shape[:2], np.int64) if plain else partition(grid, how[1], how[2])
-        row = _measure(layer, grid, labels, maps, None if truth is None else truth.background)
+        row = _measure(layer, grid, labels, truth)
         title = [f"layer {layer}: {place}, {grid.shape[0]} x {grid.shape[1]}", _agreeing(row)]
         if row["covering"] is not None:
             title.append(f"covering {row['covering']:.2f}" + ("" if row["mbo"] is None else f", mBO {row['mbo']:.2f}"))
         panels.append(Outlined(tuple(title), labels))
         found.append(row)
-    keep_outlines(file, image, panels, _caption(how[0], names, truth, maps), across)
+    keep_outlines(file, image, panels, _caption(how[0], names, truth), across)
     return found
 
 
-def _measure(layer: int, grid: Array, labels: Labels, maps: Maps | None, background: object) -> Drawn:
+def _measure(layer: int, grid: Array, labels: Labels, truth: Truth | None) -> Drawn:
     inside, across = border_agreement(grid, labels)
     row: Drawn = {
         "layer": layer,
@@ -95,10 +113,9 @@ def _measure(layer: int, grid: Array, labels: Labels, maps: Maps | None, backgro
         "mbo": None,
         "boundary_f": None,
     }
-    if maps is not None:
-        truths = list(maps)
-        own = 0 if background == 0 else None
-        scored = score(truths, enlarge(labels, *truths[0].shape), Outlines(truths), own)
+    if truth is not None:
+        large = enlarge(labels, *truth.maps[0].shape)
+        scored = score(truth.maps, large, truth.outlines, truth.background)
         row["covering"], row["mbo"], row["boundary_f"] = (scored[key] for key in SCORES)
     return row
 
@@ -110,13 +127,13 @@ def _agreeing(row: Drawn) -> str:
     return ", ".join(parts)
 
 
-def _caption(how: str, names: tuple[str, str], truth: SegmentedPicture | None, maps: Maps | None) -> str:
+def _caption(how: str, names: tuple[str, str], truth: Truth | None) -> str:
     text = (
         f"Islands of {names[1]} in {names[0]}, cut by {how}. Outlines lie between neighbouring locations of different "
         "islands; numbers count connected islands from the largest, where there is room for one. Inside and across: "
         "mean cosine of neighbouring locations of one island, and of two."
     )
-    if truth is None or maps is None:
+    if truth is None:
         return text
-    people = "one mask" if len(maps) == 1 else f"{len(maps)} people's outlines, their mean"
-    return f"{text} Scores: against {truth.truth.name}, {people}."
+    people = "one mask" if len(truth.maps) == 1 else f"{len(truth.maps)} people's outlines, their mean"
+    return f"{text} Scores: against {truth.name}, {people}."

@@ -8,12 +8,11 @@ from typing import Any, TypedDict
 
 from PIL import Image
 
-from experiments.islands.drawn import SCORES, Drawn, draw
+from experiments.islands.drawn import SCORES, Drawn, Truth, draw
 from experiments.islands.score import differences, means
 from experiments.islands.settings import ShowSettings
 from glom.backbones.base import Backbone
 from glom.colours import Array
-from glom.datasets.segmented import SegmentedPicture
 from glom.errors import InputError
 from glom.runs.artifacts import disk_error
 from probes.finer import WAYS, finer_grids
@@ -56,7 +55,7 @@ def draw_finer(
     backbone: Backbone,
     chosen: Sequence[tuple[int, str, Array]],
     settings: ShowSettings,
-    truth: SegmentedPicture | None,
+    truth: Truth | None,
     folder: Path,
 ) -> Iterator[list[DrawnFiner]]:
     """A figure a layer, PNG and SVG: the picture, the network's own grid, then every way; yields the layers' rows.

@@ -11,15 +11,14 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 from PIL import Image
 
-from experiments.islands.drawn import Drawn, draw, figure_layers
+from experiments.islands.drawn import Drawn, Truth, draw, figure_layers
 from experiments.islands.finer import FINER, DrawnFiner, FinerScores, check_finer, draw_finer, summarise_finer
 from experiments.islands.settings import ShowSettings
 from glom.backbones.video import Backbone, clip_for, default_backbone, feature_grids, load_backbone, select_layers
 from glom.colours import Array
 from glom.datasets.outlined import outlines_beside
 from glom.datasets.reading import read_image
-from glom.datasets.segmented import SegmentedPicture
-from glom.errors import GlomError, demand_some, lost
+from glom.errors import GlomError, RunError, demand_some, lost
 from glom.runs.artifacts import RunFolder, command_line, disk_error
 from glom.runs.events import Event
 from glom.runs.files import file_stem, replacing, write_text
@@ -39,12 +38,12 @@ VIEWED = 100  # pictures that the run's view keeps
 
 @dataclass
 class Shown:
-    """One picture that could be read: its name in the run folder, pixels, a grid for each layer, what to say of it."""
+    """One picture that could be read: its name in the run folder, pixels, the layers that are finite."""
 
     path: str
     stem: str
     image: Image.Image
-    grids: list[Array]
+    grids: dict[int, Array]
 
     @property
     def note(self) -> str:
@@ -67,12 +66,16 @@ class Written(TypedDict):
 
 
 class Sheets(TypedDict):
-    """A backbone's islands on every picture that could be read, and why the others were `skipped`."""
+    """A backbone's islands on every picture that could be read, and why the others were `skipped`.
+
+    `left_out`: layers that are not finite on some picture; `layers`: the others.
+    """
 
     backbone: str
     what: str
     notes: list[str]
     layers: list[int]
+    left_out: list[int]
     pictures: list[Written]
     skipped: list[dict[str, str]]
     finer: NotRequired[list[FinerScores]]
@@ -93,28 +96,21 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
     how = (settings.partition, parse_partition(settings.partition), settings.seed)
     check_finer(settings.finer, how[1], settings.partition)
     figured = figure_layers(layers, select_layers(backbone, settings.figure) if settings.figure else None)
-    frames, size = settings.frames or backbone.frames, settings.size or backbone.view
-    notes = [*([note] if note else []), *backbone.fit(frames, size)]
+    view = (settings.frames or backbone.frames, settings.size or backbone.view)
+    notes = [*([note] if note else []), *backbone.fit(*view)]
     held = settings.manifest(images=[Path(p).name for p in settings.images], backbone=name)
-    held |= {"frames": frames, "size": size, "cache": None}
+    held |= {"frames": view[0], "size": view[1], "cache": None}
     begun = time.perf_counter()
-    failed: list[dict[str, str]] = []
     with RunFolder(out, "islands-show", held, extra={"notes": notes}) as folder:
         write_settings(out, settings)
-        shown: list[Shown] = []
-        for done, path in enumerate(settings.images, 1):
-            said = notes[:] if done == 1 else []
-            try:
-                shown.append(_look(path, backbone, layers, (frames, size), settings, out, [s.stem for s in shown]))
-                said += [f"{Path(path).name}: {shown[-1].note}"] if shown[-1].note else []
-            except GlomError as error:
-                failed.append({"image": path, **lost(error)})
-                said.append(f"skipped: {error}")
-            yield Event("watching", done, len(settings.images), "\n".join(said))
-        demand_some([*({"status": "ok"} for _ in shown), *failed], "pictures")
+        for said in notes:
+            yield Event(message=said)
+        shown, failed = yield from _watched(backbone, layers, view, settings, out)
+        read, layers = layers, _finite(shown, layers)
+        figured = [i for i in figured if i in layers] or figure_layers(layers, None)
         by_layer = yield from _by_layer(shown, layers, settings)
         pictures: list[Written] = []
-        view: View = {"title": f"Islands of {name}", "facts": _facts(backbone, notes, settings), "notes": []}
+        page_of: View = {"title": f"Islands of {name}", "facts": _facts(backbone, notes, settings), "notes": []}
         seen: list[Picture] = []
         for number, item in enumerate(shown):
             panels = [colours[number] for colours in by_layer]
@@ -122,8 +118,8 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
                 panels = [np.full_like(panel, 0.5) for panel in panels]
             picture = _picture(item, [f"{i}: {backbone.layers[i][0]}" for i in layers], panels, backbone.name)
             seen += [picture][: VIEWED - len(seen)]
-            sheet, html = _write(item, picture, panels, view, out)
-            chosen = [(i, backbone.layers[i][0], item.grids[layers.index(i)]) for i in figured]
+            sheet, html = _write(item, picture, panels, page_of, out)
+            chosen = [(i, backbone.layers[i][0], item.grids[i]) for i in figured]
             truth, message = _truth(item)
             drawn = _outline(item, chosen, how, truth, out, backbone.name)
             figure = f"{FIGURES}/{item.stem}.png"
@@ -132,12 +128,13 @@ def run(settings: ShowSettings, out: Path) -> Iterator[Event[Sheets]]:
             if settings.finer:
                 ways = draw_finer(item.image, backbone, chosen, settings, truth, out / FINER / item.stem)
                 pictures[-1]["finer"] = yield from _fitted(ways, number * len(chosen), len(shown) * len(chosen))
-        _keep(view, seen, len(shown), out)
+        _keep(page_of, seen, len(shown), out)
         result: Sheets = {
             "backbone": name,
             "what": backbone.what,
             "notes": notes,
             "layers": layers,
+            "left_out": [i for i in read if i not in layers],
             "pictures": pictures,
             "skipped": failed,
             "seconds": round(time.perf_counter() - begun, 3),
@@ -164,6 +161,27 @@ def _fitted(ways: Iterator[list[DrawnFiner]], before: int, total: int) -> Genera
     return found
 
 
+def _watched(
+    backbone: Backbone, layers: list[int], view: tuple[int, int], settings: ShowSettings, out: Path
+) -> Generator[Event, None, tuple[list[Shown], list[dict[str, str]]]]:
+    """The pictures that could be read, and why the others were not. Raises `InputError` where none could."""
+    shown: list[Shown] = []
+    failed: list[dict[str, str]] = []
+    for done, path in enumerate(settings.images, 1):
+        name, said = Path(path).name, []
+        try:
+            shown.append(_look(path, backbone, layers, view, settings, out, [s.stem for s in shown]))
+            said += [f"{name}: {shown[-1].note}"] if shown[-1].note else []
+            odd = ", ".join(str(i) for i in layers if i not in shown[-1].grids)
+            said += [f"{name}: not finite, and left out: layer {odd}"] if odd else []
+        except GlomError as error:
+            failed.append({"image": path, **lost(error)})
+            said.append(f"skipped: {error}")
+        yield Event("watching", done, len(settings.images), "\n".join(said))
+    demand_some([*({"status": "ok"} for _ in shown), *failed], "pictures")
+    return shown, failed
+
+
 def _look(
     path: str,
     backbone: Backbone,
@@ -174,13 +192,26 @@ def _look(
     taken: list[str],
 ) -> Shown:
     image = read_image(path)
-    grids = feature_grids(backbone, clip_for(backbone, image, *view), layers)
+    grids = feature_grids(backbone, clip_for(backbone, image, *view), layers, finite=False)
+    whole = [i for i in layers if bool(grids[i].isfinite().all())]
+    if not whole:
+        raise RunError(f"{Path(path).name}: no layer of {backbone.name} is finite")
     stem = file_stem(path, taken)
     if settings.save_grids:
         names = {f"layer_{i}": grid.numpy() for i, grid in grids.items()}
         with replacing(out / f"{stem}.npz") as file:
             np.savez_compressed(file, **names)  # type: ignore[arg-type]
-    return Shown(path, stem, image, [at_most(grids[i].mean(0).numpy(), settings.grid) for i in layers])
+    return Shown(path, stem, image, {i: at_most(grids[i].mean(0).numpy(), settings.grid) for i in whole})
+
+
+def _finite(shown: list[Shown], layers: list[int]) -> list[int]:
+    """The layers that are finite on every picture; the others are dropped of all. Raises `RunError` for none."""
+    kept = [i for i in layers if all(i in item.grids for item in shown)]
+    if not kept:
+        raise RunError("no layer is finite on every picture")
+    for item in shown:
+        item.grids = {i: item.grids[i] for i in kept}
+    return kept
 
 
 def _colours(shown: list[Shown], settings: ShowSettings) -> Iterator[list[Array]]:
@@ -188,11 +219,11 @@ def _colours(shown: list[Shown], settings: ShowSettings) -> Iterator[list[Array]
     cache = default_cache() if settings.cache else None
     options: dict[str, Any] = {"seed": settings.seed, "cache_dir": cache, "exact": settings.exact}
     if settings.joint:
-        relatives = [relative(item.grids) for item in shown]
+        relatives = [relative(list(item.grids.values())) for item in shown]
         grids = [relatives[p][layer] for layer in range(len(shown[0].grids)) for p in range(len(shown))]
         yield reduce_rgb(grids, settings.reduce, True, **options)
         return
-    for layer in range(len(shown[0].grids)):
+    for layer in shown[0].grids:
         yield reduce_rgb([item.grids[layer] for item in shown], settings.reduce, False, **options)
 
 
@@ -203,7 +234,7 @@ def _by_layer(
     coloured: list[list[Array]] = []
     for colours in _colours(shown, settings):
         coloured.append(colours)
-        message = _few_points(shown[0], layers, len(coloured) - 1, settings)
+        message = _few_points(shown[0], layers[len(coloured) - 1], settings)
         yield Event("reducing", len(coloured), 1 if settings.joint else len(layers), message)
     if not settings.joint:
         return coloured
@@ -211,16 +242,14 @@ def _by_layer(
     return [coloured[0][i * count : (i + 1) * count] for i in range(len(layers))]
 
 
-def _few_points(first: Shown, layers: list[int], position: int, settings: ShowSettings) -> str:
+def _few_points(first: Shown, layer: int, settings: ShowSettings) -> str:
     """The sentence about a layer with fewer locations than t-SNE's neighbourhoods ask for, else nothing."""
     if settings.joint or settings.reduce != "tsne":
         return ""
-    count = first.grids[position].shape[0] * first.grids[position].shape[1]
+    count = first.grids[layer].shape[0] * first.grids[layer].shape[1]
     if count > 3 * PERPLEXITY:
         return ""
-    return (
-        f"layer {layers[position]}: {count} locations are few for t-SNE's perplexity of {PERPLEXITY:g}; it is lowered"
-    )
+    return f"layer {layer}: {count} locations are few for t-SNE's perplexity of {PERPLEXITY:g}; it is lowered"
 
 
 def _facts(backbone: Backbone, notes: list[str], settings: ShowSettings) -> list[list[str]]:
@@ -232,7 +261,7 @@ def _facts(backbone: Backbone, notes: list[str], settings: ShowSettings) -> list
 
 def _picture(item: Shown, names: list[str], panels: list[Array], backbone: str) -> Picture:
     """What a page shows of it; what is wrong with outlines beside it is said by `_truth`."""
-    source = layered(backbone, [("layer", names)], item.grids, panels)
+    source = layered(backbone, [("layer", names)], list(item.grids.values()), panels)
     return outlined(Path(item.path), item.image, [source], [], item.note)
 
 
@@ -255,13 +284,11 @@ def _write(item: Shown, picture: Picture, panels: list[Array], view: View, out: 
     return sheet.name, target.name
 
 
-def _truth(item: Shown) -> tuple[SegmentedPicture | None, str]:
+def _truth(item: Shown) -> tuple[Truth | None, str]:
     """The outlines beside the picture, or what is wrong with them."""
-    truth = outlines_beside(Path(item.path))
+    beside = outlines_beside(Path(item.path))
     try:
-        if truth is not None:
-            truth.read()
-        return truth, ""
+        return None if beside is None else Truth.of(beside), ""
     except GlomError as error:
         return None, f"{error}; not scored"
 
@@ -270,7 +297,7 @@ def _outline(
     item: Shown,
     chosen: list[tuple[int, str, Array]],
     how: tuple[str, Partition, int],
-    truth: SegmentedPicture | None,
+    truth: Truth | None,
     out: Path,
     name: str,
 ) -> list[Drawn]:

@@ -63,12 +63,13 @@ def whole_number(cell: str) -> int | None:
 
 
 def whole_array(values: np.ndarray) -> np.ndarray | None:
-    """Integers as they are, floats that are all whole numbers (as MATLAB and pandas write labels) as int64, else None.
+    """Integers and truth values as they are, floats that are all whole numbers (as MATLAB and pandas write labels) as
+    int64, else None.
 
     Args:
         values: of any shape.
     """
-    if np.issubdtype(values.dtype, np.integer):
+    if values.dtype.kind in "iub":
         return values
     whole = np.issubdtype(values.dtype, np.floating) and bool(np.all(np.mod(values, 1) == 0))
     return values.astype(np.int64) if whole else None

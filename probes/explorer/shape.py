@@ -75,7 +75,7 @@ class Source(TypedDict):
 class Picture(TypedDict):
     """One picture, everything that looked at it, and people's outlines where there are any.
 
-    `image`: a JPEG. `masks`: (H, W) int16 a person, negative where void. `background`: labels that are no object.
+    `image`: a JPEG. `masks`: (H, W) int32 a person, negative where void. `background`: labels that are no object.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Picture(TypedDict):
     width: int
     height: int
     sources: list[Source]
-    masks: NotRequired[list[NDArray[np.int16]]]
+    masks: NotRequired[list[NDArray[np.int32]]]
     background: NotRequired[list[int] | None]
     note: NotRequired[str]
 
@@ -212,7 +212,7 @@ def picture_of(
     }
     if masks:
         step = max(1, -(-max(masks[0].shape) // MASKED))
-        found["masks"] = [np.asarray(mask[step // 2 :: step, step // 2 :: step]).astype(np.int16) for mask in masks]
+        found["masks"] = [np.asarray(mask[step // 2 :: step, step // 2 :: step]).astype(np.int32) for mask in masks]
         found["background"] = None if background is None else list(background)
     return found
 

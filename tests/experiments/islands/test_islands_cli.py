@@ -318,6 +318,31 @@ def test_outlines_of_another_size_are_said_and_not_scored(call, tmp_path):
     assert all(row["covering"] is None for row in json.loads(text)["pictures"][0]["islands"])
 
 
+def test_a_layer_that_is_not_finite_is_not_shown(call, tmp_path, monkeypatch):
+    import experiments.islands.show as module
+
+    watched, odd = module.feature_grids, iter([[], [1], [0, 1, 2, 3]])
+
+    def some_nan(*arguments: Any, **options: Any):
+        grids = watched(*arguments, **options)
+        for layer in next(odd):
+            grids[layer][0, 0, 0, 0] = np.nan
+        return grids
+
+    monkeypatch.setattr(module, "feature_grids", some_nan)
+    for i, name in enumerate("abc"):
+        make_image(i, (48, 32)).save(tmp_path / f"{name}.png")
+    pictures = [tmp_path / f"{name}.png" for name in "abc"]
+    options = ["--backbone", "glom-tiny", "--size", "32", "--reduce", "pca", "--figure", "1", "--json"]
+    code, text, said = call("show", *pictures, "--out", tmp_path / "o", *options)
+    result = json.loads(text)
+    assert code == 0 and (result["layers"], result["left_out"]) == ([0, 2, 3], [1])
+    assert [Path(p["image"]).name for p in result["pictures"]] == ["a.png", "b.png"]
+    assert "b.png: not finite, and left out: layer 1" in said and "c.png: no layer of glom-tiny is finite" in said
+    assert [row["layer"] for row in result["pictures"][0]["islands"]] == [0, 2, 3]
+    assert len(held(tmp_path / "o" / "a.html")["pictures"][0]["sources"][0]["stages"]) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [(["--partition", "kmeans"], "--partition"), (["--layers", "0,1", "--figure", "3"], "not among the --layers read")],

@@ -1,4 +1,6 @@
-"""Masks of every kind through `apm islands score`: what can be measured is, the rest is skipped, said and counted."""
+"""Masks of every kind through `apm islands score` and `show`: what can be measured is; the rest is skipped, said and
+counted.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from commands.islands import app
 from tests.conftest import in_process
 from tests.glom.datasets.test_outlines import LABELS, coded, indexed, panoptic, put, voc
 from tests.helpers_images import photo
+from tests.probes.explorer.views import held
 
 SMALL = ["--backbone", "glom-tiny", "--size", "32", "--layers", "last", "--grid", "8", "--partition", "kmeans:3"]
 GOOD = {
@@ -21,7 +24,7 @@ GOOD = {
     "grey": Image.fromarray(LABELS.astype(np.uint8)),
     "indexed": indexed(np.where(LABELS == 2, 255, LABELS)),
     "one": Image.fromarray(np.full((40, 48), 7, np.uint8)),
-    "wide": Image.fromarray((LABELS * 300).astype(np.uint16)),
+    "wide": Image.fromarray((LABELS * 30_000).astype(np.uint16)),
 }
 
 
@@ -67,11 +70,34 @@ def test_masks_of_every_kind(call, tmp_path):
     assert all(s["mbo_class"] is None for s in scores.values())
 
 
+def many(root: Path) -> Path:
+    put(photo(256, 256), root / "images" / "many.jpg")
+    regions = (np.arange(256 * 256) % 65_535).reshape(256, 256).astype(np.uint16)
+    put(Image.fromarray(regions), root / "masks" / "many.png")
+    return root
+
+
+def test_shown_pictures_are_scored_where_their_masks_can_be(call, tmp_path):
+    data, out = many(folder(tmp_path / "data")), tmp_path / "run"
+    small = ["--backbone", "glom-tiny", "--size", "32", "--layers", "last", "--reduce", "pca"]
+    cut = ["--partition", "kmeans:1000"]  # of 64 locations
+    scored = ("grey", "wide", "coded", "indexed", "many")
+    pictures = [data / "images" / f"{name}.jpg" for name in (*scored, "large", "void", "broken")]
+    code, text, said = call("show", *pictures, "--out", out, "--json", *small, *cut)
+    rows = {Path(p["image"]).stem: p["islands"][0] for p in json.loads(text)["pictures"]}
+    assert code == 0 and all(row["islands"] <= 64 for row in rows.values())
+    assert {name for name, row in rows.items() if row["covering"] is not None} == {*scored}
+    assert rows["grey"]["mbo"] == rows["wide"]["mbo"] == rows["coded"]["mbo"]
+    for part in ("large.jpg: its outlines are 96x80 pixels", "void.png: the mask is void everywhere", "broken.png"):
+        assert part in said and said.count("; not scored") == 3
+    for name, labels in (("wide", [0, 30_000, 60_000]), ("indexed", [-1, 0, 1]), ("void", [-1])):
+        [mask] = held(out / f"{name}.html")["pictures"][0]["masks"]
+        assert np.unique(mask).tolist() == labels
+
+
 def test_as_many_regions_as_16_bits_name(call, tmp_path):
-    many = (np.arange(256 * 256) % 65_535).reshape(256, 256).astype(np.uint16)
-    put(photo(256, 256), tmp_path / "d" / "images" / "p.jpg")
-    put(Image.fromarray(many), tmp_path / "d" / "masks" / "p.png")
-    code, text, _ = call("score", tmp_path / "d", "--out", tmp_path / "run", "--json", *SMALL)
+    data = many(tmp_path / "d")
+    code, text, _ = call("score", data, "--out", tmp_path / "run", "--json", *SMALL)
     layer = json.loads(text)["layers"][0]
     assert code == 0 and 0 < layer["miou"] < layer["mbo"] < 1e-3
 

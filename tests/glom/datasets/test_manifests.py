@@ -63,6 +63,8 @@ def test_rows_without_a_label_are_counted_and_said(nothing: str, tmp_path: Path)
 def test_whole_floats_in_arrays_are_integers(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", segmentations=np.array([[[0.0, 3.0]]]))
     assert read_npz(tmp_path / "a.npz").tolist() == [[[0, 3]]]
+    np.savez(tmp_path / "c.npz", segmentations=np.array([[[True, False]]]))
+    assert read_npz(tmp_path / "c.npz").tolist() == [[[1, 0]]]
     np.savez(tmp_path / "b.npz", segmentations=np.array([[[0.0, 0.5]]]))
     with pytest.raises(InputError, match="integers"):
         read_npz(tmp_path / "b.npz")
