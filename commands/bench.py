@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from commands.bench_common import OutFolder, Quick, Threads, hand_out, save_record, teller, use_threads
+from commands.bench_common import OutFolder, Quick, Threads, hand_out, measured, save_record, use_threads
 from commands.bench_compute import compute
 from commands.bench_ff import ff, ff_conv, measure_ff
 from commands.bench_glom import glom
@@ -29,6 +29,9 @@ from experiments.bench.settings import (
     MemorySettings,
     ScalingSettings,
 )
+
+if TYPE_CHECKING:
+    from experiments.bench.going import Going
 
 Sized = ExecutionSettings | MemorySettings | ScalingSettings
 SIZED: dict[str, type[Sized]] = {
@@ -57,26 +60,25 @@ app.command("ttt")(ttt)
 
 
 def measure(bench: str, settings: Sized, threads: int | None, out: str | None, quiet: bool) -> dict[str, Any]:
-    """Run one benchmark and return its record; until that is saved, its rows are in `BENCH.rows.jsonl`."""
+    """Run one benchmark and return its record."""
     from dataclasses import replace
 
     import torch
 
     from experiments.bench.execution import run_execution
-    from experiments.bench.going import Going
     from experiments.bench.memory import run_memory
     from experiments.bench.scaling import run_scaling
-    from experiments.bench.timing import record
 
     use_threads(threads)
-    tell = Going(teller(bench, quiet), settings.seconds, Path(out) / f"{bench}.rows.jsonl" if out else None)
-    if isinstance(settings, ExecutionSettings):
-        result = run_execution(settings, tell)
-    elif isinstance(settings, MemorySettings):
-        result = run_memory(replace(settings, threads=torch.get_num_threads()), tell)
-    else:
-        result = run_scaling(settings, tell)
-    return record(bench, result.pop("asked"), result)
+
+    def work(tell: Going) -> dict[str, Any]:
+        if isinstance(settings, ExecutionSettings):
+            return run_execution(settings, tell)
+        if isinstance(settings, MemorySettings):
+            return run_memory(replace(settings, threads=torch.get_num_threads()), tell)
+        return run_scaling(settings, tell)
+
+    return measured(bench, work, out, quiet, settings.seconds)
 
 
 def report(bench: str, settings: Sized, threads: int | None, out: str | None, as_json: bool, quiet: bool) -> None:
@@ -92,8 +94,6 @@ def report(bench: str, settings: Sized, threads: int | None, out: str | None, as
 
 def details(value: Mapping[str, Any]) -> None:
     """The rows under a benchmark's headline."""
-    if value["left_out"]:
-        say(f"left out for want of time: {'; '.join(value['left_out'])}")
     print()
     if value["bench"] == "execution":
         rows = [
@@ -202,8 +202,8 @@ def everything(
     for bench in BENCHES:
         save_record(folder, measure(bench, SIZED[bench].of(preset), threads, str(folder), quiet), quiet)
     save_compute(folder, preset, quiet)
-    for value in (measure_ff(FFBench.of(preset), quiet), measure_islands(IslandsSettings.of(preset), quiet)):
-        save_record(folder, value, quiet)
+    save_record(folder, measure_ff(FFBench.of(preset), str(folder), quiet), quiet)
+    save_record(folder, measure_islands(IslandsSettings.of(preset), str(folder), quiet), quiet)
     records = load(folder)
     write_text(folder / "table.md", markdown(records))
     if as_json:

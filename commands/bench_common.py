@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.common import emit_json, say, table
+from commands.common import drawing, emit_json, say, table
+
+if TYPE_CHECKING:
+    from experiments.bench.going import Going
 
 OutFolder = Annotated[
     str | None, typer.Option("--out", "-o", help="Where <bench>.json goes; replaced there.", metavar="DIR")
@@ -27,9 +30,22 @@ def use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def teller(bench: str, quiet: bool) -> Callable[[str], None]:
-    """Says what a benchmark is doing, unless quiet."""
-    return lambda message: None if quiet else say(f"{bench}: {message}")
+def measured(
+    bench: str,
+    work: Callable[[Going], Mapping[str, Any]],
+    out: str | Path | None = None,
+    quiet: bool = False,
+    seconds: float = 0,
+) -> dict[str, Any]:
+    """The record of what `work` found and was `asked`; until `out` has it, its rows are there in `BENCH.rows.jsonl`."""
+    from experiments.bench.going import Going
+    from experiments.bench.timing import record
+
+    keep = Path(out) / f"{bench}.rows.jsonl" if out else None
+    with drawing(quiet, still=True) as draw:
+        going = Going(bench, None if quiet else draw, seconds, keep)
+        found = {**work(going), "left_out": going.left_out}
+    return record(bench, found.pop("asked", {}), found)
 
 
 def save_record(folder: str | Path, value: dict[str, Any], quiet: bool) -> None:
@@ -50,8 +66,10 @@ def hand_out(
         save_record(out, value, quiet)
     if as_json:
         emit_json(value)
-    else:
-        show(value)
+        return
+    show(value)
+    if value["left_out"]:
+        say(f"left out for want of time: {'; '.join(value['left_out'])}")
 
 
 def figures_table(value: dict[str, Any], figures: Iterable[tuple[str, str, int, str]]) -> None:

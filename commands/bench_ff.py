@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.bench_common import OutFolder, Threads, figures_table, hand_out, teller, use_threads
+from commands.bench_common import OutFolder, Threads, figures_table, hand_out, measured, use_threads
 from commands.common import Json, Quiet, say, table
 from commands.options import options
 from experiments.bench.settings import FFBench, FFConvBench
@@ -49,7 +49,7 @@ def ff(
     """One forward-forward epoch (3 x 1000, batch 100): matrix-product share, and plain loops beside it."""
     use_threads(threads)
     mnist = Path(data_root).expanduser() if data_root else None
-    hand_out(measure_ff(settings, quiet, mnist), out, as_json, quiet, _show)
+    hand_out(measure_ff(settings, out, quiet, mnist), out, as_json, quiet, _show)
 
 
 def _show(value: dict[str, Any]) -> None:
@@ -62,14 +62,12 @@ def _show(value: dict[str, Any]) -> None:
     table(["seconds an epoch of 60,000", ""], list(value["epoch_seconds"].items()), right=(1,))
 
 
-def measure_ff(settings: FFBench, quiet: bool, mnist: Path | None = None) -> dict[str, Any]:
+def measure_ff(settings: FFBench, out: str | None, quiet: bool, mnist: Path | None = None) -> dict[str, Any]:
     """Run the benchmark and return its record."""
     from experiments.bench.ff import run_ff
-    from experiments.bench.timing import record
 
     asked = replace(settings, pictures="mnist" if mnist else "digits")
-    result = run_ff(asked, teller("ff", quiet), mnist)
-    return record("ff", result.pop("asked"), result)
+    return measured("ff", lambda tell: run_ff(asked, tell, mnist), out, quiet, settings.seconds)
 
 
 @options(FFConvBench)
@@ -82,14 +80,13 @@ def ff_conv(
 ) -> None:
     """A step of convolutional layers beside a plain loop and backpropagation; memory by depth, drawn in DIR."""
     from experiments.bench.ff_conv import run_ff_conv
-    from experiments.bench.timing import record
     from probes.figures.layers import depth_figure
 
     use_threads(threads)
-    result = run_ff_conv(settings, teller("ff-conv", quiet))
-    hand_out(record("ff-conv", result.pop("asked"), result), out, as_json, quiet, _show_conv)
+    value = measured("ff-conv", lambda tell: run_ff_conv(settings, tell), out, quiet, settings.seconds)
+    hand_out(value, out, as_json, quiet, _show_conv)
     if out is not None:
-        depth_figure(result["memory"], Path(out) / "ff-conv-memory.png")
+        depth_figure(value["memory"], Path(out) / "ff-conv-memory.png")
 
 
 def _show_conv(value: dict[str, Any]) -> None:

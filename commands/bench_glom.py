@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from commands.bench_common import OutFolder, hand_out, teller, use_threads
+from commands.bench_common import OutFolder, hand_out, measured, use_threads
 from commands.common import Json, Quiet, say, table
 from commands.options import options
 from experiments.bench.glom_settings import GlomBenchSettings
@@ -16,7 +16,8 @@ def glom(settings: GlomBenchSettings, out: OutFolder = None, as_json: Json = Fal
     from experiments.bench.glom import run_glom
 
     use_threads(settings.threads)
-    hand_out(run_glom(settings, teller("glom", quiet)), out, as_json, quiet, _show)
+    value = measured("glom", lambda tell: run_glom(settings, tell), out, quiet)
+    hand_out(value, out, as_json, quiet, _show)
 
 
 def _show(value: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.bench_common import OutFolder, figures_table, hand_out, teller
+from commands.bench_common import OutFolder, figures_table, hand_out, measured
 from commands.common import Json, Quiet, Record, Resume, emit_json, follow, keep_record, table
 from commands.options import options
 from experiments.bench.settings import IslandsSettings
@@ -23,13 +23,11 @@ FIGURES = (
 )
 
 
-def measure_islands(settings: IslandsSettings, quiet: bool) -> dict[str, Any]:
+def measure_islands(settings: IslandsSettings, out: str | None, quiet: bool) -> dict[str, Any]:
     """Run the benchmark and return its record."""
     from experiments.bench.islands import run_islands
-    from experiments.bench.timing import record
 
-    result = run_islands(settings, teller("islands", quiet))
-    return record("islands", result.pop("asked"), result)
+    return measured("islands", lambda tell: run_islands(settings, tell), out, quiet, settings.seconds)
 
 
 @options(IslandsSettings)
@@ -40,7 +38,7 @@ def islands(
     quiet: Quiet = False,
 ) -> None:
     """Fast 3-D t-SNE beside scikit-learn's and openTSNE's; what reading all blocks costs a forward pass."""
-    hand_out(measure_islands(settings, quiet), out, as_json, quiet, _show)
+    hand_out(measure_islands(settings, out, quiet), out, as_json, quiet, _show)
 
 
 def _show(value: dict[str, Any]) -> None:
@@ -61,11 +59,11 @@ def islands_score(
 ) -> None:
     """`apm islands score` on 100 pictures, recorded as one file with its settings and machine."""
     from commands.islands import scores
-    from experiments.bench.islands import measured, score_record
+    from experiments.bench.islands import costing, score_record
     from experiments.islands.score import run
 
     begun = resume and Path(out).exists()
-    found, cost = measured(lambda: follow(run(settings, Path(out), resume=resume), quiet))
+    found, cost = costing(lambda: follow(run(settings, Path(out), resume=resume), quiet))
     if save:
         keep_record(save, score_record(Path(out), Path(save).stem, None if begun else cost), out)
     if as_json:

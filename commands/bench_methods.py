@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from commands.bench_common import OutFolder, hand_out, teller
+from commands.bench_common import OutFolder, hand_out, measured
 from commands.common import Json, Quiet, table
 from commands.options import options
 from experiments.bench.methods_settings import MethodsBenchSettings
@@ -16,7 +16,7 @@ def methods(settings: MethodsBenchSettings, out: OutFolder = None, as_json: Json
     """A benchmark's time with one more training-free method, as a multiple of the time without it."""
     from experiments.bench.methods import run_methods
 
-    hand_out(run_methods(settings, teller("methods", quiet)), out, as_json, quiet, _show)
+    hand_out(measured("methods", lambda tell: run_methods(settings, tell), out, quiet), out, as_json, quiet, _show)
 
 
 def _show(value: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from commands.bench_common import OutFolder, Threads, figures_table, hand_out, teller, use_threads
+from commands.bench_common import OutFolder, Threads, figures_table, hand_out, measured, use_threads
 from commands.common import Json, Quiet
 from commands.options import options
 from experiments.bench.reading_settings import ReadingBench
@@ -19,11 +19,11 @@ def reading(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pictures a second: the network alone, a plain timm and torchvision loop, ours."""
+    """Pictures a second: the network alone, a plain timm and torchvision loop, ours, ours with an adaptation each."""
     from experiments.bench.reading import run_reading
 
     use_threads(threads)
-    hand_out(run_reading(settings, teller("reading", quiet)), out, as_json, quiet, _show)
+    hand_out(measured("reading", lambda tell: run_reading(settings, tell), out, quiet), out, as_json, quiet, _show)
 
 
 def _show(value: Mapping[str, Any]) -> None:
@@ -32,7 +32,9 @@ def _show(value: Mapping[str, Any]) -> None:
         (
             ("model_alone", "pictures a second, the network alone", 1, ""),
             ("plain_loop", "a plain timm and torchvision loop", 1, ""),
-            ("ours", "ours", 1, ""),
+            ("ours", "ours, the teacher alone", 1, ""),
+            ("exact", "the same with ttt run --preset exact", 1, ""),
             ("ours_over_plain", "ours / plain, round by round", 3, f">= {value['wanted']}"),
+            ("exact_over_ours", "exact / the teacher alone", 3, f">= {value['wanted_exact']}"),
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from commands.bench_common import OutFolder, hand_out, teller
+from commands.bench_common import OutFolder, hand_out, measured
 from commands.common import Json, Quiet, table
 from commands.options import options
 from experiments.bench.settings import DeviceSettings
@@ -13,10 +13,8 @@ from experiments.bench.settings import DeviceSettings
 def host_reads(out: OutFolder = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Reads of the device by the host, a step of each model; counted without a device."""
     from experiments.bench.host_reads import run_host_reads
-    from experiments.bench.timing import record
 
-    value = record("host-reads", {}, run_host_reads(teller("host-reads", quiet)))
-    hand_out(value, out, as_json, quiet, _show)
+    hand_out(measured("host-reads", run_host_reads, out, quiet), out, as_json, quiet, _show)
 
 
 def _show(value: dict[str, Any]) -> None:
@@ -29,11 +27,9 @@ def _show(value: dict[str, Any]) -> None:
 def device(settings: DeviceSettings, out: OutFolder = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """A device against the CPU: equal results, adapted pictures a second, share of the matrix rate, peak memory."""
     from experiments.bench.device import run_device
-    from experiments.bench.timing import record
 
-    value = dict(run_device(settings, teller("device", quiet)))
-    asked: dict[str, Any] = value.pop("asked")  # type: ignore[assignment]
-    hand_out(record("device", asked, value), out, as_json, quiet, _show_device)
+    value = measured("device", lambda tell: run_device(settings, tell), out, quiet, settings.seconds)
+    hand_out(value, out, as_json, quiet, _show_device)
 
 
 def _show_device(value: dict[str, Any]) -> None:
@@ -46,5 +42,3 @@ def _show_device(value: dict[str, Any]) -> None:
     heads = ["stack", "products", "graphs", "pictures/s", "x plain", "of the matrix rate", "peak MiB"]
     table(heads, rows, title=value["device"], right=(0, 3, 4, 5, 6))
     print(f"\nlargest difference from the CPU, relative: {value['largest_difference']:.1e}")
-    if value["not_measured"]:
-        print(f"not measured for want of time: {'; '.join(value['not_measured'])}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from commands.bench_common import OutFolder, hand_out, teller
+from commands.bench_common import OutFolder, hand_out, measured
 from commands.common import Json, Quiet, Record, caption, emit_json, follow, keep_record, table
 from commands.options import options
 from experiments.bench.settings import CompileSettings, PlanSettings, RanksSettings
@@ -14,10 +14,9 @@ from experiments.bench.settings import CompileSettings, PlanSettings, RanksSetti
 def ranks(settings: RanksSettings, out: OutFolder = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Columns and samples over 1 to 1,024 ranks, from what a step, an exchange and a picture take here."""
     from experiments.bench.ranks import run_ranks
-    from experiments.bench.timing import record
 
-    value = run_ranks(settings, teller("ranks", quiet))
-    hand_out(record("ranks", value.pop("asked"), value), out, as_json, quiet, _show_ranks)
+    value = measured("ranks", lambda tell: run_ranks(settings, tell), out, quiet, settings.seconds)
+    hand_out(value, out, as_json, quiet, _show_ranks)
 
 
 def _show_ranks(value: dict[str, Any]) -> None:
@@ -76,10 +75,9 @@ def _value(value: Any) -> str:
 def compiled(settings: CompileSettings, out: OutFolder = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """A repeated adaptation step as it is, and through torch.compile on the processor."""
     from experiments.bench.compiled import run_compiled
-    from experiments.bench.timing import record
 
-    value = run_compiled(settings, teller("compile", quiet))
-    hand_out(record("compile", value.pop("asked"), value), out, as_json, quiet, _show_compiled)
+    value = measured("compile", lambda tell: run_compiled(settings, tell), out, quiet, settings.seconds)
+    hand_out(value, out, as_json, quiet, _show_compiled)
 
 
 def _show_compiled(value: dict[str, Any]) -> None:

@@ -11,8 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import chain, islice
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     from glom.runs.events import Event
 
-Step = TypeVar("Step")
 Result = TypeVar("Result")
 
 Out = Annotated[str, typer.Option("--out", "-o", help="Run folder; never overwritten.", metavar="DIR")]
@@ -258,6 +256,7 @@ def refuse_idle(where: str, chosen: str, only: Mapping[str, tuple[str, ...]], gi
             raise InputError(f"--{name} does nothing in {where}; it is for {' and '.join(uses)}")
 
 
+HOUR = 3600.0  # seconds over which the pace of a bar that stands still in between is taken
 GAP = 3  # characters between two columns
 NAMES, WORDS = 16, 24  # characters that the first column and others of words keep where a table is too wide
 
@@ -280,43 +279,60 @@ def _blocks(widths: Sequence[int], right: set[int], screen: int) -> list[tuple[l
     return [(block, min(widths[0], max(spare, least[0]))) for block in blocks]
 
 
-def progress(quiet: bool, *fields: str) -> Progress:
-    """A progress bar on standard error: description, bar, count, the named fields, time left."""
+def progress(quiet: bool, *fields: str, still: bool = False) -> Progress:
+    """A progress bar on standard error: description, bar, count, the named fields, time left.
+
+    Args:
+        still: it is drawn when it is told to alone, not by a thread of its own beside what is timed.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()]
+    pace: dict[str, Any] = {"auto_refresh": False, "speed_estimate_period": HOUR} if still else {}
     texts = [TextColumn("{task.fields[" + name + "]}") for name in fields]
-    return Progress(*columns, *texts, TimeRemainingColumn(), console=console(stderr=True), disable=quiet)
+    return Progress(*columns, *texts, TimeRemainingColumn(), console=console(stderr=True), disable=quiet, **pace)
 
 
-def started(events: Iterable[Step]) -> Iterator[Step]:
-    """The same events, the first already there: whatever is wrong with a request is said before any bar is drawn."""
-    iterator = iter(events)
-    first = list(islice(iterator, 1))
-    return chain(first, iterator)
+@contextmanager
+def drawing(quiet: bool, still: bool = False) -> Iterator[Callable[[Event[Any]], None]]:
+    """What draws events as they come: a bar a stage with the figures beside it, messages above; see `progress`.
+
+    Nothing is drawn before the first of them: whatever is wrong with a request has been said by then.
+    """
+    from glom.runs.tracking import seen
+
+    bar, tasks, drawn = progress(quiet, "figures", still=still), dict[str, Any](), False
+    with ExitStack() as open_bar:
+
+        def draw(event: Event[Any]) -> None:
+            nonlocal drawn
+            if not drawn:
+                open_bar.enter_context(bar)
+                drawn = True
+            seen(event)
+            if event.message:
+                bar.console.print(as_options(event.message), markup=False, soft_wrap=True)
+            if event.stage:
+                if event.stage not in tasks:
+                    tasks[event.stage] = bar.add_task(f"{event.stage:<18}", total=None, figures="")
+                shown: dict[str, Any] = {"figures": figures(event.values)} if event.values else {}
+                bar.update(tasks[event.stage], completed=event.done, total=event.total or None, **shown)
+            if still:
+                bar.refresh()
+
+        yield draw
 
 
 def follow(events: Iterable[Event[Result]], quiet: bool) -> Result:
-    """Draw a run: a bar a stage with the figures beside it, messages above.
+    """Draw a run.
 
     Returns:
         What the last event brings; None where the run brings nothing, as a process that is not the first of several.
     """
-    from glom.runs.tracking import seen
-
     last: Event[Result] | None = None
-    begun = started(events)
-    with progress(quiet, "figures") as bar:
-        tasks: dict[str, Any] = {}
-        for last in begun:
-            seen(last)
-            if last.message:
-                bar.console.print(as_options(last.message), markup=False, soft_wrap=True)
-            if last.stage:
-                if last.stage not in tasks:
-                    tasks[last.stage] = bar.add_task(f"{last.stage:<18}", total=None, figures="")
-                shown: dict[str, Any] = {"figures": figures(last.values)} if last.values else {}
-                bar.update(tasks[last.stage], completed=last.done, total=last.total or None, **shown)
+    with drawing(quiet) as draw:
+        for last in events:
+            draw(last)
     return cast(Result, last.result if last else None)
 
 

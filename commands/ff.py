@@ -123,11 +123,12 @@ def goodness(
         typer.Option("--out", "-o", help="A figure or a folder; goodness-NAME.png in DIR otherwise.", metavar="FILE"),
     ] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """A picture's goodness by label, layer and iteration, and where in the picture it comes from."""
     from experiments.forward_forward.goodness import run_goodness
 
-    found = run_goodness(settings, Path(out) if out else None)
+    found = follow(run_goodness(settings, Path(out) if out else None), quiet)
     if as_json:
         emit_json(found)
         return

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from experiments.bench.timing import Tell, beyond, interleave, silent, spread
+from experiments.bench.going import SILENT, Going
+from experiments.bench.timing import beyond, interleave, spread
 from glom.adaptation.case import Adaptation, Case
 from glom.adaptation.settings import TTTSettings
 from glom.adaptation.ttt import adapt
@@ -46,7 +47,7 @@ def teacher_case(settings: TTTSettings, teacher: str) -> tuple[Case, ZeroShotHea
 
 
 def extrapolated_adaptation(
-    settings: TTTSettings, features: int, few: int, seed: int = 0, tell: Tell = silent
+    settings: TTTSettings, features: int, few: int, seed: int = 0, tell: Going = SILENT
 ) -> dict[str, Any]:
     """The random case's seconds from 1 and 1 + `few` steps, extrapolated to all: as `measure_adaptation`, no cases."""
     case, head = random_case(settings, features, seed)
@@ -65,7 +66,7 @@ def extrapolated_adaptation(
 
 
 def measure_adaptation(
-    settings: TTTSettings, features: int, teacher: str, rounds: int, seed: int = 0, tell: Tell = silent
+    settings: TTTSettings, features: int, teacher: str, rounds: int, seed: int = 0, tell: Going = SILENT
 ) -> dict[str, Any]:
     """Adapt to a random token and, where it can be had, to a teacher's; in fp32 and with bf16 products, in turn.
 

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.bench.going import SILENT, Going
 from experiments.bench.settings import CompileSettings
-from experiments.bench.timing import Tell, interleave, ratios, silent, spread
+from experiments.bench.timing import interleave, ratios, spread
 from glom import execution
 from glom.apm import preset
 from glom.columns import grid_queries
@@ -62,7 +63,7 @@ def several(steps: Steps, count: int) -> None:
         steps()
 
 
-def run_compiled(s: CompileSettings, tell: Tell = silent) -> dict[str, Any]:
+def run_compiled(s: CompileSettings, tell: Going = SILENT) -> dict[str, Any]:
     """A row a machine.
 
     Returns:
@@ -76,14 +77,16 @@ def run_compiled(s: CompileSettings, tell: Tell = silent) -> dict[str, Any]:
         raise InputError("torch.compile needs a C++ compiler on a CPU, and there is none; install g++ or clang")
     torch.set_num_threads(s.threads)
     rows: list[dict[str, Any]] = []
+    tell.expect(2 * len(s.machines) * (s.rounds + 1))
     for apm, features, stack in s.machines:
-        tell(f"{apm}, {stack} at once")
+        about = f"{apm}, {stack} at once"
+        tell(f"{about}: compiling")
         plain, compiled = (Steps(apm, features, stack, s.queries, on) for on in (False, True))
         begun = time.perf_counter()
         losses = plain(), compiled()
         taken = time.perf_counter() - begun
         work = {"plain": partial(several, plain, s.steps), "compiled": partial(several, compiled, s.steps)}
-        seconds = interleave(work, s.rounds, warmup=1, tell=tell, watch=time.process_time)
+        seconds = interleave(work, s.rounds, tell=tell, watch=time.process_time, about=about)
         a_step = {name: [x / s.steps for x in values] for name, values in seconds.items()}
         saved = spread(a_step["plain"])["median"] - spread(a_step["compiled"])["median"]
         rows.append({

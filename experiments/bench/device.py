@@ -16,10 +16,11 @@ from typing import Any, TypedDict
 
 import torch
 
+from experiments.bench.going import SILENT, Going
 from experiments.bench.host_reads import draw, reads
 from experiments.bench.memory import peak_resident
 from experiments.bench.settings import DeviceSettings
-from experiments.bench.timing import Products, Tell, interleave, products, ratios, silent, spread
+from experiments.bench.timing import Products, interleave, products, ratios, spread
 from glom.adaptation.case import Case
 from glom.adaptation.settings import TTTSettings, ttt_preset
 from glom.adaptation.ttt import adapt_group
@@ -48,7 +49,7 @@ class Speed(TypedDict):
 
 
 class DeviceResult(TypedDict):
-    """`over_plain` and `matmul_share` are the best rows'. `not_measured`: what the time did not allow."""
+    """`over_plain` and `matmul_share` are the best rows'."""
 
     device: str
     equality: list[Equal]
@@ -56,7 +57,6 @@ class DeviceResult(TypedDict):
     rows: list[Speed]
     over_plain: float | None
     matmul_share: float | None
-    not_measured: list[str]
     seconds: float
     asked: dict[str, Any]
 
@@ -132,32 +132,30 @@ def speed(settings: DeviceSettings, device: torch.device, way: tuple[int, str, b
     }
 
 
-def run_device(settings: DeviceSettings, tell: Tell = silent) -> DeviceResult:
+def run_device(settings: DeviceSettings, tell: Going = SILENT) -> DeviceResult:
     """Measure everything that the time allows.
 
     Raises:
         InputError: a device this machine does not have.
     """
     device, begun = resolve_device(settings.device), time.monotonic()
-    equal, rows, left_out = list[Equal](), list[Speed](), list[str]()
-
-    def late() -> bool:
-        return time.monotonic() - begun > 60 * settings.minutes
-
+    equal, rows = list[Equal](), list[Speed]()
+    every = list(ways(settings, device))
+    tell.expect((len(settings.loops) or len(reads())) + len(every))
     for found in equality(device, settings.loops):
         equal.append(found)
-        tell(f"{found['what']}: differs by {found['difference']:.1e}")
+        tell.row(found["what"], difference=f"{found['difference']:.1e}")
     base = ttt_preset("fast", apm=settings.apm, iterations=settings.iterations, precision="fp32")
     plain = Adapting(replace(base, execution="plain", graphs=False, queries=None), settings.features, 1, device)
-    for way in ways(settings, device):
+    for way in every:
         named = f"stack of {way[0]}, {way[1]}, graphs {'on' if way[2] else 'off'}"
-        if late():
-            left_out.append(named)
+        if not tell.fits():
+            tell.skip(named)
             continue
         rows.append(speed(settings, device, way, plain))
         now(device)
         told = rows[-1]
-        tell(f"{named}: {told['pictures_per_s']:g} pictures/s, {told['over_plain']['median']:.1f} x plain")
+        tell.row(named, pictures_per_s=told["pictures_per_s"], over_plain=told["over_plain"]["median"])
     shares = [row["matmul_share"]["median"] for row in rows if row["matmul_share"]]
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
@@ -166,7 +164,6 @@ def run_device(settings: DeviceSettings, tell: Tell = silent) -> DeviceResult:
         "rows": rows,
         "over_plain": max((row["over_plain"]["median"] for row in rows), default=None),
         "matmul_share": max(shares, default=None),
-        "not_measured": left_out,
         "seconds": round(time.monotonic() - begun, 1),
         "asked": asdict(settings),
     }

@@ -11,29 +11,35 @@ from torch import Tensor
 from experiments.bench.steps import drawn
 from glom import execution
 from glom.apm import INITIALISATIONS, APMConfig, AsynchronousPerceptionMachine
+from glom.columns import grid_queries
 from glom.execution import StackedAPM
 
 Answer = tuple[Tensor, dict[str, Tensor]]
 
 
-def answer(apm: AsynchronousPerceptionMachine, image: Tensor, target: Tensor, how: str) -> Answer:
+def answer(
+    apm: AsynchronousPerceptionMachine, image: Tensor, target: Tensor, how: str, where: Tensor | None = None
+) -> Answer:
     """The token, and every parameter's gradient of the token loss, by one execution; "stacked" is a stack of one."""
     if how == "stacked":
         stack = StackedAPM(apm.config, 1, dtype=image.dtype)
         stack.load_sample(0, apm)
-        token = stack(image).token
+        token = stack(image, where).token
         F.mse_loss(token, target).backward()
         gradients = {name: stack[name].grad for name in stack.names}
         return token.detach(), {name: g[0] for name, g in gradients.items() if g is not None}
     apm.zero_grad(set_to_none=True)
-    found = execution.run(apm, image, None, ("token",), how).token
+    found = execution.run(apm, image, where, ("token",), how).token
     assert found is not None
     F.mse_loss(found, target).backward()
     return found.detach(), {name: p.grad for name, p in apm.named_parameters() if p.grad is not None}
 
 
-def measure_differences(config: APMConfig, seed: int = 0) -> dict[str, Any]:
+def measure_differences(config: APMConfig, seed: int = 0, side: int = 0) -> dict[str, Any]:
     """Largest absolute differences from plain over both initialisations, and how large what is compared is.
+
+    Args:
+        side: of the grid of locations that is asked; 0: the machine's own.
 
     Returns:
         by dtype: max_output_difference, max_gradient_difference (over folded, streamed and stacked), max_output,
@@ -41,15 +47,16 @@ def measure_differences(config: APMConfig, seed: int = 0) -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     for dtype in (torch.float32, torch.float64):
+        where = grid_queries(side, side, dtype=dtype) if side else None
         each = {how: {"output": 0.0, "gradient": 0.0} for how in ("folded", "streamed", "stacked")}
         largest = {"output": 0.0, "gradient": 0.0}
         for init in INITIALISATIONS:
             apm, image, target = drawn(config, seed, init, dtype=dtype)
-            token, gradients = answer(apm, image, target, "plain")
+            token, gradients = answer(apm, image, target, "plain", where)
             largest["output"] = max(largest["output"], float(token.abs().max()))
             largest["gradient"] = max(largest["gradient"], *(float(g.abs().max()) for g in gradients.values()))
             for how, worst in each.items():
-                other, others = answer(apm, image, target, how)
+                other, others = answer(apm, image, target, how, where)
                 worst["output"] = max(worst["output"], float((token - other).abs().max()))
                 for name, g in gradients.items():
                     worst["gradient"] = max(worst["gradient"], float((g - others[name]).abs().max()))

@@ -62,8 +62,9 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
     """
     kept = keep_freed_memory()
     config = preset(settings.apm, features=settings.features, rgb=None)
+    tell.expect(rows_to_come(settings))
     tell("comparing outputs and gradients")
-    differences = measure_differences(config, settings.seed)
+    differences = measure_differences(config, settings.seed, settings.compared)
     bf16 = measure_bf16_token(config, settings.seed)
 
     tell(f"{settings.apm}: timing every execution side by side")
@@ -93,11 +94,10 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
     rows += [_row(settings.apm, name, seconds[name], samples_of(name)) for name in seconds]
     small = []
     for name, width in settings.small:
-        if tell.fits(0):
-            tell(f"{name}, {width}-d token")
+        if tell.fits():
             small += small_rows(name, width, settings, tell)
         else:
-            tell.skip(f"{name}, {width}-d token")
+            tell.skip(f"{name}, {width}-d token", small_rows_to_come(settings))
     spreads = {name: spread(values) for name, values in found.items()}
     return {
         **{name: value["median"] for name, value in spreads.items()},
@@ -111,7 +111,6 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
         "bf16": bf16,
         "adaptation": adaptation,
         "gpu": None,  # `apm bench device` measures one
-        "left_out": tell.left_out,
         "notes": {
             **NOTES,
             **(FEW if few else {}),
@@ -120,6 +119,18 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
         },
         "asked": asdict(settings),
     }
+
+
+def rows_to_come(s: ExecutionSettings) -> int:
+    """Of all of it: what is timed side by side, the published rounds, the adaptation, the small machines."""
+    adapting = 2 * 2 * 2 if s.adapt_steps else 2 * (1 + bool(s.teacher)) * (s.adapt_rounds + 1)
+    side_by_side = (s.rounds + s.warmup) * (7 + len(s.stacks))
+    return side_by_side + 3 * s.published_rounds + adapting + len(s.small) * small_rows_to_come(s)
+
+
+def small_rows_to_come(s: ExecutionSettings) -> int:
+    """Of one small machine."""
+    return (s.rounds + s.warmup) * (3 + len(s.small_stacks))
 
 
 def _adaptation(settings: ExecutionSettings, tell: Going) -> dict[str, Any]:

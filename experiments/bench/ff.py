@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.bench.going import SILENT, Going
 from experiments.bench.settings import FFBench
-from experiments.bench.timing import Tell, interleave, observed, ratios, silent, spread
+from experiments.bench.timing import interleave, observed, ratios, spread
 from glom.forward_forward import Learner, preset
 from glom.forward_forward.feedforward import FeedForward
 from glom.forward_forward.goodness import active_rows, sides
@@ -187,7 +188,7 @@ def sample_loader(folder: Path, images: Tensor, labels: Tensor, batch: int) -> A
     return torch.utils.data.DataLoader(MNIST(str(folder), transform=transform), batch_size=batch, shuffle=True)
 
 
-def run_ff(settings: FFBench, tell: Tell = silent, mnist: Path | None = None) -> dict[str, Any]:
+def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -> dict[str, Any]:
     """Time all of it in turn; ratios are taken round by round.
 
     Args:

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.bench.going import SILENT, Going
 from experiments.bench.memory import allocated_peak
 from experiments.bench.settings import FFConvBench
-from experiments.bench.timing import Tell, interleave, observed, ratios, silent, spread
+from experiments.bench.timing import interleave, observed, ratios, spread
 from glom.forward_forward import FFSettings, preset
 from glom.forward_forward.conv import ConvLearner, ConvNet, drawn, seen
 from glom.forward_forward.networks import ConvTwin
@@ -89,7 +90,7 @@ def memory(settings: FFConvBench, depth: int) -> dict[str, Any]:
     return row
 
 
-def run_ff_conv(settings: FFConvBench, tell: Tell = silent) -> dict[str, Any]:
+def run_ff_conv(settings: FFConvBench, tell: Going = SILENT) -> dict[str, Any]:
     """Time all of it in turn, ratios round by round; then memory by depth.
 
     Times are processor time, which others on the machine disturb less than a clock.
@@ -115,6 +116,7 @@ def run_ff_conv(settings: FFConvBench, tell: Tell = silent) -> dict[str, Any]:
         "large product": lambda: a @ b,
     }
     seconds: dict[str, list[float]] = {}
+    tell.expect(len(work) * (settings.rounds + 1) + len(settings.depths))
     meanwhile = observed(lambda: seconds.update(interleave(work, settings.rounds, tell=tell, watch=time.process_time)))
     done = operations(own.net, settings.batch, settings.side)
     rate = 2 * settings.large**3
@@ -129,8 +131,8 @@ def run_ff_conv(settings: FFConvBench, tell: Tell = silent) -> dict[str, Any]:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     rows = []
     for depth in settings.depths:
-        tell(f"memory of {depth} layers")
         rows.append(memory(settings, depth))
+        tell.row(f"memory of {depth} layers", **{name: rows[-1][name] for name in ("forward_forward_mib", "twin_mib")})
     return {
         **{name: statistics.median(values) for name, values in found.items()},
         "flat": round(rows[-1]["forward_forward_mib"] / rows[0]["forward_forward_mib"], 3),

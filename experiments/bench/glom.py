@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.bench.glom_settings import GlomBenchSettings
-from experiments.bench.timing import Tell, interleave, ratios, record, silent, spread
+from experiments.bench.going import SILENT, Going
+from experiments.bench.timing import interleave, ratios, spread
 from glom.consensus import Glom, GlomConfig
 from glom.consensus.columns import Places
 from glom.errors import InputError
@@ -79,14 +80,15 @@ def parity(dim: int = 32, levels: int = 4, side: int = 3) -> float:
         return float((settled - theirs(seen, iters=1, levels=state)).abs().max())
 
 
-def run_glom(asked: GlomBenchSettings, tell: Tell = silent) -> dict[str, Any]:
-    """A record: `forward` and `forward_backward`, a row a batch and number of updates; `parity`; `differences`.
+def run_glom(asked: GlomBenchSettings, tell: Going = SILENT) -> dict[str, Any]:
+    """`forward` and `forward_backward`, a row a batch and number of updates; `parity`; `differences`.
 
     Raises:
         InputError: glom-pytorch is not installed.
     """
     networks = pair(asked.dim, asked.levels, asked.side)
     found: dict[str, Any] = {"forward": [], "forward_backward": []}
+    tell.expect(2 * 4 * len(asked.batches) * len(asked.updates) * (asked.rounds + 1))
     for batch in asked.batches:
         side = PATCH * asked.side
         images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -98,11 +100,9 @@ def run_glom(asked: GlomBenchSettings, tell: Tell = silent) -> dict[str, Any]:
                     for precision in ("fp32", "bf16")
                     for who, network in zip(("ours", "theirs"), networks, strict=True)
                 }
-                say = lambda message, name=name: tell(f"{name}: {message}")  # noqa: E731
-                seconds = interleave(work, asked.rounds, watch=time.process_time, tell=say)
+                seconds = interleave(work, asked.rounds, watch=time.process_time, tell=tell, about=name)
                 found[what].append({"batch": batch, "updates": updates, **_row(seconds)})
-    found |= {"parity": parity(), "differences": list(DIFFERENCES)}
-    return record("glom", asdict(asked), found)
+    return {**found, "parity": parity(), "differences": list(DIFFERENCES), "asked": asdict(asked)}
 
 
 def _row(seconds: dict[str, list[float]]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ beyond the first is read in the loop. Numbers are held against the CPU's by test
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
+from experiments.bench.going import SILENT, Going
 from experiments.bench.standin import StandIn
 from experiments.bench.steps import Step
 from glom import execution
@@ -201,13 +202,12 @@ def row(name: str, read: Read, more: Counter[str] | None = None) -> Row:
     return {"what": name, "in_loop": round(in_loop, 2), "around": around, "operations": extra, "why": read.why}
 
 
-def run_host_reads(tell: Callable[[str], None] = lambda _: None) -> HostReads:
+def run_host_reads(tell: Going = SILENT) -> HostReads:
     """Count every loop."""
 
-    def rows() -> Iterator[Row]:
-        for name, read in reads().items():
-            tell(name)
-            yield row(name, read)
-
-    made = list(rows())
+    made, loops = list[Row](), reads()
+    tell.expect(len(loops))
+    for name, read in loops.items():
+        made.append(row(name, read))
+        tell.row(name, in_loop=made[-1]["in_loop"])
     return {"rows": made, "most_unsaid": max((r["in_loop"] for r in made if not r["why"]), default=0.0)}

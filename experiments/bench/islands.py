@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from experiments.bench.going import SILENT, Going
 from experiments.bench.settings import IslandsSettings
-from experiments.bench.timing import Tell, interleave, ratios, silent, spread
+from experiments.bench.timing import interleave, ratios, spread
 from glom.backbones.video import clip_for, feature_grids, load_backbone
 from glom.colours import Array
 from glom.datasets.reading import read_image
@@ -30,7 +31,7 @@ from probes.reduction import PERPLEXITY, embed, principal, trustworthiness
 T = TypeVar("T")
 
 
-def run_islands(settings: IslandsSettings, tell: Tell = silent) -> dict[str, Any]:
+def run_islands(settings: IslandsSettings, tell: Going = SILENT) -> dict[str, Any]:
     """Measure both; see the module.
 
     Returns:
@@ -43,6 +44,8 @@ def run_islands(settings: IslandsSettings, tell: Tell = silent) -> dict[str, Any
         InputError: a picture that cannot be read, a layer that does not exist, fewer than one round.
     """
     image = photograph(settings.image)
+    three = 2 + (find_spec("openTSNE") is not None)
+    tell.expect(three * settings.tsne_rounds + 2 * (settings.hook_rounds + settings.hook_warmup))
     tsne = compare_tsne(real_grid(image, settings), settings, tell)
     hooks = compare_hooks(image, settings, tell)
     names = ("tsne_speedup", "tsne_speedup_opentsne", *(f"trustworthiness{of}" for of in ("", "_sklearn", "_opentsne")))
@@ -71,7 +74,7 @@ def real_grid(image: Image.Image, settings: IslandsSettings) -> Array:
     return grid[0].numpy()
 
 
-def compare_tsne(grid: Array, settings: IslandsSettings, tell: Tell = silent) -> dict[str, Any]:
+def compare_tsne(grid: Array, settings: IslandsSettings, tell: Going = SILENT) -> dict[str, Any]:
     """The t-SNEs on the same grid (h, w, F) from its principal components, openTSNE's where it is installed."""
     points = grid.reshape(-1, grid.shape[-1])
     if settings.neighbours * 2 >= len(points):
@@ -84,7 +87,7 @@ def compare_tsne(grid: Array, settings: IslandsSettings, tell: Tell = silent) ->
     work = {"tsne_fast": lambda: run("fast", False), "tsne_sklearn": lambda: run("sklearn", True)}
     if find_spec("openTSNE") is not None:
         work["tsne_opentsne"] = lambda: found.update(opentsne=embed_opentsne(points, settings.seed))
-    seconds = interleave(work, settings.tsne_rounds, warmup=0, tell=lambda m: tell(f"t-SNE, {m}"))
+    seconds = interleave(work, settings.tsne_rounds, warmup=0, tell=tell, about="t-SNE")
     others = {"tsne_speedup": "tsne_sklearn", "tsne_speedup_opentsne": "tsne_opentsne"}
     ratio = {
         key: spread(ratios(seconds[name], seconds["tsne_fast"])) for key, name in others.items() if name in seconds
@@ -109,7 +112,7 @@ def embed_opentsne(points: Array, seed: int) -> Array:
     return np.zeros((len(points), 3), np.float32) if x is None else np.asarray(model.fit(x), dtype=np.float32)
 
 
-def compare_hooks(image: Image.Image, settings: IslandsSettings, tell: Tell = silent) -> dict[str, Any]:
+def compare_hooks(image: Image.Image, settings: IslandsSettings, tell: Going = SILENT) -> dict[str, Any]:
     """The grids of every block, copied out, against the bare forward pass of the same clip."""
     backbone = load_backbone(settings.hooked, "cpu")
     clip = clip_for(backbone, image, settings.hook_frames or None, settings.hook_size or None)
@@ -127,7 +130,8 @@ def compare_hooks(image: Image.Image, settings: IslandsSettings, tell: Tell = si
         {"forward": bare, "forward_and_grids": hooked},
         settings.hook_rounds,
         settings.hook_warmup,
-        tell=lambda m: tell(f"hooks, {m}"),
+        tell=tell,
+        about="hooks",
     )
     ratio = spread(ratios(seconds["forward_and_grids"], seconds["forward"]))
     return {
@@ -147,7 +151,7 @@ class Cost(TypedDict):
     load: float | None
 
 
-def measured(work: Callable[[], T]) -> tuple[T, Cost]:
+def costing(work: Callable[[], T]) -> tuple[T, Cost]:
     """What `work` returns, and what it cost."""
 
     def used() -> float:

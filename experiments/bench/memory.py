@@ -118,7 +118,7 @@ def affordable(how: str, side: int, last: Took | None, tell: Going) -> int:
     for smaller in [n for n in (side, 112, 64) if n <= side]:
         if last is None or tell.fits(last.at(smaller)):  # there has to be one
             if smaller < side:
-                tell.skip(f"{how}, {side} x {side}; {smaller} x {smaller} instead")
+                tell.skip(f"{how}, {side} x {side}; {smaller} x {smaller} instead", rows=0)
             return smaller
     tell.skip(f"{how}, {side} x {side}")
     return 0
@@ -142,6 +142,7 @@ def run_memory(settings: MemorySettings, tell: Going = SILENT) -> dict[str, Any]
     asked += [("plain", s) for s in settings.plain_sides]
     rows = []
     last: Took | None = None
+    tell.expect(len(asked))
     for how, side in asked:
         tell(f"{how}, {side} x {side} columns")
         side = affordable(how, side, last, tell)
@@ -180,7 +181,6 @@ def run_memory(settings: MemorySettings, tell: Going = SILENT) -> dict[str, Any]
             for how in ("folded", "plain")
             if len({row["side"] for row in rows if row["execution"] == how}) > 1
         },
-        "left_out": tell.left_out,
         "streamed_sides": [row["side"] for row in streamed],
         "rows": rows,
         "asked": asdict(settings),

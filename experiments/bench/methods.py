@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+from experiments.bench.going import SILENT, Going
 from experiments.bench.methods_settings import MethodsBenchSettings
-from experiments.bench.timing import Tell, clock, record, silent, spread
+from experiments.bench.timing import clock, spread
 from experiments.comparison.answers import shown
 from experiments.comparison.conditions import base_task, open_conditions, task_of
 from experiments.comparison.settings import BenchmarkSettings
@@ -22,8 +23,8 @@ from glom.runs.seeds import sample_seed
 WANTED = 1.03
 
 
-def run_methods(asked: MethodsBenchSettings, tell: Tell = silent) -> dict[str, Any]:
-    """A record: `times` a benchmark of one such method that one more makes, its spread, and each method's share.
+def run_methods(asked: MethodsBenchSettings, tell: Going = SILENT) -> dict[str, Any]:
+    """`times` a benchmark of one such method that one more makes, its spread, and each method's share.
 
     Raises:
         InputError: a data set or a teacher that is not here.
@@ -35,8 +36,8 @@ def run_methods(asked: MethodsBenchSettings, tell: Tell = silent) -> dict[str, A
     task = base_task(run)
     [condition] = open_conditions(run, task.teacher)
     seconds: dict[str, list[float]] = {name: [] for name in s.methods}
+    tell.expect((s.rounds + 1) * len(s.methods))
     for number in range(-1, s.rounds):
-        tell(f"round {number + 1} of {s.rounds}" if number >= 0 else "warming up")
         own = replace(task_of(condition, task), views=ViewCache())
         for name in s.methods:
             method = make_method(name, own, False)
@@ -44,10 +45,12 @@ def run_methods(asked: MethodsBenchSettings, tell: Tell = silent) -> dict[str, A
             for sample in condition.dataset.samples:
                 image = shown(sample, condition, own, 0)
                 method.predict(image, sample_seed(0, sample.id, "method"))
+            taken = clock() - begun
+            tell.row(name, taken, round=number + 1)
             if number >= 0:
-                seconds[name].append(clock() - begun)
+                seconds[name].append(taken)
     first, *others = (seconds[name] for name in s.methods)
     shares = {n: [m / f for m, f in zip(seconds[n], first, strict=True)] for n in s.methods[1:]}
     times = [1 + sum(more) / len(others) / f for f, *more in zip(first, *others, strict=True)]
     found = {"times": spread(times), "wanted": WANTED, "seconds": spread(first)}
-    return record("methods", asdict(s), found | {"shares": {n: spread(x) for n, x in shares.items()}})
+    return {**found, "shares": {n: spread(x) for n, x in shares.items()}, "asked": asdict(s)}

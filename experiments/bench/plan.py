@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
@@ -178,8 +178,7 @@ def run(settings: PlanSettings) -> Iterator[Event[Plan]]:
     work = Work.of(s)
     here = None
     if s.measure:
-        yield Event(message="measuring this machine's rates: one thread, some two minutes")
-        here = measured(s, work)
+        here = yield from measured(s, work)
     told = {"encode_gmadds": work.encode / 1e9, "step_gmadds": work.step / 1e9, "readout_gmadds": work.readout / 1e9,
             "steps": work.steps, "parameters_m": work.parameters / 1e6, "teacher_m": work.teacher / 1e6}  # fmt: skip
     plan: Plan = {
@@ -191,8 +190,12 @@ def run(settings: PlanSettings) -> Iterator[Event[Plan]]:
     yield Event(result=plan)
 
 
-def measured(s: PlanSettings, work: Work) -> dict[str, Any]:
+def measured(s: PlanSettings, work: Work) -> Generator[Event[Plan], None, dict[str, Any]]:
     """The same arithmetic with this machine's own rates, beside what one picture takes here in one thread, fp32."""
+
+    def done(count: int, of: str) -> Event[Plan]:
+        return Event("measuring", count, 6, values={"": of})
+
     import torch
 
     from experiments.bench.adaptation import random_case
@@ -205,19 +208,24 @@ def measured(s: PlanSettings, work: Work) -> dict[str, Any]:
     torch.set_num_threads(1)
     a, b = torch.rand(2, 1024, 1024, generator=torch.Generator().manual_seed(0))
     out, large, other = torch.empty_like(a), torch.zeros(2**26), torch.zeros(2**26)
+    yield done(0, "products, memory, drawing")
     madds = 1024**3 / _median(lambda: torch.mm(a, b, out=out), 20)
     memory = 2 * 4 * 2**26 / _median(lambda: other.copy_(large), 5)
     draw = work.parameters / _median(lambda: torch.empty(work.parameters).uniform_(-1, 1), 3)
+    yield done(3, "encoding")
     rates = Rates(madds, madds, memory, memory, draw)
     modelled = rates.seconds(work)
     tower: Any = clip(model=s.teacher).eval().visual
     with torch.inference_mode():
         encoding = _median(lambda: tower(pictures("cpu")), 3)
+    yield done(4, "adaptation")
     few = replace(ttt_preset(s.preset, apm=s.apm, precision="fp32"), stack=1)
     case, head = random_case(few, WIDTHS[s.teacher], 0)
     whole = _median(lambda: adapt(case, few, head, 0), 2)
+    yield done(5, "reading")
     teacher = load_teacher("efficientnet-lite0", "cpu")
     reading = _median(lambda: [teacher.preprocess(sample.image()) for sample in samples], 3) / len(samples)
+    yield done(6, "")
     both = modelled["drawing"] + modelled["adaptation"]
     return {
         "gmadds_a_second": _short(madds / 1e9),

@@ -21,10 +21,11 @@ import torch
 import torch.distributed as dist
 
 from experiments.bench.apart import Apart
+from experiments.bench.going import SILENT, Going
 from experiments.bench.ranks_model import Costs, fastest, fitted, pays_until, simulated
 from experiments.bench.settings import RanksSettings
 from experiments.bench.steps import Step
-from experiments.bench.timing import Tell, line, silent
+from experiments.bench.timing import line
 from glom.adaptation.case import Case
 from glom.adaptation.settings import ttt_preset
 from glom.adaptation.ttt import adapt
@@ -87,7 +88,7 @@ def make_rank(rank: int, folder: str, s: RanksSettings) -> Callable[[str, int, i
 class Processes:
     """The processes, asked together; every figure is the median of rounds of the slowest of them."""
 
-    def __init__(self, ranks: Sequence[Apart], rounds: int, tell: Tell) -> None:
+    def __init__(self, ranks: Sequence[Apart], rounds: int, tell: Going) -> None:
         self.ranks, self.rounds, self.tell = ranks, rounds, tell
 
     def __call__(self, what: str, world: int, count: int = 0, least: int = 1) -> float:
@@ -97,11 +98,13 @@ class Processes:
                 rank.begin(what, world, count)
             taken = max(rank.answer() for rank in self.ranks[:world])
             found += [taken] if number >= 0 else []
-        self.tell(f"{what}, {world} processes{f', {count}' if count else ''}: {median(found):.4g} s")
+            if found and not self.tell.fits(taken):
+                break
+        self.tell.row(f"{what}, {world} processes{f', {count}' if count else ''}", median(found), rounds=len(found))
         return median(found)
 
 
-def run_ranks(s: RanksSettings, tell: Tell = silent) -> dict[str, Any]:
+def run_ranks(s: RanksSettings, tell: Going = SILENT) -> dict[str, Any]:
     """Measure, put together, compare.
 
     Returns:
@@ -112,6 +115,8 @@ def run_ranks(s: RanksSettings, tell: Tell = silent) -> dict[str, Any]:
     """
     begun = time.perf_counter()
     cores = psutil.cpu_count(logical=False) or 1
+    small = [n for n in s.sides if n <= CHECKED]
+    tell.expect(len(s.step_sides) + 3 * len(WORLDS) + 1 + (1 + len(WORLDS)) * (len(small) + 1))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         ranks = [stack.enter_context(Apart(make_rank, r, folder, s, wait=False)) for r in range(MOST)]
         for rank in ranks:
@@ -130,7 +135,7 @@ def run_ranks(s: RanksSettings, tell: Tell = silent) -> dict[str, Any]:
         byte, hop = fitted(exchanges, here.crowded)
         here = replace(here, byte=byte, hop=hop)
         checked = [_checked("columns", w, n * n, ask("columns", w, n), here.columns(n * n, w))
-                   for n in s.sides if n <= CHECKED for w in (1, *WORLDS)]  # fmt: skip
+                   for n in small for w in (1, *WORLDS)]  # fmt: skip
         checked += [_checked("samples", w, few, ask("pictures", w, few), here.samples(few, 1, w)) for w in (1, *WORLDS)]
     own = replace(here, cores=0, start=start)
     if s.bandwidth:

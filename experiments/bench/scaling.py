@@ -31,6 +31,7 @@ from glom.apm import preset
 from glom.columns import grid_queries
 
 RANKS = 2
+SHORT = 56  # side of the largest grid whose steps are short: a round to warm up is worth what it costs
 
 
 def make_rank(rank: int, folder: str, settings: ScalingSettings) -> Callable[[str, int], float]:
@@ -90,7 +91,7 @@ def two_processes(settings: ScalingSettings, tell: Going) -> dict[str, Any]:
         difference = max(_all(ranks, "compare", settings.sides[0]))
         for side in settings.sides:
             if columns and not tell.fits(longest(columns[-1], side)):
-                tell.skip(f"{side} x {side} columns over {RANKS} processes")
+                tell.skip(f"{side} x {side} columns over {RANKS} processes", 3 * (settings.rounds + settings.warmup))
                 continue
             tell(f"{side} x {side} columns over {RANKS} processes")
             work: dict[str, Callable[[], object]] = {
@@ -136,7 +137,7 @@ def growth(settings: ScalingSettings, tell: Going) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for side in settings.growth_sides:
         if rows and not tell.fits(longest(rows[-1], side)):
-            tell.skip(f"time of {side} x {side} columns")
+            tell.skip(f"time of {side} x {side} columns", grown(settings, side))
             continue
         tell(f"time of {side} x {side} columns")
         everywhere = grid_queries(side, side)
@@ -151,10 +152,9 @@ def growth(settings: ScalingSettings, tell: Going) -> dict[str, Any]:
         subset: dict[str, Callable[[], object]] = {
             "subset": lambda q=everywhere: step("folded", some(q))  # type: ignore[misc]
         }
-        # Warming up costs a round: worth it only where a step is short.
-        rounds = settings.growth_rounds if side > 56 else settings.growth_rounds * 3
+        rounds = settings.growth_rounds * (3 if side <= SHORT else 1)
         about = f"{side} x {side} columns, one process"
-        seconds = interleave(work, rounds, warmup=int(side <= 56), tell=tell, about=about)
+        seconds = interleave(work, rounds, warmup=int(side <= SHORT), tell=tell, about=about)
         seconds |= interleave(subset, 3 * settings.growth_rounds, warmup=2, tell=tell, about=about)
         rows.append({"side": side, "columns": side**2, "seconds": {k: spread(v) for k, v in seconds.items()}})
     x = [float(row["columns"]) for row in rows]
@@ -166,6 +166,17 @@ def growth(settings: ScalingSettings, tell: Going) -> dict[str, Any]:
         "subset_queries": settings.subset,
         "subset_last_over_first": large[-1] / large[0] if large else None,
     }
+
+
+def grown(s: ScalingSettings, side: int) -> int:
+    """Rows of one size in one process."""
+    return 2 * (3 * s.growth_rounds + 1 if side <= SHORT else s.growth_rounds) + 3 * s.growth_rounds + 2
+
+
+def rows_to_come(s: ScalingSettings) -> int:
+    """Of all of it."""
+    shared = 3 * len(s.sides) * (s.rounds + s.warmup) + 2 * 2 * s.samples_rounds
+    return shared + sum(grown(s, side) for side in s.growth_sides)
 
 
 def run_scaling(settings: ScalingSettings, tell: Going = SILENT) -> dict[str, Any]:
@@ -180,6 +191,7 @@ def run_scaling(settings: ScalingSettings, tell: Going = SILENT) -> dict[str, An
         two_processes, growth: the details; growth's slope in seconds a column.
     """
     keep_freed_memory()
+    tell.expect(rows_to_come(settings))
     shared = two_processes(settings, tell)
     last = shared["columns"][-1]
     return {
@@ -196,6 +208,5 @@ def run_scaling(settings: ScalingSettings, tell: Going = SILENT) -> dict[str, An
         },
         "two_processes": shared,
         "growth": growth(settings, tell),
-        "left_out": tell.left_out,
         "asked": asdict(settings),
     }

@@ -31,13 +31,25 @@ class Ratios(Settings):
     FLAG: ClassVar[str] = "quick"
 
 
+def budget(default: int = 0) -> Any:
+    """What a benchmark may take."""
+    told = "For all of it: what does not fit is left out, and said. 0: what it takes."
+    return setting(default, told, least=0)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Machine(Ratios):
+class Timed(Ratios):
+    """One that ends in time: of what is measured round by round, one round at least."""
+
+    seconds: int = budget()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Timed):
     """Of an APM as test-time training adapts it."""
 
     apm: str = setting("apm-ttt", "The APM's preset.", metavar="PRESET")
     features: int = setting(768, "The token's width.", least=1)
-    seconds: int = setting(0, "For all of it: what does not fit is left out, and said. 0: what it takes.", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +60,7 @@ class ExecutionSettings(Machine):
         "full": {},
         "quick": {
             "seconds": QUICK, "rounds": 3, "warmup": 1, "published_rounds": 1, "published_chunks": 8,
-            "stacks": (1, 2), "small_stacks": (1, 16), "adapt_rounds": 1, "adapt_steps": 3,
+            "stacks": (1, 2), "small_stacks": (1, 16), "adapt_rounds": 1, "adapt_steps": 3, "compared": 8,
         },
     }  # fmt: skip
 
@@ -65,6 +77,7 @@ class ExecutionSettings(Machine):
     adapt_rounds: int = setting(3, "Of it.", least=1)
     adapt_steps: int = setting(0, "Steps of it that are run, and 1; the rest is extrapolated. 0: all.", least=0)
     teacher: str = setting("efficientnet-lite0", "Of a real token; empty: random ones alone.", letter="t", metavar="T")
+    compared: int = setting(0, "Side of the grid that executions are compared on; 0: the machine's own.", least=0)
     seed: int = settings.seed()
 
 
@@ -75,7 +88,7 @@ class DeviceSettings(Machine):
     PRESETS: ClassVar[Presets] = {
         "full": {},
         "quick": {
-            "apm": "apm-tiny", "features": 128, "stacks": (1, 2), "iterations": 2, "rounds": 1, "minutes": 2.0,
+            "seconds": QUICK, "apm": "apm-tiny", "features": 128, "stacks": (1, 2), "iterations": 2, "rounds": 1,
             "loops": ("step, folded, attention", "overfitting", "GLOM, mask"),
         },
     }  # fmt: skip
@@ -83,7 +96,7 @@ class DeviceSettings(Machine):
     stacks: tuple[int, ...] = setting((1, 4, 16, 32, 64), "Samples adapted at once.", least=1)
     iterations: int = setting(40, "Steps of an adaptation, the whole grid in each.", least=1)
     rounds: int = setting(3, "Of each.", least=1)
-    minutes: float = setting(7.0, "After which no further row is begun.", above=0)
+    seconds: int = budget(420)
     loops: tuple[str, ...] = setting((), "Whose equality is looked at, by name.", shown="all")
     device: str = settings.device()
 
@@ -134,7 +147,14 @@ class RanksSettings(Machine):
 
     PRESETS: ClassVar[Presets] = {
         "full": {},
-        "quick": {"sides": (16,), "step_sides": (4, 8), "rounds": 1, "iterations": 2, "pictures_here": 8},
+        "quick": {
+            "seconds": QUICK,
+            "sides": (16,),
+            "step_sides": (4, 8),
+            "rounds": 1,
+            "iterations": 2,
+            "pictures_here": 8,
+        },
     }
 
     sides: tuple[int, ...] = grids((32, 64, 224), "Sides of the grids whose columns are shared; checked up to 64 x 64.")
@@ -185,10 +205,13 @@ class PlanSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompileSettings(Ratios):
+class CompileSettings(Timed):
     """A step of few locations, as adaptation repeats it. `machines`: presets, widths of their tokens, and stacks."""
 
-    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"machines": (("apm-tiny", 128, 4),), "rounds": 1, "steps": 2}}
+    PRESETS: ClassVar[Presets] = {
+        "full": {},
+        "quick": {"seconds": QUICK, "machines": (("apm-tiny", 128, 4),), "rounds": 1, "steps": 2},
+    }
 
     machines: tuple[tuple[str, int, int], ...] = (("apm-tiny", 128, 64), ("apm-small", 1280, 16), ("apm-ttt", 768, 1))
     queries: int = setting(32, "Locations drawn a step.", least=1)
@@ -198,10 +221,10 @@ class CompileSettings(Ratios):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FFBench(Ratios):
+class FFBench(Timed):
     """A forward-forward network and what its epoch is timed by."""
 
-    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"steps": 8, "rounds": 2, "trained": 60}}
+    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"seconds": QUICK, "steps": 8, "rounds": 2, "trained": 60}}
 
     widths: tuple[int, ...] = setting((1000, 1000, 1000), "Of the network.", least=1)
     batch: int = setting(100, "Pictures a step.", least=1)
@@ -213,10 +236,13 @@ class FFBench(Ratios):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FFConvBench(Ratios):
+class FFConvBench(Timed):
     """A convolutional forward-forward network, what its step is timed by, and the depths whose memory is compared."""
 
-    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"rounds": 2, "depths": (2, 8), "batch": 32}}
+    PRESETS: ClassVar[Presets] = {
+        "full": {},
+        "quick": {"seconds": QUICK, "rounds": 2, "depths": (2, 8), "batch": 32},
+    }
 
     widths: tuple[int, ...] = setting((20, 80, 240, 480), "Channels.", least=1)
     objective: str = setting("cwc", "Of the layers.", choices=("cwc", "symba", "distance"))
@@ -230,10 +256,10 @@ class FFConvBench(Ratios):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IslandsSettings(Ratios):
+class IslandsSettings(Timed):
     """Features that are embedded, by default a 56 x 56 x 96 grid of the shipped network, and a network that is read."""
 
-    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"tsne_rounds": 1, "hook_rounds": 3}}
+    PRESETS: ClassVar[Presets] = {"full": {}, "quick": {"seconds": QUICK, "tsne_rounds": 1, "hook_rounds": 3}}
 
     image: str = setting("", "A photograph.", kind="picture", metavar="IMAGE", shown="scikit-learn's china.jpg")
     backbone: str = setting("mvit-v2-tiny", "Whose features are embedded.", letter="b", metavar="B")

@@ -18,20 +18,13 @@ import psutil
 import torch
 from torch import Tensor
 
-from experiments.bench.going import Going
+from experiments.bench.going import SILENT, Going
 from glom.apm import APMConfig
 from glom.errors import InputError
 from glom.runs.artifacts import origin, public_name, write_record
 
-Tell = Callable[[str], None]
-"""Called with one sentence of progress."""
-
 Product = tuple[int, int, int, int]
 """A linear layer's work (n, i, o, k): n rows, i inputs, o outputs; k = 3 for y, dx and dW, 2 where dx is not needed."""
-
-
-def silent(message: str) -> None:
-    """Tell nobody."""
 
 
 def clock(device: torch.device | None = None) -> float:
@@ -46,7 +39,7 @@ def interleave(
     rounds: int,
     warmup: int = 1,
     device: torch.device | None = None,
-    tell: Tell = silent,
+    tell: Going = SILENT,
     watch: Callable[[], float] | None = None,
     about: str = "",
 ) -> dict[str, list[float]]:
@@ -54,11 +47,11 @@ def interleave(
 
     Args:
         work: what to time, by name; ran in this order.
-        rounds: that count, at least 1. A `Going` whose time is over ends them after the first.
+        rounds: that count, at least 1; where the time that `tell` knows of is over, they end after the first.
         warmup: rounds before them, whose times are thrown away; one of them counts where there is no time for more.
         device: waited for before the clock is read.
         watch: what is read instead of the clock: `time.process_time` where others keep the machine busy.
-        about: what the rows belong to, where `tell` is told of each.
+        tell: is told of every row. about: what the rows belong to.
 
     Raises:
         InputError: less than one round.
@@ -70,18 +63,18 @@ def interleave(
     if rounds < 1:
         raise InputError(f"a benchmark needs at least one round, got {rounds}")
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    now, going = watch or partial(clock, device), tell if isinstance(tell, Going) else None
+    now = watch or partial(clock, device)
+    tell.expect((rounds + warmup) * len(work))
     for number in range(-warmup, rounds):
-        if going is not None and number > -warmup and not going.fits(sum(taken[-1] for taken in seconds.values())):
-            going.skip(f"{about or 'the same again'}: round {max(number, 0) + 1} of {rounds} and on")
+        if number > -warmup and not tell.fits(sum(taken[-1] for taken in seconds.values())):
+            left = f"{about or 'the same again'}: round {max(number, 0) + 1} of {rounds} and on"
+            tell.skip(left, (rounds - number) * len(work))
             break
-        tell(f"round {number + 1} of {rounds}" if number >= 0 else "warming up")
         for name, run in work.items():
             start = now()
             run()
             seconds[name].append(now() - start)
-            if going is not None:
-                going.row(f"{about}: {name}" if about else name, seconds[name][-1], round=number + 1)
+            tell.row(f"{about}: {name}" if about else name, seconds[name][-1], round=number + 1)
     return {name: taken[warmup:] or taken[-1:] for name, taken in seconds.items()}
 
 

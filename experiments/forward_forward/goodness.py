@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.recurrent import Recurrent
 from glom.forward_forward.scaling import Scaling
 from glom.runs.artifacts import check_target, disk_error, write_json
+from glom.runs.events import Event, as_events
 from glom.runs.files import file_stem
 from glom.teachers.asked import asked_about
 from probes.figures.goodness import figure_endings, goodness_figure
 
 
-def run_goodness(settings: GoodnessSettings, out: Path | None = None) -> dict[str, Any]:
+def run_goodness(settings: GoodnessSettings, out: Path | None = None) -> Iterator[Event[dict[str, Any]]]:
     """Draw a picture's goodness, with the numbers beside the figure as JSON.
 
     Three readings of "where": a local network's layers are maps, so their squared states are shown at their places, an
@@ -47,8 +49,7 @@ def run_goodness(settings: GoodnessSettings, out: Path | None = None) -> dict[st
     pixels = fit(original, learner.shape)
     scaling = Scaling(tuple(state["scaling"]["mean"]), tuple(state["scaling"]["std"]))
     x = scaling(pixels[None], learner.dtype, place)
-    with torch.inference_mode():
-        found = read_goodness(learner, x, patch)
+    found = yield from as_events(read_goodness(learner, x, patch), "blanking", 1)
     found |= {
         **asked.kept(),
         "classes": state["classes"],
@@ -60,7 +61,7 @@ def run_goodness(settings: GoodnessSettings, out: Path | None = None) -> dict[st
     except OSError as error:
         raise disk_error(error, path) from error
     write_json(path.with_suffix(".json"), found)
-    return {
+    shown = {
         "figure": str(path),
         "numbers": str(path.with_suffix(".json")),
         "class": state["classes"][found["guess"]],
@@ -69,6 +70,7 @@ def run_goodness(settings: GoodnessSettings, out: Path | None = None) -> dict[st
         **{k: found[k] for k in ("guess", "softmax", "goodness", "by_iteration", "readouts")},
         **asked.kept(),
     }
+    yield Event(result=shown)
 
 
 def figure_path(folder: Path, image: Path, out: Path | None = None) -> Path:
@@ -105,8 +107,9 @@ def fit(picture: Image.Image, shape: tuple[int, int, int]) -> Tensor:
     return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
 
 
-def read_goodness(learner: Learner | ConvLearner, x: Tensor, patch: int) -> dict[str, Any]:
-    """Everything the figure shows of one picture (1, C, H, W)."""
+@torch.inference_mode()
+def read_goodness(learner: Learner | ConvLearner, x: Tensor, patch: int) -> Generator[float, None, dict[str, Any]]:
+    """Everything the figure shows of one picture (1, C, H, W); yields the share of it that is read, where that takes."""
     readouts = learner.readouts(x)
     guess = int(next(iter(readouts.values())).argmax())
     found: dict[str, Any] = {
@@ -139,7 +142,7 @@ def read_goodness(learner: Learner | ConvLearner, x: Tensor, patch: int) -> dict
         found["map_rows"] = [f"it. {t + 1}" for t in range(learner.settings.iterations)]
         found["map_name"] = "right: mean square of the states at each location"
     else:
-        found["maps"] = _blanked(learner, x, guess, patch)[None].tolist()
+        found["maps"] = (yield from _blanked(learner, x, guess, patch))[None].tolist()
     return found
 
 
@@ -155,7 +158,7 @@ def _places(network: Recurrent, x: Tensor, label: int) -> Tensor:
     return torch.stack([torch.stack([s[0].float().square().mean(-1) for s in layers]) for layers in found])
 
 
-def _blanked(learner: Learner, x: Tensor, label: int, patch: int) -> Tensor:
+def _blanked(learner: Learner, x: Tensor, label: int, patch: int) -> Generator[float, None, Tensor]:
     """(layers, h, w): goodness of the whole picture minus that with a patch around each second pixel set to nothing."""
     height, width = x.shape[-2:]
     rows, columns = range(0, height, 2), range(0, width, 2)
@@ -165,5 +168,8 @@ def _blanked(learner: Learner, x: Tensor, label: int, patch: int) -> Tensor:
         top, left = max(0, r - patch // 2), max(0, c - patch // 2)
         copies[number, :, top : r + (patch + 1) // 2, left : c + (patch + 1) // 2] = empty
     whole = learner.goodness(x)[0, label]
-    parts = torch.cat([learner.goodness(block)[:, label] for block in copies.split(500)])
-    return (whole - parts).T.reshape(-1, len(rows), len(columns)).float()
+    parts: list[Tensor] = []
+    for block in (blocks := copies.split(500)):
+        parts.append(learner.goodness(block)[:, label])
+        yield len(parts) / len(blocks)
+    return (whole - torch.cat(parts)).T.reshape(-1, len(rows), len(columns)).float()

@@ -82,7 +82,6 @@ def test_a_command_that_computes_shows_how_far_it_is():
         "docs",
         "doctor",
         "export",
-        "ff goodness",
         "islands compare",
         "sweep figure",
         "sweep report",

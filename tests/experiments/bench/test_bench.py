@@ -27,6 +27,7 @@ from glom.allocator import keep_freed_memory
 from glom.apm import AsynchronousPerceptionMachine, preset
 from glom.errors import InputError, RunError
 from glom.runs.artifacts import read_lines
+from glom.runs.events import Event
 
 TINY = preset("apm-tiny")
 
@@ -205,8 +206,9 @@ def test_scaling_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_look_ends_in_time_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that runs away leaves one round of each, some sizes out, and says so."""
-    said: list[str] = []
-    going = Going(said.append, 60, tmp_path / "a" / "rows.jsonl")
+    events: list[Event[Any]] = []
+    going = Going("look", events.append, 60, tmp_path / "a" / "rows.jsonl")
+    going.expect(20)
     now = time.monotonic()
     monkeypatch.setattr("experiments.bench.going.time.monotonic", lambda: now + 59)
     steady = interleave({"a": lambda: 1, "b": lambda: 2}, 3, warmup=2, tell=going, about="x")
@@ -215,7 +217,9 @@ def test_a_look_ends_in_time_and_keeps_its_rows(tmp_path: Path, monkeypatch: pyt
     seconds = interleave({"a": lambda: 1, "b": lambda: 2}, 3, warmup=2, tell=going, about="x")
     assert {name: len(taken) for name, taken in seconds.items()} == {"a": 1, "b": 1}
     assert going.left_out == ["x: round 1 of 3 and on"]
-    assert any("x: a: " in line and "0:00 left" in line for line in said)
+    assert any("x: a: " in event.message and "0:00 left" in event.message for event in events)
+    assert [(event.stage, event.done, event.total) for event in events[1:3]] == [("look", 0, 20), ("look", 1, 20)]
+    assert (events[-1].done, events[-1].total) == (12, 12)  # four rounds of both are not to come any more
     rows = read_lines(tmp_path / "a" / "rows.jsonl")
     assert len(rows) == 2 * 5 + 2 and rows[0]["row"] == "x: a" and rows[0]["round"] == -1
     affordable, took = bench_memory.affordable, bench_memory.Took(100, 2.0, 0.5)

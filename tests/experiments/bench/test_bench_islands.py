@@ -13,11 +13,12 @@ import torch
 
 from commands.bench import app
 from experiments.bench import islands as bench
+from experiments.bench.going import Going
 from experiments.bench.islands import (
     IslandsSettings,
     compare_hooks,
     compare_tsne,
-    measured,
+    costing,
     photograph,
     real_grid,
     run_islands,
@@ -51,7 +52,7 @@ def test_the_defaults_are_what_is_asked_for():
 
 def test_every_figure_and_where_it_comes_from():
     told: list[str] = []
-    result = run_islands(SMALL, told.append)
+    result = run_islands(SMALL, Going(show=lambda event: told.append(event.message)))
     seconds, between = result["seconds"], result["spread"]
     for key in ("tsne_speedup", "hook_overhead"):
         assert between[key]["min"] <= result[key] == between[key]["median"] <= between[key]["max"]
@@ -162,5 +163,5 @@ def test_opentsne_is_timed_where_it_is_installed(monkeypatch):
 
 
 def test_what_a_run_costs_is_measured():
-    found, cost = measured(lambda: sum(range(3_000_000)))
+    found, cost = costing(lambda: sum(range(3_000_000)))
     assert found == 4_499_998_500_000 and cost["seconds"] >= 0 and 0 <= cost["processor_seconds"] <= 60

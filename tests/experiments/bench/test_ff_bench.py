@@ -11,6 +11,7 @@ import commands.bench_ff as bench_ff
 from commands.common import guard
 from experiments.bench.ff import FFBench, StepProducts, pictures, run_ff, straight_loop
 from experiments.bench.ff_conv import FFConvBench, PlainLoop, memory, operations
+from experiments.bench.going import Going
 from glom.forward_forward import preset
 from glom.forward_forward.conv import ConvLearner, drawn
 from tests.helpers_results import drawn_again
@@ -25,12 +26,13 @@ def test_products_are_those_of_a_step():
 
 
 def test_every_figure_is_there():
-    told: list[str] = []
-    found = run_ff(TINY, told.append)
+    told = []
+    found = run_ff(TINY, Going("ff", told.append))
     for key, *_ in bench_ff.FIGURES:
         assert found[key] > 0 and found["spread"][key]["min"] <= found[key] <= found["spread"][key]["max"]
     assert set(found["epoch_seconds"]) == {k for k in found["seconds"] if k != "large product"}
-    assert found["others"] >= 0 and found["asked"]["steps"] == 2 and told[-1] == "round 2 of 2"
+    assert found["others"] >= 0 and found["asked"]["steps"] == 2
+    assert (told[-1].stage, told[-1].done, told[-1].total) == ("ff", 27, 27) and "round 2" in told[-1].message
 
 
 def test_the_plain_loop_learns():
