@@ -418,7 +418,7 @@ def test_goodness_of_a_picture_as_figure_and_numbers(call, tmp_path, mode):
     more = ["--data", "mnist"] if mode in ("local", "conv") else []
     assert call(*train(data, out, *more, mode=mode, epochs=1))[0] == 0
     Image.fromarray(digits(1, 5)[0][0]).resize((30, 20)).save(picture)
-    code, text, error = call("goodness", out, picture, "--json")
+    code, text, error = call("goodness", out, picture, "--json", "-q")
     assert code == 0 and error.splitlines() == ["note: a seven.png: 1 picture, 10 classes (0, 1, 2, ...); asked of run"]
     found = json.loads(text)
     assert 0.1 <= found["softmax"] <= 1 and found["among"] == 10 and found["warnings"] == []
