@@ -26,7 +26,7 @@ from experiments.comparison.conditions import (
     task_of,
 )
 from experiments.comparison.legs import Leg, in_turn, legs
-from experiments.comparison.resumable import run_leg
+from experiments.comparison.resumable import finish_late, run_leg
 from experiments.comparison.settings import BenchmarkSettings
 from experiments.comparison.table import Compared, averages, make_table
 from experiments.comparison.untouched import Shared, shares_pictures_with
@@ -93,6 +93,9 @@ def run(
             yield event
     group.wait()
     if rank == 0:
+        for condition in every if group.world > 1 else ():
+            for name in settings.methods:
+                finish_late(out / condition.name / name, len(condition.dataset))
         shared = shares_pictures_with(list({c.spec: c.dataset for c in conditions}.values()))
         found = make_table(out, settings.manifest(), [c.name for c in conditions])
         table: Table = {**found, "shares pictures with": shared}

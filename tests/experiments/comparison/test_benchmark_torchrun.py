@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from glom.runs.artifacts import read_results
+from experiments.comparison.run import run as run_benchmark
+from experiments.comparison.settings import BenchmarkSettings
+from glom.execution import Ranks
+from glom.runs.artifacts import read_manifest, read_results
 from tests.commands.test_cli import torchrun
 from tests.conftest import make_image, untimed
 
@@ -49,6 +52,28 @@ def test_two_processes_give_the_table_of_one(call, folders: tuple[Path, Path], t
     code, out, error = call(*base, "--out", tmp_path / "two", "--resume")
     assert code == 0, error
     assert untimed(json.loads(out)) == untimed(expected)
+
+
+def test_a_condition_is_complete_whichever_rank_ends_last(folders, tmp_path, monkeypatch) -> None:
+    """The second rank does its share while the first waits for it at the end."""
+    rank, out, waits = 0, tmp_path / "run", 0
+    settings = BenchmarkSettings(methods=("zero-shot",), data=(str(folders[0]),), device="cpu")
+
+    def wait(group: Ranks) -> None:
+        nonlocal rank, waits
+        waits += not group.rank
+        if waits == 2 and not rank:
+            [place] = out.glob("*/zero-shot")
+            assert read_manifest(place)["status"] == "running"
+            rank = 1
+            assert list(run_benchmark(settings, out))[-1].result is None
+
+    monkeypatch.setattr(Ranks, "join", classmethod(lambda own: own(rank, 2)))
+    monkeypatch.setattr(Ranks, "wait", wait)
+    table = list(run_benchmark(settings, out))[-1].result
+    assert table is not None and table["rows"][0]["n"] == 22
+    [place] = out.glob("*/zero-shot")
+    assert read_manifest(place)["status"] == "complete"
 
 
 def test_a_rank_refuses_a_folder_that_holds_a_run(call, image_folder, tmp_path, monkeypatch) -> None:
