@@ -18,7 +18,7 @@ import math
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -313,6 +313,20 @@ def values_of(settings: Settings) -> dict[str, Any]:
         for name in key.path:
             value = getattr(value, name)
         found[key.name] = value
+    return found
+
+
+def defaults_of(settings: Any) -> dict[str, Any]:
+    """What the fields of a dataclass are where nothing is given, those of its parts within them and beside the others.
+
+    Fields that have no default, of which there is nothing to say, are left out.
+    """
+    found: dict[str, Any] = {}
+    for one in fields(settings):
+        held = getattr(settings, one.name)
+        default = defaults_of(held) if is_dataclass(held) else _default(one)
+        if default is not MISSING:
+            found = {**(default if is_dataclass(held) else {}), **found, one.name: default}
     return found
 
 

@@ -32,7 +32,7 @@ from glom.execution import Ranks, init_group
 from glom.runs.artifacts import RESULT, RunFolder, read_manifest, read_results, read_timing, write_json
 from glom.runs.events import Event
 from glom.runs.statistics import interval, mcnemar_exact
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.teachers.align import aligned_head, gathered, name_rows, nameable
 from glom.teachers.asked import Asked, asked_of
 from glom.teachers.base import Teacher
@@ -187,7 +187,8 @@ def run(request: TTTRun, out: Path, *, resume: bool = False) -> Iterator[Event[S
     extra["asked"] = asked.record()
     if share.rank:
         share.wait()  # the first rank makes the folder, or refuses it, before the others look at it
-    with RunFolder(out, "ttt", identity(request, ready), resume, extra, share.part) as folder:
+    held, defaults = identity(request, ready), defaults_of(request)
+    with RunFolder(out, "ttt", held, resume, extra, share.part, defaults) as folder:
         if not group.rank:
             write_settings(out, request)
         if not share.rank:

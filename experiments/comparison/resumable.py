@@ -24,6 +24,7 @@ from glom.methods.few_shot import Learning
 from glom.runs.artifacts import RunFolder, read_manifest, read_results, write_json
 from glom.runs.events import Event
 from glom.runs.saving import save_tensors
+from glom.settings import defaults_of
 from glom.teachers.asked import asked_of
 from glom.teachers.corrupted import described
 from glom.teachers.superclasses import record_of
@@ -66,7 +67,9 @@ def run_leg(
             asked = asked_of(c.dataset, method.task.classes, settings.teacher, False, method.task.teacher.superclasses)
             extra = {"asked": asked.record(), "constants": method.constants}
             identity = _identity(settings, c, leg, stream, method)
-            folder = RunFolder(out / c.name / method.name, "benchmark", identity, resume, extra, group.part)
+            defaults = {"settings": defaults_of(method.settings), "stream": defaults_of(stream)}
+            place = out / c.name / method.name
+            folder = RunFolder(place, "benchmark", identity, resume, extra, group.part, defaults)
             folders[c.name] = stack.enter_context(folder)
         if rank == 0:
             group.wait()

@@ -10,13 +10,13 @@ from typing import Any, TypedDict
 from experiments.consensus.data import batches
 from glom.consensus.checkpoint import save_glom
 from glom.consensus.columns import Columns
-from glom.consensus.config import ObjectiveSettings, TrainSettings
+from glom.consensus.config import TrainSettings
 from glom.consensus.training import Draw, Trainer, new_ellipse_glom, new_glom
 from glom.datasets.ellipses import Ellipses
 from glom.devices import resolve_device
-from glom.runs.artifacts import RunFolder, read_manifest
+from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.training.loop import STATE
 
 SAVE_EVERY = 100
@@ -48,11 +48,11 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
     glom = glom.to(where)
     trainer = Trainer(glom, settings, draw, out / STATE)
     training = trainer.training
-    held = _held(settings, facts, out) | {"precision": trainer.precision}
+    held = _held(settings, facts) | {"precision": trainer.precision}
     told = ("objective", "data", "size", "seed", "steps", "task", "ellipses")
     about = {k: held[k] for k in told if k in held}
     about |= {"source": facts.get("source", "") if settings.data == "composites" else ""}
-    with RunFolder(out, "glom-train", held, resume) as folder:
+    with RunFolder(out, "glom-train", held, resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         begun, started, log = training.restore(), time.perf_counter(), folder.records()
         known, event = {record["id"] for record in log}, dict(log[-1]) if log else {}
@@ -99,21 +99,8 @@ def _set_up(settings: TrainSettings) -> tuple[Columns, Draw, dict[str, Any], lis
     return new_glom(settings.config, settings.seed), *found
 
 
-def _held(settings: TrainSettings, facts: dict[str, Any], out: Path) -> dict[str, Any]:
+def _held(settings: TrainSettings, facts: dict[str, Any]) -> dict[str, Any]:
     """The settings as the manifest holds them: of a world those alone that have a say there."""
     idle = ("world", "ellipses") if settings.world == "pictures" else ("size", "source", "limit", "task")
     held = settings.manifest(*idle) | facts | {"config": settings.config.as_dict()}
-    return held if "task" in idle else held | {"task": _task(settings.task, out)}
-
-
-def _task(task: ObjectiveSettings, out: Path) -> dict[str, Any]:
-    """The objective's settings as the run folder `out` holds them.
-
-    Runs made before negatives could be chosen hold none of them and had the kind that is the default. They go on, and
-    so do later ones, which hold it.
-    """
-    held, manifest = task.manifest(), out / "manifest.json"
-    there = read_manifest(manifest.parent)["settings"].get("task", {}) if manifest.is_file() else {}
-    if task.negatives == ObjectiveSettings.negatives and "negatives" not in there:
-        del held["negatives"]
-    return held
+    return held if "task" in idle else held | {"task": settings.task.manifest()}

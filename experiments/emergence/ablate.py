@@ -11,7 +11,7 @@ from experiments.emergence.run import run as emerge
 from experiments.emergence.settings import AblateSettings, EmergeSettings
 from glom.runs.artifacts import RESULT, RunFolder, read_result
 from glom.runs.events import Event
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 
 
 class Row(TypedDict):
@@ -44,7 +44,8 @@ def run(settings: AblateSettings, out: Path, *, resume: bool = False) -> Iterato
         InputError: an unknown change, or what `apm islands emerge` refuses.
     """
     names = settings.names
-    with RunFolder(out, "islands-ablate", settings.manifest(changes=names), resume) as folder:
+    held = settings.manifest(changes=names)
+    with RunFolder(out, "islands-ablate", held, resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         rows: list[Row] = []
         data = ""

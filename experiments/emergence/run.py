@@ -25,7 +25,7 @@ from glom.devices import resolve_device
 from glom.runs.artifacts import RunFolder, read_timing, write_json
 from glom.runs.events import Event
 from glom.runs.saving import save_tensors
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.teachers.asked import Asked
 from glom.training.loop import STATE
 from probes.figures.film import check_format
@@ -52,7 +52,7 @@ def run(
     held_settings["source"] = task.name
     if settings.data != "composites":
         held_settings["data"] = task.name
-    with RunFolder(out, "islands-emerge", held_settings, resume) as folder:
+    with RunFolder(out, "islands-emerge", held_settings, resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         trainer = Trainer(settings.plan, len(task.classes), total, settings.seed, where, out / STATE)
         done = trainer.training.restore()

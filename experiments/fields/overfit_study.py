@@ -24,7 +24,7 @@ from glom.errors import GlomError, InputError, demand_some, lost
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from probes.metrics import Outlines, adjusted_rand, score
 from probes.partition import colour_position, enlarge, parse_partition, partition
 
@@ -94,7 +94,7 @@ def run(settings: OverfitOne, out: Path, *, resume: bool = False) -> Iterator[Ev
     held |= {"data_fingerprint": data.fingerprint(), "teacher": machine.teacher.name}
     total = len(data.pictures) * len(conditions) * len(INPUTS)
     share = len(conditions) * len(INPUTS)
-    with RunFolder(out, "overfit-study", held, resume) as folder:
+    with RunFolder(out, "overfit-study", held, resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
         yield Event("overfitting", len(done) * share, total)

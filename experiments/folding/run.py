@@ -29,7 +29,7 @@ from glom.errors import GlomError, InputError, demand_some, lost
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.runs.seeds import fixed_seed, sample_seed
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.teachers.asked import Asked, strangers
 from glom.teachers.base import Teacher
 from glom.teachers.grids import grid_teacher
@@ -180,7 +180,7 @@ def run(settings: FoldingSettings, out: Path, *, resume: bool = False) -> Iterat
     costs = {s.key: cost(s, settings, teacher.width) for s in asked}
     extra = {"costs": costs, "device": str(where)}
     total = len(asked) * settings.seeds * len(pictures)
-    with RunFolder(out, "folding", held, resume, extra) as folder:
+    with RunFolder(out, "folding", held, resume, extra, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
         passed: list[dict[str, str]] = []

@@ -109,7 +109,7 @@ def fit(picture: Image.Image, shape: tuple[int, int, int]) -> Tensor:
 
 @torch.inference_mode()
 def read_goodness(learner: Learner | ConvLearner, x: Tensor, patch: int) -> Generator[float, None, dict[str, Any]]:
-    """Everything the figure shows of one picture (1, C, H, W); yields the share of it that is read, where that takes."""
+    """Everything the figure shows of one picture (1, C, H, W); yields the share that is read of what takes long."""
     readouts = learner.readouts(x)
     guess = int(next(iter(readouts.values())).argmax())
     found: dict[str, Any] = {

@@ -26,7 +26,7 @@ from glom.forward_forward.twin import Twin
 from glom.runs.artifacts import RunFolder, read_manifest
 from glom.runs.events import Event, finished
 from glom.runs.saving import save_state
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.teachers.asked import Asked
 from probes.figures.again import draw
 from probes.figures.layers import layers_figure
@@ -130,7 +130,7 @@ def run(request: FFRun, out: Path, *, resume: bool = False) -> Iterator[Event[Er
     held = _held(request, data, out, resume)
     asked = Asked(f"{data.name}/train", len(data.labels) + len(data.held_labels), data.classes).say()
     extra = {"classes": list(data.classes), "asked": asked.record()}
-    with RunFolder(out, "ff", held, resume, extra) as folder:
+    with RunFolder(out, "ff", held, resume, extra, defaults=defaults_of(request.how)) as folder:
         write_settings(out, request)
         state = _begin(out, settings, data)
         if state["network"] is not None:
@@ -185,7 +185,7 @@ def _held(request: FFRun, data: Loaded, out: Path, resume: bool) -> dict[str, An
 
     The read-outs' stage and the twin's may follow later and change nothing before them. So whether they are to be
     never counts, and their own settings only where they are asked for and have begun; until then, those that a folder
-    may hold match themselves. So does a setting that a folder of before it lacks, where it is what it was then.
+    may hold match themselves.
     """
     held = {"data": Path(request.named).name, **request.how.manifest(), "limit": request.limit or None}
     held["data_sha256"] = data.fingerprint
@@ -198,8 +198,6 @@ def _held(request: FFRun, data: Loaded, out: Path, resume: bool) -> dict[str, An
     free = set() if request.how.baseline and begun.get("twin") is not None else set(TWIN)
     if not (request.how.readout_epochs and begun.get("readout_epoch")):
         free |= set(READOUTS)
-    if written and "cumulative" not in written and not request.how.cumulative:
-        free.add("cumulative")
     return {k: v for k, v in held.items() if k not in free} | {k: written[k] for k in free if k in written}
 
 

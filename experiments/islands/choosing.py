@@ -22,6 +22,7 @@ from glom.datasets.segmentation import SegmentedSet, open_segmentation
 from glom.errors import GlomError, InputError, RunError, demand_some
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
+from glom.settings import defaults_of
 
 BY = "covering + mbo, each a mean over the pictures of `on`"
 Weight = tuple[float, float | None]  # covering and mBO; None where nothing is an object
@@ -79,7 +80,7 @@ def choose(study: Study, train: SegmentedSet, out: Path, resume: bool) -> Genera
     settings, cuts = study.settings, cuts_of(study.settings)
     readings = with_joins(study.readings) if settings.layers.strip().lower() == "all" else list(study.readings)
     held = study.held(train, "choose_on", "choose_split", "choose_limit", "split")
-    with RunFolder(out, "islands-choose", held, resume) as folder:
+    with RunFolder(out, "islands-choose", held, resume, defaults=defaults_of(settings)) as folder:
         every: list[Choice] = [(reading, settings.partition) for reading in readings]
         first = yield from _weigh(study, train, folder, "layers", {"own": every, "untrained": every})
         few = settings.finalists or len(readings)

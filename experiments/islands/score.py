@@ -19,7 +19,7 @@ from glom.execution import Ranks
 from glom.runs.artifacts import RunFolder, read_manifest, read_results
 from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 
 OBJECTS = ("panoptic_ari", "mbo", "mbo_class", "miou")  # the object-centric field's, beside those of segmentation
 SEGMENTS = ("ari", "fg_ari", "nmi", "covering", "covering_best", "boundary_f", "boundary_f_matched")
@@ -66,7 +66,7 @@ def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator
     group = Ranks.join()
     if group.rank:
         group.wait()  # the first rank makes the folder, or refuses it
-    with RunFolder(out, "islands-score", held, resume, extra, group.part) as folder:
+    with RunFolder(out, "islands-score", held, resume, extra, group.part, defaults=defaults_of(settings)) as folder:
         chosen = None
         if not group.rank:
             group.wait()

@@ -19,6 +19,7 @@ from glom.errors import InputError
 from glom.execution import Ranks
 from glom.runs.artifacts import RunFolder, public_name, read_manifest, read_result, result_file
 from glom.runs.events import Event
+from glom.settings import defaults_of
 
 
 class Confirmed(Judged):
@@ -79,7 +80,8 @@ def run(request: ConfirmSettings, out: Path, *, resume: bool = False) -> Iterato
     own = {**study.held(CONFIRM), "limit": request.limit, "chosen": chosen} | ({"on": request.on} if request.on else {})
     extra = {"data_spec": ",".join((*selected.data, *request.on))}
     group = _joined(out, resume)
-    with RunFolder(out / "confirm", "objective-confirm", own, resume, extra, group.part) as folder:
+    defaults = defaults_of(selected)
+    with RunFolder(out / "confirm", "objective-confirm", own, resume, extra, group.part, defaults) as folder:
         if not group.rank:
             group.wait()
         yield from run_half(folder, cases, names, study, out, (group.rank, group.world))

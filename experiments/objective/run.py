@@ -31,7 +31,7 @@ from glom.errors import InputError
 from glom.methods.trained import trained_machine
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.teachers.align import gathered, nameable
 from glom.teachers.asked import asked_of
 from glom.teachers.base import Teacher
@@ -186,7 +186,7 @@ def run(settings: ObjectiveSettings, out: Path, *, resume: bool = False) -> Iter
     names = [c.name for c in tried]
     extra = {"candidates": names, "left_out": left_out, "data_spec": ",".join(settings.data)}
     held = {**study.held(SELECT), "tried": names}
-    with RunFolder(out, "objective-select", held, resume, extra) as folder:
+    with RunFolder(out, "objective-select", held, resume, extra, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         needed = [kind for kind in KINDS if any(c.needs == kind for c in tried)]
         if study.photographs:

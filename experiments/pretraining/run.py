@@ -26,7 +26,7 @@ from glom.errors import InputError
 from glom.execution import Ranks
 from glom.runs.artifacts import RunFolder, read_results
 from glom.runs.events import Event
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.training.loop import STATE
 from probes.figures.again import draw
 from probes.figures.grids import grid_sheet, loss_curve
@@ -60,7 +60,8 @@ def run(settings: GridTrainSettings, out: Path, *, resume: bool = False) -> Iter
     ready = yield from prepare(settings, group, str(where))
     extra = {"device": str(where), "world": group.world, "split": ready.split.how}
     first = group.rank == 0
-    opened = RunFolder(out, "grid-train", identity(ready), resume, extra) if first else nullcontext()
+    defaults = defaults_of(settings)
+    opened = RunFolder(out, "grid-train", identity(ready), resume, extra, "", defaults) if first else nullcontext()
     with opened as folder:
         group.wait()  # the folder is made, and its state is whole, before anyone looks for it
         if folder:

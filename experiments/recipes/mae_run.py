@@ -30,7 +30,7 @@ from glom.runs.artifacts import (
 )
 from glom.runs.events import Event
 from glom.runs.seeds import fixed_seed
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 
 
 class Stages(TypedDict):
@@ -55,7 +55,7 @@ def run(
         RunError: the loss is no longer finite, or the disk is full.
     """
     stages, where = stages_of(stage), resolve_device(settings.device)
-    with RunFolder(out, "train-mae-tiny", settings.manifest(), resume) as folder:
+    with RunFolder(out, "train-mae-tiny", settings.manifest(), resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         yield Event(message="reading the pictures")
         splits = read_splits(settings, download)

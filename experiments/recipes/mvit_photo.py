@@ -29,7 +29,7 @@ from glom.datasets.augment import crops, jitter, look, places_in
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, public_command, read_timing
 from glom.runs.events import Event
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 
 BLOCKS = (*TINY, Block(4, 192, 192), Block(4, 192, 192))
 SIZE, VIEW = 64, 224
@@ -48,7 +48,7 @@ def run(settings: MViTPhotoSettings, out: Path, *, resume: bool = False) -> Iter
     """
     check(settings)
     begun(settings.start, build_mvit(SIZE, 2, 1, BLOCKS))  # says now, not after the soft labels, that it cannot be
-    with RunFolder(out, "train-mvit-v2-photo", settings.manifest(), resume) as folder:
+    with RunFolder(out, "train-mvit-v2-photo", settings.manifest(), resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         test = open_split(settings.data, "test", settings.limit)
         yield Event(message="reading the pictures")

@@ -23,7 +23,7 @@ from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, public_command, read_timing
 from glom.runs.events import Event
 from glom.runs.seeds import fixed_seed
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.training.epochs import Epochs
 from glom.training.loop import STATE, Training
 from glom.training.optimisation import parameter_groups
@@ -45,7 +45,7 @@ def run(
         RunError: the loss is no longer finite, or the disk is full.
     """
     check(settings)
-    with RunFolder(out, "train-mvit-v2-tiny", settings.manifest(), resume) as folder:
+    with RunFolder(out, "train-mvit-v2-tiny", settings.manifest(), resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         splits = [open_split(settings.data, split, settings.limit, download) for split in ("train", "test")]
         if splits[0].classes != splits[1].classes:

@@ -28,7 +28,7 @@ from glom.runs.artifacts import RunFolder, read_timing, write_json
 from glom.runs.events import Event
 from glom.runs.saving import save_tensors
 from glom.runs.seeds import fixed_seed
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.teachers.known import CIFAR10
 from glom.teachers.registry import GLOM_TINY
 from glom.teachers.tiny import TRAIN_TEMPLATES
@@ -169,7 +169,7 @@ def run(
     images, labels = read_images(settings.data, settings.limit or None, download, settings.workers)
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     held = settings.manifest(limit=settings.limit or None)
-    with RunFolder(out, "train-glom-tiny", held, resume) as folder:
+    with RunFolder(out, "train-glom-tiny", held, resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         write_json(out / "open_clip_config.json", config)
         yield from train(images, labels, config, settings, folder)

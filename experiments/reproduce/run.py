@@ -29,7 +29,7 @@ from glom.errors import InputError, RunError, unknown
 from glom.methods import method_class
 from glom.runs.artifacts import RunFolder, public_command, read_result, result_file
 from glom.runs.events import Event
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 
 FIGURES = {**reproduce_compute.FIGURES, **reproduce_figures.FIGURES}
 LABELLESS = ("table2", "home")  # its networks ship fitted
@@ -139,7 +139,7 @@ def run(request: Request, out: Path, *, resume: bool = False) -> Iterator[Event[
             yield from _fill(plan, request, out)
         return
     held = request.manifest(root="", checkpoint=Path(request.checkpoint).name)
-    with RunFolder(out, f"reproduce {request.name}", held, resume) as folder:
+    with RunFolder(out, f"reproduce {request.name}", held, resume, defaults=defaults_of(request)) as folder:
         write_settings(out, request)
         warnings = list(folder.warnings)
         for message in warnings:

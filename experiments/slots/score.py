@@ -16,7 +16,7 @@ from glom.errors import GlomError, demand_some, lost
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
 from glom.runs.statistics import bootstrap_ci
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.slots.trained import TrainedSlots, load
 from probes.metrics import Outlines, score
 from probes.partition import Partition, colour_position, enlarge, partition
@@ -46,7 +46,7 @@ def run(settings: ScoreSettings, out: Path, *, resume: bool = False) -> Iterator
     data = open_segmentation(settings.data, settings.split, settings.limit or None, settings.seed)
     held = settings.manifest(data=data.name, limit=len(data.pictures), data_fingerprint=data.fingerprint())
     held |= {"config": asdict(trained.model.config), "facts": trained.facts}
-    with RunFolder(out, "slots-score", held, resume) as folder:
+    with RunFolder(out, "slots-score", held, resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         done = {r["id"] for r in folder.records()}
         for message in folder.warnings:

@@ -18,7 +18,7 @@ from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, differences
 from glom.runs.events import Event
 from glom.runs.seeds import sample_seed
-from glom.settings import write_settings
+from glom.settings import defaults_of, write_settings
 from glom.slots.model import FeatureSlots, PixelSlots, Seen
 from glom.slots.trained import load, new_model, save
 from glom.training.epochs import Epochs
@@ -62,7 +62,7 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
     facts: Facts = {"backbone": seen.backbone, "layer": seen.layer, "size": seen.size, "data": seen.name}
     held = settings.manifest("cache", config=asdict(model.config), precision=precision, **facts)
     held["data_fingerprint"] = seen.fingerprint
-    with RunFolder(out, "slots-train", held, resume) as folder:
+    with RunFolder(out, "slots-train", held, resume, defaults=defaults_of(settings)) as folder:
         write_settings(out, settings)
         epochs = Epochs(seen.count, settings.batch, lambda epoch: sample_seed(settings.seed, f"epoch {epoch}", "slots"))
         rise = max(1, round(settings.warmup * settings.steps))

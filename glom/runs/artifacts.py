@@ -126,6 +126,23 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in keys]
 
 
+def completed(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`old` with what it lacks of `new`, at any depth, where that has its default: what was done before there was a
+    choice.
+
+    Example:
+        >>> completed({"a": 1}, {"a": 2, "b": 3, "c": 4}, {"a": 0, "b": 3, "c": 0})
+        {'a': 1, 'b': 3}
+    """
+    found = dict(old)
+    for name, value in new.items():
+        if name not in found:
+            found |= {name: value} if name in defaults and defaults[name] == value else {}
+        elif isinstance(value, dict) and isinstance(found[name], dict) and isinstance(defaults.get(name), dict):
+            found[name] = completed(found[name], value, defaults[name])
+    return found
+
+
 class RunFolder:
     """One run's folder, held by one process (or one group of ranks) at a time.
 
@@ -137,6 +154,8 @@ class RunFolder:
             for a command that cannot go on: the refusal then does not speak of it.
         extra: what to record beside the settings (it need not match) and the command: the device, ...
         part: name of this process's results among several ("" for a single process).
+        defaults: of settings, see `glom.settings.defaults_of`: one that the folder lacks, as it is older than the
+            setting, counts as its default.
 
     Raises:
         InputError: the path is a file or not writable; another process holds it; it holds another run.
@@ -150,6 +169,7 @@ class RunFolder:
         resume: bool | None = None,
         extra: Mapping[str, Any] | None = None,
         part: str = "",
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
         if path.exists() and not path.is_dir():
@@ -168,21 +188,31 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"the folder {path} is not writable: {error.strerror}") from error
         try:
-            self._open(kind, dict(settings), resume, dict(extra or {}), part)
+            # As JSON has them: lists for tuples.
+            held, known = (json.loads(json.dumps(given)) for given in (settings, defaults or {}))
+            self._open(kind, held, known, resume, dict(extra or {}), part)
         except BaseException:
             self._lock.release()
             raise
 
-    def _open(self, kind: str, settings: dict[str, Any], resume: bool | None, extra: dict[str, Any], part: str) -> None:
+    def _open(
+        self,
+        kind: str,
+        settings: dict[str, Any],
+        defaults: dict[str, Any],
+        resume: bool | None,
+        extra: dict[str, Any],
+        part: str,
+    ) -> None:
         manifest = self.path / "manifest.json"
-        settings = json.loads(json.dumps(settings))
         self.warnings: list[str] = []
         if manifest.exists():
             old = read_manifest(self.path)
             if old.get("format", 0) > FORMAT:
                 raise InputError(f"{manifest} was written by a newer version of the toolkit (format {old['format']})")
-            if old.get("kind") != kind or old.get("settings") != settings:
-                changed = differences(old.get("settings", {}), settings) or [f"kind: {old.get('kind')} -> {kind}"]
+            old["settings"] = completed(old.get("settings", {}), settings, defaults)
+            if old.get("kind") != kind or old["settings"] != settings:
+                changed = differences(old["settings"], settings) or [f"kind: {old.get('kind')} -> {kind}"]
                 raise InputError(f"{self.path} holds another run ({'; '.join(changed[:4])}); choose another `out`")
             # Of several ranks the first one opens a folder before the others do.
             if not resume and (not part or part.startswith("-0-")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,17 @@ import pytest
 from commands.common import guard
 from experiments.adaptation.run import summary
 from glom.errors import InputError, RunError
-from glom.runs.artifacts import RunFolder, check_record, public_name, read_lines, read_results, read_timing, write_json
+from glom.runs.artifacts import (
+    RunFolder,
+    check_record,
+    public_name,
+    read_lines,
+    read_manifest,
+    read_results,
+    read_timing,
+    write_json,
+)
+from glom.settings import defaults_of
 
 SETTINGS = {"seed": 0, "lr": 1e-3, "widths": (1, 2)}
 
@@ -88,6 +99,37 @@ def test_other_settings_are_refused_with_the_difference(tmp_path):
         open_run(tmp_path / "run", resume=True, settings={**SETTINGS, "lr": 0.1})
 
 
+@dataclass(frozen=True)
+class Part:
+    depth: int = 2
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class Asked:
+    lr: float
+    part: Part = Part(depth=4)
+    kinds: tuple[str, ...] = ("a",)
+
+
+def test_a_setting_that_a_folder_is_older_than_counts_as_its_default(tmp_path):
+    def opened(held):
+        defaults = defaults_of(Asked(1e-3))
+        return RunFolder(tmp_path / "run", "ttt", held, True, defaults=defaults)
+
+    assert defaults_of(Asked(1e-3)) == {"depth": 2, "rate": 0.5, "part": {"depth": 2, "rate": 0.5}, "kinds": ("a",)}
+    opened({"lr": 1e-3, "part": {"depth": 4}}).close()
+    with pytest.raises(InputError, match=r"kinds: None -> \['b'\]"):
+        opened({"lr": 1e-3, "part": {"depth": 4}, "kinds": ("b",)})
+    with pytest.raises(InputError, match=r"part: .*'rate': 0\.1"):
+        opened({"lr": 1e-3, "part": {"depth": 4, "rate": 0.1}})
+    with pytest.raises(InputError, match="fingerprint: None -> 'x'"):  # no setting
+        opened({"lr": 1e-3, "part": {"depth": 4}, "fingerprint": "x"})
+    whole = {"lr": 1e-3, "part": {"depth": 4, "rate": 0.5}, "kinds": ["a"]}
+    opened(whole).close()
+    assert read_manifest(tmp_path / "run")["settings"] == whole
+
+
 def test_a_run_that_cannot_go_on_is_not_told_to(tmp_path):
     open_run(tmp_path / "run", resume=None).close()
     with pytest.raises(InputError, match="already holds this run; delete the folder") as raised:
@@ -123,7 +165,7 @@ def test_a_held_folder_is_told_as_the_command_is(name, tmp_path, monkeypatch, ca
     from tests.conftest import make_image
     from tests.experiments.islands.test_islands_cli import bsds
 
-    def opened(self, path, kind, settings, resume=None, extra=None, part=""):
+    def opened(self, path, kind, settings, resume=None, extra=None, part="", defaults=None):
         raise InputError(f"opened, resume={resume}")
 
     monkeypatch.setattr(RunFolder, "__init__", opened)
