@@ -1,7 +1,8 @@
-"""A manifest: a CSV or TSV file that lists pictures and, if it has them, their labels."""
+"""A manifest: a CSV or TSV file that lists pictures, or holds them, and, if it has them, their labels."""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import os.path
@@ -14,7 +15,7 @@ from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.classes import TABLE, class_list
 from glom.datasets.labels import Labels, parse_labels
 from glom.datasets.reading import SUFFIXES, one_line
-from glom.datasets.sources import FileSource
+from glom.datasets.sources import BytesSource, FileSource
 from glom.errors import InputError
 
 # Spreadsheets in many languages write semicolons into a .csv.
@@ -23,12 +24,16 @@ SEPARATORS = {".csv": ",;\t", ".tsv": "\t;,"}
 PATH_COLUMNS = (
     "path", "file", "image", "filename", "filepath", "imagepath", "imagefile", "imagename", "img", "imgpath",
 )  # fmt: skip
+BYTES_COLUMNS = ("imagebytes", "bytes", "base64", "imagebase64")
 LABEL_COLUMNS = (
     "class", "classname", "label", "labelname", "labels", "target", "targets", "category", "categoryname", "classid",
     "classidx", "classindex", "labelid", "labelidx", "labelindex", "targetid", "categoryid", "groundtruth",
     "wnid", "synset",
 )  # fmt: skip
 TRIED = 20  # pictures that are looked for elsewhere
+CELL = 2**31 - 1  # characters of a cell at most: a picture's file may lie in one
+# What files of pictures begin with: JPEG, PNG, GIF, WebP, BMP, TIFF.
+BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,10 @@ class ColumnClasses:
 def manifest_dataset(path: Path, renamed: bool = False) -> ImageDataset:
     """The pictures a manifest lists.
 
-    The first row names the columns: one of `PATH_COLUMNS` and, for labels, any of `LABEL_COLUMNS` (case, blanks and
-    underscores aside). Paths are relative to the manifest. What a cell means is `glom.datasets.labels.parse_labels`'s.
+    The first row names the columns: one of `PATH_COLUMNS` or `BYTES_COLUMNS` and, for labels, any of `LABEL_COLUMNS`
+    (case, blanks and underscores aside). Paths are relative to the manifest; in their place the files themselves may
+    stand, in base64, with or without `data:image/png;base64,` before each; their ids are the numbers of their rows.
+    What a label means is `glom.datasets.labels.parse_labels`'s.
 
     * A column of names gives the classes, which follow `glom.datasets.classes.class_list`; with a column of numbers
       beside it that goes one to one with the names, the classes are in the order of the numbers.
@@ -58,8 +65,9 @@ def manifest_dataset(path: Path, renamed: bool = False) -> ImageDataset:
         renamed: whether a file of class names follows, see `class_list`.
 
     Raises:
-        InputError: not a manifest, no path column, a row that does not fit, a picture listed twice, no rows; or
-            pictures that are all elsewhere, as their paths are relative to another folder, which is named.
+        InputError: not a manifest, no path column, a row that does not fit, a picture listed twice, no rows; a row
+            without a picture where the first has one, bytes as Python prints them; or pictures that are all elsewhere,
+            as their paths are relative to another folder, which is named.
     """
     where = one_line(path)
     rows, paths = _read(path)
@@ -72,14 +80,17 @@ def manifest_dataset(path: Path, renamed: bool = False) -> ImageDataset:
     if not rows[1:]:
         raise InputError(f"{where}: it lists no images, only the names of columns")
     names = [row[paths] for _, row in rows[1:]]
-    lost = _elsewhere(path, names)
+    held = _held(where, rows[1:], paths)
+    lost = [] if held else _elsewhere(path, names)
     columns = {head: [row[n] for _, row in rows[1:]] for n, head in enumerate(header) if n != paths}
     try:
         found = column_classes(columns, len(names), [path.parent / TABLE], renamed)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     folder, samples = path.parent, list[Sample]()
-    for name, label in zip(names, found.labels, strict=True):
+    for number, (source, label) in enumerate(zip(held, found.labels)):
+        samples.append(Sample(f"{number:06d}", label, source))
+    for name, label in () if held else zip(names, found.labels, strict=True):
         own = _id(name, folder)
         samples.append(Sample(name if name == own else own, label, FileSource(name, folder)))  # one text, kept once
     return ImageDataset(path.stem, tuple(samples), found.names, keys=found.keys, notes=(*lost, *found.notes))
@@ -142,6 +153,37 @@ def _by_number(texts: Sequence[str | None], numbers: Sequence[int | None]) -> Co
     rows = [text or (called.get(number) if number is not None else None) for number, text in zip(numbers, texts)]
     names = tuple(text.replace("_", " ") for text in label)
     return ColumnClasses([None if text is None else label[text] for text in rows], names, tuple(label))
+
+
+def _held(where: str, rows: Sequence[tuple[int, list[str]]], column: int) -> list[BytesSource]:
+    """The pictures where the cells hold them; none where they hold paths, as the first one does.
+
+    Raises:
+        InputError: a row that holds none, or bytes that are no base64.
+    """
+    if re.match(r"b['\"]", rows[0][1][column]):
+        raise InputError(f"{where}: its pictures are bytes as Python prints them; write them in base64, or as parquet")
+    found: list[BytesSource] = []
+    for number, row in rows:
+        data = _from_base64(row[column])
+        if data is None and not found:
+            return []
+        if data is None:
+            raise InputError(f"{where}: line {number} holds no picture in base64, as those before it do")
+        found.append(BytesSource(data, f"{where}: line {number}"))
+    return found
+
+
+def _from_base64(cell: str) -> bytes | None:
+    """The file of a picture that a cell holds, or None."""
+    text = "".join(cell.rpartition(",")[2].split())
+    if len(text) < 48 or len(text) % 4:  # no picture is smaller
+        return None
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return data if data.startswith(BEGINNINGS) else None
 
 
 def _elsewhere(path: Path, names: Sequence[str]) -> list[str]:
@@ -213,11 +255,14 @@ def _read(path: Path) -> tuple[list[tuple[int, list[str]]], int]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     usual = SEPARATORS[suffix][0]
     separator = next((s for s in SEPARATORS[suffix] if _path_column(_cells(first, s)) is not None), usual)
+    before = csv.field_size_limit(CELL)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise InputError(f"{where}: not a manifest ({one_line(error)})") from None
+    finally:
+        csv.field_size_limit(before)
     header = rows[0][1] if rows else []
     paths = _path_column(header)
     if paths is None:
@@ -235,4 +280,4 @@ def _cells(line: str, separator: str) -> list[str]:
 
 def _path_column(header: Sequence[str]) -> int | None:
     plain = [plain_head(cell) for cell in header]
-    return next((plain.index(name) for name in PATH_COLUMNS if name in plain), None)
+    return next((plain.index(name) for name in (*PATH_COLUMNS, *BYTES_COLUMNS) if name in plain), None)

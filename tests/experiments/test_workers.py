@@ -38,7 +38,7 @@ def _own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize(("command", "numbers"), [(TTT, (0, 1, 2)), (BENCHMARK, (0, 2))], ids=["ttt", "benchmark"])
+@pytest.mark.parametrize(("command", "numbers"), [(TTT, (0, 1, 2, 4)), (BENCHMARK, (0, 2))], ids=["ttt", "benchmark"])
 def test_lines_are_the_same(call, pictures, tmp_path, command, numbers):
     found = []
     for workers in numbers:

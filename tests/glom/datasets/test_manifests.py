@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from glom.datasets import ImageDataset, open_dataset
 from glom.datasets.label_maps import read_npz
 from glom.datasets.labels import parse_labels
 from glom.errors import InputError
-from tests.helpers_images import class_folders
+from tests.helpers_images import class_folders, encoded, photo
 
 ROWS = (("cat/0.png", 1, "tabby_cat"), ("cat/1.png", 1, "tabby_cat"), ("dog/0.png", 0, "dog"))
 
@@ -95,6 +97,28 @@ def test_a_table_without_labels_says_so_where_it_has_other_columns(tmp_path: Pat
     assert (dataset.labelled, dataset.classes) == (False, None)
     assert "none of its columns (species)" in dataset.notes[0]
     assert table(tmp_path, "path", "cat/0.png").notes == ()
+
+
+def test_a_table_may_hold_the_pictures_themselves(tmp_path: Path) -> None:
+    files = [encoded(photo(seed=n), form) for n, form in enumerate(("PNG", "JPEG", "WEBP"))]
+    large = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)), "PNG")
+    assert len(large) > 2**17  # more than a cell usually may hold
+    cells = [base64.b64encode(data).decode() for data in (*files, large)]
+    rows = [f'"{cell}",{name}' for cell, name in zip(cells, ("cat", "dog", "", "cat"), strict=True)]
+    found = table(tmp_path, "image,label", *rows)
+    assert labels(found) == {"000000": 0, "000001": 1, "000002": None, "000003": 0} and found.classes == ("cat", "dog")
+    assert found[0].image().tobytes() == photo(seed=0).tobytes() and found[3].image().size == (300, 300)
+    named = table(tmp_path, "image_bytes,label", f'"data:image/png;base64,{cells[0]}",3')
+    assert named[0].image().tobytes() == found[0].image().tobytes()
+    cut = table(tmp_path, "image,label", rows[0], f'"{cells[1][:100]}",cat')
+    with pytest.raises(InputError, match=r"m\.csv: line 3"):  # read as late as any file
+        cut[1].image()
+    for cell, says in (
+        (repr(files[0]).replace('"', "'"), "write them in base64"),
+        ("cat/0.png", "line 3 holds no pic"),
+    ):
+        with pytest.raises(InputError, match=says):
+            table(tmp_path, "image,label", *([f'"{cell}",cat'] if "base64" in says else [rows[0], f"{cell},cat"]))
 
 
 def test_blanks_after_commas(tmp_path: Path) -> None:
