@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+from glom.runs.artifacts import LineFile, make_parent, read_lines, write_record
 
 # What commands load when they are called.
 LOADED = (
@@ -61,6 +64,35 @@ class Fork:
             os.kill(self.pid, 9)
             _, status = os.waitpid(self.pid, 0)
             self.found = (os.waitstatus_to_exitcode(status), 0.0, 0)
+
+
+class Kept:
+    """Rows of a long benchmark, kept beside its record as they come, so that a stopped one goes on.
+
+    Attributes:
+        rows: those there are, earlier ones among them.
+    """
+
+    def __init__(self, record: Path | None) -> None:
+        self._record, self.rows = record, list[dict[str, Any]]()
+        self._file: LineFile | None = None
+        if record is not None:
+            make_parent(record)
+            path = record.with_suffix(".rows.jsonl")
+            self.rows = list(read_lines(path)) if path.is_file() else []
+            self._file = LineFile(path)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """One more."""
+        self.rows.append(row)
+        if self._file is not None:
+            self._file.append(row)
+
+    def record(self, found: dict[str, Any]) -> None:
+        """Write what they come to; they are of no use any more."""
+        if self._record is not None and self._file is not None:
+            write_record(self._record, found)
+            self._file.path.unlink()
 
 
 def fork(

@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.forked import Fork, fork, load, program
-from glom.runs.artifacts import write_record
+from benchmarks.forked import Fork, Kept, fork, load, program
 
 SMALL = ["--levels", "3", "--dim", "16", "--hidden", "24", "--size", "16", "--batch", "4", "--iterations", "4"]
 GRID = ["--trunk", "24,16", "--channels", "1", "--held-out", "10", "--batch", "16", "--epochs", "3", "--views", "2"]
@@ -160,36 +159,38 @@ def main() -> int:
     parser.add_argument("kills", type=int, help="SIGKILLs in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=sorted(COMMANDS), help="one command alone")
-    parser.add_argument("--record", type=Path)
+    parser.add_argument("--record", type=Path, help="runs are kept beside it until it is complete, and gone on with")
     asked = parser.parse_args()
     load()
-    draw = random.Random(asked.seed)
     cases = [(name, ranks) for name in COMMANDS for ranks in RANKS[name] if asked.only in (None, name)]
-    rows = {case: {"command": case[0], "ranks": case[1], "kills": 0, "runs": 0, "different": 0, "doubled": 0}
-            for case in cases}  # fmt: skip
+    found = Kept(asked.record)
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
         wholes: dict[tuple[str, int], Any] = {}
-        done = number = 0
-        while done < asked.kills:
-            case = cases[number % len(cases)]
-            folder, row = Path(place) / f"{case[0]}-{case[1]}", rows[case]
+        while (done := sum(row["kills"] for row in found.rows)) < asked.kills:
+            number, begun = len(found.rows), time.monotonic()
+            name, ranks = case = cases[number % len(cases)]
+            draw, folder = random.Random(f"{asked.seed} {number}"), Path(place) / f"{name}-{ranks}"
             if not folder.is_dir():
                 pictures(folder / "pictures")
             if case not in wholes:
                 wholes[case] = reference(*case, folder)
-            found = trial(*case, folder, wholes[case], min(draw.choice((1, 1, 2, 3)), asked.kills - done), draw)
-            done, number = done + found["kills"], number + 1
-            row["kills"] += found["kills"]
-            row["runs"] += 1
-            row["different"] += bool(found["wrong"])
-            row["doubled"] += found["doubled"]
-            print(f"{done:5} of {asked.kills}  {case[0]}, {case[1]} ranks  {'; '.join(found['wrong']) or 'the same'}",
-                  flush=True)  # fmt: skip
-    total = {key: sum(row[key] for row in rows.values()) for key in ("kills", "runs", "different", "doubled")}
+            row = trial(*case, folder, wholes[case], min(draw.choice((1, 1, 2, 3)), asked.kills - done), draw)
+            seconds = round(time.monotonic() - begun, 1)
+            found.append({"command": name, "ranks": ranks, **row, "seconds": seconds})
+            print(f"{done + row['kills']:5} of {asked.kills}  {name}, {ranks} ranks, {seconds} s  "
+                  f"{'; '.join(row['wrong']) or 'the same'}", flush=True)  # fmt: skip
+    rows = [summed([row for row in found.rows if (row["command"], row["ranks"]) == case]) for case in cases]
+    total = summed(found.rows)
     print(json.dumps(total))
-    if asked.record:
-        write_record(asked.record, {"seed": asked.seed, **total, "rows": list(rows.values())})
+    told = [{"command": name, "ranks": ranks, **row} for (name, ranks), row in zip(cases, rows, strict=True)]
+    found.record({"seed": asked.seed, **total, "rows": told})
     return int(total["different"] + total["doubled"] > 0)
+
+
+def summed(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Kills, runs, those that came out different, lines that came twice."""
+    found = {"kills": sum(row["kills"] for row in rows), "runs": len(rows)}
+    return found | {"different": sum(bool(row["wrong"]) for row in rows), "doubled": sum(r["doubled"] for r in rows)}
 
 
 if __name__ == "__main__":

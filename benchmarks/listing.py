@@ -1,6 +1,6 @@
 """What a long listing costs: seconds and bytes a picture to open a manifest, a folder and shards, to the first picture.
 
-    python -m benchmarks.listing [PICTURES] [FOLDER]
+    python -m benchmarks.listing [PICTURES] [--folder DIR] [--record benchmarks/results/listing.json]
 
 Each is opened in a process of its own, with a tenth of the pictures and with all of them; what a picture costs is the
 difference over that of the pictures: bytes that are held once it is open, and what the process had taken from the
@@ -9,6 +9,7 @@ system on the way. One JSON object on standard output.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -21,7 +22,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from glom.runs.artifacts import write_record
+
 SHARD = 1000  # pictures in one
+WANTED = 200  # bytes a picture at most
 OPEN = """
 import gc, json, sys, time, tracemalloc, psutil
 from glom.datasets.registry import open_dataset
@@ -78,9 +82,15 @@ def opened(small: str, spec: str) -> dict[str, float]:
     return found
 
 
-def main(count: int, folder: str | None = None) -> None:
+def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=int, nargs="?", default=100_000)
+    parser.add_argument("--folder", help="where they are made, and taken away again", metavar="DIR")
+    parser.add_argument("--record", type=Path, metavar="FILE")
+    asked = parser.parse_args()
+    count = asked.pictures
+    with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         few, many = (make(Path(place) / str(n), n) for n in (count // 10, count))
         rows = {}
         for name, spec in many.items():
@@ -94,7 +104,9 @@ def main(count: int, folder: str | None = None) -> None:
                 "resident_bytes_a_picture": round((whole["resident"] - part["resident"]) / more, 1),
             }
     print(json.dumps(rows, indent=2))
+    if asked.record:
+        write_record(asked.record, {"pictures": count, "most_bytes": WANTED, "rows": rows})
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, sys.argv[2] if len(sys.argv) > 2 else None)
+    main()

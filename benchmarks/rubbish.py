@@ -12,18 +12,20 @@ import resource
 import shutil
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.forked import Fork, fork, load, program
+from benchmarks.forked import Fork, Kept, fork, load, program
 from glom.errors import GlomError
-from glom.runs.artifacts import write_record
 
 CPU, WALL = 5, 120  # seconds of the processor, and of a machine that may be busy
 MEMORY = 2 * 2**30
 TAKEN, REFUSED, CHANGED, TRACEBACK = 0, 2, 3, 70
+WRONG = ("changed", "traceback", "hang", "memory")
 NUMBERS = ["-1", "0", "1e999", "nan", "inf", "-0", "1e-9", "99999999999999999999", "0x10", "1_0", "1.5", "", "١"]
 RUN = ["ttt", "run", "cifar10-sample", "--limit", "4", "--iterations", "2", "--quiet"]
 
@@ -322,16 +324,15 @@ def main() -> int:
     parser.add_argument("cases", type=int, help="mutated files in all")
     parser.add_argument("--seed", type=int, default=0, help="of the first case; the others count on from it")
     parser.add_argument("--only", help="one kind alone")
-    parser.add_argument("--record", type=Path)
+    parser.add_argument("--record", type=Path, help="cases are kept beside it until it is complete, and gone on with")
     asked = parser.parse_args()
     load()
+    kept = Kept(asked.record)
     with tempfile.TemporaryDirectory(prefix="rubbish-") as place:
         there = kinds(Path(place))
         names = [name for name in there if asked.only in (None, name)]
-        wrong = ("changed", "traceback", "hang", "memory")
-        rows: dict[str, dict[str, int]] = {n: dict.fromkeys(("cases", "taken", "refused", *wrong), 0) for n in names}
-        for number in range(asked.seed, asked.seed + asked.cases):
-            draw = random.Random(number)
+        for number in range(asked.seed + len(kept.rows), asked.seed + asked.cases):
+            draw, begun = random.Random(number), time.monotonic()
             name = names[number % len(names)]
             kind = there[name]
             file, other = draw.choice(kind.files), draw.choice(kind.files)
@@ -339,16 +340,20 @@ def main() -> int:
             path = place_of(kind, file, data, Path(place) / "work")
             child = fork(judged(kind.call, path), Path(place) / "log", cpu_seconds=CPU)
             found = verdict(child)
-            rows[name]["cases"] += 1
-            rows[name][found] += 1
-            if found not in ("taken", "refused"):
+            kept.append({"kind": name, "found": found, "seconds": round(time.monotonic() - begun, 3)})
+            if found in WRONG:
                 print(f"{number} {name} {file.name}: {found}: {child.log.read_text().strip()[-600:]}", flush=True)
-    total = {key: sum(row[key] for row in rows.values()) for key in next(iter(rows.values()))}
+    total = counted(kept.rows)
     print(json.dumps(total))
-    if asked.record:
-        kept = [{"kind": name, **row} for name, row in rows.items()]
-        write_record(asked.record, {"seed": asked.seed, **total, "rows": kept})
-    return int(sum(total[key] for key in wrong) > 0)
+    rows = [{"kind": name, **counted([row for row in kept.rows if row["kind"] == name])} for name in names]
+    kept.record({"seed": asked.seed, **total, "rows": rows})
+    return int(sum(total[what] for what in WRONG) > 0)
+
+
+def counted(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """How many, and how many of each verdict."""
+    verdicts = [row["found"] for row in rows]
+    return {"cases": len(rows)} | {what: verdicts.count(what) for what in ("taken", "refused", *WRONG)}
 
 
 if __name__ == "__main__":
