@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,18 +52,20 @@ def read_ahead(
         return map(_Look(look).__getitem__, numbers)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers fear for their threads in a copied process
     context = "fork" if sys.platform == "linux" else None
-    loader: DataLoader[Any] = DataLoader(
-        _Look(look),
-        batch_size=None,
-        sampler=numbers,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        pin_memory=pin,
-        prefetch_factor=max(2, -(-ahead // workers)),
-        multiprocessing_context=context,
-        generator=torch.Generator(),  # or the order of the caller's own random numbers would change
-    )
-    return _taken(_started(loader))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than there are cores: as was asked for
+        loader: DataLoader[Any] = DataLoader(
+            _Look(look),
+            batch_size=None,
+            sampler=numbers,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=pin,
+            prefetch_factor=max(2, -(-ahead // workers)),
+            multiprocessing_context=context,
+            generator=torch.Generator(),  # or the order of the caller's own random numbers would change
+        )
+        return _taken(_started(loader))
 
 
 def read_all(look: Callable[[int], Made], numbers: Iterable[int], workers: int = 0) -> Iterator[Made]:

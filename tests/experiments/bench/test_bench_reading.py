@@ -24,7 +24,7 @@ def test_loops_and_an_adaptation_stand_side_by_side(call, tmp_path, monkeypatch)
     found = json.loads(text)
     speeds = {name: found["spread"][name] for name in ("model_alone", "plain_loop", "ours", "exact")}
     assert all(speed["n"] == 2 and speed["median"] == found[name] > 0 for name, speed in speeds.items())
-    assert 0 < found["exact_over_ours"] and found["spread"]["exact_over_ours"]["n"] == 2 and found["pictures"] == 4
+    assert found["exact_over_ours"] > 0 and found["spread"]["exact_over_ours"]["n"] == 2 and found["pictures"] == 4
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["reading.json"]
 
 
