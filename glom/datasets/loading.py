@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import warnings
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
