@@ -60,18 +60,18 @@ function pane(view, number) {
     const values = agreement(stage, q), low = lowest(values), [context, width, height] = prepared(canvas, picture.width / picture.height);
     const people = picture.masks && view.state.outlines, labels = mode === "islands" || people ? islandsOf(stage, cut) : null;
     canvas.style.maxWidth = `${(78 * picture.width) / picture.height}vh`;
-    put(context, kept(me.photo, picture.name, width, height, (c) => put(c, picture.bitmap, width, height, true)), width, height, false);
+    put(context, kept(me.photo, view.state.index, width, height, (c) => put(c, picture.bitmap, width, height, true)), width, height, false);
     if (me.chosen) put(context, cells(stage, stage.w, stage.h, (i) => rgba(8, 10, 14, me.chosen.has(i) ? 0 : 205)), width, height, false);
     else if (mode === "agree") put(context, mapped(stage, values, low, DARK), width, height, true);
     else if (mode === "cosine") put(context, mapped(stage, values, low, RAMP), width, height, false, 0.85);
     else if (mode === "colours") put(context, coloured(stage), width, height, false);
     else {
       put(context, filled(stage, labels), width, height, false, 0.38);
-      const lines = kept(me.lines, `${stage.cut}|${picture.name}|${me.title()}|${me.source.name}|${me.patch ? me.patch.name : ""}`, width, height, (c) => outline(c, labels, stage.h, stage.w, width, height, "#fff"));
+      const lines = kept(me.lines, `${stage.cut}|${view.state.index}|${me.title()}|${me.source.name}|${me.patch ? me.patch.name : ""}`, width, height, (c) => outline(c, labels, stage.h, stage.w, width, height, "#fff"));
       put(context, lines, width, height, false);
     }
     if (people) {
-      put(context, kept(me.people, picture.name, width, height, (c) => {
+      put(context, kept(me.people, view.state.index, width, height, (c) => {
         for (const mask of picture.masks) outline(c, mask, mask.shape[0], mask.shape[1], width, height, "#ffd400");
       }), width, height, false);
     }
@@ -216,8 +216,7 @@ async function islandsView(pictures) {
   root.append(
     strip.whole,
     el("div", { class: "bar-of-controls" }, choice("show", MODES, state.mode, (mode) => { state.mode = mode; view.changed(); }), cuts, people, beside),
-    el("div", { class: "stage" }, panes[0].box, panes[1].box, points.box),
-    sheet.box,
+    el("div", { class: "stage" }, panes[0].box, panes[1].box, el("div", { class: "more" }, sheet.box, points.box)),
     note,
   );
   root.addEventListener("keydown", (event) => {
