@@ -41,4 +41,4 @@ def demo(
         emit_json({"rows": rows, "report": f"{out}/report.html"})
         return
     conditions_table(rows)
-    say(f"open {out}/report.html in a browser, and point at the cat's ear")
+    say(f"open {out}/report.html in a browser and point at the cat's ear; Patched shows it with an eye replaced")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
+
+from PIL import Image
 
 from experiments.adaptation.conditions import Row, run_conditions
 from experiments.adaptation.run import prepare
@@ -18,6 +21,8 @@ from experiments.fields.settings import FoldRequest
 from glom.adaptation.case import Case
 from glom.adaptation.overfit import OverfitSettings
 from glom.adaptation.settings import settings_for
+from glom.backbones.base import Backbone
+from glom.backbones.patching import region_cells
 from glom.backbones.registry import load_backbone
 from glom.columns import picture
 from glom.datasets.base import Sample
@@ -29,6 +34,7 @@ from probes.explorer import Picture, View, page, picture_of, read_run, trace_of
 from probes.figures.again import draw
 from probes.figures.base import accuracy_figure, trace_figure
 from probes.look import islands
+from probes.patched import Patched
 
 SOURCE = (
     "200 test pictures of CIFAR-10 (Krizhevsky, 2009), 20 a class, and the same 200 corrupted with CIFAR-10-C's "
@@ -41,6 +47,8 @@ RULE = (
     "counts a picture as right if any iteration was, which no one can know at test time: it is not a result."
 )
 PHOTO = "mvit-v2-photo"
+EYE = (0.29, 0.27, 0.46, 0.49)  # of the cat in the first photograph, a box around it
+PATCHED = 4  # the layer in which it is replaced
 
 
 class Demo(TypedDict):
@@ -104,13 +112,23 @@ def run(settings: DemoSettings, out: Path) -> Iterator[Event[Demo]]:
 
 
 def _photographs(count: int) -> Generator[Event[Any], None, list[Picture]]:
-    """Photographs as the video transformer that ships sees them, layer by layer."""
-    network, found = load_backbone(PHOTO, "cpu"), list[Picture]()
-    for done, (name, image) in enumerate(names := photographs()[:count], 1):
+    """Photographs as the video transformer that ships sees them, layer by layer; the first with an eye replaced too."""
+    network, found, shown = load_backbone(PHOTO, "cpu"), list[Picture](), photographs()
+    values: dict[str, Any] = {"the mean of all places": "mean", f"what {shown[1][0]} has there": shown[1][1]}
+    for done, (name, image) in enumerate(shown[:count], 1):
         seen = islands(image, network)
-        found.append(picture_of(name, image, [seen.source()], note="; ".join(seen.notes)))
-        yield Event("photographs", done, len(names))
+        patched = [] if done > 1 else [_without_eye(image, network, *value) for value in values.items()]
+        source = replace(seen, patched=tuple(patched)).source()
+        found.append(picture_of(name, image, [source], note="; ".join(seen.notes)))
+        yield Event("photographs", done, min(count, len(shown)))
     return found
+
+
+def _without_eye(image: Image.Image, network: Backbone, said: str, value: Any) -> Patched:
+    with network.patch(PATCHED, EYE, value):
+        seen = islands(image, network)
+    grids = {layer: grid for layer, grid in seen.grids.items() if layer >= PATCHED}
+    return Patched(f"an eye, layer {PATCHED}: {said}", region_cells(EYE, *grids[PATCHED].shape[:2]), grids, [])
 
 
 def _unfolded(chosen: Sequence[Sample], settings: DemoSettings) -> Generator[Event[Any], None, list[Picture]]:

@@ -386,6 +386,7 @@ def test_demo_makes_its_report(tmp_path):
     assert done.returncode == 0, done.stderr
     page = held(out / "report.html")
     assert page["pictures"][0]["name"] == "chelsea" and len(page["pictures"]) == 2
+    assert len(page["pictures"][0]["sources"][0]["patches"]) == 2
     assert len(page["traces"]) == 1 and len(page["figures"]) == 2 and "CC0" in dict(page["facts"])["photographs"]
     first, behind, *_ = page["tables"]
     assert "oracle" in first["columns"][-1]["title"] and first["columns"][0]["values"][0] == "clean"
