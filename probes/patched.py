@@ -14,14 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from glom.backbones.base import Backbone
-from glom.backbones.patching import ALL, Region, layer_number, region_cells
+from glom.backbones.patching import ALL, VALUES, Region, layer_number, region_cells
 from glom.backbones.video import feature_grids
 from glom.colours import Array
 from glom.datasets.label_maps import read_mask
-from glom.errors import InputError
+from glom.errors import InputError, unknown
 from glom.pictures import Picture
 
 TOP = 5  # classes that are named
+MOST = 8  # patches of a picture in a page
 Intervention: TypeAlias = "tuple[int | str, Region, Picture]"
 """Layer, region and value, as `glom.backbones.patching.patch` takes them."""
 
@@ -111,6 +112,23 @@ def patch_name(layer: int | str, region: Region, value: Picture) -> str:
         where = "a mask" if len(np.shape(region)) == 2 else ",".join(f"{float(number):g}" for number in region)
     given = "a picture" if isinstance(value, bytes | Image.Image) else "features"
     return f"layer {layer}, {where}: {Path(value).name if isinstance(value, str | Path) else given}"
+
+
+def read_patches(text: str) -> list[tuple[str, str, str]]:
+    """`LAYER REGION VALUE; ...` -> layer, region and value of each.
+
+    Raises:
+        InputError: fewer words, a value that is neither of `VALUES` nor a file, more than `MOST` of them.
+    """
+    asked = [part.split(None, 2) for part in text.split(";") if part.strip()]
+    if len(asked) > MOST:
+        raise InputError(f"`patch` takes at most {MOST}, so that a page stays small; got {len(asked)}")
+    for parts in asked:
+        if len(parts) < 3:
+            raise InputError(f"`patch` takes LAYER REGION VALUE, such as '3 0.4,0.6 zero'; got '{' '.join(parts)}'")
+        if parts[2].strip() not in VALUES and not Path(parts[2].strip()).is_file():
+            raise unknown("value", parts[2], VALUES, "or a picture's file")
+    return [(layer, region, value.strip()) for layer, region, value in asked]
 
 
 def read_region(text: str, image: Image.Image) -> Region:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,8 +15,10 @@ from torch import Tensor
 from experiments.consensus.data import picture
 from experiments.consensus.settings import IslandSettings
 from experiments.consensus.sheets import Drawn, Looked, islands_of, look_at
+from glom.backbones.patching import VALUES, region_cells
 from glom.consensus.checkpoint import load_glom
 from glom.consensus.model import Glom
+from glom.consensus.patching import patched_states
 from glom.consensus.training import new_glom
 from glom.devices import resolve_device
 from glom.errors import InputError
@@ -27,6 +29,7 @@ from glom.settings import write_settings
 from probes.explorer import Picture, Source, View, layered, page, picture_of, store
 from probes.figures.again import draw
 from probes.figures.levels import level_film, level_sheet
+from probes.patched import Patched, read_patches, read_region
 
 DECODES = ("denoise", "mask")  # objectives that train the way back to pixels
 MAX_COLUMNS = 64 * 64
@@ -68,9 +71,18 @@ def run(settings: IslandSettings, out: Path) -> Iterator[Event[Sheets]]:
     names = [Path(path).name for path in settings.images]
     held = settings.manifest(images=names, trained=Path(settings.trained).name)
     decodes = facts.get("objective") in DECODES and not settings.untrained
+    asked = read_patches(settings.patch)
+    if any(level not in map(str, range(1, glom.config.levels + 1)) for level, _, _ in asked):
+        raise InputError(f"`patch` begins with a level, 1 to {glom.config.levels}")
+
+    def changed(item: Looked, flat: NDArray[np.float32]) -> list[Patched]:
+        pixels = picture(item.path, size, patch)[1].to(where)
+        return [patched(glom, pixels, item, flat, *one) for one in asked]
 
     def see(path: str) -> tuple[Image.Image, NDArray[np.float32], NDArray[np.float32] | None]:
         image, pixels = picture(path, size, patch)
+        for _, region, _ in asked:
+            read_region(region, image)  # one that is wrong passes this picture over
         return image, *look(glom, pixels.to(where), count, decodes)
 
     with RunFolder(out, "glom-islands", held) as folder:
@@ -80,7 +92,8 @@ def run(settings: IslandSettings, out: Path) -> Iterator[Event[Sheets]]:
         seen: list[Picture] = []
         view = about(facts, settings)
         for item, flat, colours, counts in islands_of(shown, settings.threshold):
-            seen.append(picture_of(Path(item.path).name, item.image, [levels_of(flat, colours, view["title"])]))
+            source = levels_of(flat, colours, view["title"], patches=changed(item, flat))
+            seen.append(picture_of(Path(item.path).name, item.image, [source]))
             pictures.append(write_picture(item, seen[-1], colours, counts, view, out))
             yield Event("drawing", len(pictures), len(shown))
         result: Sheets = {"trained": held["trained"], "objective": facts.get("objective"), "iterations": count,
@@ -117,12 +130,46 @@ def about(facts: dict[str, Any], settings: IslandSettings) -> View:
     return {"title": f"GLOM {Path(settings.trained).name} ({what})", "facts": lines, "notes": []}
 
 
-def levels_of(flat: NDArray[np.float32], colours: NDArray[np.float32], name: str) -> Source:
-    """States (T, h, w, L, d) and their colours (T, h, w, L, 3) as a page has them: by level, then by iteration."""
+@torch.inference_mode()
+def patched(
+    glom: Glom, pixels: Tensor, item: Looked, flat: NDArray[np.float32], level: str, region: str, value: str
+) -> Patched:
+    """What the states of one picture (1, 3, S, S) are where a level is held to something else.
+
+    Args:
+        item: the picture as it is. flat: its states (T, h, w, L, d) without the mean that is taken off all.
+        level, region, value: of `probes.patched.read_patches`.
+
+    Raises:
+        InputError: no such region, another picture that cannot be read.
+    """
+    where, cells = read_region(region, item.image), glom.grid(pixels)
+    other = value if value in VALUES else picture(value, pixels.shape[-1], glom.config.patch)[1].to(pixels.device)
+    states = patched_states(glom, pixels, int(level), where, other, len(flat))
+    grids = np.stack([s[0].unflatten(0, cells).float().cpu().numpy() for s in states]) - (item.states - flat)
+    places = {k * len(flat) + t: grids[t, :, :, k] for k in range(flat.shape[3]) for t in range(len(flat))}
+    name = f"level {level}, {region if ',' in region else Path(region).name}: {Path(value).name}"
+    return Patched(name, region_cells(where, *cells), places, [])
+
+
+def levels_of(
+    flat: NDArray[np.float32],
+    colours: NDArray[np.float32],
+    name: str,
+    word: str = "level",
+    patches: Sequence[Patched] = (),
+) -> Source:
+    """States (T, h, w, L, d) and their colours (T, h, w, L, 3) as a page has them: by level, then by iteration.
+
+    Args:
+        name: of the source. word: what a level is called.
+        patches: with them colours are a place's own, the same as it is and patched.
+    """
     steps, levels = flat.shape[0], flat.shape[3]
     places = [(t, k) for k in range(levels) for t in range(steps)]
-    axes = [("level", [str(k + 1) for k in range(levels)]), ("iteration", [str(t + 1) for t in range(steps)])]
-    return layered(name, axes, [flat[t, :, :, k] for t, k in places], [colours[t, :, :, k] for t, k in places])
+    axes = [(word, [str(k + 1) for k in range(levels)]), ("iteration", [str(t + 1) for t in range(steps)])]
+    drawn = None if patches else [colours[t, :, :, k] for t, k in places]
+    return layered(name, axes, [flat[t, :, :, k] for t, k in places], drawn, patches)
 
 
 def write_picture(

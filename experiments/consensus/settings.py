@@ -46,6 +46,12 @@ class IslandSettings(Looking):
     images: tuple[str, ...] = pictures()
     size: int = setting(0, "Side of what is seen, pixels; 0: as trained.", least=0)
     untrained: bool = setting(False, "The same GLOM with random weights.")
+    patch: str = setting(
+        "",
+        "What a button of the page swaps the islands for: a level held to zero, to its mean or to another picture's "
+        "from the first update on; several with ; between, at most 8.",
+        metavar="'LEVEL REGION VALUE'",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

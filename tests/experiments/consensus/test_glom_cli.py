@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +20,7 @@ from glom.consensus.checkpoint import load_glom
 from glom.consensus.objectives import Loss, objective_of
 from glom.training.loop import Diverged
 from probes.explorer import read_run
+from probes.explorer.codes import decode
 from tests.conftest import in_process, make_image
 from tests.helpers_results import drawn_again
 from tests.probes.explorer.views import held
@@ -274,3 +276,22 @@ def test_islands_writes_sheet_page_and_film(call, trained, tmp_path):
     assert code == 2 and "none of the 1 pictures" in error
     code, _, error = call("islands", tmp_path, paths[0], "--out", tmp_path / "v", "--quiet")
     assert code == 2 and "no trained GLOM" in error
+
+
+def test_a_level_held_to_something_else_is_a_button_of_the_page(call, trained, tmp_path):
+    for name in "ab":
+        make_image(ord(name), (40, 30)).save(tmp_path / f"{name}.png")
+    given = ("islands", trained, tmp_path / "a.png", "--size", 24, "--quiet", "--out")
+    assert call(*given, tmp_path / "out", "--patch", f"2 all zero; 1 0.5,0.5 {tmp_path / 'b.png'}")[0] == 0
+    [source] = held(tmp_path / "out" / "a.html")["pictures"][0]["sources"]
+    all_zero, other = source["patches"]
+    assert [p["name"] for p in (all_zero, other)] == ["level 2, all: zero", "level 1, 0.5,0.5: b.png"]
+    assert all_zero["first"] == 0 and all_zero["cells"].all() and other["cells"].sum() == 1
+    assert len(all_zero["stages"]) == len(source["stages"]) == 12  # three levels, four iterations
+    spread = [
+        [float(np.ptp(decode(s), 0).max()) for s in stages[4:8]] for stages in (all_zero["stages"], source["stages"])
+    ]
+    assert max(spread[0]) < 1e-3 < min(spread[1][1:])  # where level 2 is zero, no column differs
+    for patch, says in (("4 all zero", "1 to 3"), ("1 zero", "takes LAYER"), ("1 left zero", "none of the 1 pictures")):
+        code, _, error = call(*given, tmp_path / "w", "--patch", patch)
+        assert code == 2 and says in error, error
