@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from experiments.explore.settings import ExploreSettings
 from glom.backbones.base import Backbone
-from glom.backbones.patching import VALUES, layer_number
+from glom.backbones.patching import layer_number
 from glom.backbones.registry import load_backbone
 from glom.backbones.video import select_layers
 from glom.datasets.class_files import read_class_names
 from glom.datasets.reading import read_image
-from glom.errors import GlomError, InputError, demand_some, lost, unknown
+from glom.errors import GlomError, InputError, demand_some, lost
 from glom.runs.artifacts import check_target, command_line, make_parent
 from glom.runs.events import Event
+from glom.runs.files import short_names
 from probes.explorer import Pages, Picture, Source, View, merged, read_run
 from probes.explorer.runs import outlined
 from probes.explorer.write import is_page
 from probes.look import islands
-from probes.patched import read_region
-
-PATCHES = 8
+from probes.patched import read_patches, read_region
 
 
 class Explored(TypedDict):
@@ -74,10 +73,10 @@ def run(settings: ExploreSettings) -> Iterator[Event[Explored]]:
     pages = Pages(out, whole)
     for picture in pictures:
         pages.add(picture)
-    for done, path in enumerate(images, 1):
+    for done, (path, name) in enumerate(zip(images, short_names(images), strict=True), 1):
         said: list[str] = []
         try:
-            pages.add(_seen(path, networks, settings, patches, said))
+            pages.add(_seen(path, name, networks, settings, patches, said))
         except InputError as error:
             failed.append({"what": str(path), **lost(error)})
             said = [f"skipped: {error}"]
@@ -108,29 +107,27 @@ def _target(path: str) -> Path:
     return out
 
 
-def _patches(settings: ExploreSettings, networks: Mapping[str, Backbone]) -> list[list[str]]:
+def _patches(settings: ExploreSettings, networks: Mapping[str, Backbone]) -> list[tuple[str, str, str]]:
     """Layer, region and value of each patch. Raises `InputError` for what no picture could be patched by."""
-    asked = [part.split(None, 2) for part in settings.patch.split(";") if part.strip()]
+    asked = read_patches(settings.patch)
     if asked and not networks:
         raise InputError("`patch` is of pictures, and there is none; a run of `apm islands patch` brings its own")
-    if len(asked) > PATCHES:
-        raise InputError(f"`patch` takes at most {PATCHES}, so that a page stays small; got {len(asked)}")
-    for parts in asked:
-        if len(parts) < 3:
-            raise InputError(f"`patch` takes LAYER REGION VALUE, such as '3 0.4,0.6 zero'; got '{' '.join(parts)}'")
+    for layer, _, _ in asked:
         network = networks[settings.backbone]
-        number, layer, value = layer_number(network, parts[0]), parts[0], parts[2]
-        if number > max(select_layers(network, settings.layers)):
+        if layer_number(network, layer) > max(select_layers(network, settings.layers)):
             raise InputError(f"`layers` {settings.layers} names no layer from the patched one on, {layer}")
-        if value not in VALUES and not Path(value).is_file():
-            raise unknown("value", value, VALUES, "or a picture's file")
     return asked
 
 
 def _seen(
-    path: Path, networks: Mapping[str, Backbone], settings: ExploreSettings, patches: list[list[str]], said: list[str]
+    path: Path,
+    name: str,
+    networks: Mapping[str, Backbone],
+    settings: ExploreSettings,
+    patches: Sequence[tuple[str, str, str]],
+    said: list[str],
 ) -> Picture:
-    """One picture as every network sees it, the first also patched and asked for its class.
+    """One picture, called `name`, as every network sees it, the first also patched and asked for its class.
 
     `said` gets what is wrong with its outlines.
     """
@@ -139,12 +136,12 @@ def _seen(
         "patches": [(layer, read_region(region, image), value) for layer, region, value in patches],
         "classes": read_class_names(Path(settings.classes)) if settings.classes else (),
     }
-    for name, network in networks.items():
+    for who, network in networks.items():
         own = {} if sources else first
         found = islands(image, network, settings.layers, size=settings.size or None, **own)
         notes += [note for note in found.notes if note not in notes]
-        sources.append(found.source(name))
-    return outlined(path, image, sources, said, "; ".join(notes))
+        sources.append(found.source(who))
+    return outlined(path, image, sources, said, "; ".join(notes), name)
 
 
 def _title(folders: list[Path], images: list[Path]) -> str:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from experiments.fields.percepts import digest, fitted, machine_from, short_names
+from experiments.fields.percepts import digest, fitted, machine_from
 from experiments.fields.settings import FITS, InterpolateSettings
 from glom.adaptation.overfit import OverfitSettings, field_config, overfit, to_pixels
 from glom.apm import AsynchronousPerceptionMachine, blank_apm, preset
@@ -23,6 +23,7 @@ from glom.devices import resolve_device
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
+from glom.runs.files import short_names
 from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.asked import Kept, asked_about, choose_classes

@@ -42,6 +42,7 @@ from glom.runs.seeds import sample_seed
 from glom.settings import write_settings
 from glom.teachers.grids import grid_teacher
 from probes.agreement import neighbour_agreement
+from probes.explorer import View, layered, picture_of, store
 from probes.figures.again import draw
 from probes.figures.overfit import curve, film, sheet
 from probes.metrics import Outlines, adjusted_rand, score
@@ -295,7 +296,9 @@ def run(settings: OverfitOne, out: Path) -> Iterator[Event[Overfitted]]:
                 for key, labels in final.items()
             },
         }
-        coloured = pca_rgb(*map(relief, [*grids["picture"], grids["shuffled"][-1], grids["noise"][-1]]))
+        raised = [*map(relief, [*grids["picture"], grids["shuffled"][-1], grids["noise"][-1]])]
+        coloured = pca_rgb(*raised)
+        _keep(image, raised, coloured, result, truths, out)
         _draw(image, coloured, cuts, final, result, truths, out, settings.film)
         folder.conclude(result)
     yield Event(result=result)
@@ -315,6 +318,31 @@ def _baselines(
         "position code": position_islands(apm, side, how, seed),
         "colour + position": partition(pixels, how, seed, cosine=False),
     }
+
+
+def _keep(
+    image: Image.Image,
+    raised: list[Array],
+    coloured: list[Array],
+    result: Overfitted,
+    truths: list[Labels],
+    out: Path,
+) -> None:
+    """What the explorer shows: the picture's grids by iteration, and the last of each control; arrays as `_draw`'s."""
+    looks, name = result["looks"], f"{result['teacher']}, {result['condition']}"
+    parts = [(name, range(len(looks))), ("its patches shuffled", [-2]), ("noise", [-1])]
+    sources = [
+        layered(
+            who,
+            [("iteration", [str(looks[max(i, -1)]["iteration"]) for i in at])],
+            [raised[i] for i in at],
+            [coloured[i] for i in at],
+        )
+        for who, at in parts
+    ]
+    note = "Agreement: cosine after the mean over all locations is taken off"
+    view: View = {"title": f"{result['image']}, overfit on its {result['condition']}", "facts": [], "notes": []}
+    store({**view, "pictures": [picture_of(result["image"], image, sources, truths, note=note)]}, out)
 
 
 def _draw(

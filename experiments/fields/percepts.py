@@ -62,20 +62,6 @@ def digest(paths: Sequence[str]) -> str:
     return total.hexdigest()
 
 
-def short_names(paths: Sequence[str]) -> list[str]:
-    """Each path's last parts, as few as tell the files apart; equal paths stay equal.
-
-    Example:
-        >>> short_names(["data/cat/0.jpg", "data/dog/0.jpg"])
-        ['cat/0.jpg', 'dog/0.jpg']
-    """
-    parts = [Path(path).parts for path in paths]
-    longest = max(map(len, parts), default=1)
-    different = len(set(parts))
-    depth = next((d for d in range(1, longest) if len({p[-d:] for p in parts}) == different), longest)
-    return [str(Path(*p[-depth:])) for p in parts]
-
-
 def every(iterations: int, frames: int) -> Iterator[int]:
     """Which iterations are looked at: 0, the last, and about `frames` spread between, denser at the start."""
     marks = {round(iterations * (i / max(frames - 1, 1)) ** 2) for i in range(frames)}

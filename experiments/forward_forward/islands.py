@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from experiments.consensus.islands import levels_of
 from experiments.consensus.sheets import Drawn, islands_of, look_at
 from experiments.forward_forward.goodness import fit
 from experiments.forward_forward.settings import IslandSettings
@@ -31,6 +32,7 @@ from glom.forward_forward.scaling import Scaling
 from glom.runs.artifacts import RunFolder, disk_error
 from glom.runs.events import Event
 from glom.settings import write_settings
+from probes.explorer import View, picture_of, store
 from probes.figures.again import draw
 from probes.figures.levels import level_sheet
 
@@ -121,7 +123,8 @@ def run(settings: IslandSettings, out: Path) -> Iterator[Event[Sheets]]:
         write_settings(out, settings)
         shown, failed = yield from look_at(settings.images, see)
         pictures: list[Drawn] = []
-        for item, _, colours, counts in islands_of(shown, settings.threshold):
+        view: View = {"title": f"{held['trained']}: epoch {state['epoch']}", "facts": [], "notes": [], "pictures": []}
+        for item, flat, colours, counts in islands_of(shown, settings.threshold):
             name = Path(item.path).name
             sheet = out / f"{item.stem}.png"
             try:
@@ -129,8 +132,11 @@ def run(settings: IslandSettings, out: Path) -> Iterator[Event[Sheets]]:
                 draw(sheet, level_sheet, **drawn, title=f"{name}: epoch {state['epoch']}", word="layer")
             except OSError as error:
                 raise disk_error(error, sheet) from error
+            seen = levels_of(flat, colours, view["title"], "layer")
+            view["pictures"].append(picture_of(name, item.image, [seen]))
             pictures.append({"image": item.path, "sheet": sheet.name, "islands": counts.tolist()})
             yield Event("drawing", len(pictures), len(shown))
+        store(view, out)
         result: Sheets = {
             "trained": held["trained"],
             "epoch": state["epoch"],

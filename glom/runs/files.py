@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -94,6 +94,20 @@ def file_stem(path: str | Path, taken: Collection[str] = ()) -> str:
     if len(os.fsencode(stem)) > LONGEST:
         stem = os.fsencode(stem)[: LONGEST - 9].decode("utf-8", "ignore") + f"-{mark}"
     return stem if stem not in taken else f"{stem}-{mark}"
+
+
+def short_names(paths: Sequence[str | Path]) -> list[str]:
+    """Each path's last parts, as few as tell the files apart; equal paths stay equal.
+
+    Example:
+        >>> short_names(["data/cat/0.jpg", "data/dog/0.jpg"])
+        ['cat/0.jpg', 'dog/0.jpg']
+    """
+    parts = [Path(path).parts for path in paths]
+    longest = max(map(len, parts), default=1)
+    different = len(set(parts))
+    depth = next((d for d in range(1, longest) if len({p[-d:] for p in parts}) == different), longest)
+    return [str(Path(*p[-depth:])) for p in parts]
 
 
 def user_cache(part: str) -> Path:

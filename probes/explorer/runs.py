@@ -22,7 +22,7 @@ from glom.runs.artifacts import FORMAT, read_json, read_result, result_file
 from probes.agreement import unit
 from probes.explorer.pack import load
 from probes.explorer.shape import Picture, View, jpeg, layered, picture_of
-from probes.explorer.tables import Answers, Asked, Thumbs, answers_table, counted, lines_table
+from probes.explorer.tables import Answers, Asked, Thumbs, answers_table, counted, lines_table, result_tables
 from probes.reduction import reduce_rgb
 
 FILM = "film"  # where islands emerge: a picture's grids at every look, and the picture
@@ -201,7 +201,7 @@ Answered = tuple[str, Mapping[str, Any], dict[str, tuple[int, int]]]
 
 
 def _tables(folder: Path, manifests: Mapping[Path, Mapping[str, Any]], view: View, data: str) -> None:
-    """A benchmark's or a test-time training's answers as one table; any other run's lines as they are."""
+    """A benchmark's or a test-time training's answers as one table; what any other run found, and its lines."""
     conditions: dict[str, list[Answered]] = {}
     for run, manifest in manifests.items():
         lines = lines_of(run, view["notes"])
@@ -218,18 +218,24 @@ def _tables(folder: Path, manifests: Mapping[Path, Mapping[str, Any]], view: Vie
             name = "every sample" if run == folder else f"every sample: {run.name}"
             if (table := lines_table(name, lines)) is not None:
                 view.setdefault("tables", []).append(table)
-    if conditions:
-        view.setdefault("tables", []).insert(0, _benchmark(folder, conditions, view["notes"], data))
+    result = _result(folder, view["notes"])
+    first = [_benchmark(folder, conditions, result, data)] if conditions else result_tables(result)
+    if first:
+        view["tables"] = first + view.get("tables", [])
+
+
+def _result(folder: Path, notes: list[str]) -> Mapping[str, Any]:
+    try:
+        found = read_result(folder) if result_file(folder).is_file() else {}
+    except InputError as error:
+        notes.append(f"{error}; what is shown is from the lines")
+        found = {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def _benchmark(
-    folder: Path, conditions: Mapping[str, Sequence[Answered]], notes: list[str], data: str
+    folder: Path, conditions: Mapping[str, Sequence[Answered]], result: Mapping[str, Any], data: str
 ) -> dict[str, Any]:
-    try:
-        result = read_result(folder) if result_file(folder).is_file() else {}
-    except InputError as error:
-        notes.append(f"{error}; accuracies are counted from the lines")
-        result = {}
     measured = {(r.get("method"), r.get("condition")): r for r in _rows(result)}
     specs = [data] if data else _specs(result)
     sets: dict[tuple[str, ...], Asked] = {}
@@ -254,14 +260,14 @@ def _benchmark(
     return answers_table(folder.name, rows, list(sets.values()), held, thumbs.images, note if thumbs.images else "")
 
 
-def _rows(result: Any) -> Iterator[Mapping[str, Any]]:
-    rows = result.get("rows", []) if isinstance(result, Mapping) else []
-    yield from (row for row in rows if isinstance(row, Mapping))
+def _rows(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    rows = result.get("rows")
+    yield from (row for row in (rows if isinstance(rows, list) else []) if isinstance(row, Mapping))
 
 
-def _specs(result: Any) -> list[str]:
+def _specs(result: Mapping[str, Any]) -> list[str]:
     """Data sets as a result names them."""
-    settings = result.get("settings", {}) if isinstance(result, Mapping) else {}
+    settings = result.get("settings", {})
     data = settings.get("data", []) if isinstance(settings, Mapping) else []
     return [str(d) for d in (data if isinstance(data, list) else [data])]
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SHOWN = 512  # longest side of a picture in a page, pixels
 MASKED = 256  # longest side of the outlines
 FEATURES = 900_000  # bytes of codes a picture and source: a page of three pictures stays well below `PAGE_BYTES`
+ALIKE = 8  # of 255, in the mean: less is the same picture at another size
+PATCHED = 3  # times as many, where features were replaced: the picture as it is keeps its grids
 SIDES = (56, 40, 28, 20, 14)  # to which grids are averaged down where they would take more
 
 
@@ -136,8 +138,8 @@ def layered(
 ) -> Source:
     """A source of grids in the order of its axes.
 
-    Where all of them would take more than `FEATURES`, the finer ones are averaged down: a page then shows fewer
-    locations, and cosines as true as before.
+    Where all of them would take more than `FEATURES` (with patches up to `PATCHED` times that), the finer ones are
+    averaged down: a page then shows fewer locations, and cosines as true as before.
 
     Args:
         axes: (name, names of its places) each.
@@ -147,13 +149,14 @@ def layered(
     """
     places = [*range(len(grids)), *(len(grids) - len(p.grids) + k for p in patches for k in range(len(p.grids)))]
     every = [*grids, *(grid for p in patches for grid in p.grids.values())]
+    room = FEATURES * min(1 + len(patches), PATCHED)
     for side in SIDES:
         small, size = [at_most(grid, side) for grid in every], 0
         codes: list[Codes] = []
         for grid in small:
             codes.append(encode(grid))
             size += codes[-1]["codes"].size
-            if size > FEATURES and side > SIDES[-1]:
+            if size > room and side > SIDES[-1]:
                 break
         else:
             break
@@ -225,12 +228,12 @@ def jpeg(image: Image.Image, quality: int = 85) -> bytes:
 
 
 def merged(views: Sequence[Mapping[str, Any]], title: str) -> View:
-    """Several views as one; pictures of the same name are one picture, seen by the sources of all.
+    """Several views as one; a picture that several show (`_same`) is one picture, seen by the sources of all.
 
-    Sources of the same name are told apart by their view's title.
+    Sources, and other pictures of the same name, are told apart by their view's title.
     """
     whole: View = {"title": title, "facts": [], "notes": []}
-    pictures: dict[str, Picture] = {}
+    pictures: list[Picture] = []
     for view in views:
         several = len(views) > 1
         whole["facts"] += [[f"{view['title']}: {k}" if several else k, v] for k, v in view["facts"]]
@@ -238,8 +241,14 @@ def merged(views: Sequence[Mapping[str, Any]], title: str) -> View:
         for kind in ("traces", "ways", "tables", "figures"):
             if view.get(kind):
                 whole.setdefault(kind, []).extend(view[kind])  # type: ignore[misc]
+        before = pictures[:]
         for picture in view.get("pictures", []):
-            first = pictures.setdefault(picture["name"], cast(Picture, {**picture, "sources": []}))
+            first = next((other for other in before if _same(other, picture)), None)
+            if first is None:
+                taken = {other["name"] for other in before}
+                name = f"{picture['name']}, {view['title']}" if picture["name"] in taken else picture["name"]
+                pictures.append(cast(Picture, {**picture, "name": name, "sources": list(picture["sources"])}))
+                continue
             taken = {source["name"] for source in first["sources"]}
             for source in picture["sources"]:
                 name = f"{source['name']}, {view['title']}" if source["name"] in taken else source["name"]
@@ -247,5 +256,18 @@ def merged(views: Sequence[Mapping[str, Any]], title: str) -> View:
             if "masks" in picture and "masks" not in first:
                 first["masks"], first["background"] = picture["masks"], picture.get("background")
     if pictures:
-        whole["pictures"] = list(pictures.values())
+        whole["pictures"] = pictures
     return whole
+
+
+def _same(one: Picture, other: Picture) -> bool:
+    """Whether two runs looked at the same picture: its very pixels, or as much under the same name at another size."""
+    if one["image"] == other["image"]:
+        return True
+    return one["name"] == other["name"] and float(np.abs(_thumb(one) - _thumb(other)).mean()) < ALIKE
+
+
+def _thumb(picture: Picture) -> Array:
+    """(16, 16), 0 to 255."""
+    small = Image.open(io.BytesIO(picture["image"])).convert("L").resize((16, 16), Image.Resampling.BOX)
+    return np.asarray(small, np.float32)

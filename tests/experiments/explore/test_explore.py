@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from glom.runs.artifacts import RunFolder
-from probes.explorer import read_run, store
+from probes.explorer import page, read_run, store
 from tests.conftest import make_image
 from tests.helpers_results import cut_anywhere
 from tests.probes.explorer.views import held, view
@@ -115,10 +115,30 @@ def test_a_run_half_written_cut_damaged_and_newer_is_shown_up_to_there(tmp_path)
     for words in (
         "another version",
         "cannot be read as JSON",
-        "counted from the lines",
+        "what is shown is from the lines",
         "1 of 4 runs are not complete",
     ):
         assert words in notes, words
+
+
+def test_a_run_of_an_older_version_is_shown_under_its_former_names(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"kind": "folding", "settings": {"seed": 1}}')
+    (tmp_path / "summary.json").write_text('{"n": 3, "rows": [{"axis": "base", "error": [0.2, 0.1, 0.3]}]}')
+    found = read_run(tmp_path)
+    assert [t["name"] for t in found["tables"]] == ["what it found", "rows"] and found["notes"] == []
+    assert found["tables"][1]["columns"][1]["ranges"] == [[0.1, 0.3]]
+    for wrong in ('{"rows": 7}', "[1]", '{"rows": [{"axis"', '{"rows": [7, {"a": null}]}'):
+        (tmp_path / "summary.json").write_text(wrong)
+        assert "<title>" in page(read_run(tmp_path)), wrong
+
+
+def test_pictures_of_one_name_are_told_apart(call, tmp_path):
+    for number, folder in enumerate("ab"):
+        (tmp_path / folder).mkdir()
+        make_image(number, (48, 32)).save(tmp_path / folder / "1.png")
+    given = [tmp_path / folder / "1.png" for folder in "ab"]
+    assert call("explore", *given, "--out", tmp_path / "p.html", *SMALL)[0] == 0
+    assert [p["name"] for p in held(tmp_path / "p.html")["pictures"]] == ["a/1.png", "b/1.png"]
 
 
 def test_what_a_run_keeps_to_be_seen_and_what_is_cut_of_it(tmp_path):

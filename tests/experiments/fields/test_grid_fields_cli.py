@@ -24,6 +24,7 @@ from glom.backbones.video import squeezed
 from glom.checkpoints import save_apm
 from glom.errors import InputError
 from probes.alike import ssim
+from probes.explorer import read_run
 from probes.finer import Fitting
 from tests.conftest import make_image
 from tests.experiments.islands.test_islands_cli import bsds
@@ -115,6 +116,11 @@ def test_one_picture_gives_curve_sheet_film_and_controls(call, pictures, tmp_pat
     assert Image.open(out / "film.gif").n_frames == len(result["looks"])
     for name in ("curve.png", "sheet.png"):
         assert (out / name).stat().st_size > 10_000
+    [shown] = read_run(out)["pictures"]
+    assert [s["name"] for s in shown["sources"]] == ["glom-tiny, token", "its patches shuffled", "noise"]
+    axes = [s["axes"][0]["labels"] for s in shown["sources"]]
+    assert axes[0] == [str(look["iteration"]) for look in result["looks"]] and axes[1] == axes[2] == ["12"]
+    assert np.array_equal(shown["masks"][0], truth)
     drawn_again(out)
     code, text, _ = call("overfit", pictures[2], "--target", "grid", "--out", tmp_path / "p", *options, "--quiet")
     assert code == 0 and "position code" in text

@@ -15,6 +15,7 @@ from experiments.forward_forward.score import grey
 from glom.errors import InputError
 from glom.forward_forward.checkpoint import restore
 from glom.forward_forward.scaling import Scaling
+from probes.explorer import read_run
 from probes.levels import centred, island_counts
 from tests.conftest import make_image
 from tests.experiments.forward_forward.test_ff_cli import colour_folder, raw_mnist, train
@@ -93,6 +94,8 @@ def test_islands_draws_a_sheet_for_each_picture(call, trained, tmp_path):
         with Image.open(out / shown["sheet"]) as sheet:
             assert sheet.width > sheet.height > 300 and len(set(sheet.convert("L").resize((64, 64)).tobytes())) > 20
     assert json.loads((out / "result.json").read_text())["pictures"] == result["pictures"]
+    [source] = read_run(out)["pictures"][1]["sources"]
+    assert [(a["name"], len(a["labels"])) for a in source["axes"]] == [("layer", 2), ("iteration", 3)]
     drawn_again(out)
     # Nowhere named: in the run folder, after the picture, and never over what is there.
     code, text, error = call("islands", trained, paths[0], "--quiet")

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from glom.errors import InputError
 from probes.agreement import unit
-from probes.explorer import WORST, encode, layered, load, merged, pack, store, unpack, worst_error
+from probes.explorer import WORST, encode, layered, load, merged, pack, picture_of, store, unpack, worst_error
 from probes.explorer.codes import decode
+from tests.conftest import make_image
 from tests.probes.explorer.views import grids, view
 
 
@@ -79,3 +80,21 @@ def test_runs_of_the_same_picture_are_seen_side_by_side():
     [picture] = whole["pictures"]
     assert [s["name"] for s in picture["sources"]] == ["first", "second", "first, other", "second, other"]
     assert len(picture["masks"]) == 2 and len(whole["tables"]) == 4
+
+
+def test_pictures_of_one_name_are_one_where_they_look_alike():
+    grid, image = grids(1), make_image(0, (60, 40))
+    seen = [layered("net", [("layer", ["0"])], grid)]
+    small, another = image.resize((30, 20)), make_image(1, (60, 40))
+    views = [
+        {"title": title, "facts": [], "notes": [], "pictures": [picture_of(name, shown, seen)]}
+        for title, name, shown in (
+            ("a", "1.png", image),
+            ("b", "1.png", small),
+            ("c", "x", image),
+            ("d", "1.png", another),
+        )
+    ]
+    found = {p["name"]: [s["name"] for s in p["sources"]] for p in merged(views, "all")["pictures"]}
+    assert found == {"1.png": ["net", "net, b", "net, c"], "1.png, d": ["net"]}
+    assert len(views[0]["pictures"][0]["sources"]) == 1  # what was given stays as it was
