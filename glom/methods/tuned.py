@@ -15,7 +15,7 @@ from glom.errors import InputError
 from glom.methods.augmix import augmix
 from glom.methods.base import FewShot, Method, Task, register
 from glom.methods.prompts import CoCoOp, CoOp, PromptSettings
-from glom.methods.tower import Tower
+from glom.methods.tower import Tower, learn_from
 from glom.methods.views import confident, marginal_entropy
 from glom.teachers.prompts import PromptedText
 
@@ -212,11 +212,15 @@ class MEMO(Method):
     def predict(self, image: Image.Image, seed: int) -> Tensor:
         s, teacher, random = self.settings, self.task.teacher, np.random.default_rng(seed)
         kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[s.optimiser]
+
+        def scores(views: Tensor) -> Tensor:
+            return self.head(teacher.token_with_grad(views))
+
         with self.tower.learning() as weights:
             optimiser = kind(weights, lr=s.lr, weight_decay=s.weight_decay)
             for _ in range(s.steps):
                 optimiser.zero_grad(set_to_none=True)
-                marginal_entropy(self.head(teacher.token_with_grad(self.views(image, random)))).backward()
+                learn_from(scores, self.views(image, random), marginal_entropy)
                 optimiser.step()
             with torch.no_grad():
-                return self.head(teacher.token_with_grad(self.task.read([image])))[0]
+                return scores(self.task.read([image]))[0]
