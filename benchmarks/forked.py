@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import select
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -66,6 +69,79 @@ class Fork:
             self.found = (os.waitstatus_to_exitcode(status), 0.0, 0)
 
 
+class Asked:
+    """A child that is asked again and again, and after so many times another: a fork of a large process takes as long
+    as a small piece of work. Each request begins with an empty log.
+
+    Args:
+        call: of a request, in the child; what it returns is its exit code, 70 where it raises.
+        log: where it writes. cpu_seconds: of one request; more is a signal. most: requests of one child.
+    """
+
+    def __init__(self, call: Callable[[str], int], log: Path, cpu_seconds: int, most: int = 100) -> None:
+        self.call, self.log, self.cpu_seconds, self.most = call, log, cpu_seconds, most
+        self.child: Fork | None = None
+        self.left = 0
+
+    def ask(self, request: str, seconds: float) -> tuple[int, float, int] | None:
+        """As `Fork.ended`, of one request; None where there is no answer in time. A child that is lost is replaced."""
+        if not self.left:
+            self.close()
+            self._begin()
+        self.left -= 1
+        os.write(self.requests, f"{request}\n".encode())
+        answered, _, _ = select.select([self.answers], [], [], seconds)
+        text = os.read(self.answers, 200).decode() if answered else ""
+        if text:
+            code, used, most = text.split()
+            return int(code), float(used), int(most)
+        assert self.child is not None
+        found = self.child.wait(1.0) if answered else None
+        self.close(kill=True)
+        return found
+
+    def close(self, kill: bool = False) -> None:
+        """End the child."""
+        self.left = 0
+        if self.child is None:
+            return
+        os.close(self.requests)
+        if kill or self.child.wait(10.0) is None:
+            self.child.kill()
+        os.close(self.answers)
+        self.child = None
+
+    def _begin(self) -> None:
+        theirs, self.requests = os.pipe()
+        self.answers, mine = os.pipe()
+
+        def serve() -> int:
+            os.close(self.requests)
+            for line in os.fdopen(theirs):
+                os.ftruncate(1, 0)
+                os.lseek(1, 0, os.SEEK_SET)
+                os.write(mine, self._answer(line.rstrip("\n")).encode())
+            return 0
+
+        self.child, self.left = fork(serve, self.log), self.most
+        os.close(theirs)
+        os.close(mine)
+
+    def _answer(self, request: str) -> str:
+        begun = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds)
+        try:
+            code = self.call(request)
+        except BaseException:
+            traceback.print_exc()
+            code = 70
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return f"{code} {time.process_time() - begun:.4f} {most}"
+
+
 class Kept:
     """Rows of a long benchmark, kept beside its record as they come, so that a stopped one goes on.
 
@@ -95,9 +171,7 @@ class Kept:
             self._file.path.unlink()
 
 
-def fork(
-    call: Callable[[], int], log: Path, environment: Mapping[str, str] | None = None, cpu_seconds: int = 0
-) -> Fork:
+def fork(call: Callable[[], int], log: Path, environment: Mapping[str, str] | None = None) -> Fork:
     """Call something in a child, which ends with the number it returns; what it prints goes into `log`."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -110,14 +184,10 @@ def fork(
         os.dup2(file, 1)
         os.dup2(file, 2)
         os.environ.update(environment or {})
-        if cpu_seconds:
-            resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
         code = call()
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:
-        import traceback
-
         traceback.print_exc()
         sys.stderr.flush()
     finally:

@@ -10,16 +10,16 @@ import random
 import re
 import resource
 import shutil
+import signal
 import sys
 import tempfile
-import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.forked import Fork, Kept, fork, load, program
+from benchmarks.forked import Asked, Kept, fork, load, program
 from glom.errors import GlomError
 
 CPU, WALL = 5, 120  # seconds of the processor, and of a machine that may be busy
@@ -270,36 +270,42 @@ def kinds(place: Path) -> dict[str, Kind]:
     }
 
 
-def judged(call: Callable[[Path], None], path: Path) -> Callable[[], int]:
+def judged(call: Callable[[Path], None], path: Path) -> int:
     """A reading of one file as an exit code; what is wrong is printed."""
-
-    def run() -> int:
-        space = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (space + MEMORY, space + MEMORY))
-        try:
-            call(path)
-        except Changed as error:
-            print(f"taken for another: {error}")
-            return CHANGED
-        except GlomError as error:
-            if "\n" in str(error) or not str(error).strip():
-                print(f"not one line: {error!r}")
-                return TRACEBACK
-            return REFUSED
-        return TAKEN
-
-    return run
+    try:
+        call(path)
+    except Changed as error:
+        print(f"taken for another: {error}")
+        return CHANGED
+    except GlomError as error:
+        if "\n" in str(error) or not str(error).strip():
+            print(f"not one line: {error!r}")
+            return TRACEBACK
+        return REFUSED
+    return TAKEN
 
 
-def verdict(child: Fork) -> str:
+def reader(there: dict[str, Kind]) -> Callable[[str], int]:
+    """What answers KIND:PATH, in a process that may take `MEMORY` more than it has at its first."""
+    limited = False
+
+    def answer(request: str) -> int:
+        nonlocal limited
+        if not limited:
+            space = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
+            resource.setrlimit(resource.RLIMIT_AS, (space + MEMORY, space + MEMORY))
+            limited = True
+        name, _, path = request.partition(":")
+        return judged(there[name].call, Path(path))
+
+    return answer
+
+
+def verdict(found: tuple[int, float, int] | None) -> str:
     """taken, refused, or what is wrong."""
-    found = child.wait(WALL, every=0.003)
-    if found is None:
-        child.kill()
+    if found is None or found[0] in (-signal.SIGPROF, -signal.SIGKILL):
         return "hang"
     code, _, kib = found
-    if code in (-24, -9):
-        return "hang"
     if kib * 1024 > MEMORY:
         return "memory"
     return {TAKEN: "taken", REFUSED: "refused", CHANGED: "changed"}.get(code, "traceback")
@@ -307,7 +313,6 @@ def verdict(child: Fork) -> str:
 
 def place_of(kind: Kind, file: Path, data: bytes, work: Path) -> Path:
     """Where the mutated file lies, alone or within a copy of its folder."""
-    shutil.rmtree(work, ignore_errors=True)
     if not kind.around:
         work.mkdir()
         (work / file.name).write_bytes(data)
@@ -331,18 +336,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rubbish-") as place:
         there = kinds(Path(place))
         names = [name for name in there if asked.only in (None, name)]
+        readers = Asked(reader(there), Path(place) / "log", CPU)
         for number in range(asked.seed + len(kept.rows), asked.seed + asked.cases):
-            draw, begun = random.Random(number), time.monotonic()
+            draw = random.Random(number)
             name = names[number % len(names)]
             kind = there[name]
             file, other = draw.choice(kind.files), draw.choice(kind.files)
             data = mutate(file.read_bytes(), draw, other.read_bytes())
-            path = place_of(kind, file, data, Path(place) / "work")
-            child = fork(judged(kind.call, path), Path(place) / "log", cpu_seconds=CPU)
-            found = verdict(child)
-            kept.append({"kind": name, "found": found, "seconds": round(time.monotonic() - begun, 3)})
+            work = Path(place) / f"work-{number}"  # a name of its own: nothing that is remembered by name serves for it
+            answer = readers.ask(f"{name}:{place_of(kind, file, data, work)}", WALL)
+            found = verdict(answer)
+            if found == "memory":
+                readers.close()  # the most it ever had is what it is known by
+            kept.append({"kind": name, "found": found, "processor_seconds": round(answer[1], 3) if answer else CPU})
+            shutil.rmtree(work)
             if found in WRONG:
-                print(f"{number} {name} {file.name}: {found}: {child.log.read_text().strip()[-600:]}", flush=True)
+                print(f"{number} {name} {file.name}: {found}: {readers.log.read_text().strip()[-600:]}", flush=True)
+        readers.close()
     total = counted(kept.rows)
     print(json.dumps(total))
     rows = [{"kind": name, **counted([row for row in kept.rows if row["kind"] == name])} for name in names]
