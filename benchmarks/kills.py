@@ -38,7 +38,7 @@ COMMANDS: dict[str, list[str]] = {
     "glom": ["glom", "train", "--source", "fashion-mnist-sample", "--steps", "12", *SMALL],
     "sweep": ["sweep", "run", "{sweep}", "--executor", "debug"],
 }
-RANKS = {"ttt": (1, 2), "benchmark": (1, 2), "grid": (1, 2), "glom": (1, 2), "ff": (1,), "sweep": (1,)}
+RANKS = {"ttt": (1, 2), "benchmark": (1, 2), "grid": (1, 2), "glom": (1,), "ff": (1,), "sweep": (1,)}
 LONGEST = 600  # seconds of a run that nobody stops, on however busy a machine
 
 

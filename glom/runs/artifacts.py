@@ -184,7 +184,11 @@ class RunFolder:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise InputError(f"another process is writing to {path}; wait for it or choose another `out`") from error
+            alone = os.environ.get("WORLD_SIZE", "1") != "1" and not part
+            advice = (
+                "this command is one process's, start it as one" if alone else "wait for it or choose another `out`"
+            )
+            raise InputError(f"another process is writing to {path}; {advice}") from error
         except OSError as error:
             raise InputError(f"the folder {path} is not writable: {error.strerror}") from error
         try:
