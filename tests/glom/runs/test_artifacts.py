@@ -86,7 +86,7 @@ def test_iterations_a_sample_is_the_mean_over_samples(steps, mean, tmp_path):
 
 
 def test_a_second_process_is_told(tmp_path, monkeypatch):
-    with open_run(tmp_path / "run"), pytest.raises(InputError, match="another process.*wait for it"):
+    with open_run(tmp_path / "run"), pytest.raises(InputError, match=r"another process.*wait for it"):
         open_run(tmp_path / "run", resume=True)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with open_run(tmp_path / "run", resume=True), pytest.raises(InputError, match="one process's, start it as one"):
