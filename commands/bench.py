@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from commands.bench_ttt import ttt
 from commands.common import Json, Quiet, emit_json, follow, number, say, table
 from commands.options import options
 from experiments.bench.settings import (
+    QUICK,
     ComputeSettings,
     ExecutionSettings,
     FFBench,
@@ -199,11 +201,18 @@ def everything(
 
     folder = Path(out or "benchmarks/results")
     preset = "quick" if quick else "full"
-    for bench in BENCHES:
-        save_record(folder, measure(bench, SIZED[bench].of(preset), threads, str(folder), quiet), quiet)
+    begun = time.monotonic()
+
+    def share(left: int) -> dict[str, int]:
+        """Of the time of a look, what the next of so many benchmarks may take."""
+        return {"seconds": max(1, int((begun + QUICK - time.monotonic()) / left))} if quick else {}
+
+    for left, bench in zip((5, 4, 3), BENCHES, strict=True):
+        settings = SIZED[bench].of(preset, **share(left))
+        save_record(folder, measure(bench, settings, threads, str(folder), quiet), quiet)
+    save_record(folder, measure_ff(FFBench.of(preset, **share(2)), str(folder), quiet), quiet)
+    save_record(folder, measure_islands(IslandsSettings.of(preset, **share(1)), str(folder), quiet), quiet)
     save_compute(folder, preset, quiet)
-    save_record(folder, measure_ff(FFBench.of(preset), str(folder), quiet), quiet)
-    save_record(folder, measure_islands(IslandsSettings.of(preset), str(folder), quiet), quiet)
     records = load(folder)
     write_text(folder / "table.md", markdown(records))
     if as_json:

@@ -275,3 +275,23 @@ def make_token(keep: bool) -> Callable[[], list[float]]:
         return token[0].tolist()
 
     return run
+
+
+def test_a_look_at_all_shares_its_time_out(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from commands import bench
+
+    asked: dict[str, int] = {}
+
+    def noted(name: str, settings: Any) -> dict[str, Any]:
+        asked[name] = settings.seconds
+        return {"bench": name, "machine": {"cores": 2}, "left_out": []}
+
+    monkeypatch.setattr(bench, "measure", lambda name, settings, *_: noted(name, settings))
+    monkeypatch.setattr(bench, "measure_ff", lambda settings, *_: noted("ff", settings))
+    monkeypatch.setattr(bench, "measure_islands", lambda settings, *_: noted("islands", settings))
+    monkeypatch.setattr(bench, "save_compute", lambda *_: None)
+    monkeypatch.setattr(bench.time, "monotonic", lambda: 1000.0)
+    assert call("bench", "all", "--quick", "--out", tmp_path, "--json", "--quiet")[0] == 0
+    assert asked == {"execution": 24, "memory": 30, "scaling": 40, "ff": 60, "islands": 120}
+    assert call("bench", "all", "--out", tmp_path, "--json", "--quiet")[0] == 0
+    assert set(asked.values()) == {0}
