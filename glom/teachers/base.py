@@ -15,7 +15,6 @@ from typing import Self
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision import transforms as T
 
 from glom.errors import InputError
 from glom.hubs import first_line
@@ -23,6 +22,7 @@ from glom.pictures import Picture, as_images
 from glom.teachers.heads import Channels, ZeroShotHead
 from glom.teachers.superclasses import Superclasses, SuperclassHead
 from glom.teachers.zero_shot import Templates, check_classes, class_embeddings, select_rows
+from glom.transforms import transforms as T
 from glom.weights import state_sha256
 
 # A strip of more than this many pixels after resizing its shorter side is cut first; ordinary pictures never are.
