@@ -39,7 +39,7 @@ COMMANDS: dict[str, list[str]] = {
     "sweep": ["sweep", "run", "{sweep}", "--executor", "debug"],
 }
 RANKS = {"ttt": (1, 2), "benchmark": (1, 2), "grid": (1, 2), "glom": (1,), "ff": (1,), "sweep": (1,)}
-LONGEST = 600  # seconds of a run that nobody stops, on however busy a machine
+LONGEST = 3600  # seconds of a run that nobody stops, on however busy a machine
 
 
 def pictures(folder: Path) -> None:

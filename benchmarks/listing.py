@@ -36,7 +36,8 @@ dataset = open_dataset(sys.argv[2])
 dataset.samples[0].image()
 seconds, worked = time.perf_counter() - begun, time.process_time() - worked
 gc.collect()
-found = {"pictures": len(dataset), "seconds": seconds, "worked": worked, "resident": psutil.Process().memory_info().rss - before}
+found = {"pictures": len(dataset), "seconds": seconds, "worked": worked}
+found["resident"] = psutil.Process().memory_info().rss - before
 del dataset
 tracemalloc.start()
 dataset = open_dataset(sys.argv[2])

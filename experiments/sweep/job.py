@@ -19,12 +19,22 @@ from glom.errors import InputError
 from glom.runs.artifacts import read_json, read_manifest, write_json
 
 INTERRUPTED = 130
+ENDS = ("done", "failed")
 
 
 def state_of(sweep: Path, name: str) -> dict[str, Any] | None:
-    """What became of a run: `status` "done" or "failed", `error`, `seconds`; None while it has not ended."""
+    """What became of a run: `status` "done" or "failed", `error`, `seconds`; None while it has not ended.
+
+    Raises:
+        InputError: a file that says none of this.
+    """
     path = sweep / "states" / f"{name}.json"
-    return read_json(path) if path.is_file() else None
+    found = read_json(path) if path.is_file() else None
+    if found is None:
+        return None
+    if not isinstance(found, dict) or found.get("status") not in ENDS or not isinstance(found.get("error"), str):
+        raise InputError(f"{path} does not say what became of a run; without that file the run is made again")
+    return found
 
 
 def end(sweep: Path, name: str, status: str, error: str = "", seconds: float | None = None) -> None:

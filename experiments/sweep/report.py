@@ -116,7 +116,8 @@ def _plan(sweep: Path) -> dict[str, Any]:
         raise InputError(f"{sweep} holds no sweep (no plan.json)")
     plan = read_json(sweep / "plan.json")
     try:
-        if not all(isinstance(one["name"], str) and isinstance(one["settings"], dict) for one in plan["runs"]):
+        kinds = {"name": str, "settings": dict, "seed": int | None}
+        if not all(isinstance(one[key], kind) for one in plan["runs"] for key, kind in kinds.items()):
             raise TypeError
         return dict(plan, command=str(plan["command"]))
     except (KeyError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,12 @@ def test_hashes():
     same["0.bias"][0] += 1e-6
     assert state_sha256(state, "x") != state_sha256(same, "x")
     assert len(state_sha256({"a": torch.zeros(2, dtype=torch.bfloat16), "b": torch.tensor(1.0)})) == 64
+
+
+def test_a_pickle_damaged_so_that_its_reader_stumbles_is_refused(tmp_path):
+    """Found by mutating: an operation that takes something from an empty stack."""
+    path = tmp_path / "state.pth"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in (("data.pkl", b"\x80\x02R."), ("version", b"3\n"), ("byteorder", b"little")):
+            file.writestr(f"archive/{name}", data)
+    _refused(path, r"is not a weights file, or is truncated \(pop from empty list\)")

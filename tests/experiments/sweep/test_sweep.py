@@ -277,6 +277,26 @@ def test_differences_are_paired_by_sample_or_by_seed_and_corrected(tmp_path):
         report(tmp_path / "runs")
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("states/a.json", '{"stat": "done", "error": ""}', "does not say what became of a run"),
+        ("states/a.json", '{"status": "dune", "error": ""}', "does not say what became of a run"),
+        ("states/a.json", '["done"]', "does not say what became of a run"),
+        ("plan.json", '{"command": "ttt run", "runs": [{"name": "a", "settings": {}}]}', "is no plan of a sweep"),
+        ("plan.json", '{"command": "ttt run", "runs": [{"name": "a", "settings": {}, "seed": "0"}]}', "is no plan"),
+    ],
+)
+def test_a_damaged_sweep_is_said_by_its_file(call, tmp_path, file, text, says):
+    (tmp_path / "states").mkdir()
+    plan = {"command": "ttt run", "runs": [{"name": "a", "settings": {}, "seed": 0}]}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert call("sweep", "report", tmp_path, "--json")[0] == 0
+    (tmp_path / file).write_text(text)
+    code, _, error = call("sweep", "report", tmp_path)
+    assert code == 2 and says in error and Path(file).name in error and one_error(error)
+
+
 def test_the_program_is_found_in_any_process():
     import pickle
 
