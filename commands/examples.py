@@ -88,9 +88,25 @@ EXAMPLES = {
 
 
 def give_examples(command: Any, words: list[str]) -> None:
-    """Let the help of a command, and of all below it, end with its example."""
+    """Let the help of a command, and of all below it, end with its example, and say each parameter as settings do."""
     name = " ".join(words)
+    help_option = command.get_help_option
+    command.get_help_option = lambda ctx: _tell(help_option(ctx))
+    for param in command.params:
+        _tell(param)
     if name in EXAMPLES:
         command.epilog = f"Example: apm {name} {EXAMPLES[name]}".rstrip()
     for below, one in getattr(command, "commands", {}).items():
         give_examples(one, [*words, below])
+
+
+def _tell(param: Any) -> Any:
+    """A flag takes no value, an argument is named once, and a default stands as `Default: X.`"""
+    if param.param_type_name == "argument":
+        param.metavar = param.metavar or param.name.upper()
+        param.display_type_rich = lambda ctx: None
+    elif param.is_flag:
+        param.metavar = ""
+    elif shown := param.show_default if isinstance(param.show_default, str) else param.show_default and param.default:
+        param.help, param.show_default = f"{param.help} Default: {shown}.", False
+    return param

@@ -139,7 +139,7 @@ def _parameter(name: str, key: Key, by_name: bool = False) -> inspect.Parameter:
     metavar = about["metavar"] or None
     if about["argument"] and not by_name:
         hint = list[str] if typing.get_origin(kind) is tuple else hint
-        word = metavar or key.name.upper()
+        word = (metavar or key.name.upper()).removesuffix("...")  # Typer's own dots follow where many are taken
         argument = typer.Argument(help=_told(key), callback=check, metavar=word, show_default=False)
         return _option(name, hint, argument)
     word = key.name.replace("_", "-")
@@ -152,7 +152,7 @@ def _parameter(name: str, key: Key, by_name: bool = False) -> inspect.Parameter:
         check = _opposite
     inside = typing.get_args(bare(kind)[0])
     if inside and inside[-1] is Ellipsis:  # given twice, both are meant
-        hint, check = list[str], _together(check)
+        hint, check, metavar = list[str], _together(check), metavar or "A,B,..."
     option = typer.Option(*names, help=_told(key), callback=check, metavar=metavar, show_default=False, hidden=by_name)
     return _option(name, hint, option)
 

@@ -47,7 +47,7 @@ class TTTSettings(Settings):
     precision: str = setting("fp32", "fp32, tf32 or bf16 matrix products.", choices=PRODUCTS, shown=OF_PRESET)
     stack: int = setting(0, "Samples adapted together; 0 to choose.", least=0, metavar="S")
     execution: str = setting("auto", "auto, plain, folded, streamed.")
-    graphs: bool = setting(True, "On a CUDA device, record a step as a graph and replay it.")
+    graphs: bool = setting(True, "On a CUDA device, launch every step anew: replay no recorded one.")
 
     def __post_init__(self) -> None:
         from glom.adaptation.objectives import get_objective
