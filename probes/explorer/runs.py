@@ -300,4 +300,5 @@ def _figures(folder: Path, view: View) -> None:
         room -= path.stat().st_size
         view.setdefault("figures", []).append({"name": path.name, "image": path.read_bytes()})
     if left:
-        view["notes"].append(f"{left} larger figures are left out; they lie in {folder.name}")
+        what = "1 larger figure is" if left == 1 else f"{left} larger figures are"
+        view["notes"].append(f"{what} left out, to be seen in {folder.name}")

@@ -241,6 +241,9 @@ def merged(views: Sequence[Mapping[str, Any]], title: str) -> View:
         for kind in ("traces", "ways", "tables", "figures"):
             if view.get(kind):
                 whole.setdefault(kind, []).extend(view[kind])  # type: ignore[misc]
+        if several and view.get("tables"):
+            own = [{**table, "name": f"{view['title']}: {table['name']}"} for table in view["tables"]]
+            whole["tables"][-len(own) :] = own
         before = pictures[:]
         for picture in view.get("pictures", []):
             first = next((other for other in before if _same(other, picture)), None)

@@ -1,5 +1,5 @@
 // A table that can be sorted by any column and filtered by any word; behind a row of a benchmark, its pictures.
-const ROWS_AT_ONCE = 100, PICTURES_AT_ONCE = 40;
+const ROWS_AT_ONCE = 100, PICTURES_AT_ONCE = 40, FEW = 8; // rows that need no filter
 
 function tableView(table) {
   const columns = table.columns, index = new Map(columns.map((c, i) => [c.name, i]));
@@ -10,7 +10,7 @@ function tableView(table) {
     const button = el("button", { type: "button", onclick: () => sort(i) }, named(column.title || column.name, "span"));
     return el("th", { scope: "col", class: column.kind, "aria-sort": "none" }, button);
   });
-  const status = el("p", { class: "soft", role: "status" }), place = el("div"), behind = el("div", { class: "behind" });
+  const status = el("p", { class: "soft", role: "status", hidden: count <= FEW }), place = el("div"), behind = el("div", { class: "behind" });
   const find = el("input", { type: "search", id: newId("find"), oninput: () => { filter = find.value.toLowerCase(); narrow(); } });
   const lists = (table.choose || []).map((name) => {
     const values = [...new Set(columns[index.get(name)].values)];
@@ -85,7 +85,7 @@ function tableView(table) {
 
   const box = el("section", { class: "table" },
     el("h3", {}, named(table.name)),
-    el("div", { class: "bar-of-controls" }, el("span", { class: "field" }, el("label", { for: find.id, text: "filter" }), find), ...lists),
+    el("div", { class: "bar-of-controls", hidden: count <= FEW && !lists.length }, el("span", { class: "field" }, el("label", { for: find.id, text: "filter" }), find), ...lists),
     status,
     el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": table.name }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), body)),
     place, table.note ? el("p", { class: "soft", text: table.note, dir: "auto" }) : null, behind);
