@@ -8,7 +8,7 @@ for each picture, `apm ttt run` with the preset `exact`. All run in turn, round 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import default_loader
 
-from experiments.adaptation.run import run
-from experiments.adaptation.settings import TTTRun
 from experiments.bench.going import SILENT, Going
 from experiments.bench.reading_settings import ReadingBench
 from experiments.bench.timing import interleave, ratios, spread
@@ -28,6 +26,7 @@ from glom.datasets.registry import open_dataset
 from glom.datasets.sources import FileSource
 from glom.devices import resolve_device
 from glom.errors import GlomError, InputError
+from glom.runs.events import Event
 from glom.teachers.corrupted import encode_ahead
 from glom.teachers.registry import load_teacher
 from glom.teachers.timm_models import TimmTeacher
@@ -35,7 +34,11 @@ from glom.teachers.timm_models import TimmTeacher
 WANTED, WANTED_EXACT = 0.95, 0.9
 
 
-def run_reading(asked: ReadingBench, tell: Going = SILENT) -> dict[str, Any]:
+Adaptation = Callable[[Path], Iterator[Event[Any]]]
+"""A run of `apm ttt run` with the preset `exact` over the same pictures, into an empty folder: another study's."""
+
+
+def run_reading(asked: ReadingBench, adaptation: Adaptation, tell: Going = SILENT) -> dict[str, Any]:
     """What every loop reaches.
 
     Returns:
@@ -74,7 +77,7 @@ def run_reading(asked: ReadingBench, tell: Going = SILENT) -> dict[str, Any]:
     work: dict[str, Callable[[], object]] = {"model_alone": alone, "plain_loop": loop, "ours": ours}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            exact = Exact(s, Path(folder))
+            exact = Exact(adaptation, Path(folder))
             work |= {"made ready": exact.made_ready, "exact": exact}
         except InputError as error:
             tell(f"no adaptation beside it: {error}")
@@ -96,17 +99,14 @@ class Exact:
         InputError: the pictures' classes are not the teacher's.
     """
 
-    def __init__(self, s: ReadingBench, folder: Path) -> None:
-        self.request = TTTRun.of(
-            "exact", data=s.data, teacher=s.teacher, limit=s.limit, workers=s.workers, device=s.device
-        )
-        self.folder, self.number = folder, 0
+    def __init__(self, adaptation: Adaptation, folder: Path) -> None:
+        self.adaptation, self.folder, self.number = adaptation, folder, 0
         self.made_ready()
 
     def made_ready(self) -> None:
         """Open the data, the teacher and a folder for the next run."""
         self.number += 1
-        self.run = run(self.request, self.folder / str(self.number))
+        self.run = self.adaptation(self.folder / str(self.number))
         next(self.run)
 
     def __call__(self) -> None:
