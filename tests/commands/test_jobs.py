@@ -110,8 +110,12 @@ time.sleep(60)
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell's children ignore it
     threading.Thread(target=interrupt, daemon=True).start()
-    assert run(monkeypatch, code) == 130
+    try:
+        assert run(monkeypatch, code) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(list(tmp_path.glob("ended-*"))) == 2
 
 

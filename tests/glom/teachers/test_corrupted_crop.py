@@ -112,4 +112,4 @@ def test_a_run_names_its_scale_and_is_not_gone_on_with_under_another(
         del manifest["settings"][key]
     (tmp_path / "r" / "manifest.json").write_text(json.dumps(manifest))
     assert run(tmp_path / "r", "--resume") == 2
-    assert "holds another run (corrupt: None -> 'crop'" in capsys.readouterr().err
+    assert "holds another run (corruption_scale: None -> 'auto')" in capsys.readouterr().err
