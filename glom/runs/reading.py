@@ -71,12 +71,21 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         if isinstance(entry.get("id"), str) and "crc" in entry:
             written.setdefault(entry["id"], set()).add(entry["crc"])
     unique: dict[str, dict[str, Any]] = {}
+    unknown: dict[str, str] = {}
     for path in sorted(folder.glob("results*.jsonl")):
         for number, (record, crc) in enumerate(_lines(path), 1):
-            name = record.get("id")
+            name, wrong = (
+                record.get("id"),
+                f"{path} is not as it was written, at line {number}; move it away and run again",
+            )
             if not isinstance(name, str) or crc not in written.get(name, {crc}):
-                raise InputError(f"{path} is not as it was written, at line {number}; move it away and run again")
+                raise InputError(wrong)
+            if name not in written:
+                unknown[name] = wrong
             unique[name] = record
+    # A kill may leave a line without its check sum, which is written after it; the name of another is then not missing.
+    if unknown and not written.keys() <= unique.keys():
+        raise InputError(next(iter(unknown.values())))
     return sorted(unique.values(), key=lambda r: r.get("index", 0))
 
 

@@ -288,8 +288,8 @@ def test_a_line_that_is_not_as_it_was_written_is_refused(tmp_path):
     assert read_timing(tmp_path / "run") == {"1.png": 0.5, "2.png": 0.5}
     path.write_text("".join(lines[:2]))
     assert len(read_results(tmp_path / "run")) == 2
-    changed = lines[0].replace("0.125", "0.135")
-    for wrong in (changed, '{"loss": 1}\n', "[1]\n", '{"id": ["a"]}\n', "[" * 100_000 + "\n"):
+    changed, renamed = lines[0].replace("0.125", "0.135"), lines[0].replace("0.png", "q.png")
+    for wrong in (changed, renamed, '{"loss": 1}\n', "[1]\n", '{"id": ["a"]}\n', "[" * 100_000 + "\n"):
         path.write_text(wrong + "".join(lines[1:]))
         with pytest.raises(InputError, match=r"results.jsonl is .* line 1; move it away"):
             read_results(tmp_path / "run")
