@@ -143,7 +143,7 @@ def main() -> None:
     """Entry point of `apm`; never returns."""
     in_utf8()
     ours_first()
-    from commands.common import guard
+    from commands.ending import guard
     from commands.ranks import end_when_told, take_place
     from glom.allocator import keep_freed_memory
 

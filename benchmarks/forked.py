@@ -199,7 +199,7 @@ def program(arguments: list[str]) -> Callable[[], int]:
 
     def call() -> int:
         from cli import app
-        from commands.common import guard
+        from commands.ending import guard
 
         sys.argv = ["apm", *arguments]
         return guard(app, arguments)

@@ -187,8 +187,8 @@ def main() -> int:
     rows = [summed([row for row in found.rows if (row["command"], row["ranks"]) == case]) for case in cases]
     total = summed(found.rows)
     print(json.dumps(total))
-    told = [{"command": name, "ranks": ranks, **row} for (name, ranks), row in zip(cases, rows, strict=True)]
-    found.record({"seed": asked.seed, **total, "rows": told})
+    by_case = [{"command": name, "ranks": ranks, **row} for (name, ranks), row in zip(cases, rows, strict=True)]
+    found.record({"seed": asked.seed, **total, "rows": by_case})
     return int(total["different"] + total["doubled"] > 0)
 
 

@@ -7,18 +7,8 @@ from typing import Annotated
 
 import typer
 
-from commands.common import (
-    Json,
-    Out,
-    Quiet,
-    Record,
-    Resume,
-    emit_json,
-    follow,
-    keep_record,
-    resumable,
-    say,
-)
+from commands.common import Json, Out, Quiet, Record, Resume, emit_json, follow, keep_record, say
+from commands.ending import resumable
 from commands.jobs import shared_out
 from commands.options import options
 from experiments.comparison.settings import BenchmarkSettings

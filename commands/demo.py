@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
-from commands.common import (
-    Interrupted,
-    Json,
-    Quiet,
-    conditions_table,
-    console,
-    emit_json,
-    follow,
-    say,
-)
+from commands.common import Json, Quiet, conditions_table, console, emit_json, follow, say
+from commands.ending import Interrupted
 from commands.options import options
 from experiments.demo.settings import DemoSettings
 

@@ -20,10 +20,10 @@ from commands.common import (
     number,
     percent,
     refuse_idle,
-    resumable,
     say,
     table,
 )
+from commands.ending import resumable
 from commands.glom import SheetsOut, score_table, show_sheets
 from commands.options import options
 from experiments.forward_forward.settings import EvalSettings, FFRun, GoodnessSettings, IslandSettings, ScoreSettings

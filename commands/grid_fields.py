@@ -19,10 +19,10 @@ from commands.common import (
     keep_record,
     number,
     refuse_idle,
-    resumable,
     say,
     table,
 )
+from commands.ending import resumable
 from commands.options import options
 from commands.study import study
 from experiments.fields.settings import DecodeSettings, InterpolateSettings, OverfitOne, UpsampleSettings

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import Json, Out, Quiet, Resume, counted, emit_json, follow, number, resumable, say, table
+from commands.common import Json, Out, Quiet, Resume, counted, emit_json, follow, number, say, table
+from commands.ending import resumable
 from commands.islands_emerge import ablate, emerge
 from commands.options import options
 from commands.study import study

@@ -8,20 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import (
-    Json,
-    Out,
-    Quiet,
-    Record,
-    Resume,
-    console,
-    emit_json,
-    follow,
-    keep_record,
-    resumable,
-    say,
-    table,
-)
+from commands.common import Json, Out, Quiet, Record, Resume, console, emit_json, follow, keep_record, say, table
+from commands.ending import resumable
 from commands.options import options
 from commands.study import study
 from experiments.emergence.settings import AblateSettings, EmergeSettings

@@ -8,20 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import (
-    Json,
-    Quiet,
-    Record,
-    Resume,
-    console,
-    emit_json,
-    follow,
-    keep_record,
-    percent,
-    resumable,
-    say,
-    table,
-)
+from commands.common import Json, Quiet, Record, Resume, console, emit_json, follow, keep_record, percent, say, table
+from commands.ending import resumable
 from commands.options import options
 from commands.study import study
 from experiments.objective.settings import ConfirmSettings, ObjectiveSettings, PromptChoice

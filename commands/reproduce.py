@@ -8,19 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import (
-    Json,
-    Quiet,
-    Record,
-    Resume,
-    console,
-    emit_json,
-    follow,
-    keep_record,
-    resumable,
-    say,
-    table,
-)
+from commands.common import Json, Quiet, Record, Resume, console, emit_json, follow, keep_record, say, table
+from commands.ending import resumable
 from commands.jobs import shared_out
 from commands.options import options
 from experiments.reproduce.settings import Request

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import common
+from commands.ending import resumable
 from commands.options import options
 from glom.settings import Settings
 
@@ -60,7 +61,7 @@ def study(
 
             first = ranks()[0] == 0
             if resume:
-                with common.resumable(resume):
+                with resumable(resume):
                     result = common.follow(run(settings, Path(out), resume=asked["resume"]), quiet or not first)
             else:
                 result = common.follow(run(settings, Path(out)), quiet or not first)

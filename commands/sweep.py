@@ -10,19 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from commands.common import (
-    Json,
-    Out,
-    Quiet,
-    Resume,
-    caption,
-    emit_json,
-    follow,
-    guard,
-    resumable,
-    say,
-    table,
-)
+from commands.common import Json, Out, Quiet, Resume, caption, emit_json, follow, say, table
+from commands.ending import guard, resumable
 from commands.options import options
 from experiments.sweep.settings import SweepSettings
 

@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.common import (
-    Json,
-    Out,
-    Quiet,
-    Record,
-    Resume,
-    emit_json,
-    follow,
-    keep_record,
-    resumable,
-    say,
-    table,
-)
+from commands.common import Json, Out, Quiet, Record, Resume, emit_json, follow, keep_record, say, table
+from commands.ending import resumable
 from commands.options import options
 from experiments.recipes.mae_settings import MAETinySettings
 from experiments.recipes.settings import MViTPhotoSettings, MViTTinySettings, TinyClipSettings

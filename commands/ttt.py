@@ -8,20 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.common import (
-    Json,
-    Out,
-    Quiet,
-    Resume,
-    bounds,
-    corruption_words,
-    emit_json,
-    follow,
-    percent,
-    resumable,
-    say,
-    table,
-)
+from commands.common import Json, Out, Quiet, Resume, bounds, corruption_words, emit_json, follow, percent, say, table
+from commands.ending import resumable
 from commands.jobs import shared_out
 from commands.options import options
 from experiments.adaptation.settings import TraceSettings, TTTRun

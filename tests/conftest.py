@@ -19,7 +19,7 @@ import torch
 import typer
 from PIL import Image
 
-from commands.common import guard
+from commands.ending import guard
 from commands.ff import app as ff
 from glom.runs.events import Event
 from tests.helpers_results import checked

@@ -33,7 +33,6 @@ from glom.teachers.timm_models import TimmTeacher
 
 WANTED, WANTED_EXACT = 0.95, 0.9
 
-
 Adaptation = Callable[[Path], Iterator[Event[Any]]]
 """A run of `apm ttt run` with the preset `exact` over the same pictures, into an empty folder: another study's."""
 

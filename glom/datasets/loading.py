@@ -86,7 +86,6 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
     before = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork")
-        warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than there are cores: as asked
         found = iter(loader)
     if before is not None:
         signal.signal(signal.SIGCHLD, before)

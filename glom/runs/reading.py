@@ -74,10 +74,8 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     unknown: dict[str, str] = {}
     for path in sorted(folder.glob("results*.jsonl")):
         for number, (record, crc) in enumerate(_lines(path), 1):
-            name, wrong = (
-                record.get("id"),
-                f"{path} is not as it was written, at line {number}; move it away and run again",
-            )
+            name = record.get("id")
+            wrong = f"{path} is not as it was written, at line {number}; move it away and run again"
             if not isinstance(name, str) or crc not in written.get(name, {crc}):
                 raise InputError(wrong)
             if name not in written:

@@ -9,7 +9,7 @@ import typer
 
 import experiments.comparison.run
 from commands.benchmark import benchmark
-from commands.common import guard
+from commands.ending import guard
 from experiments.comparison.settings import BenchmarkSettings
 from glom.settings import read_files, to_toml
 

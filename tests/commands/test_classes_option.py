@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli import app
-from commands.common import guard
+from commands.ending import guard
 from glom.datasets.registry import open_dataset
 
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from cli import COMMANDS, app
-from commands.common import guard
+from commands.ending import guard
 
 
 def commands() -> Iterator[tuple[list[str], Any]]:

@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor, full
 
 from cli import app
-from commands.common import guard
+from commands.ending import guard
 from glom.errors import InputError, RunError, demand_some, lost
 from glom.methods import METHODS
 from tests.conftest import make_image

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 ASK = """
 import sys
 from cli import app
-from commands.common import guard
+from commands.ending import guard
 for line in sys.stdin.read().splitlines():
     code = guard(app, line.split())
     print(f"code {code} {'torch' in sys.modules} {line}", file=sys.stderr)

@@ -9,7 +9,8 @@ from typing import ClassVar
 import pytest
 import typer
 
-from commands.common import Json, Out, emit_json, guard
+from commands.common import Json, Out, emit_json
+from commands.ending import guard
 from commands.options import options
 from experiments.adaptation.settings import TTTRun
 from glom.errors import InputError

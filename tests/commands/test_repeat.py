@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from cli import app
-from commands.common import guard
+from commands.ending import guard
 from tests.conftest import make_image
 from tests.experiments.forward_forward.test_ff_cli import colour_folder
 from tests.experiments.islands.test_islands_cli import bsds

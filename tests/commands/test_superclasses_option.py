@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cli import app
-from commands.common import guard
+from commands.ending import guard
 from experiments.objective.run import prepare
 from experiments.objective.settings import ObjectiveSettings
 

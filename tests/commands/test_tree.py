@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 WALK = """
 import contextlib, gc, io, json, os, sys, tempfile
 from cli import app, main
-from commands.common import guard
+from commands.ending import guard
 
 with contextlib.redirect_stdout(io.StringIO()):
     guard(app, ["fold", "--help"])  # loads what the help of every command needs

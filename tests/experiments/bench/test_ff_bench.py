@@ -8,7 +8,7 @@ import torch
 import typer
 
 import commands.bench_ff as bench_ff
-from commands.common import guard
+from commands.ending import guard
 from experiments.bench.ff import FFBench, StepProducts, pictures, run_ff, straight_loop
 from experiments.bench.ff_conv import FFConvBench, PlainLoop, memory, operations
 from experiments.bench.going import Going

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli import app
-from commands.common import guard
+from commands.ending import guard
 from experiments.adaptation.run import summary
 from experiments.comparison.table import action, cannot_act, make_table
 from experiments.reproduce.write import average_rows, notes

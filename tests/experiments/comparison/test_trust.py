@@ -201,7 +201,7 @@ def test_the_command_line_shows_trust_and_cost(
     folders: list[Path], tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
     from cli import app
-    from commands.common import guard
+    from commands.ending import guard
 
     monkeypatch.setenv("COLUMNS", "80")
     known, strange, same = map(str, folders)

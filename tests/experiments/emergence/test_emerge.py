@@ -15,7 +15,7 @@ import torch
 import typer
 from PIL import Image
 
-from commands.common import guard
+from commands.ending import guard
 from commands.islands import app
 from experiments.emergence.ablate import run as run_ablate
 from experiments.emergence.data import CompositeTask, HeldOut, open_task

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cli import app
-from commands.common import guard
+from commands.ending import guard
 from experiments.fields.fold import fold_image
 from experiments.fields.percepts import fitted
 from experiments.fields.settings import FoldRequest

@@ -15,7 +15,7 @@ import typer
 from PIL import Image
 
 from commands import grid_fields
-from commands.common import guard
+from commands.ending import guard
 from experiments.fields.overfit import control, parse_condition
 from experiments.fields.percepts import every
 from experiments.fields.upsample import make_views

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from commands.ablate import app
-from commands.common import guard
+from commands.ending import guard
 from experiments.comparison.run import run as run_benchmark
 from experiments.comparison.settings import BenchmarkSettings
 from experiments.objective.candidates import CANDIDATES

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from commands.common import guard
+from commands.ending import guard
 from experiments.pretraining import run as grid_run
 from experiments.pretraining import train as grid_train
 from experiments.pretraining.data import OnTheFly, fill, open_cache, split_data, to_input

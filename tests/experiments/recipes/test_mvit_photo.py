@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from commands.common import guard
+from commands.ending import guard
 from commands.train import app
 from experiments.recipes import label_maps as maps_of
 from experiments.recipes import mvit_photo

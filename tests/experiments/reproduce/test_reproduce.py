@@ -48,7 +48,7 @@ KEYS = {"method", "dataset", "published", "measured", "ci95", "n", "skipped"}
 def call(capsys, tmp_path, monkeypatch):
     """Run the program in this process: (exit code, standard output, standard error). No data but what ships."""
     from cli import app
-    from commands.common import guard
+    from commands.ending import guard
 
     monkeypatch.setenv("APM_DATA", str(tmp_path / "no-data"))
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models.video.mvit import MViT, Pool
 
-from commands.common import guard
+from commands.ending import guard
 from commands.train import app
 from experiments.recipes.mvit_tiny import MViTTinySettings, Pictures, Trainer
 from experiments.recipes.mvit_tiny import run as run_training

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from commands.common import guard
+from commands.ending import guard
 from commands.grid import matrix_table
 from experiments.shortcut.data import ShortcutSettings, crop_of, layer_grids
 from experiments.shortcut.model import class_head, mean_output, put, skipped_cost, student_cost, substitute

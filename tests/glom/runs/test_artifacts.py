@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.common import guard
+from commands.ending import guard
 from experiments.adaptation.run import summary
 from glom.errors import InputError, RunError
 from glom.runs.artifacts import (

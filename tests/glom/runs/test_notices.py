@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from commands.common import guard
+from commands.ending import guard
 from glom.runs.artifacts import RunFolder, read_json
 from glom.runs.notices import heard, listening, notice
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision import transforms as T
 
 from cli import app
-from commands.common import guard
+from commands.ending import guard
 from glom.datasets.corruptions import parse_corruption
 from glom.errors import InputError
 from glom.runs.artifacts import read_json, read_results

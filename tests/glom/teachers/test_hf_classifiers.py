@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cli import app
-from commands.common import guard
+from commands.ending import guard
 from glom.backbones.registry import load_backbone
 from glom.backbones.video import clip_for, feature_grids
 from glom.datasets.registry import open_dataset

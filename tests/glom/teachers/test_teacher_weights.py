@@ -10,7 +10,7 @@ from open_clip import factory
 from open_clip.pretrained import _PRETRAINED
 from safetensors.torch import save_file
 
-from commands.common import guard
+from commands.ending import guard
 from experiments.adaptation.run import prepare
 from experiments.adaptation.settings import TTTRun
 from glom.adaptation.settings import settings_for
