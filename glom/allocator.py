@@ -33,3 +33,16 @@ def keep_freed_memory() -> bool:
         return False
     done = [mallopt(parameter, value) == 1 for parameter, _, value in KEPT]  # every one, even after one that failed
     return all(done)
+
+
+def release_freed_memory() -> bool:
+    """Give the system back what `keep_freed_memory` kept: between parts of a program that need blocks of other sizes.
+
+    Blocks of one method's sizes seldom serve the next, so that a process grows with each of them. Every page
+    that nothing lives in goes back (malloc_trim(3)), also from the middle of the heap.
+
+    Returns:
+        whether anything went back; never without glibc.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    return trim is not None and trim(0) == 1

@@ -19,9 +19,9 @@ print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def ran(**chosen: str) -> list[str]:
+def ran(script: str = SCRIPT, **chosen: str) -> list[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
-    call = [sys.executable, "-c", SCRIPT]
+    call = [sys.executable, "-c", script]
     return subprocess.run(call, env=clean | chosen, check=True, capture_output=True, text=True).stdout.split()
 
 
@@ -37,3 +37,25 @@ def test_what_the_environment_chooses_stays(chosen: dict[str, str]):
     done, faults = ran(**chosen)
     assert done == "False"
     assert int(faults) > 64_000_000 // 4096
+
+
+HELD = """
+import glom
+from glom.allocator import release_freed_memory
+glom.keep_freed_memory()
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+before = resident()
+blocks = [b"1" * 2_000_000 for _ in range(100)]
+last = blocks.pop()  # keeps the heap's end from going back
+del blocks
+kept = resident() - before
+print(kept > 150_000_000, release_freed_memory(), resident() - before < 20_000_000, len(last))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_what_was_kept_goes_back_when_asked():
+    assert ran(script=HELD) == ["True", "True", "True", "2000000"]
