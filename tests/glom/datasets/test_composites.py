@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from glom.datasets.composites import GARMENTS, Composites, CompositeSettings
 from glom.datasets.segmentation import open_segmentation
 from glom.datasets.textures import class_weaves, ground_weaves, random_phase, tile, uniforms, waves
 from glom.errors import InputError
+from probes.agreement import resize_grid
 from probes.metrics import adjusted_rand
 from probes.partition import Partition, colour_position, partition
 
@@ -46,6 +48,23 @@ def test_a_composite_depends_on_its_number_alone(garments):
     other = Composites(*garments, replace(TWO, seed=1)).batch([7])
     assert not torch.equal(other.masks, alone.masks)
     assert not torch.equal(together.masks[0], together.masks[1])
+
+
+def test_read_only_arrays_are_taken_in_silence():
+    """As `np.frombuffer` and memory maps give them; torch's warning about them would come once a process."""
+    images, labels = open_source(SAMPLE, None, "test")
+    images.setflags(write=False)
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            made = Composites(images, labels, CompositeSettings()).batch(range(2))
+            grid = np.random.default_rng(0).random((4, 4, 3)).astype(np.float32)
+            grid.setflags(write=False)
+            assert resize_grid(grid, 2, 2).shape == (2, 2, 3)
+    finally:
+        torch.set_warn_always(False)
+    assert len(made.images) == 2
 
 
 def test_contents_of_a_batch(garments):
