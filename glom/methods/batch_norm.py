@@ -82,6 +82,7 @@ class Adapting(Together):
         super().prepare(task)
         self.head = task.head()
         self.twin = own_copy(task.teacher, self.name)
+        self.twin.by_batch = True
         for layer in batch_norms(self.twin.model):
             layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
         self.weights = dict(self._affine(self.twin.model))

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from glom.teachers.base import Teacher
-
-AT_ONCE = 8 * 224 * 224  # pixels of the views whose activations are held at a time
+from glom.teachers.base import AT_ONCE, Teacher
 
 
 class Tower:

@@ -511,6 +511,25 @@ def test_every_family_is_declared_by_its_decorator():
         assert what and callable(registry.TEACHERS[family])
 
 
+def test_many_pictures_are_read_a_few_at_a_time(monkeypatch):
+    """On a processor, for its caches and memory; but whole where the pictures of a batch change each other's tokens."""
+    teacher = load_teacher("glom-tiny", device="cpu")
+    pictures = torch.rand(7, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    token, grid = teacher.token(pictures), teacher.grid(pictures)
+    sizes, whole = [], teacher._token
+    monkeypatch.setattr(teacher, "_token", lambda x: sizes.append(len(x)) or whole(x))
+    monkeypatch.setattr("glom.teachers.base.AT_ONCE", 3 * 32 * 32 + 1)
+    parts = teacher.token(pictures)
+    assert sizes == [3, 3, 1] and not parts.is_inference()
+    torch.testing.assert_close(parts, token, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(teacher.grid(pictures), grid, rtol=1e-5, atol=1e-5)
+    assert teacher.grid(pictures).is_contiguous() and teacher.token(pictures[:0]).shape == (0, token.shape[1])
+    teacher.by_batch = True
+    sizes.clear()
+    teacher.token(pictures)
+    assert sizes == [7]
+
+
 def test_devices_and_precisions():
     assert resolve_device("cpu") == torch.device("cpu")
     assert str(resolve_device("auto")) == available_devices()[0]
