@@ -50,7 +50,7 @@ def resize_grid(grid: Array, height: int, width: int) -> Array:
     import torch
     from torch.nn import functional as F
 
-    x = torch.from_numpy(np.require(grid, requirements="CW")).permute(2, 0, 1)[None]
+    x = torch.from_numpy(np.require(grid, requirements=("C", "W"))).permute(2, 0, 1)[None]
     h, w = grid.shape[:2]
     x = F.adaptive_avg_pool2d(x, (min(h, height), min(w, width)))
     if x.shape[2:] != (height, width):

@@ -161,7 +161,7 @@ def grid_scores(found: Array, truth: Array) -> dict[str, float]:
     """
     if found.shape != truth.shape:
         raise InputError(f"grids to compare must have one shape, got {found.shape} and {truth.shape}")
-    a, b = (torch.from_numpy(np.require(x, requirements="CW")).double().flatten(0, 1) for x in (found, truth))
+    a, b = (torch.from_numpy(np.require(x, requirements=("C", "W"))).double().flatten(0, 1) for x in (found, truth))
     spread = (b - b.mean(0)).square().sum()
     return {
         "cosine": float(F.cosine_similarity(a, b, dim=-1).mean()),

@@ -90,7 +90,7 @@ class Composites:
         if images.ndim != (4 if self.photos else 3) or len(images) != len(labels) or images.dtype != np.uint8:
             wanted = "(N, h, w, 3)" if self.photos else "(N, h, w)"
             raise InputError(f"{settings.source} takes {wanted} uint8 and N labels, got {images.dtype} {images.shape}")
-        self._images = torch.from_numpy(np.require(images, requirements="CW"))
+        self._images = torch.from_numpy(np.require(images, requirements=("C", "W")))
         merged = settings.classes or tuple((name, (i,)) for i, name in enumerate(SOURCES[settings.source]))
         self._pools = [np.flatnonzero(np.isin(labels, members)) for _, members in merged]
         for (name, _), pool in zip(merged, self._pools, strict=True):
