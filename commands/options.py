@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING
 from functools import wraps
 from pathlib import Path
@@ -44,9 +44,17 @@ Config = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One setting; may be repeated.", metavar="KEY=VALUE")]
 Track = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--track", help="Also sent there: tensorboard, trackio, wandb or mlflow.", metavar="TRACKER[:PROJECT]"
+    ),
+]
+Dead = Annotated[
+    str | None,
+    typer.Option(
+        "--on-dead-worker",
+        help="Where a process that reads dies: end, or continue with one fewer. Default: end.",
+        metavar="end|continue",
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say every setting before the run.")]
@@ -91,7 +99,7 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
                 say(to_toml(settings).rstrip())
             if "given" in own:
                 values["given"] = given
-            with _tracked(values.pop("track", "")):
+            with _around(values.pop("track", None), values.pop("on_dead_worker", None)):
                 command(settings=settings, **values)
 
         made = [_parameter(name, key) for name, key in keys.items()]
@@ -101,10 +109,10 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
             made.append(_option("preset", str, typer.Option("--preset", help=text)))
         if cls.FLAG:
             made.append(_option(cls.FLAG, bool, typer.Option(f"--{cls.FLAG}", help=f"The preset {cls.FLAG}.")))
-        for name, hint in (("config", Config), ("set", Set)):
-            made.append(_option(name, hint))
-        if "out" in own and own["out"].default is inspect.Parameter.empty:  # a run folder
-            made.append(_option("track", Track).replace(default=""))
+        folder = "out" in own and own["out"].default is inspect.Parameter.empty
+        reads = any(key.name == "workers" and key.optional for key in keys.values())
+        more = ((Config, "config", True), (Set, "set", True), (Track, "track", folder), (Dead, "on_dead_worker", reads))
+        made += [_option(name, hint) for hint, name, there in more if there]
         if "verbose" not in own:
             made.append(inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose))
         rest = [
@@ -122,10 +130,18 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
     return decorate
 
 
-def _tracked(asked: str) -> AbstractContextManager[None]:
+@contextmanager
+def _around(track: str | None, on_death: str | None) -> Iterator[None]:
+    """What a command runs inside of."""
     from glom.runs.tracking import tracking
 
-    return tracking(asked)
+    with ExitStack() as stack:
+        stack.enter_context(tracking(track or ""))
+        if on_death:
+            from glom.datasets.loading import on_dead_worker
+
+            stack.enter_context(on_dead_worker(on_death))
+        yield
 
 
 def _name(key: Key) -> str:

@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from glom.errors import GlomError, RunError
+from glom.errors import GlomError, RunError, unknown
+from glom.runs.notices import notice
 
 AHEAD = 64  # pictures that are ready, or being made so, before they are asked for
 MOST = 8  # processes that are started for a GPU where no number is given
+SMALL = 1024  # bytes that are sent as they are; a pipe takes up to 4,096 at once, wholly or not at all
+END, CONTINUE = "end", "continue"
+DIED = "a process that reads pictures died, perhaps for want of memory"
 
 Made = TypeVar("Made")
+_ON_DEATH: ContextVar[str] = ContextVar("on_dead_worker", default=END)
+
+
+@contextmanager
+def on_dead_worker(what: str) -> Iterator[None]:
+    """What becomes of reading that begins inside when one of its processes dies.
+
+    Args:
+        what: "end" with an error; "continue" with one fewer, in the end with this process alone: what the processes had
+            not handed over is read again, so that nothing is lost and nothing differs.
+
+    Raises:
+        InputError: anything else.
+    """
+    if what not in (END, CONTINUE):
+        raise unknown("`on_dead_worker`", what, (END, CONTINUE))
+    before = _ON_DEATH.set(what)
+    try:
+        yield
+    finally:
+        _ON_DEATH.reset(before)
 
 
 def readers(asked: int | None, device: torch.device) -> int:
@@ -45,26 +75,11 @@ def read_ahead(
         ahead: how many numbers are looked at before they are asked for.
 
     Raises:
-        RunError: a process died. Whatever else `look` raised.
+        RunError: a process died, and nothing else was asked for by `on_dead_worker`. Whatever else `look` raised.
     """
     if not workers:
         return map(_Look(look).__getitem__, numbers)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers fear for their threads in a copied process
-    context = "fork" if sys.platform == "linux" else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than there are cores: as was asked for
-        loader: DataLoader[Any] = DataLoader(
-            _Look(look),
-            batch_size=None,
-            sampler=numbers,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=pin,
-            prefetch_factor=max(2, -(-ahead // workers)),
-            multiprocessing_context=context,
-            generator=torch.Generator(),  # or the order of the caller's own random numbers would change
-        )
-        return _taken(_started(loader))
+    return _Readers(_Look(look), numbers, workers, pin, ahead)
 
 
 def read_all(look: Callable[[int], Made], numbers: Iterable[int], workers: int = 0) -> Iterator[Made]:
@@ -79,33 +94,75 @@ def read_all(look: Callable[[int], Made], numbers: Iterable[int], workers: int =
         yield found
 
 
-def _started(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The processes, begun. Torch's signal handler, which raises wherever the program happens to be, is taken out: a
-    process that died is found where its pictures are waited for."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork")
-        found = iter(loader)
-    if before is not None:
-        signal.signal(signal.SIGCHLD, before)
-    return found
+class _Readers(Iterator[Any]):
+    """Processes that look; those that are left begin anew where one died, first with what was given out and not had."""
+
+    def __init__(self, look: _Look[Any], numbers: Iterable[int], workers: int, pin: bool, ahead: int) -> None:
+        self.look, self.rest, self.workers, self.pin, self.ahead = look, iter(numbers), workers, pin, ahead
+        self.lasting, self.told = _ON_DEATH.get() == CONTINUE, copy_context()  # who takes them may be another thread
+        self.out = deque[int]()
+        self.found = self._begun()
+
+    def __next__(self) -> Any:
+        while self.workers:
+            try:
+                made = next(self.found)
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                if not _is_death(error):
+                    raise
+                if not self.lasting:
+                    raise RunError(
+                        f"{DIED}; what was computed stays: go on with fewer `workers`, with 0 to see which picture it "
+                        f"is, or with `on_dead_worker` {CONTINUE}"
+                    ) from error
+            else:
+                self.out.popleft()
+                return _unpacked(made)
+            self.workers -= 1
+            self.told.run(notice, f"{DIED}; reading goes on with {self.workers or 'none beside this one'}")
+            self.found = iter(())  # so that the others end before any begin
+            self.found = self._begun()
+        return next(self.found)
+
+    def _asked(self) -> Iterator[int]:
+        for number in self.rest:
+            self.out.append(number)
+            yield number
+
+    def _begun(self) -> Iterator[Any]:
+        """As many processes as there are to be, begun. Torch's signal handler, which raises wherever the program
+        happens to be, is taken out: a process that died is found where its pictures are waited for."""
+        self.rest, self.out = chain(self.out, self.rest), deque()
+        if not self.workers:
+            return map(self.look.__getitem__, self.rest)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # they fear for their threads in a copied process
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
+        with warnings.catch_warnings():
+            # More than there are cores is as was asked for.
+            warnings.filterwarnings("ignore", "This DataLoader will create|.*multi-threaded, use of fork")
+            loader: DataLoader[Any] = DataLoader(
+                self.look,
+                batch_size=None,
+                sampler=self._asked(),  # type: ignore[arg-type]  # an iterator is enough
+                num_workers=self.workers,
+                collate_fn=_as_it_is,
+                pin_memory=self.pin,
+                prefetch_factor=max(2, -(-self.ahead // self.workers)),
+                multiprocessing_context="fork" if sys.platform == "linux" else None,
+                generator=torch.Generator(),  # or the order of the caller's own random numbers would change
+            )
+            found = iter(loader)
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
+        return found
 
 
-def _taken(found: Iterator[Any]) -> Iterator[Any]:
-    while True:
-        try:
-            made = next(found)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker (pid"):
-                raise
-            raise RunError(
-                "a process that reads pictures died, perhaps for want of memory; what was computed stays: go on with "
-                "fewer `workers`, or with 0 to see which picture it is"
-            ) from error
-        yield made
+def _is_death(error: Exception) -> bool:
+    """Whether a process died, rather than raised: that is reported with its name by torch."""
+    said = str(error)
+    lost = isinstance(error, ConnectionError | EOFError) and not said.startswith("Caught ")
+    return lost or said.startswith(("DataLoader worker (pid", "Pin memory thread exited"))
 
 
 def to_device(images: Sequence[Tensor], device: torch.device) -> Tensor:
@@ -119,11 +176,35 @@ class _Look(Dataset[Any], Generic[Made]):
     def __init__(self, look: Callable[[int], Made]) -> None:
         self.look = look
 
-    def __getitem__(self, number: int) -> Made | GlomError:
+    def __getitem__(self, number: int) -> Any:
         try:
-            return self.look(number)
+            made = self.look(number)
         except GlomError as error:
             return error
+        return made if get_worker_info() is None else _packed(made)
+
+
+class _Packed:
+    """What is no tensor, in memory that processes share. A process that is killed while it sends something large leaves
+    half of it in the pipe, and whoever reads from that waits for ever."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def _packed(made: Any) -> Any:
+    if isinstance(made, Tensor):
+        return made
+    if type(made) is tuple:
+        return tuple(map(_packed, made))
+    data = pickle.dumps(made)
+    return made if len(data) <= SMALL else _Packed(data)
+
+
+def _unpacked(made: Any) -> Any:
+    if type(made) is tuple:
+        return tuple(map(_unpacked, made))
+    return pickle.loads(made.data.numpy().data) if isinstance(made, _Packed) else made
 
 
 def _as_it_is(made: Made) -> Made:

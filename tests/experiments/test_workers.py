@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from glom.runs.artifacts import read_results
 from glom.teachers.corrupted import shown
 from glom.teachers.grids import Encoder
 from glom.teachers.registry import load_teacher
-from tests.conftest import make_image, one_error
+from tests.conftest import make_image, one_error, start
 
 TTT = ("ttt", "run", "--objective", "token+grid", "--iterations", "2", "--corruption", "gaussian_noise:3")
 BENCHMARK = ("benchmark", "--methods", "zero-shot,lame", "--corruptions", "gaussian_noise:3")
@@ -127,3 +128,49 @@ def test_a_reader_that_dies_ends_the_run_and_the_next_goes_on(call, pictures, tm
     assert call(*options, "--out", out, "--resume")[0] == 0
     for path in whole.rglob("results.jsonl"):
         assert (out / path.relative_to(whole)).read_bytes() == path.read_bytes()
+
+
+WAITING = """
+import os, sys, time
+from pathlib import Path
+from torch.utils.data import get_worker_info
+from cli import app
+from commands.ending import guard
+from glom.datasets.base import Sample
+
+own, who = Sample.image, Path(sys.argv[1])
+
+def image(self, max_pixels=None):
+    if self.id == "ship/2.png" and get_worker_info() and not who.exists():
+        who.write_text(str(os.getpid()))
+        time.sleep(100)
+    return own(self, max_pixels)
+
+Sample.image = image
+sys.exit(guard(app, sys.argv[2:]))
+"""
+
+
+def test_a_reader_killed_from_outside_ends_the_run_or_not_as_asked(call, image_folder, tmp_path):
+    for n in range(14):  # twenty: a block of sixteen is done when the last one is waited for
+        make_image(50 + n).save(image_folder / "cat" / f"more-{n}.png")
+    base = ("ttt", "run", image_folder, "--iterations", "1", "--queries", "4", "--stack", "16", "--jobs", "1", "-q")
+    whole = tmp_path / "whole"
+    assert call(*base, "--out", whole)[0] == 0
+    for asked in ("end", "continue"):
+        out, who = tmp_path / asked, tmp_path / f"{asked}.pid"
+        words = (who, *base, "--workers", "2", "--on-dead-worker", asked, "--out", out)
+        run = start([sys.executable, "-c", WAITING, *map(str, words)])
+        deadline = time.monotonic() + 200
+        while not who.exists() or not (out / "results.jsonl").exists() or len(read_results(out)) < 16:
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(int(who.read_text()), signal.SIGKILL)
+        _, error = run.communicate(timeout=200)
+        assert error.count("a process that reads pictures died") == 1, error
+        if asked == "end":
+            assert run.returncode == 1 and one_error(error) and "--on-dead-worker continue" in error, error
+            assert len(read_results(out)) == 16
+        else:
+            assert run.returncode == 0 and "reading goes on with 1" in error, error
+            assert (out / "results.jsonl").read_bytes() == (whole / "results.jsonl").read_bytes()

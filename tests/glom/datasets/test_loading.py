@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.data import get_worker_info
 
-from glom.datasets.loading import read_ahead, read_all, readers, to_device
+from glom.datasets.loading import on_dead_worker, read_ahead, read_all, readers, to_device
 from glom.errors import GlomError, InputError, RunError
+from glom.runs.notices import listening
 from glom.runs.seeds import sample_seed
 
 
@@ -46,6 +52,34 @@ def test_a_process_that_dies_is_said_and_what_was_read_is_there():
         found.extend(ahead)
     assert found == list(range(len(found))) and len(found) < 3  # what was on its way is lost with it
     assert signal.getsignal(signal.SIGCHLD) is handler
+
+
+def test_reading_goes_on_with_fewer_in_the_end_alone_and_gives_the_same():
+    def look(number: int) -> torch.Tensor:
+        if number in (3, 7) and get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return drawn(number)
+
+    numbers, told = [5, 3, 0, 2, 7, 1, 4], list[str]()
+    with listening(told.append), on_dead_worker("continue"):
+        ahead = read_ahead(look, iter(numbers), 2, ahead=2)
+        with ThreadPoolExecutor(1) as pool:  # those who take may do so in a thread of their own
+            found = pool.submit(lambda: [said(x) for x in ahead]).result(timeout=60)
+    assert found == [said(x) for x in read_ahead(drawn, numbers)]
+    assert [line.rpartition("goes on with ")[2] for line in told] == ["1", "none beside this one"]
+    with pytest.raises(InputError, match="on_dead_worker"), on_dead_worker("wait"):
+        pass
+
+
+def test_a_process_killed_while_it_sends_something_large_is_no_silence():
+    sent = [np.full(300_000, number, np.uint8) for number in range(8)]
+    with listening(lambda text: None), on_dead_worker("continue"):
+        ahead = read_ahead(sent.__getitem__, range(8), 2)
+        assert not next(ahead).any()
+        time.sleep(0.5)  # both are at the end of what they can send
+        first = min(multiprocessing.active_children(), key=lambda process: process.pid)
+        os.kill(first.pid, signal.SIGKILL)
+        assert [int(x[-1]) for x in ahead] == list(range(1, 8))
 
 
 def test_a_fault_of_ones_own_is_no_death():
