@@ -78,7 +78,7 @@ def folder_dataset(root: Path, split: str = "test", renamed: bool = False) -> Im
             raise InputError(f"{one_line(folder)}: {error}") from None
         label = {key: index for index, key in enumerate(classes.keys)}
         samples = tuple(_sample(path, folder, label[key]) for key in keys for path in pictures[key])
-        tables = [path for path in here.files if path.suffix.lower() in (".csv", ".tsv") and path != folder / TABLE]
+        tables = [path for path in here.files if _ending(path) in (".csv", ".tsv") and _id(path, folder) != TABLE]
         if len(keys) == 1 and tables:
             notes.append(f"where {one_line(tables[0])} says what they show, give that file in place of the folder")
         return ImageDataset(name, samples, classes.names, None, classes.keys, +passed, tuple(notes))
@@ -157,7 +157,7 @@ def _wraps(folder: Path) -> bool:
     return not any(map(_is_picture, here.files)) and any(map(_holds_pictures, here.folders))
 
 
-def _nested(folder: Path, pictures: Mapping[str, Sequence[Path]]) -> list[str]:
+def _nested(folder: Path, pictures: Mapping[str, Sequence[str]]) -> list[str]:
     """What to say of class folders that hold only folders, as domains do whose folders are the classes.
 
     Raises:
@@ -167,9 +167,10 @@ def _nested(folder: Path, pictures: Mapping[str, Sequence[Path]]) -> list[str]:
         return []
     inner, most = Counter[str](), 0
     for key, found in pictures.items():
-        if any(path.parent == folder / key for path in found):
+        below = [_id(path, folder / key).partition("/") for path in found]
+        if not all(slash for _, slash, _ in below):
             return []
-        own = {path.relative_to(folder / key).parts[0] for path in found}
+        own = {name for name, _, _ in below}
         inner.update(own)
         most = max(most, len(own))
     if most < 2:  # CLASS/images/NAME.jpg, as in Tiny ImageNet
@@ -198,8 +199,10 @@ def _some(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Listing:
+    """Files by text: a `Path` each, of a hundred thousand, would leave its name among those that Python interns."""
+
     folders: list[Path]
-    files: list[Path]
+    files: list[str]
 
 
 def _list(folder: Path, passed: Counter[str] | None = None) -> _Listing:
@@ -212,8 +215,10 @@ def _list(folder: Path, passed: Counter[str] | None = None) -> _Listing:
                     left["hidden files and folders"] += 1
                 elif entry.is_dir() and entry.name.lower() in FOREIGN:
                     left[f"{entry.name} folders"] += 1
+                elif entry.is_dir():
+                    listing.folders.append(Path(entry.path))
                 else:
-                    (listing.folders if entry.is_dir() else listing.files).append(Path(entry.path))
+                    listing.files.append(entry.path)
     except OSError as error:
         raise InputError(f"{one_line(folder)}: cannot be listed ({error.strerror})") from error
     if passed is not None:
@@ -221,7 +226,7 @@ def _list(folder: Path, passed: Counter[str] | None = None) -> _Listing:
     return listing
 
 
-def _walk(folder: Path, passed: Counter[str] | None = None, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def _walk(folder: Path, passed: Counter[str] | None = None, above: tuple[Path, ...] = ()) -> Iterator[str]:
     """All files below; links are followed, but never back into a folder they lie in."""
     real = folder.resolve()
     if real in above:
@@ -236,25 +241,37 @@ def _holds_pictures(folder: Path) -> bool:
     return any(map(_is_picture, _walk(folder)))
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+def _ending(path: str) -> str:
+    """As `Path.suffix`, in small letters."""
+    stem, _, ending = path.rpartition(os.sep)[2].rpartition(".")
+    return f".{ending.lower()}" if stem and ending else ""
 
 
-def _other(path: Path, folder: Path) -> str:
+def _is_picture(path: str) -> bool:
+    return _ending(path) in SUFFIXES
+
+
+def _id(path: str, folder: Path) -> str:
+    """Where a file lies in a folder above it, with forward slashes."""
+    return path.removeprefix(str(folder)).lstrip(os.sep).replace(os.sep, "/")
+
+
+def _other(path: str, folder: Path) -> str:
     """What kind of file it is that is passed over; "" for a picture, and for the table of classes in its folder."""
-    if _is_picture(path) or path == folder / TABLE:
+    if _is_picture(path) or _id(path, folder) == TABLE:
         return ""
-    return f"{path.suffix.lower()} files" if path.suffix else "files without an ending"
+    return f"{_ending(path)} files" if _ending(path) else "files without an ending"
 
 
-def _nothing(files: Sequence[Path]) -> str:
+def _nothing(files: Sequence[str]) -> str:
     """Why there is no picture among some files."""
     if not files:
         return "the folder is empty"
-    if any(IDX_FILE.fullmatch(path.name) for path in files):
-        here = next(path.parent for path in files if IDX_FILE.fullmatch(path.name))
+    arrays = next((path for path in map(Path, files) if IDX_FILE.fullmatch(path.name)), None)
+    if arrays is not None:
+        here = arrays.parent
         return f"no images but MNIST's arrays; give mnist:{one_line(here)} or fashion-mnist:{one_line(here)}"
-    kinds = Counter(path.suffix.lower() for path in files)
+    kinds = Counter(map(_ending, files))
     return f"no images among its {len(files)} files ({_some([kind or 'no ending' for kind, _ in kinds.most_common()])})"
 
 
@@ -266,8 +283,8 @@ def _tables(root: Path, folder: Path) -> list[Path]:
     return [place / TABLE for place in (folder, *above)]
 
 
-def _sample(path: Path, folder: Path, label: int | None) -> Sample:
-    name = path.relative_to(folder).as_posix()
+def _sample(path: str, folder: Path, label: int | None) -> Sample:
+    name = _id(path, folder)
     return Sample(name, label, FileSource(name, folder))
 
 

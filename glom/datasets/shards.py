@@ -20,7 +20,7 @@ from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.folder import split_folder
 from glom.datasets.labels import parse_labels
 from glom.datasets.reading import SUFFIXES, one_line
-from glom.datasets.sources import TarSource
+from glom.datasets.sources import Shard, TarSource
 from glom.errors import InputError
 
 LABEL = "cls"
@@ -53,8 +53,9 @@ def shard_dataset(spec: str, root: Path | None = None, split: str = "test") -> I
     samples: list[tuple[str, TarSource]] = []
     cells: list[str] = []
     passed: dict[str, int] = {}
+    counted = _Numbers()
     for path in paths:
-        for key, found in _groups(path).items():
+        for key, found in _groups(path, counted).items():
             if found.picture is None:
                 passed["samples without a picture"] = passed.get("samples without a picture", 0) + 1
                 continue
@@ -100,9 +101,17 @@ def shard_paths(spec: str, root: Path | None = None, split: str = "test") -> lis
     return paths
 
 
-def _groups(path: Path) -> Mapping[str, _Found]:
+class _Numbers(list[int]):
+    """0, 1, 2, ..., each one object however many shards count by it."""
+
+    def at(self, place: int) -> int:
+        self.extend(range(len(self), place + 1))
+        return self[place]
+
+
+def _groups(path: Path, numbers: _Numbers) -> Mapping[str, _Found]:
     """The samples of a shard by key: what a member is called up to the first dot of its name."""
-    where, place, found = one_line(path), str(path), dict[str, _Found]()
+    where, shard, found = one_line(path), Shard(str(path)), dict[str, _Found]()
     end = 0
     try:
         with tarfile.open(path, "r:") as tar, path.open("rb") as file:
@@ -117,7 +126,8 @@ def _groups(path: Path) -> Mapping[str, _Found]:
                     continue
                 one = found.setdefault(folder + slash + key, _Found())
                 if f".{ending.lower()}" in SUFFIXES and one.picture is None:
-                    one.picture = TarSource(place, member.offset_data)
+                    one.picture = TarSource(shard, numbers.at(len(shard.offsets)))
+                    shard.offsets.append(member.offset_data)
                 elif ending.lower() == LABEL:
                     file.seek(member.offset_data)
                     one.label = file.read(member.size).decode("utf-8", "replace").strip()

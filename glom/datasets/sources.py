@@ -7,7 +7,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
-from dataclasses import dataclass
+from array import array
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -90,15 +91,28 @@ class BytesSource:
 
 
 @dataclass(frozen=True, slots=True)
-class TarSource:
-    """A picture file within a tar: what lies from `offset` on, its header being the block before."""
+class Shard:
+    """A tar, and where files in it begin: their headers are the blocks before."""
 
     path: str
-    offset: int
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
+
+
+@dataclass(frozen=True, slots=True)
+class TarSource:
+    """A picture file within a tar, the one of this number; small, as there are a hundred thousand."""
+
+    shard: Shard
+    number: int
+
+    @property
+    def offset(self) -> int:
+        """Where it begins in the tar."""
+        return self.shard.offsets[self.number]
 
     def image(self, max_pixels: int | None) -> Image.Image:
         name, data = self._read()
-        return read_image(data, max_pixels, name=f"{self.path}:{name}")
+        return read_image(data, max_pixels, name=f"{self.shard.path}:{name}")
 
     def digest(self) -> str:
         """As a file with these bytes."""
@@ -108,16 +122,17 @@ class TarSource:
             return UNREADABLE
 
     def _read(self) -> tuple[str, bytes]:
+        path, offset = self.shard.path, self.offset
         try:
-            with Path(self.path).open("rb") as file:
-                file.seek(self.offset - tarfile.BLOCKSIZE)
+            with Path(path).open("rb") as file:
+                file.seek(offset - tarfile.BLOCKSIZE)
                 header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "replace")
                 data = file.read(header.size)
         except (OSError, tarfile.HeaderError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{one_line(self.path)}: cannot be read at {self.offset:,} ({reason})") from error
+            raise InputError(f"{one_line(path)}: cannot be read at {offset:,} ({reason})") from error
         if len(data) < header.size:
-            raise InputError(f"{one_line(self.path)}: it is cut within {one_line(header.name)}")
+            raise InputError(f"{one_line(path)}: it is cut within {one_line(header.name)}")
         return header.name, data
 
 
