@@ -1,19 +1,39 @@
 // The RGB cube, turned by hand: every location a point where its colour lies, linked with the picture both ways.
-function cube({ chosen, changed }) {
-  const canvas = el("canvas", { class: "cube", tabindex: 0, role: "img" });
-  let stage = null, at = 0, values = null, low = 0, turn = 0.6, tilt = 0.45, lasso = null, drawing = false, corner = null;
-  const button = el("button", { type: "button", text: "Lasso", "aria-pressed": "false", title: "draw around points; the picture shows where they are", onclick: () => mode(!drawing) });
-  const clear = el("button", { type: "button", text: "Clear", disabled: true, onclick: () => select(null) });
+const TURNS = "RGB cube: a point a location. Drag or arrow keys turn it; L draws around points.";
+const DRAWS = "Draw around points, or use the arrow keys for a ring.";
+const RINGS = "Arrow keys move the ring, + and - size it, Enter keeps what is in it, Escape drops it.";
 
-  function mode(on) {
+function cube({ chosen, changed }) {
+  const hint = el("span", { id: newId("hint"), role: "status", text: TURNS });
+  const canvas = el("canvas", { class: "cube", tabindex: 0, role: "img", "aria-describedby": hint.id, "aria-keyshortcuts": "l" });
+  let stage = null, at = 0, values = null, low = 0, turn = 0.6, tilt = 0.45, lasso = null, ring = null, drawing = false, corner = null;
+  const button = el("button", { type: "button", text: "Lasso", "aria-pressed": "false", title: "draw around points; the picture shows where they are (key L on the cube)", onclick: (event) => mode(!drawing, !event.detail) });
+  const clear = el("button", { type: "button", text: "Clear", disabled: true, onclick: () => changed(null) });
+
+  function mode(on, byKeys = false) {
     drawing = on;
+    lasso = ring = null;
+    hint.textContent = on ? DRAWS : TURNS;
     button.setAttribute("aria-pressed", String(on));
     canvas.classList.toggle("lasso", on);
+    if (on && byKeys) {
+      canvas.focus();
+      encircle();
+    } else draw();
   }
 
-  function select(set) {
-    clear.disabled = !set;
-    changed(set);
+  // The lasso by keys: a ring, at first around the location looked at; what is in it is lit as it goes.
+  function encircle([dx, dy] = [0, 0], grow = 1) {
+    const c = stage.colours, within = (v, least, most) => Math.min(Math.max(v, least), most);
+    if (!ring) {
+      const [x, y] = project(1, 1)(c[3 * at] / 255, c[3 * at + 1] / 255, c[3 * at + 2] / 255);
+      ring = { x, y, r: 0.12 };
+    }
+    ring = { x: within(ring.x + 0.04 * dx, 0, 1), y: within(ring.y + 0.04 * dy, 0, 1), r: within(ring.r * grow, 0.02, 0.75) };
+    lasso = Array.from({ length: 48 }, (_, i) => [ring.x + ring.r * Math.cos((i * Math.PI) / 24), ring.y + ring.r * Math.sin((i * Math.PI) / 24)]);
+    const found = inside();
+    hint.textContent = `${found.size} of ${stage.h * stage.w} in the ring. ${RINGS}`;
+    changed(found);
   }
 
   // Places of all points on the canvas: x, y and depth.
@@ -77,50 +97,63 @@ function cube({ chosen, changed }) {
     return found;
   }
 
+  function turned(by, up) {
+    turn += by;
+    tilt = Math.min(Math.max(tilt + up, -1.5), 1.5);
+    draw();
+  }
+
   const spot = (event) => {
     const box = canvas.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   };
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
-    if (drawing) lasso = [spot(event)];
+    if (drawing) [ring, lasso] = [null, [spot(event)]];
     else corner = [event.clientX, event.clientY];
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (lasso) lasso.push(spot(event));
+    if (lasso && !ring) lasso.push(spot(event));
     else if (corner) {
-      turn += (event.clientX - corner[0]) * 0.01;
-      tilt = Math.min(Math.max(tilt + (event.clientY - corner[1]) * 0.01, -1.5), 1.5);
+      turned((event.clientX - corner[0]) * 0.01, (event.clientY - corner[1]) * 0.01);
       corner = [event.clientX, event.clientY];
-    } else return;
-    draw();
+    }
+    if (lasso) draw();
   });
   const end = () => {
     const drawn = lasso;
     corner = null;
-    if (!drawn) return;
+    if (!drawn || ring) return;
     const found = drawn.length > 2 ? inside() : new Set();
-    lasso = null;
     mode(false);
-    select(found.size ? found : null);
+    changed(found.size ? found : null);
   };
   canvas.addEventListener("pointerup", end);
   canvas.addEventListener("pointercancel", () => { lasso = corner = null; draw(); });
+  canvas.addEventListener("blur", () => (ring ? mode(false) : null));
   canvas.addEventListener("keydown", (event) => {
-    const way = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] }[event.key];
-    if (event.key === "Escape") select(null);
-    if (!way) return;
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const grow = { "+": 1.25, "=": 1.25, "-": 0.8, _: 0.8 }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") {
+      mode(false);
+      changed(null);
+    } else if (event.key.toLowerCase() === "l") mode(!drawing, true);
+    else if (ring && event.key === "Enter") {
+      mode(false);
+      if (!chosen().size) changed(null);
+    } else if (drawing && (way || grow)) encircle(way, grow);
+    else if (way) turned(0.1 * way[0], 0.1 * way[1]);
+    else return;
     event.preventDefault();
-    turn += way[0];
-    tilt = Math.min(Math.max(tilt + way[1], -1.5), 1.5);
-    draw();
   });
-  const box = el("figure", { class: "cubebox" }, canvas, el("figcaption", {}, el("span", { text: "RGB cube: a point a location. Drag or arrow keys turn it." }), el("span", { class: "buttons" }, button, clear)));
+  const box = el("figure", { class: "cubebox" }, canvas, el("figcaption", {}, hint, el("span", { class: "buttons" }, button, clear)));
   return {
     box,
     draw,
     show(to, q, cosines, from) {
       [stage, at, values, low] = [to, q, cosines, from];
+      clear.disabled = !chosen();
       canvas.setAttribute("aria-label", `the colours of ${to.h * to.w} locations as points of the RGB cube`);
       draw();
     },
