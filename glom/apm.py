@@ -161,7 +161,8 @@ class AsynchronousPerceptionMachine(nn.Module):
         return self.asked(images, self.default_queries(images) if queries is None else check_queries(queries), outputs)
 
     def asked(self, images: Tensor, queries: Tensor, outputs: tuple[str, ...]) -> Percept:
-        """`forward` of `images` at `queries` that were checked, for `outputs`: nothing is read back from a device."""
+        """`forward` of `images` (B, 3, S, S) at `queries` (N, 2) that were checked, for `outputs`: nothing is read back
+        from a device."""
         T = self.fold(images)
         features = rgb = token = None
         if "features" in outputs or "rgb" in outputs or self.config.readout != "location":
@@ -180,7 +181,7 @@ class AsynchronousPerceptionMachine(nn.Module):
     # -- helpers --------------------------------------------------------------------------------------------------
 
     def default_queries(self, like: Tensor, device: torch.device | str | None = None) -> Tensor:
-        """The cells x cells grid's centres, float32 or better; on `like`'s device if `device` is None."""
+        """(N, 2): the cells x cells grid's centres, float32 or better; on `like`'s device if `device` is None."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         return grid_queries(self.config.cells, self.config.cells, device=device or like.device, dtype=dtype)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch is loaded: small tensors gain nothing from threads that wait for one another, and lose much where others
 # use the processor too.
@@ -121,3 +123,45 @@ def image_folder(tmp_path: Path) -> Path:
         for i in range(3):
             make_image(10 * c + i).save(root / name / f"{i}.png")
     return root
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on the path")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Open the page: errors and requests are collected; none of either may be there at the end."""
+    contexts, wrong = [], []
+
+    def open_page(path: Path, **settings: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **settings})
+        contexts.append(context)
+        shown = context.new_page()
+        shown.set_default_timeout(20_000)
+        shown.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
+        shown.on("pageerror", lambda error: wrong.append(str(error)))
+        shown.on("request", lambda r: None if r.url.startswith(("file:", "blob:")) else wrong.append(r.url))
+        shown.goto(path.as_uri())
+        shown.wait_for_selector("[data-ready=true]")
+        settle(shown)
+        return shown
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def settle(shown: Any) -> None:
+    """Until what was asked for is drawn."""
+    shown.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")

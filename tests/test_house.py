@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("glom", "probes", "experiments", "commands", "benchmarks")
 FILES = [*(ROOT / "cli.py", ROOT / "hubconf.py"), *(p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py")))]
 LONGEST = 60
+ARRAYS = re.compile(r"\b(Tensor|NDArray|Array|Labels)\b")
+SHAPE = re.compile(r"\(\S+, .*?\)|\(\w+,\)")
 # Names of torch, transformers, pytorchvideo and the standard library that have no public way. May only shrink.
 FOREIGN = {"_exit", "_cdata", "_patch_embed_shape", "_attn_implementation", "_from_config"}
 # What torch gives for tensors of one's own kind, and for a mode that stands for a device.
@@ -127,7 +129,7 @@ def public_code(value: object) -> Iterator[tuple[str, object, Callable[..., obje
 
 
 @pytest.mark.parametrize("package", [glom, probes])
-def test_public_names_say_what_they_take_and_what_they_raise(package):
+def test_public_names_say_what_they_take_of_what_shape_and_what_they_raise(package):
     missing = []
     for public in package.__all__:
         value = getattr(package, public)
@@ -135,8 +137,12 @@ def test_public_names_say_what_they_take_and_what_they_raise(package):
             missing.append(f"{public}: nothing")
         for name, reached, code in public_code(value):
             said = inspect.getdoc(reached) or ""
-            names = [name for name in inspect.signature(code).parameters if name not in ("self", "cls")]
+            takes = inspect.signature(code)
+            names = [name for name in takes.parameters if name not in ("self", "cls")]
             missing += [f"{name}: `{one}`" for one in names if not re.search(rf"\b{one}\b", said)]
+            kinds = [*(p.annotation for p in takes.parameters.values()), takes.return_annotation]
+            if any(ARRAYS.search(str(kind)) for kind in kinds) and not SHAPE.search(said):
+                missing.append(f"{name}: the shape of what it takes or gives")
             raises = any(isinstance(node, ast.Raise) for node in ast.walk(ast.parse(dedent(inspect.getsource(code)))))
             if not said or (raises and "Raises" not in said):
                 missing.append(f"{name}: {'what it raises' if said else 'nothing'}")

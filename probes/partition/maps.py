@@ -18,7 +18,7 @@ def components(labels: NDArray[np.integer]) -> Labels:
 
 
 def count_islands(labels: NDArray[np.integer], least: int = 1) -> int:
-    """Number of connected sets of equal labels with at least `least` locations."""
+    """Number of connected sets of equal `labels` (h, w) with at least `least` locations."""
     sizes = np.bincount(components(labels).ravel())
     return int((sizes >= least).sum())
 

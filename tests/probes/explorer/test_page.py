@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
+import io
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from probes.explorer import Pages, page
+from probes.explorer import Pages, layered, page
 from probes.explorer.codes import decode
+from probes.explorer.tables import answers_table, counted
 from probes.levels import level_islands
 from probes.metrics import covering, mbo
 from probes.partition import enlarge
 from probes.partition.tree import Tree
-from tests.probes.explorer.views import EVIL, RIGHT_TO_LEFT, view
+from tests.conftest import make_image, settle
+from tests.probes.explorer.views import EVIL, RIGHT_TO_LEFT, grids, view
 
 TABS = ("Islands", "Test-time training", "Interpolation", "Tables", "About")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on the path")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,32 +31,9 @@ def file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def opened(browser, file):
-    """Open the page: errors and requests are collected; none of either may be there at the end."""
-    contexts, wrong = [], []
-
-    def open_page(path: Path = file, **settings: Any) -> Any:
-        context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **settings})
-        contexts.append(context)
-        shown = context.new_page()
-        shown.set_default_timeout(20_000)
-        shown.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
-        shown.on("pageerror", lambda error: wrong.append(str(error)))
-        shown.on("request", lambda r: None if r.url.startswith(("file:", "blob:")) else wrong.append(r.url))
-        shown.goto(path.as_uri())
-        shown.wait_for_selector("[data-ready=true]")
-        settle(shown)
-        return shown
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-def settle(shown: Any) -> None:
-    """Until what was asked for is drawn."""
-    shown.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+def opened(opened, file):
+    """As any page, by default the one with everything in it."""
+    return lambda path=file, **settings: opened(path, **settings)
 
 
 def caption(shown: Any, number: int = 0) -> str:
@@ -175,6 +140,37 @@ def test_two_networks_under_one_pointer_and_the_cube_lights_the_picture(opened):
     shown.keyboard.press("Escape")
 
 
+def test_keys_alone_draw_around_points_of_the_cube(opened):
+    shown = opened()
+    hint, clear = shown.locator(".cubebox [role=status]"), shown.get_by_role("button", name="Clear")
+    canvas = shown.locator("canvas.cube")
+    canvas.focus()
+    shown.keyboard.press("l")
+    first = int(hint.inner_text().split()[0])
+    assert 0 < first < 64 and f"{first} chosen in the cube" in caption(shown)  # of the island looked at
+    for _ in range(12):
+        shown.keyboard.press("+")
+    assert hint.inner_text().startswith("64 of 64 in the ring") and "64 chosen in the cube" in caption(shown)
+    for _ in range(20):
+        shown.keyboard.press("-")
+    for _ in range(25):
+        shown.keyboard.press("ArrowLeft")  # into the corner, where no point is
+    assert "0 chosen in the cube" in caption(shown)
+    shown.keyboard.press("Escape")
+    assert "chosen" not in caption(shown) and clear.is_disabled() and "ring" not in hint.inner_text()
+    shown.get_by_role("button", name="Lasso").focus()
+    shown.keyboard.press("Enter")
+    assert canvas.evaluate("(canvas) => canvas === document.activeElement")
+    shown.keyboard.press("Enter")
+    assert f"{first} chosen in the cube" in caption(shown) and clear.is_enabled() and "turn it" in hint.inner_text()
+    before = canvas.evaluate("(canvas) => canvas.toDataURL()")
+    shown.keyboard.press("ArrowLeft")  # turns the cube again
+    settle(shown)
+    assert canvas.evaluate("(canvas) => canvas.toDataURL()") != before and f"{first} chosen" in caption(shown)
+    shown.get_by_role("slider", name="layer").fill("0")  # other features: nothing is chosen among them
+    assert "chosen" not in caption(shown) and clear.is_disabled()
+
+
 def test_a_button_and_a_key_swap_islands_and_class_for_the_patched_ones(opened):
     shown = opened()
     seen = """() => [...document.querySelectorAll(".pane")].map((pane) => pane.querySelector("canvas").toDataURL())"""
@@ -248,7 +244,65 @@ def test_narrow_touched_dark_and_still(opened, scheme):
     shown.get_by_role("tab", name="Islands").click()
     shown.locator("canvas.hero").first.tap(position={"x": 3, "y": 3})
     assert "Row 1, column 1" in caption(shown)
-    assert shown.evaluate("getComputedStyle(document.querySelector('.hero')).transitionDuration") in ("0s", "")
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_who_wants_little_motion_gets_little(opened, motion):
+    shown, still = opened(reduced_motion=motion), motion == "reduce"
+    shown.evaluate(
+        """() => {
+          window.paces = []; window.ways = [];
+          const every = window.setInterval;
+          window.setInterval = (act, pace) => { paces.push(pace); return every(act, pace); };
+          Element.prototype.scrollIntoView = (how) => ways.push(how.behavior);
+        }"""
+    )
+    shown.get_by_role("button", name="play layer").click()
+    shown.get_by_role("tab", name="Tables").click()
+    shown.get_by_role("button", name="A", exact=True).click()
+    assert shown.evaluate("[paces, ways]") == ([[1600], ["auto"]] if still else [[700], ["smooth"]])
+    moves = (
+        "[...document.querySelectorAll('*')].filter((e) => parseFloat(getComputedStyle(e).transitionDuration)).length"
+    )
+    assert shown.evaluate(moves) == 0  # nothing moves by itself
+
+
+def test_a_large_page_answers_at_once(opened, tmp_path):
+    """Three pictures of 16 layers; a table of 15 conditions, 14 methods and 200 pictures."""
+    made = view(3)
+    for number, picture in enumerate(made["pictures"]):
+        blocks = grids(16, 28, 48, seed=number)
+        picture["sources"] = [layered("deep", [("layer", [str(i) for i in range(16)])], blocks)]
+    rng, names = np.random.default_rng(0), [f"{i}.png" for i in range(200)]
+    buffer = io.BytesIO()
+    make_image(0, (96, 96)).save(buffer, "JPEG")
+    sets = [{"names": names, "classes": list("abcdefghij"), "images": np.arange(200, dtype=np.int16)}]
+    labels, rows, held = np.arange(200, dtype=np.int16) % 10, [], {}
+    for c in (f"condition {n}" for n in range(15)):
+        held[c] = {"set": 0, "labels": labels}
+        held[c]["answers"] = {f"method {m}": rng.integers(0, 10, 200).astype(np.int16) for m in range(14)}
+        rows += [counted(m, c, labels, said) for m, said in held[c]["answers"].items()]
+    made["tables"] = [answers_table("large", rows, sets, held, [buffer.getvalue()] * 200)]
+    path = tmp_path / "large.html"
+    path.write_text(page(made), encoding="utf-8")
+    assert path.stat().st_size < 10_000_000
+    shown = opened(path)
+    taken = []
+    for x in range(1, 9):
+        shown.locator("canvas.hero").first.hover(position={"x": 40 * x, "y": 30 * x})
+        settle(shown)
+        taken.append(float(shown.locator(".islands").get_attribute("data-ms")))
+    assert min(taken) < 50, taken  # of a machine that others use too
+    shown.get_by_role("tab", name="Tables").click()
+    typed = """(word) => {
+      const find = document.querySelector(".table input[type=search]"), begun = performance.now();
+      find.value = word;
+      find.dispatchEvent(new Event("input"));
+      document.body.getBoundingClientRect();
+      return performance.now() - begun;
+    }"""
+    assert min(shown.evaluate(typed, word) for word in ("method 3", "condition 1", "", "5")) < 200
+    assert "of 210 rows" in shown.locator(".table [role=status]").inner_text()
 
 
 def test_a_thousand_pictures_are_paged(opened, tmp_path):
