@@ -193,14 +193,14 @@ def drawing(quiet: bool, still: bool = False) -> Iterator[Callable[[Event[Any]],
     """
     from glom.runs.tracking import seen
 
-    bar, tasks, drawn = progress(quiet, "figures", still=still), dict[str, Any](), False
+    bar, tasks, begun = progress(quiet, "figures", still=still), dict[str, Any](), False
     with ExitStack() as open_bar:
 
         def draw(event: Event[Any]) -> None:
-            nonlocal drawn
-            if not drawn:
+            nonlocal begun
+            if not begun and (event.stage or event.message):
                 open_bar.enter_context(bar)
-                drawn = True
+                begun = True
             seen(event)
             if event.message:
                 bar.console.print(as_options(event.message), markup=False, soft_wrap=True)
@@ -221,10 +221,15 @@ def follow(events: Iterable[Event[Result]], quiet: bool) -> Result:
     Returns:
         What the last event brings; None where the run brings nothing, as a process that is not the first of several.
     """
-    last: Event[Result] | None = None
     with drawing(quiet) as draw:
-        for last in events:
-            draw(last)
+        return drawn(events, draw)
+
+
+def drawn(events: Iterable[Event[Result]], draw: Callable[[Event[Any]], None]) -> Result:
+    """As `follow`, beside what else `draw` draws."""
+    last: Event[Result] | None = None
+    for last in events:
+        draw(last)
     return cast(Result, last.result if last else None)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.common import Json, Quiet, console, emit_json, follow, say, table
+from commands.common import Json, Quiet, console, drawing, drawn, emit_json, say, table
 
 if TYPE_CHECKING:
     from glom.datasets.check import DatasetCheck
@@ -84,7 +84,8 @@ def check(
     names = [info.name for info in dataset_names() if not info.offline] if name == "all" else [name]
     if name == "all" and split:
         raise InputError("--split goes with one data set, not with all")
-    found = [follow(checking(n, where, split, read), quiet or not read) for n in names]
+    with drawing(quiet) as draw:
+        found = [drawn(checking(n, where, split, read), draw) for n in names]
     if as_json:
         emit_json({"datasets": [one.as_dict() for one in found]})
     elif name == "all":
@@ -146,12 +147,13 @@ def prepare(
     root: Root = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Download what may be downloaded, after saying how much; for the rest, say where to ask and where to put it.
 
     Exit code 1 where it is neither there nor could be downloaded.
     """
-    from glom.datasets.check import check_dataset
+    from glom.datasets.check import checking
     from glom.datasets.named.catalogue import NAMED
     from glom.datasets.prepare import fetch, make_plan
     from glom.errors import RunError
@@ -160,10 +162,11 @@ def prepare(
     if not as_json:
         show_plan(asdict(plan))
     checked = None
-    if not dry_run and plan.download:
-        fetch(NAMED[name], plan.root)
     if not dry_run and (plan.there or plan.download):
-        checked = check_dataset(name, plan.root)
+        with drawing(quiet) as draw:
+            if plan.download:
+                fetch(NAMED[name], plan.root, draw)
+            checked = drawn(checking(name, plan.root), draw)
         if not as_json:
             show_one(checked)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.common import Json, emit_json
+from commands.common import Json, Quiet, emit_json, follow
 
 
 def export(
@@ -15,14 +15,15 @@ def export(
     kind: Annotated[str, typer.Option("--format", "-f", help="onnx or pt2.", metavar="onnx|pt2")] = "onnx",
     out: Annotated[str, typer.Option("--out", "-o", help="The file.", metavar="FILE", show_default="its name")] = "",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """The machine as ONNX or a torch program, for any number of pictures and locations, held against the original."""
-    from glom.export import export as write
+    from glom.export import exporting
     from glom.machine import load
 
     machine = load(checkpoint)
     path = Path(out or f"{Path(checkpoint).stem}.{kind}")
-    difference = write(machine, path, kind)
+    difference = follow(exporting(machine, path, kind), quiet)
     if as_json:
         emit_json({"file": str(path), "max_difference": difference})
         return

@@ -185,11 +185,12 @@ def compare(
     folders: Annotated[list[str], typer.Argument(help="Run folders of `apm islands score`.", metavar="DIR DIR...")],
     by: Annotated[str, typer.Option("--by", help="Measure a layer is chosen by, on other pictures.")] = "covering",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Two or more backbones or checkpoints on the same pictures, paired with the first."""
     from experiments.islands.score import compare as compare_runs
 
-    result = compare_runs([Path(f) for f in folders], by)
+    result = follow(compare_runs([Path(f) for f in folders], by), quiet)
     if as_json:
         emit_json(result)
         return

@@ -94,11 +94,12 @@ def report(
         list[str] | None, typer.Option("--measure", help="One to show; may be repeated.", metavar="NAME")
     ] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """One table over all runs: means over seeds, and differences from the base, paired."""
-    from experiments.sweep.report import report as report_of
+    from experiments.sweep.report import reporting
 
-    _show(report_of(folder, measure or ()), as_json, folder)
+    _show(follow(reporting(folder, measure or ()), quiet), as_json, folder)
 
 
 @app.command("figure")
@@ -109,6 +110,7 @@ def figure(
     by: Annotated[str, typer.Option("--by", help="A line for each value of this setting.", metavar="SETTING")] = "",
     to: Annotated[str, typer.Option("--to", help="Default: figure.png in DIR.", metavar="FILE")] = "",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """One measure against one setting."""
     from experiments.sweep.figure import draw
@@ -116,7 +118,7 @@ def figure(
 
     path = Path(to) if to else folder / "figure.png"
     check_target(path, "`to`")
-    path = draw(folder, x, y, by, path)
+    path = follow(draw(folder, x, y, by, path), quiet)
     if as_json:
         emit_json({"file": str(path)})
     else:

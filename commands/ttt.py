@@ -80,15 +80,16 @@ def report_table(result: Mapping[str, Any], folder: Path) -> None:
 def report(
     folder: Annotated[str, typer.Argument(help="A run folder.", metavar="DIR")],
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """The table again, from the results alone."""
-    from experiments.adaptation.run import summary
+    from experiments.adaptation.run import summarising
     from glom.errors import InputError
 
     path = Path(folder)
     if not path.is_dir():
         raise InputError(f"{path} is not a folder; give a run's --out")
-    result = summary(path)
+    result = follow(summarising(path), quiet)
     if as_json:
         emit_json(result)
     else:

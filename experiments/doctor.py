@@ -13,6 +13,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from glom.runs.events import Event
+
 
 @dataclass(frozen=True)
 class Check:
@@ -24,12 +26,14 @@ class Check:
     hint: str = ""
 
 
-def examine() -> Iterator[Check]:
-    """Every check as it is made, in the order a person wants them. Never raises and never goes to the network."""
-    for part in (_software, _hardware, _teachers):
-        yield from part()
-    yield _corruptions()
-    yield _disk()
+def examine() -> Iterator[Event[list[Check]]]:
+    """Every check, in the order a person wants them. Never raises and never goes to the network."""
+    checks: list[Check] = []
+    parts = {"packages": _software, "hardware": _hardware, "teachers": _teachers, "corruptions": _corruptions}
+    for done, (what, part) in enumerate(parts.items()):
+        yield Event("examining", done, len(parts), values={"": what})
+        checks += part()
+    yield Event("examining", len(parts), len(parts), values={"": "disk"}, result=[*checks, _disk()])
 
 
 def _software() -> list[Check]:
@@ -113,16 +117,16 @@ def _teachers() -> list[Check]:
     return checks
 
 
-def _corruptions() -> Check:
+def _corruptions() -> list[Check]:
     try:
         from PIL import Image
 
         from glom.datasets.corruptions import corrupt, parse_corruption
 
         corrupt(Image.new("RGB", (32, 32), (90, 120, 60)), parse_corruption("fog:1@imagenet-c"), seed=0)
-        return Check("corruptions", "the 15 of ImageNet-C, Tiny ImageNet-C and CIFAR-10-C", True)
+        return [Check("corruptions", "the 15 of ImageNet-C, Tiny ImageNet-C and CIFAR-10-C", True)]
     except Exception as error:
-        return Check("corruptions", f"do not work: {error}", False, "pip install imagecorruptions-imaug")
+        return [Check("corruptions", f"do not work: {error}", False, "pip install imagecorruptions-imaug")]
 
 
 def _disk() -> Check:

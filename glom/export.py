@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from glom.apm import AsynchronousPerceptionMachine
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
+from glom.runs.events import Event
 
 FORMATS = ("onnx", "pt2")
 COUNTS = ((1, 1), (2, 49), (1, 5000))
@@ -56,6 +58,13 @@ def export(apm: AsynchronousPerceptionMachine, path: Path, kind: str) -> float:
     Raises:
         InputError: an unknown format, packages that are missing, a file that is there already or cannot be written.
     """
+    [*_, last] = exporting(apm, path, kind)
+    assert last.result is not None
+    return last.result
+
+
+def exporting(apm: AsynchronousPerceptionMachine, path: Path, kind: str) -> Iterator[Event[float]]:
+    """As `export`, with events on the way; the last one has the difference."""
     if kind not in FORMATS:
         raise unknown("format", kind, FORMATS)
     missing = [name for name in NEEDS if find_spec(name) is None] if kind == "onnx" else []
@@ -69,11 +78,25 @@ def export(apm: AsynchronousPerceptionMachine, path: Path, kind: str) -> float:
     size = apm.config.image_size
     given = torch.zeros(2, 3, size, size), torch.zeros(7, 2)
     shapes = {"images": {0: torch.export.Dim("pictures", min=1)}, "queries": {0: torch.export.Dim("locations", min=1)}}
+    steps = 2 + len(COUNTS)
+    yield Event("exporting", 0, steps)
+    with _inference():
+        program = torch.export.export(net, given, dynamic_shapes=shapes)
+    yield Event("exporting", 1, steps)
+    with _inference():
+        run = _write_onnx(apm, net, program, path) if kind == "onnx" else _write_program(program, path)
+    worst = 0.0
+    for done, counts in enumerate(COUNTS, 2):
+        yield Event("exporting", done, steps)
+        worst = max(worst, _difference(net, run, *counts))
+    yield Event("exporting", steps, steps, result=worst)
+
+
+@contextmanager
+def _inference() -> Iterator[None]:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
-        program = torch.export.export(net, given, dynamic_shapes=shapes)
-        run = _write_onnx(apm, net, program, path) if kind == "onnx" else _write_program(program, path)
-        return max(_difference(net, run, *counts) for counts in COUNTS)
+        yield
 
 
 def _write_program(program: torch.export.ExportedProgram, path: Path) -> Run:
@@ -101,6 +124,7 @@ def _write_onnx(
     return run
 
 
+@_inference()
 def _difference(net: Plain, run: Run, pictures: int, locations: int) -> float:
     g = torch.Generator().manual_seed(locations)
     size = net.apm.config.image_size

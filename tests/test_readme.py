@@ -150,7 +150,8 @@ COMMANDS_PAGE = " ".join((ROOT / "docs" / "commands.md").read_text().split())
 
 @pytest.mark.parametrize("option", ["--seed", "--device", "--quiet"])
 def test_the_commands_page_names_every_command_without_an_option_that_the_others_have(option):
-    [said] = re.findall(f"`{option}`, but for (.*?), (?:where|which)", COMMANDS_PAGE)
+    assert f"`{option}`" in COMMANDS_PAGE
+    said = " ".join(re.findall(f"`{option}`, but for (.*?), (?:where|which)", COMMANDS_PAGE))
     named = set()
     for words in re.findall(r"`([^`]+)`", said):
         *group, last = words.split()

@@ -365,6 +365,13 @@ def summary(folder: Path) -> Summary:
     samples, `ci95` its paired bootstrap interval, `mcnemar_p` exact; `teacher_ci95` and `apm_ci95` are of the
     accuracies themselves. `scale` names the published sets whose strengths the corruption had, applied at `corrupt`.
     """
+    [*_, last] = summarising(folder)
+    assert last.result is not None
+    return last.result
+
+
+def summarising(folder: Path) -> Iterator[Event[Summary]]:
+    """As `summary`, with events while the samples are drawn anew for the intervals, seconds each for 50,000 of them."""
     manifest = read_manifest(folder)
     if manifest.get("kind") != "ttt":
         raise InputError(f"{folder} holds a {manifest.get('kind')} run, not a TTT run")
@@ -377,7 +384,12 @@ def summary(folder: Path) -> Summary:
     percent = lambda x: round(100 * float(np.mean(x)), 4) if len(x) else None  # noqa: E731
     steps = [r["iterations"] for r in good]
     held = manifest["settings"]
-    return {
+    resampled = {"teacher": teacher, "apm": apm, "difference": apm - teacher}
+    intervals: dict[str, list[float] | None] = {}
+    for done, (name, values) in enumerate(resampled.items()):
+        yield Event("resampling", done, len(resampled))
+        intervals[name] = interval(100 * values)
+    found: Summary = {
         "corruption": held.get("corruption"),
         "corrupt": held.get("corrupt"),
         "scale": sorted({r["scale"] for r in records if "scale" in r}),
@@ -386,11 +398,11 @@ def summary(folder: Path) -> Summary:
         "failed": sum(r["status"] == "failed" for r in records),
         "iterations": steps[0] if len(set(steps)) == 1 else (round(float(np.mean(steps)), 1) if steps else None),
         "teacher_top1": percent(teacher),
-        "teacher_ci95": interval(100 * teacher),
+        "teacher_ci95": intervals["teacher"],
         "apm_top1": percent(apm),
-        "apm_ci95": interval(100 * apm),
+        "apm_ci95": intervals["apm"],
         "difference": round(100 * float(np.mean(apm - teacher)), 4) if len(apm) else None,
-        "ci95": interval(100 * (apm - teacher)),
+        "ci95": intervals["difference"],
         "mcnemar_p": round(mcnemar_exact(apm, teacher), 6) if len(apm) else None,
         "oracle_top1": percent([r["oracle"] for r in labelled]),
         "agreement": round(float(np.mean([r["teacher"] == r["apm"] for r in good])), 4) if good else None,
@@ -398,3 +410,4 @@ def summary(folder: Path) -> Summary:
         "asked": manifest.get("asked"),
         "warnings": manifest.get("notices", []),
     }
+    yield Event("resampling", len(resampled), len(resampled), result=found)

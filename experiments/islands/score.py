@@ -278,9 +278,9 @@ def load_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return manifest, [r for r in read_results(folder) if r["status"] == "ok"]
 
 
-def compare(folders: Sequence[Path], by: str = "covering") -> dict[str, Any]:
+def compare(folders: Sequence[Path], by: str = "covering") -> Iterator[Event[dict[str, Any]]]:
     """Runs beside the first one, on the pictures all of them scored, each at a layer chosen by one measure on the
-    other half of these pictures.
+    other half of these pictures; the last event has the result.
 
     Raises:
         InputError: fewer than two runs, fewer than two pictures in common, an unknown measure.
@@ -298,7 +298,9 @@ def compare(folders: Sequence[Path], by: str = "covering") -> dict[str, Any]:
         raise InputError("these runs have fewer than two pictures in common; compare runs over the same data")
     result: dict[str, Any] = {"n": len(shared), "by": by, "same_data": len(prints) == 1, "runs": []}
     base: list[dict[str, Any]] = []
-    for folder, (manifest, rows) in zip(folders, runs, strict=True):
+    steps = 2 * len(folders) - 1
+    for done, (folder, (manifest, rows)) in enumerate(zip(folders, runs, strict=True)):
+        yield Event("comparing", max(2 * done - 1, 0), steps)
         rows = sorted((r for r in rows if r["id"] in shared), key=lambda r: r["id"])
         kept = finite_layers(rows)
         chosen, best = chosen_elsewhere([[r["layers"][p] for p in kept] for r in rows], by)
@@ -309,10 +311,11 @@ def compare(folders: Sequence[Path], by: str = "covering") -> dict[str, Any]:
         }
         entry |= means(chosen)
         if base:
+            yield Event("comparing", 2 * done, steps)
             entry["minus_first"] = paired(chosen, base)
         base = base or chosen
         result["runs"].append(entry)
-    return result
+    yield Event("comparing", steps, steps, result=result)
 
 
 def load_summary(folder: Path) -> dict[str, Any]:

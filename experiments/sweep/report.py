@@ -19,6 +19,7 @@ from experiments.sweep.job import state_of
 from experiments.sweep.plan import matches
 from glom.errors import InputError, unknown
 from glom.runs.artifacts import read_json, read_result, read_results
+from glom.runs.events import Event
 from glom.runs.statistics import holm, interval, mcnemar_exact
 
 SKIPPED = {"index", "number", "seed", "label"}  # of a sample: what is no measure
@@ -69,7 +70,14 @@ class _Run(TypedDict):
 
 
 def report(sweep: Path, measures: Sequence[str] = ()) -> SweepReport:
-    """The table of what a sweep's folder holds by now.
+    """What `reporting` ends with."""
+    [*_, last] = reporting(sweep, measures)
+    assert last.result is not None
+    return last.result
+
+
+def reporting(sweep: Path, measures: Sequence[str] = ()) -> Iterator[Event[SweepReport]]:
+    """The table of what a sweep's folder holds by now, with events on the way.
 
     Args:
         measures: those to have; else the file's, else all at the top of a result, else those of samples.
@@ -83,11 +91,15 @@ def report(sweep: Path, measures: Sequence[str] = ()) -> SweepReport:
     for one in plan["runs"]:
         groups.setdefault(json.dumps(one["settings"], sort_keys=True), []).append(one)
     states = {one["name"]: state_of(sweep, one["name"]) or {"status": "waiting", "error": ""} for one in plan["runs"]}
-    found = {name: _read(sweep / "runs" / name, pair) for name, s in states.items() if s["status"] == "done"}
+    finished, found = [name for name, s in states.items() if s["status"] == "done"], dict[str, _Run]()
+    for name in finished:
+        yield Event("reading runs", len(found), len(finished))
+        found[name] = _read(sweep / "runs" / name, pair)
     names = _measures(list(measures) or plan.get("measures") or [], list(found.values()))
     first = next(ones for ones in groups.values() if matches(ones[0]["settings"], plan.get("base") or {}))
     rows: list[Row] = []
     for ones in groups.values():
+        yield Event("comparing", len(rows), len(groups))
         own = [one["name"] for one in ones]
         row: Row = {
             "settings": ones[0]["settings"],
@@ -108,7 +120,8 @@ def report(sweep: Path, measures: Sequence[str] = ()) -> SweepReport:
         for value, corrected in zip(tested, holm([m["p"] or 0.0 for m in tested]), strict=True):
             value["p_holm"] = corrected
     failed = sum(s["status"] == "failed" for s in states.values())
-    return {"runs": len(states), "done": len(found), "failed": failed, "rows": rows, "command": plan["command"]}
+    whole: SweepReport = {"runs": len(states), "done": len(found), "failed": failed, "rows": rows}
+    yield Event("comparing", len(rows), len(groups), result={**whole, "command": plan["command"]})
 
 
 def _plan(sweep: Path) -> dict[str, Any]:

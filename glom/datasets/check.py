@@ -102,7 +102,7 @@ def check_dataset(
 def checking(
     spec: str, root: Path | None = None, splits: Sequence[str] | None = None, read: bool = False
 ) -> Iterator[Event[DatasetCheck]]:
-    """As `check_dataset`, with events while pictures are read; the last one has the `DatasetCheck`."""
+    """As `check_dataset`, with events on the way; the last one has the `DatasetCheck`."""
     whole, _, place = spec.partition(":")
     name, _, variant = whole.partition("/")
     where = Path(place).expanduser() if place else root or data_root()
@@ -116,14 +116,17 @@ def checking(
     rows: list[SplitCheck] = []
     seen: set[tuple[int, str, str]] = set()
     found_any, layout = False, ""
-    for one in variants:
-        place_of = named.find(where, one)
+    places = {one: named.find(where, one) for one in variants}
+    done, total = 0, sum(len(splits or found[0].counts) for found in places.values() if found)
+    for one, place_of in places.items():
         if place_of is None:
             rows.append(SplitCheck(one, problems=(f"{one} is not there",)))
             continue
         found_any = True
         layout = place_of[0].title
         for split in splits or list(place_of[0].counts):
+            yield Event("counting", done, total)
+            done += 1
             row = yield from _check_split(named, where, split, one, read, seen)
             if row is not None and (row.images is not None or row.problems not in [r.problems for r in rows]):
                 rows.append(row)
@@ -133,7 +136,8 @@ def checking(
         return
     problems = tuple(problem for row in rows for problem in row.problems)
     state, part = INCOMPLETE if problems else COMPLETE, "" if splits or variant or problems else _part(named, rows)
-    yield Event(result=DatasetCheck(whole, where, state, layout, tuple(rows), problems, part))
+    result = DatasetCheck(whole, where, state, layout, tuple(rows), problems, part)
+    yield Event("counting", total, total, result=result)
 
 
 def _plain_folder(folder: Path) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 
 from glom.datasets.named.catalogue import NAMED
 from glom.datasets.named.layouts import Download, NamedSet, data_root
 from glom.datasets.reading import one_line
 from glom.errors import InputError, RunError, unknown
+from glom.runs.events import Event
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,13 @@ def _missing(named: NamedSet, root: Path) -> Download:
     return named.download.missing(root, found) if named.download else Download()
 
 
-def fetch(named: NamedSet, root: Path) -> None:
+def fetch(named: NamedSet, root: Path, told: Callable[[Event[Any]], None] | None = None) -> None:
     """Download what is missing of a data set into `root` and unpack it there.
 
     Archives are checked against their md5 where one is published, and one that is there already is not fetched again.
+
+    Args:
+        told: gets an event for every piece that comes, in megabytes; None for torchvision's own bars.
 
     Raises:
         InputError: it may not be fetched without asking.
@@ -107,15 +113,18 @@ def fetch(named: NamedSet, root: Path) -> None:
             f"{human_size(_free(root))} are free"
         )
     import torchvision.datasets
-    from torchvision.datasets.utils import download_and_extract_archive
+    from torchvision.datasets.utils import download_url, extract_archive
 
     try:
         root.mkdir(parents=True, exist_ok=True)
         # Standard output belongs to results; what a download reports is progress.
-        with contextlib.redirect_stdout(sys.stderr):
-            for archive in missing.archives:
+        with contextlib.redirect_stdout(sys.stderr), _telling(told):
+            for number, archive in enumerate(missing.archives):
                 folder = root / archive.folder
-                download_and_extract_archive(archive.url, str(folder), str(folder), md5=archive.md5)
+                download_url(archive.url, folder, md5=archive.md5)
+                if told is not None:
+                    told(Event("unpacking", number, len(missing.archives)))
+                extract_archive(folder / archive.url.rpartition("/")[2], folder)
             if missing.kind:
                 build = getattr(torchvision.datasets, missing.kind)
                 build(root=str(root), download=True, **missing.arguments)
@@ -124,6 +133,34 @@ def fetch(named: NamedSet, root: Path) -> None:
         if isinstance(error, URLError) and not isinstance(error, HTTPError):
             reason = f"the network could not be reached: {one_line(error.reason)}"
         raise RunError(f"{named.name}: the download into {one_line(root)} failed ({reason})") from error
+
+
+@contextlib.contextmanager
+def _telling(told: Callable[[Event[Any]], None] | None) -> Iterator[None]:
+    """Events in the place of the bars that torchvision draws, one a file."""
+    from torchvision.datasets import utils
+
+    class Bar:
+        def __init__(self, total: int | None = None, **_: Any) -> None:
+            self.done, self.total = 0, total or 0
+
+        def update(self, size: int) -> None:
+            self.done += size
+            told(Event("downloading", self.done / 1e6, self.total / 1e6))  # type: ignore[misc]
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    theirs = utils.tqdm
+    if told is not None:
+        utils.tqdm = Bar
+    try:
+        yield
+    finally:
+        utils.tqdm = theirs
 
 
 def _free(root: Path) -> int:

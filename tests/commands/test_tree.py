@@ -76,19 +76,12 @@ def test_every_command_refuses_what_it_does_not_know(call, monkeypatch):
 
 
 def test_a_command_that_computes_shows_how_far_it_is():
-    """`--quiet` is there where there is something to be quiet about; these take no time, or say it as they end."""
-    instant = {
-        "claims",
-        "convert official",
-        "datasets prepare",
-        "docs",
-        "doctor",
-        "export",
-        "islands compare",
-        "sweep figure",
-        "sweep report",
-        "ttt report",
-    }
+    """`--quiet` is there where there is something to be quiet about, which may take over 2 s.
+
+    Not so these, on one core beyond what they import: the records that ship, judged in 0.7 s (`claims`) and held
+    against the pages in 0.8 s (`docs`); a checkpoint of 93 MB, read and written in 1.4 s.
+    """
+    instant = {"claims", "convert official", "docs"}
     without = {name for name, found in options().items() if "--quiet" not in found}
     listing = {name for name in without if name.split()[-1] in ("list", "candidates", "bash", "zsh", "fish")}
     assert without - listing == instant

@@ -32,6 +32,7 @@ def test_a_file_equals_the_machine_at_1_49_and_5000_locations(folder, call, tmp_
     assert code == 0, error
     found = json.loads(text)
     assert found["file"] == str(out) and found["max_difference"] < 1e-5
+    assert "exporting" in error and "5/5" in error
     size = out.stat().st_size
     code, _, error = call("export", folder, "--format", kind, "--out", out)
     assert code == 2 and "is there already" in error and out.stat().st_size == size

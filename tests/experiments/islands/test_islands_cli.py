@@ -205,7 +205,9 @@ def test_compare_pairs_runs_over_the_same_pictures(call, tmp_path):
     a, _, c = result["runs"]
     assert c["covering"] == a["covering"] and c["minus_first"]["covering"] == [0, 0, 0]
     assert len(a["layers"]) == 2  # one for each half of the pictures
-    assert call("compare", tmp_path / "a", tmp_path / "b")[0] == 0
+    code, _, error = call("compare", tmp_path / "a", tmp_path / "b")
+    assert code == 0 and "comparing" in error and "3/3" in error
+    assert call("compare", tmp_path / "a", tmp_path / "b", "--quiet")[::2] == (0, "")
     other = bsds(tmp_path / "other", 1, "train")
     assert call("score", other, "--split", "train", "--out", tmp_path / "d", "--grid", 8, *SMALL)[0] == 0
     for folders in ([tmp_path / "a"], [tmp_path / "a", tmp_path], [tmp_path / "a", tmp_path / "d"]):

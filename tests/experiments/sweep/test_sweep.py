@@ -79,7 +79,7 @@ def test_twelve_runs_killed_in_the_middle_are_twelve_and_none_twice(tmp_path, ca
     code, text, error = call("sweep", "figure", out, "--x", "lr", "--y", "teacher_top1", "--by", "iterations")
     assert code == 0 and (out / "figure.png").stat().st_size > 10_000
     for wrong, says in ((["--x", "lrr", "--y", "n"], "lr"), (["--x", "lr", "--y", "teacher_top"], "teacher_top1")):
-        code, text, error = call("sweep", "figure", out, *wrong)
+        code, text, error = call("sweep", "figure", out, *wrong, "--quiet")
         assert code == 2 and says in error and one_error(error)
 
 
@@ -100,7 +100,9 @@ def test_failed_runs_are_listed_and_run_again_on_request(tmp_path, call, image_f
     code, text, error = call(*asked, "--retry")
     assert code == 0 and json.loads(text)["failed"] == 0, error
     code, text, error = call("sweep", "report", tmp_path / "out", "--measure", "teacher_top1")
-    assert code == 0 and "2 runs, 2 done, 0 failed" in text
+    assert code == 0 and "2 runs, 2 done, 0 failed" in text and "reading runs" in error and "comparing" in error
+    code, text, error = call("sweep", "figure", tmp_path / "out", "--x", "data", "--y", "teacher_top1", "--quiet")
+    assert code == 0 and error.startswith("figure: ")
 
 
 def test_the_folding_ablation_is_a_sweep_with_the_same_numbers(tmp_path, call):

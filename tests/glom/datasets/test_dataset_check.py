@@ -267,11 +267,13 @@ def test_preparing_what_may_be_fetched(
     told = json.loads(out)
     assert (told["there"], told["check"]["splits"][0]["images"]) == ("", 1)
     assert code == 1 and "imagenet-a is incomplete: test: 1 image, 7,500 were published" in err
+    assert all(stage in err for stage in ("downloading", "unpacking", "counting")) and "B/s" not in err
     assert open_dataset(f"imagenet-a:{root}")[0].label == 3
 
     counts = subset_layouts("imagenet-a", "a", "imagenet-adversarial", {"test": (1, 200)})
     monkeypatch.setitem(NAMED, "imagenet-a", replace(NAMED["imagenet-a"], layouts=lambda variant: counts))
-    code, out, err = call("prepare", "imagenet-a", "--root", root)
+    code, out, err = call("prepare", "imagenet-a", "--root", root, "--quiet")
+    assert "counting" not in err
     assert code == 1 and f"{root / 'imagenet-a'}: nothing to download" in out
     assert f"remove {root / 'imagenet-a'} to fetch it again" in err
 
