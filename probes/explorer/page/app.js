@@ -50,6 +50,7 @@ function pagesOf(view) {
 function about(view) {
   const facts = el("dl");
   for (const [name, value] of view.facts) facts.append(el("dt", { text: name, dir: "auto" }), el("dd", { text: value, dir: "auto" }));
-  return el("div", { class: "about" }, facts, el("h3", { text: "Keys and touch" }), el("p", { text: "Tab goes from control to control. Arrow keys on the picture move the point, on the cube turn it, on a slider move it. L on the cube, or its button Lasso, starts a ring around the point looked at: arrow keys move it, + and - size it, Enter keeps what is in it lit in the picture, Escape takes the choice back. P swaps the islands and the class for those where features were replaced, if any were. On a touch screen, drag over the picture or the cube." }),
-    el("p", { text: "Everything is in this file: it needs no network, and its own policy forbids any request. Pictures of features are drawn from directions that are kept so that cosines stay as they are; below the picture stands how well." }));
+  return el("div", { class: "about" }, el("h3", { text: "Keys and touch" }), el("p", { text: "Tab goes from control to control. Arrow keys on the picture move the point, on the cube turn it, on a slider move it. L on the cube, or its button Lasso, starts a ring around the point looked at: arrow keys move it, + and - size it, Enter keeps what is in it lit in the picture, Escape takes the choice back. P swaps the islands and the class for those where features were replaced, if any were. On a touch screen, drag over the picture or the cube." }),
+    el("p", { text: "Everything is in this file: it needs no network, and its own policy forbids any request. Pictures of features are drawn from directions that are kept so that cosines stay as they are; below the picture stands how well." }),
+    el("h3", { text: "How it was made" }), facts);
 }

@@ -1,7 +1,19 @@
 // Lines over iterations: test-time training, and the way between two pictures.
 
+// Round numbers from `low` to `high`, three or so.
+function ticks(low, high) {
+  const rough = (high - low) / 3, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((times) => times * power > rough * 0.999);
+  const first = Math.ceil(low / step - 1e-6), last = Math.floor(high / step + 1e-6);
+  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
+}
+
+// A number of two figures, short enough to stand beside a chart.
+const brief = (v) => (v && (Math.abs(v) < 1e-3 || Math.abs(v) >= 1e4) ? v.toExponential(1).replace(".0e", "e") : String(+v.toPrecision(2)));
+
 // Lines over one axis, a mark at the place looked at. `lines`: {name, values, colour (a CSS variable), dash, log}.
-function chart(lines, label) {
+// `first`: what the first place is called.
+function chart(lines, label, first = 0) {
   const canvas = el("canvas", { class: "chart", role: "img", "aria-label": label });
   const key = el("span", { class: "key" }, ...lines.map((line) => el("span", {}, el("i", { style: `background:var(${line.colour})`, class: line.dash ? "dash" : "" }), el("span", { text: line.name, dir: "auto" }))));
   function draw(at, bands = []) {
@@ -11,26 +23,27 @@ function chart(lines, label) {
     const known = scaled.flat().filter((v) => v !== null), log = lines.some((line) => line.log);
     let low = Math.min(...known, log ? Infinity : 0), high = Math.max(...known, log ? -Infinity : 1);
     if (high - low < 1e-9) [low, high] = [low - 0.5, high + 0.5];
-    const count = lines[0].values.length, x = (i) => pad.left + ((width - pad.left - pad.right) * i) / Math.max(count - 1, 1);
+    const count = lines[0].values.length, within = (i) => Math.min(Math.max(i, 0), count - 1), x = (i) => pad.left + ((width - pad.left - pad.right) * i) / Math.max(count - 1, 1);
     const y = (v) => height - pad.bottom - ((height - pad.top - pad.bottom) * (v - low)) / (high - low);
     context.font = `${11 * dense}px system-ui, sans-serif`;
     for (const [from, to] of bands) {
       context.fillStyle = style.getPropertyValue("--band");
-      context.fillRect(x(from - 0.5), pad.top, x(to + 0.5) - x(from - 0.5), height - pad.top - pad.bottom);
+      const [left, right] = [x(within(from - 0.5)), x(within(to + 0.5))];
+      context.fillRect(left, pad.top, right - left, height - pad.top - pad.bottom);
     }
     context.strokeStyle = style.getPropertyValue("--line");
     context.fillStyle = style.getPropertyValue("--soft");
     context.lineWidth = dense;
-    for (const v of [low, (low + high) / 2, high]) {
+    for (const v of ticks(low, high)) {
       context.beginPath();
       context.moveTo(pad.left, y(v));
       context.lineTo(width - pad.right, y(v));
       context.stroke();
       context.textAlign = "right";
-      context.fillText((log ? 10 ** v : v).toPrecision(2), pad.left - 5 * dense, y(v) + 4 * dense);
+      context.fillText(brief(log ? 10 ** v : v), pad.left - 5 * dense, y(v) + 4 * dense);
     }
     context.textAlign = "center";
-    for (const i of [0, count - 1]) context.fillText(String(i), x(i), height - 4 * dense);
+    for (const i of [0, count - 1]) context.fillText(String(i + first), x(i), height - 4 * dense);
     lines.forEach((line, n) => {
       context.beginPath();
       context.setLineDash(line.dash ? [5 * dense, 4 * dense] : []);
@@ -100,7 +113,7 @@ function wayView(way) {
   const distances = chart([
     { name: `features' distance to ${way.images[0]}`, values: way.from_first, colour: "--teacher" },
     { name: `to ${way.images[1]}`, values: way.from_last, colour: "--apm", dash: true },
-  ], "distance of the features to both ends, by step");
+  ], "distance of the features to both ends, by step", 1);
   const words = el("p", { dir: "auto" });
   const place = slider({ name: "step", count: steps, value: Math.floor(steps / 2), words: (i) => `${i + 1} of ${steps}`, change: draw });
   const thumbs = el("div", { class: "sheet", role: "group", "aria-label": "every step" }), buttons = [];

@@ -135,10 +135,7 @@ function cube({ chosen, changed }) {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const grow = { "+": 1.25, "=": 1.25, "-": 0.8, _: 0.8 }[event.key];
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape") {
-      mode(false);
-      changed(null);
-    } else if (event.key.toLowerCase() === "l") mode(!drawing, true);
+    if (event.key.toLowerCase() === "l") mode(!drawing, true);
     else if (ring && event.key === "Enter") {
       mode(false);
       if (!chosen().size) changed(null);
@@ -148,6 +145,11 @@ function cube({ chosen, changed }) {
     event.preventDefault();
   });
   const box = el("figure", { class: "cubebox" }, canvas, el("figcaption", {}, hint, el("span", { class: "buttons" }, button, clear)));
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    mode(false);
+    changed(null);
+  });
   return {
     box,
     draw,

@@ -89,7 +89,7 @@ function pane(view, number) {
     if (labels) words.push(`${labels.islands} island${labels.islands === 1 ? "" : "s"}.`);
     if (labels && picture.masks && view.state.outlines) {
       if (!labels.score) labels.score = scoreOf(labels, stage.h, stage.w, picture.masks, picture.background);
-      words.push(`Against people's outlines: covering ${figure(labels.score.covering)}, mBO ${figure(labels.score.mbo)}.`);
+      words.push(`Against the outlines: covering ${figure(labels.score.covering)}, mBO ${figure(labels.score.mbo)}.`);
     }
     if (me.patch) words.push(`Patched at ${me.patch.name}.`);
     if (me.source.said) words.push(`Class: ${classes(me.source.said)}${me.patch ? ` as it is; ${classes(me.patch.said)} patched` : ""}.`);
@@ -195,7 +195,7 @@ async function islandsView(pictures) {
       p.look(same || picture.sources[Math.min(i, picture.sources.length - 1)]);
     });
     if (panes[1].source === panes[0].source) panes[1].swap();
-    people.replaceChildren(...(picture.masks ? [check(picture.masks.length > 1 ? `outlines of ${picture.masks.length} people` : "people's outlines", state.outlines, (on) => { state.outlines = on; view.changed(); })] : []));
+    people.replaceChildren(...(picture.masks ? [check(picture.masks.length > 1 ? `outlines of ${picture.masks.length} people` : "outlines", state.outlines, (on) => { state.outlines = on; view.changed(); })] : []));
     const error = Math.max(...picture.sources.flatMap((s) => [s, ...(s.patches || [])].flatMap((from) => from.stages.map((t) => t.error))));
     note.textContent = `${picture.note ? picture.note + ". " : ""}Cosines in this page are those of the whole features to ${error.toFixed(3)}, in the worst pair of locations of all.`;
     strip.mark(index);

@@ -158,8 +158,10 @@ def test_keys_alone_draw_around_points_of_the_cube(opened):
     assert "0 chosen in the cube" in caption(shown)
     shown.keyboard.press("Escape")
     assert "chosen" not in caption(shown) and clear.is_disabled() and "ring" not in hint.inner_text()
-    shown.get_by_role("button", name="Lasso").focus()
-    shown.keyboard.press("Enter")
+    shown.get_by_role("button", name="Lasso").click()
+    shown.keyboard.press("Escape")
+    assert shown.get_by_role("button", name="Lasso").get_attribute("aria-pressed") == "false"
+    shown.keyboard.press("Enter")  # the button has the focus
     assert canvas.evaluate("(canvas) => canvas === document.activeElement")
     shown.keyboard.press("Enter")
     assert f"{first} chosen in the cube" in caption(shown) and clear.is_enabled() and "turn it" in hint.inner_text()
@@ -244,6 +246,29 @@ def test_narrow_touched_dark_and_still(opened, scheme):
     shown.get_by_role("tab", name="Islands").click()
     shown.locator("canvas.hero").first.tap(position={"x": 3, "y": 3})
     assert "Row 1, column 1" in caption(shown)
+
+
+def test_a_charts_numbers_are_round_and_whole(opened, tmp_path):
+    made = view(1)
+    for step in made["traces"][0]["steps"]:
+        step["loss"] = 0.1 ** (step["iteration"] + 0.3)
+    (tmp_path / "one.html").write_text(page(made), encoding="utf-8")
+    shown = opened(tmp_path / "one.html")
+    shown.evaluate(
+        """() => {
+          window.written = [];
+          const write = CanvasRenderingContext2D.prototype.fillText;
+          CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+            if (this.textAlign === "right") written.push([text, x - this.measureText(text).width]);
+            write.call(this, text, x, y);
+          };
+        }"""
+    )
+    shown.get_by_role("tab", name="Test-time training").click()
+    shown.get_by_role("slider", name="iteration").fill("2")
+    settle(shown)
+    written = dict(shown.evaluate("written"))
+    assert set(written) == {"1e-4", "0.01", "0", "0.5", "1"} and min(written.values()) >= 0, written
 
 
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
