@@ -228,3 +228,10 @@ def blank_apm(config: APMConfig) -> AsynchronousPerceptionMachine:
     """A machine whose weights are set next, by `reset` or from a file: torch's global generator is left alone."""
     with fixed_seed():
         return AsynchronousPerceptionMachine(config)
+
+
+def unset_apm(config: APMConfig) -> AsynchronousPerceptionMachine:
+    """The same with nothing drawn: its weights are whatever the memory held. Drawing them takes as long as a pass."""
+    with torch.device("meta"):
+        apm = AsynchronousPerceptionMachine(config)
+    return apm.to_empty(device="cpu")

@@ -13,7 +13,7 @@ from glom import execution
 from glom.adaptation.case import Adaptation, Case, Notes
 from glom.adaptation.objectives import Objective, Targets
 from glom.adaptation.settings import TTTSettings
-from glom.apm import Percept, blank_apm
+from glom.apm import AsynchronousPerceptionMachine, Percept, unset_apm
 from glom.devices import moved
 from glom.execution import Locations, StackedAPM
 from glom.teachers.heads import ZeroShotHead
@@ -28,7 +28,7 @@ class Machines:
         self.settings, self.device = settings, device
         self.config = settings.config(len(cases[0].token))
         self.images = moved(torch.stack([c.picture for c in cases]), device)
-        self.single = blank_apm(self.config) if len(cases) == 1 else None
+        self.single = unset_apm(self.config) if len(cases) == 1 else None
         self.stack = None if self.single is not None else StackedAPM(self.config, len(cases), device)
         kind = "default" if settings.initialisation == "solve" else settings.initialisation
         if self.single is not None:
@@ -43,6 +43,8 @@ class Machines:
         self.everywhere = shape.default_queries(self.images, "cpu")
         self.whole = execution.locate(self.everywhere, device)
         self._chosen: dict[tuple[int, tuple[str, ...]], tuple[str, int | None]] = {}
+        self._solved: Tensor | None = None  # what the first step finds in the trunk, where `solve` has asked it
+        self._reader: AsynchronousPerceptionMachine | None = None
         self._repeat()
 
     def _repeat(self) -> None:
@@ -81,6 +83,9 @@ class Machines:
     def run(self, where: Locations, outputs: tuple[str, ...]) -> Percept:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             if self.stack is not None:
+                hidden, self._solved = self._solved, None
+                if hidden is not None and where is self.whole and outputs == ("token",):
+                    return Percept(None, None, self.stack.token(hidden, where))
                 return self.stack(self.images, where, outputs)
             assert self.single is not None
             how, chunk = self._how(where.count, outputs)
@@ -96,17 +101,22 @@ class Machines:
             self._chosen[count, outputs] = choice.execution, choice.chunk
         return self._chosen[count, outputs]
 
-    @torch.no_grad()
     def solve(self, tokens: Tensor) -> None:
         """Move the last bias so that every token over the whole grid is its target: exact, and linear."""
         name = "attention.out_proj.bias" if self.config.readout == "attention" else "feature_head.bias"
-        reached = self.run(self.whole, ("token",)).token
-        assert reached is not None
-        if self.stack is not None:
-            self.stack[name].add_(tokens - reached.float())
-        else:
-            assert self.single is not None
-            self.single.get_parameter(name).add_((tokens - reached.float())[0])
+        if self.stack is not None and self.device.type == "cpu" and self.config.readout != "location":
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+                self._solved = self.stack.hidden(self.images, self.whole)
+        with torch.no_grad():
+            kept = self._solved
+            reached = self.run(self.whole, ("token",)).token
+            self._solved = kept
+            assert reached is not None
+            if self.stack is not None:
+                self.stack[name].add_(tokens - reached.float())
+            else:
+                assert self.single is not None
+                self.single.get_parameter(name).add_((tokens - reached.float())[0])
 
     def step(self, loss: Tensor, rate: float) -> None:
         self._set(rate)
@@ -147,7 +157,8 @@ class Machines:
         """Read the adapted machine over the whole grid, one sample at a time, and classify."""
         case, token, apm = note.case, torch.full_like(note.case.token, math.nan), None
         if not note.failed:
-            apm = self.single or blank_apm(self.config).to(self.device)
+            apm = self.single or self._reader or unset_apm(self.config).to(self.device)
+            self._reader = None if keep_apm else apm
             apm.load_state_dict(note.state)
             with (
                 torch.no_grad(),

@@ -115,11 +115,15 @@ class StackedAPM(nn.Module):
         """
         if len(generators) != self.samples:
             raise InputError(f"{self.samples} samples need as many generators, got {len(generators)}")
-        single = self.pattern.to_empty(device="cpu").to(self[self.names[0]].dtype)
+        first = self[self.names[0]]
+        single = self.pattern.to_empty(device="cpu").to(first.dtype)
         try:
             for s, generator in enumerate(generators):
+                if first.device.type == "cpu":  # drawn where they are kept
+                    single.load_state_dict({name: self[name].detach()[s] for name in self.names}, assign=True)
                 single.reset(generator, initialisation)
-                self.load_sample(s, single)
+                if first.device.type != "cpu":
+                    self.load_sample(s, single)
         finally:
             self.pattern.to("meta")
 
@@ -213,6 +217,18 @@ class StackedAPM(nn.Module):
         if token is not None:
             token = token.to(self["feature_head.weight"].dtype)
         return Percept(features, rgb, token)
+
+    def hidden(self, images: Tensor, where: Locations) -> Tensor:
+        """What the trunk makes of the locations, (S, N, K): no read-out's parameters are in it, so that `token` can
+        read it again after those have changed."""
+        dtype = compute_dtype(self["feature_head.weight"])
+        with torch.autocast(images.device.type, enabled=False):
+            return self._trunk(self._fold(images), where, images, dtype)[0]
+
+    def token(self, hidden: Tensor, where: Locations) -> Tensor:
+        """The token over all locations, by "mean" or "attention": (S, N, K) -> (S, F), as `forward` has it."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self._read(hidden, where).to(self["feature_head.weight"].dtype)
 
     def _fold(self, images: Tensor) -> Tensor:
         """T: (S, 3, H, W) -> (S, D)."""
