@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 import struct
 import threading
 import warnings
@@ -141,19 +142,18 @@ def check_file(path: Path) -> None:
     """See that a picture's file is there, without opening it. Raises `InputError`: missing, a folder, empty."""
     where = one_line(path)
     try:
-        if path.is_dir():
-            raise InputError(f"{where}: a folder, not an image file")
-        if path.exists() and not path.is_file():
-            raise InputError(f"{where}: not a regular file")
-        if path.stat().st_size == 0:
-            raise InputError(f"{where}: the file is empty (0 bytes)")
-    except InputError:
-        raise
+        found = path.stat()
     except FileNotFoundError:
         raise InputError(f"{where}: no such file") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise InputError(f"{where}: cannot be read ({reason})") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{where}: a folder, not an image file")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{where}: not a regular file")
+    if found.st_size == 0:
+        raise InputError(f"{where}: the file is empty (0 bytes)")
 
 
 def one_line(text: object) -> str:

@@ -122,7 +122,8 @@ class Teacher(ABC):
         One of exactly the input size is read whole, as it is: it is a crop already (`glom.teachers.views.seen`, the
         views of a picture, ImageNet-C's files), and resizing it once more would cut its border off.
         """
-        image = image.convert("RGB")
+        if image.mode != "RGB":  # of one that is, a copy would be made
+            image = image.convert("RGB")
         if image.size == (self.image_size, self.image_size) and not self._keeps_own_size:
             return self._normalised(image)
         if self.crops:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -246,3 +248,28 @@ def test_bad_requests_are_refused() -> None:
         stack.load_sample(0, {})
     with pytest.raises(InputError, match="another configuration"):
         stack.load_sample(0, AsynchronousPerceptionMachine(APMConfig(**{**vars(SMALL), "trunk": (9, 7)})))
+
+
+@pytest.mark.parametrize("readout", ["mean", "attention"])
+def test_a_trunk_once_asked_is_read_again_to_the_same_bits(readout):
+    singles = samples_of(replace(SMALL, readout=readout, rgb=None), 3, 0, torch.float32)
+    stack, images = stack_of(singles, torch.float32), pictures(3, 1, torch.float32)
+    where = locate(grid_queries(4, 4), images.device)
+    hidden = stack.hidden(images, where)
+    found = []
+    for _ in range(2):  # the second time with another last bias
+        for token in (stack.token(hidden, where), stack(images, where).token):
+            grads = torch.autograd.grad(token.square().sum(), list(stack.parameters()), retain_graph=True)
+            found.append([token, *grads])
+        with torch.no_grad():
+            stack["feature_head.bias"].add_(1)
+    for again, whole in (found[:2], found[2:]):
+        assert all(map(torch.equal, again, whole))
+    assert not torch.equal(found[0][0], found[2][0])
+
+
+def test_what_is_drawn_into_a_stack_is_what_each_machine_draws():
+    stack = StackedAPM(SMALL, 2)
+    stack.reset([torch.Generator().manual_seed(s) for s in range(2)], "default")
+    for s, single in enumerate(samples_of(SMALL, 2, 0, torch.float32)):
+        assert all(torch.equal(value, single.state_dict()[name]) for name, value in stack.state_of(s).items())
