@@ -9,6 +9,7 @@ release counts, 512 columns; what its test-time code fires, 1,024 columns with t
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -218,8 +219,12 @@ def curves() -> dict[str, list[float]]:
     }
 
 
-def timed(settings: ComputeSettings) -> Iterator[tuple[str, int, list[float]]]:
-    """(model, side, seconds of every round so far) as rounds go by, all cases in turn: slow spells hit all alike."""
+def timed(settings: ComputeSettings, end: float) -> Iterator[tuple[str, int, list[float]]]:
+    """(model, side, seconds of every round so far) as rounds go by, all cases in turn: slow spells hit all alike.
+
+    Args:
+        end: when, on the monotonic clock, nothing more is begun but one of either model, which all else is told by.
+    """
     device = resolve_device(settings.device)
     apm = models.student(device).eval()
     fold = models.pictures(device, 448)
@@ -238,6 +243,7 @@ def timed(settings: ComputeSettings) -> Iterator[tuple[str, int, list[float]]]:
     for side in settings.apm_sides:
         cases["apm", side] = apm_case(side)
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in cases}
+    needed = (UNIT, ("apm", min(settings.apm_sides)))
     fast = torch.backends.mha.get_fastpath_enabled()
     # The fast path writes out every attention matrix; the fused kernel is the faster one at these sizes.
     torch.backends.mha.set_fastpath_enabled(False)
@@ -246,6 +252,8 @@ def timed(settings: ComputeSettings) -> Iterator[tuple[str, int, list[float]]]:
             cases[UNIT]()
             for _ in range(settings.rounds):
                 for key, action in cases.items():
+                    if time.monotonic() > end and (seconds[key] or key not in needed):
+                        continue
                     start = time.perf_counter()
                     action()
                     if device.type == "cuda":
@@ -285,6 +293,7 @@ class Costs(TypedDict):
     settings: dict[str, Any]
     machine: dict[str, Any]
     versions: dict[str, str]
+    left_out: list[str]
 
 
 def run(settings: ComputeSettings, out: Path | None = None) -> Iterator[Event[Costs]]:
@@ -310,6 +319,7 @@ def _measure(settings: ComputeSettings) -> Iterator[Event[Costs]]:
     names = [*compute_memory.CASES, *sides] if settings.memory else []
     n_timed = settings.rounds * (len(settings.clip_sides) + len(settings.apm_sides))
     total, done = len(names) + 7 + n_timed, 0
+    end = time.monotonic() + (settings.seconds or math.inf)
     peaks: dict[str, int | None] = {}
     # First: the helper's forks then stand beside a small parent.
     for name, peak in compute_memory.peak_memory(names, settings.device) if names else ():
@@ -321,9 +331,13 @@ def _measure(settings: ComputeSettings) -> Iterator[Event[Costs]]:
         done += 1
         yield Event("bench compute", done, total, values={"": f"counting, {published['model']}"})
     seconds: dict[tuple[str, int], list[float]] = {}
-    for model, side, found in timed(settings):
+    for model, side, found in timed(settings, end):
         seconds[model, side], done = found, done + 1
         yield Event("bench compute", done, total, values={"": f"time, {model} {side} x {side}"})
+    wanted = [*(("clip", side) for side in settings.clip_sides), *(("apm", side) for side in settings.apm_sides)]
+    left = [f"time, {model} {side} x {side}" for model, side in wanted if (model, side) not in seconds]
+    if left:
+        yield Event("bench compute", done, total, f"left out for want of time: {'; '.join(left)}")
     gflops = curves()
     memory = {model: [b and b / 1e9 for b in (peaks.get(f"{model}@{s}") for s in SIDES)] for model in ("clip", "apm")}
     figure = {"sides": list(SIDES), "gflops": gflops, "time": time_curves(seconds, gflops), "memory_gb": memory}
@@ -334,5 +348,6 @@ def _measure(settings: ComputeSettings) -> Iterator[Event[Costs]]:
             "settings": asdict(settings),
             "machine": machine(),
             "versions": versions(),
+            "left_out": left,
         }
     )

@@ -149,6 +149,7 @@ class RanksSettings(Machine):
         "full": {},
         "quick": {
             "seconds": QUICK,
+            "apm": "apm-small",
             "sides": (16,),
             "step_sides": (4, 8),
             "rounds": 1,
@@ -276,12 +277,12 @@ class IslandsSettings(Timed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComputeSettings(Ratios):
+class ComputeSettings(Timed):
     """What is timed, interleaved, of which the median counts; the rest is arithmetic, and marked so."""
 
     PRESETS: ClassVar[Presets] = {
         "full": {},
-        "quick": {"rounds": 1, "clip_sides": (7, 14), "apm_sides": (7, 14, 28), "memory": False},
+        "quick": {"seconds": QUICK, "rounds": 1, "clip_sides": (7, 14), "apm_sides": (7, 14, 28), "memory": False},
     }
 
     rounds: int = setting(3, "Of every case.", least=1)

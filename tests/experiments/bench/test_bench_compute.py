@@ -192,8 +192,8 @@ def test_times_beyond_the_measured_are_arithmetic():
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> tuple[Path, dict]:
-    """One small run of the command: its folder and its JSON."""
-    small = {"rounds": 1, "clip_sides": (14,), "apm_sides": (14,), "memory": False}
+    """One small run of the command, whose second is gone when it has counted: its folder and its JSON."""
+    small = {"seconds": 1, "rounds": 2, "clip_sides": (14,), "apm_sides": (14, 28), "memory": False}
     out = tmp_path_factory.mktemp("compute") / "run"
     app = typer.Typer()
     app.command()(compute)
@@ -228,6 +228,9 @@ def test_command_json(ran):
             "memory_measured_gb",
         }
     assert result["figure"]["sides"] == list(SIDES)
+    assert result["left_out"] == ["time, apm 28 x 28"]
+    time = result["figure"]["time"]
+    assert [p["side"] for name in ("clip", "apm") for p in time[name] if p["measured"]] == [14, 14]
 
 
 def test_command_table_fits_80_columns(ran, monkeypatch, capsys):
