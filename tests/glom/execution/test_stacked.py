@@ -251,7 +251,7 @@ def test_bad_requests_are_refused() -> None:
 
 
 @pytest.mark.parametrize("readout", ["mean", "attention"])
-def test_a_trunk_once_asked_is_read_again_to_the_same_bits(readout):
+def test_a_trunk_once_asked_is_read_again_to_the_same_bits(readout: str) -> None:
     singles = samples_of(replace(SMALL, readout=readout, rgb=None), 3, 0, torch.float32)
     stack, images = stack_of(singles, torch.float32), pictures(3, 1, torch.float32)
     where = locate(grid_queries(4, 4), images.device)
@@ -268,7 +268,7 @@ def test_a_trunk_once_asked_is_read_again_to_the_same_bits(readout):
     assert not torch.equal(found[0][0], found[2][0])
 
 
-def test_what_is_drawn_into_a_stack_is_what_each_machine_draws():
+def test_what_is_drawn_into_a_stack_is_what_each_machine_draws() -> None:
     stack = StackedAPM(SMALL, 2)
     stack.reset([torch.Generator().manual_seed(s) for s in range(2)], "default")
     for s, single in enumerate(samples_of(SMALL, 2, 0, torch.float32)):
