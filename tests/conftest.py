@@ -148,6 +148,8 @@ def opened(browser):
         contexts.append(context)
         shown = context.new_page()
         shown.set_default_timeout(20_000)
+        shown.session = context.new_cdp_session(shown)
+        shown.session.send("Performance.enable", {"timeDomain": "threadTicks"})
         shown.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
         shown.on("pageerror", lambda error: wrong.append(str(error)))
         shown.on("request", lambda r: None if r.url.startswith(("file:", "blob:")) else wrong.append(r.url))
@@ -160,6 +162,12 @@ def opened(browser):
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+def busy(shown: Any) -> float:
+    """Seconds of its own that a page has taken by now, whoever else uses the processor."""
+    metrics = shown.session.send("Performance.getMetrics")["metrics"]
+    return float(next(m["value"] for m in metrics if m["name"] == "TaskDuration"))
 
 
 def settle(shown: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from PIL import Image
 
 import glom
 import probes
@@ -209,6 +211,16 @@ def test_what_a_page_shows_of_python_runs(page, studio):
     if page == "README.md":
         assert tuple(studio["percept"].features.shape) == (64, 64, 128)  # type: ignore[attr-defined]
         assert studio["answer"].name and studio["islands"].layers  # type: ignore[attr-defined]
+
+
+def test_the_front_page_is_one_screen_with_a_moving_picture():
+    text = text_of("README.md")
+    pictures = [Image.open(ROOT / name) for name in re.findall(r"!\[[^]]+\]\((\S+)\)", text)]
+    assert [getattr(picture, "n_frames", 1) > 5 for picture in pictures] == [True]
+    [[_, code]] = PYTHON.findall(text)
+    lines = [node for node in ast.parse(code).body if not isinstance(node, ast.Import)]
+    counts = [len(lines), *(len(re.findall(rf"^ {{4}}{word} ", text, re.M)) for word in ("make", "apm"))]
+    assert counts == [5, 2, 5] and len(text.splitlines()) <= 60
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.endswith(".md")])

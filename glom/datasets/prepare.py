@@ -118,13 +118,13 @@ def fetch(named: NamedSet, root: Path, told: Callable[[Event[Any]], None] | None
     try:
         root.mkdir(parents=True, exist_ok=True)
         # Standard output belongs to results; what a download reports is progress.
-        with contextlib.redirect_stdout(sys.stderr), _telling(told):
+        with contextlib.redirect_stdout(sys.stderr), _telling(told) as tell:
             for number, archive in enumerate(missing.archives):
                 folder = root / archive.folder
                 download_url(archive.url, folder, md5=archive.md5)
-                if told is not None:
-                    told(Event("unpacking", number, len(missing.archives)))
+                tell(Event("unpacking", number, len(missing.archives)))
                 extract_archive(folder / archive.url.rpartition("/")[2], folder)
+                tell(Event("unpacking", number + 1, len(missing.archives)))
             if missing.kind:
                 build = getattr(torchvision.datasets, missing.kind)
                 build(root=str(root), download=True, **missing.arguments)
@@ -136,9 +136,14 @@ def fetch(named: NamedSet, root: Path, told: Callable[[Event[Any]], None] | None
 
 
 @contextlib.contextmanager
-def _telling(told: Callable[[Event[Any]], None] | None) -> Iterator[None]:
-    """Events in the place of the bars that torchvision draws, one a file."""
+def _telling(told: Callable[[Event[Any]], None] | None) -> Iterator[Callable[[Event[Any]], None]]:
+    """What tells; and events in the place of the bars that torchvision draws, one a file."""
     from torchvision.datasets import utils
+
+    if told is None:
+        yield lambda event: None
+        return
+    tell = told
 
     class Bar:
         def __init__(self, total: int | None = None, **_: Any) -> None:
@@ -146,7 +151,7 @@ def _telling(told: Callable[[Event[Any]], None] | None) -> Iterator[None]:
 
         def update(self, size: int) -> None:
             self.done += size
-            told(Event("downloading", self.done / 1e6, self.total / 1e6))  # type: ignore[misc]
+            tell(Event("downloading", self.done / 1e6, self.total / 1e6))
 
         def __enter__(self) -> Bar:
             return self
@@ -154,11 +159,9 @@ def _telling(told: Callable[[Event[Any]], None] | None) -> Iterator[None]:
         def __exit__(self, *_: object) -> None:
             pass
 
-    theirs = utils.tqdm
-    if told is not None:
-        utils.tqdm = Bar
+    theirs, utils.tqdm = utils.tqdm, Bar
     try:
-        yield
+        yield tell
     finally:
         utils.tqdm = theirs
 

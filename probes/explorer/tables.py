@@ -169,12 +169,8 @@ def answers_table(
             if interval:
                 column["ranges"] = [row.get(interval) for row in rows]
             columns.append(column)
-    behind: dict[str, Any] = {
-        "method": "method",
-        "condition": "condition",
-    }
-    behind |= {"sets": list(sets), "conditions": dict(conditions), "images": list(images)}
-    behind |= {"note": "" if images else "The pictures themselves are not here: names alone."}
+    behind: dict[str, Any] = {"sets": list(sets), "conditions": dict(conditions), "images": list(images)}
+    behind["note"] = "" if images else "The pictures themselves are not here: names alone."
     return {"name": name, "columns": columns, "choose": ["condition", "method"], "behind": behind, "note": note}
 
 

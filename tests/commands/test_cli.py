@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_image, settle, start
+from tests.conftest import busy, make_image, settle, start
 from tests.helpers_images import png
 from tests.helpers_results import drawn_again
 from tests.probes.explorer.views import held
@@ -397,7 +397,7 @@ def test_demo_makes_its_report_and_a_browser_opens_it_at_once(tmp_path, request)
     drawn_again(out)
     assert max(map(len, done.stdout.splitlines())) <= 80
     shown = request.getfixturevalue("opened")(out / "report.html")  # no error in its console, no request
-    assert shown.evaluate("performance.now()") < 5000  # 2 s on an idle machine
+    assert 0 < busy(shown) < 2
     shown.locator("canvas.hero").first.hover(position={"x": 5, "y": 5})
     settle(shown)
     assert "Row 1, column 1" in shown.locator(".pane figcaption").first.inner_text()

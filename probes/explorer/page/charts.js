@@ -77,7 +77,7 @@ function stretches(yes) {
 }
 
 function imageOf(bytes, alt, settings = {}) {
-  const image = el("img", { alt, ...settings });
+  const image = el("img", { alt, ...settings, onload: () => URL.revokeObjectURL(image.src) });
   image.src = URL.createObjectURL(new Blob([bytes], { type: bytes[0] === 0x89 ? "image/png" : bytes[0] === 0x47 ? "image/gif" : "image/jpeg" }));
   return image;
 }

@@ -46,7 +46,7 @@ function slider({ name, count, value, words, change, plays = true }) {
   input.addEventListener("input", () => set(+input.value));
   set(value, false);
   const box = el("div", { class: "slider" }, plays ? button : null, el("label", { for: id, text: name }), input, output);
-  return { box, set, stop, get value() { return +input.value; } };
+  return { box, set, get value() { return +input.value; } };
 }
 
 // One of several, as buttons side by side.
@@ -88,7 +88,7 @@ function pager(total, size, show) {
     show(first, last);
   }
   turn(0);
-  return { box, to: (index) => { at = Math.floor(index / size); turn(0); } };
+  return box;
 }
 
 // Pointer and keys on a canvas: `move([x, y])` in [0, 1), arrows by `step()` of it.

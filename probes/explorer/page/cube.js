@@ -145,11 +145,7 @@ function cube({ chosen, changed }) {
     event.preventDefault();
   });
   const box = el("figure", { class: "cubebox" }, canvas, el("figcaption", {}, hint, el("span", { class: "buttons" }, button, clear)));
-  box.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    mode(false);
-    changed(null);
-  });
+  box.addEventListener("keydown", (event) => (event.key === "Escape" ? mode(false) : null)); // what is chosen goes with it, in the view
   return {
     box,
     draw,

@@ -109,7 +109,6 @@ function islandsOf(stage, cut) {
     const coarse = numbered(parent, n), at = (i, small, large) => Math.floor(((i + 0.5) * small) / large);
     const labels = new Int32Array(h * w);
     for (let i = 0; i < h * w; i++) labels[i] = coarse[at(Math.floor(i / w), th, h) * tw + at(i % w, tw, w)];
-    labels.count = coarse.count;
     stage.labels = labels;
   }
   stage.cut = key;

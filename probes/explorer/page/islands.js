@@ -6,7 +6,7 @@ const classes = (said) => said.slice(0, 2).map((c) => `${c.name} ${figure(c.prob
 
 // One network's view: its sliders, the picture with what is drawn on it, and the words below.
 function pane(view, number) {
-  const canvas = el("canvas", { class: "hero", tabindex: 0, role: "img", "aria-describedby": "" });
+  const canvas = el("canvas", { class: "hero", tabindex: 0, role: "img" });
   const caption = el("figcaption", { dir: "auto" }), bar = el("canvas", { class: "bar", width: 64, height: 1, "aria-hidden": "true" });
   const scale = el("span", { class: "scale", hidden: true }, el("span"), bar, el("span", { text: "1.00" }));
   const controls = el("div", { class: "axes" });
@@ -142,11 +142,10 @@ function pictureStrip(pictures, choose) {
   const box = el("div", { class: "strip", role: "group", "aria-label": "pictures" }), buttons = [];
   const pages = pager(pictures.length, SHOWN_AT_ONCE, (first, last) => {
     box.replaceChildren(...pictures.slice(first, last).map((picture, i) => {
-      const image = el("img", { alt: "", src: URL.createObjectURL(new Blob([picture.image], { type: "image/jpeg" })), onload: () => URL.revokeObjectURL(image.src) });
-      return (buttons[first + i] = el("button", { type: "button", onclick: () => choose(first + i) }, image, named(picture.name)));
+      return (buttons[first + i] = el("button", { type: "button", onclick: () => choose(first + i) }, imageOf(picture.image, ""), named(picture.name)));
     }));
   });
-  const whole = el("div", { class: "pictures", hidden: pictures.length < 2 }, box, pages.box);
+  const whole = el("div", { class: "pictures", hidden: pictures.length < 2 }, box, pages);
   return { whole, mark: (index) => buttons.forEach((b, i) => b.setAttribute("aria-pressed", String(i === index))) };
 }
 
@@ -189,7 +188,7 @@ async function islandsView(pictures) {
   async function open(index) {
     state.index = index;
     const picture = pictures[index];
-    if (!picture.bitmap) picture.bitmap = await bitmap(picture.image);
+    if (!picture.bitmap) picture.bitmap = await createImageBitmap(new Blob([picture.image], { type: "image/jpeg" }));
     panes.forEach((p, i) => {
       const same = picture.sources.find((s) => p.source && s.name === p.source.name && s.axes.length === p.source.axes.length);
       p.look(same || picture.sources[Math.min(i, picture.sources.length - 1)]);

@@ -108,7 +108,3 @@ function kept(holder, key, width, height, draw) {
   }
   return holder.canvas;
 }
-
-async function bitmap(bytes, type = "image/jpeg") {
-  return createImageBitmap(new Blob([bytes], { type }));
-}

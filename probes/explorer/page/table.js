@@ -47,13 +47,13 @@ function tableView(table) {
     kept = order.filter((i) => words[i].includes(filter) && chosen.every(([values, value]) => values[i] === value));
     status.textContent = `${kept.length} of ${count} rows`;
     const pages = pager(kept.length, ROWS_AT_ONCE, (first, last) => body.replaceChildren(...kept.slice(first, last).map(row)));
-    place.replaceChildren(pages.box);
+    place.replaceChildren(pages);
     box.dataset.drawn = String(1 + (+box.dataset.drawn || 0));
   }
 
   // Which pictures one method got right and another wrong, under the condition of a row.
   function open(i) {
-    const condition = columns[index.get(table.behind.condition)].values[i], method = columns[index.get(table.behind.method)].values[i];
+    const condition = columns[index.get("condition")].values[i], method = columns[index.get("method")].values[i];
     const data = table.behind.conditions[condition], asked = table.behind.sets[data.set], others = Object.keys(data.answers).filter((m) => m !== method);
     const verdict = (m, k) => (data.answers[m][k] < 0 ? null : data.answers[m][k] === data.labels[k]);
     let other = others[0] || null, group = "first";
@@ -64,11 +64,11 @@ function tableView(table) {
     function show() {
       const found = asked.names.map((_, k) => k).filter(wanted);
       const pages = pager(found.length, PICTURES_AT_ONCE, (first, last) => list.replaceChildren(...found.slice(first, last).map((k) => {
-        const image = asked.images[k] >= 0 ? imageOf(table.behind.images[asked.images[k]], "", { class: "hard", onload: (event) => URL.revokeObjectURL(event.target.src) }) : null;
+        const image = asked.images[k] >= 0 ? imageOf(table.behind.images[asked.images[k]], "", { class: "hard" }) : null;
         const lines = [`is ${asked.classes[data.labels[k]]}`, `${method}: ${say(method, k)}`, other === null ? null : `${other}: ${say(other, k)}`];
         return el("li", {}, image, named(asked.names[k]), ...lines.filter(Boolean).map((text) => el("span", { text, dir: "auto" })));
       })));
-      spot.replaceChildren(pages.box);
+      spot.replaceChildren(pages);
       behind.dataset.found = String(found.length);
     }
     const words = { first: `right by ${method}, wrong by the other`, second: `wrong by ${method}, right by the other`, both: "right by both", neither: "wrong by both" };

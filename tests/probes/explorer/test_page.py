@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from probes.levels import level_islands
 from probes.metrics import covering, mbo
 from probes.partition import enlarge
 from probes.partition.tree import Tree
-from tests.conftest import make_image, settle
+from tests.conftest import busy, make_image, settle
 from tests.probes.explorer.views import EVIL, RIGHT_TO_LEFT, grids, view
 
 TABS = ("Islands", "Test-time training", "Interpolation", "Tables", "About")
@@ -340,9 +339,8 @@ def test_a_thousand_pictures_are_paged(opened, tmp_path):
         pages.add({**picture, "name": f"{number} {EVIL}", "image": more, "sources": picture["sources"][:1]})
     written = pages.close()
     assert 2 < len(written) < 6 and all(path.stat().st_size < 10_000_000 for path in written)
-    begun = time.perf_counter()
     shown = opened(written[1])
-    assert time.perf_counter() - begun < 5  # 2 s on an idle machine
+    assert 0 < busy(shown) < 2
     assert shown.locator(".strip button").count() == 12 and "1 to 12 of" in shown.locator(".pager").inner_text()
     shown.get_by_role("button", name="later").click()
     assert "13 to 24 of" in shown.locator(".pager").inner_text() and shown.evaluate("window.hacked") is None
