@@ -92,7 +92,7 @@ def run(
             elif event.message.startswith("package versions"):  # the same for every folder of the run
                 warned.add(event.message)
             yield event
-        release_freed_memory()  # each method's blocks have sizes of their own: 20 of them held 11 GiB in one process
+        release_freed_memory()  # each method's blocks have sizes of their own
     group.wait()
     if rank == 0:
         for condition in every if group.world > 1 else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from weakref import WeakMethod
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,14 @@ class Machines:
     def _repeat(self) -> None:
         graphs = self.settings.graphs and self.device.type == "cuda" and self.settings.optimiser != "sgd"
         graphs = graphs and self.settings.execution != "sharded"
-        self.repeated = execution.Repeated(self._iteration, execution.cuda_recorder if graphs else None)
+        iteration = WeakMethod(self._iteration)  # a circle would keep half a GiB of machines until it is collected
+
+        def work(where: Locations) -> Tensor:
+            step = iteration()
+            assert step is not None
+            return step(where)
+
+        self.repeated = execution.Repeated(work, execution.cuda_recorder if graphs else None)
 
     def locate(self, queries: Tensor) -> Locations:
         """The whole grid, which is asked again and again, or what was drawn for this step; on the device."""

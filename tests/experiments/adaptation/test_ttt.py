@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from dataclasses import replace
+from weakref import ref
 
 import pytest
 import torch
 
 from commands.bench import app as bench_commands
 from glom.adaptation.case import Case
+from glom.adaptation.machines import Machines
 from glom.adaptation.objectives import OBJECTIVES, Targets, get_objective
 from glom.adaptation.overfit import OverfitSettings, jittered_queries, overfit
 from glom.adaptation.settings import TTTSettings, ttt_preset
@@ -62,6 +65,22 @@ def test_every_objective_falls(name):
     )
     losses = [s["loss"] for s in result.trace if s["loss"] is not None]
     assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_machines_go_with_their_group(count, monkeypatch):
+    """A stack holds half a GiB: nothing may wait for the collector of circles."""
+    made, init = [], Machines.__init__
+    monkeypatch.setattr(Machines, "__init__", lambda self, *given: made.append(ref(self)) or init(self, *given))
+    cases = [make_case(i) for i in range(count)]
+    adapt_group(cases, replace(FAST, iterations=2), make_head())  # what the first call of a process keeps is kept once
+    gc.collect()
+    gc.disable()
+    try:
+        adapt_group(cases, replace(FAST, iterations=2), make_head())
+    finally:
+        gc.enable()
+    assert len(made) == 2 and made[1]() is None
 
 
 def test_order_and_company_change_nothing():
