@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -191,21 +191,30 @@ def islands(file: str, results: Results) -> str:
     return lines(("", "covering", "ARI", "NMI", "boundary F", "best person's covering"), ("---",) * 6, cells)
 
 
+def layer_and_cut(chosen: Mapping[str, Any]) -> str:
+    """Nothing of what has none: slots, people."""
+    layer = f"{chosen['layer']}, " if "layer" in chosen else ""
+    return f"{layer}`{chosen['partition']}`" if "partition" in chosen else ""
+
+
 def islands_chosen(results: Results) -> str:
     """Layer and cut chosen on training pictures: the network, both baselines, and what it gains on them."""
     rows = []
     for data, backbone in CHOSEN:
-        found = record(results, f"islands-chosen-{data}-{backbone}.json")["chosen"]
-        each = (
+        whole = record(results, f"islands-chosen-{data}-{backbone}.json")
+        found = whole["chosen"]
+        each = [
             (f"{backbone}, {found['n']} of {data}, chosen on {found['on']['n']}", found, None),
             ("colour + position", found["pixels"], found["minus_pixels"]),
             ("untrained", found["untrained"], found["minus_untrained"]),
-        )
+        ]
+        if "slot_attention" in whole:
+            each.append(("slot attention", whole["slot_attention"], whole["slot_attention"]["islands_minus"]))
+            each += [("people", whole["human"], None)] if whole["human"] else []
         for name, r, gains in each:
-            layer = f"{r['layer']}, " if "layer" in r else ""
             own = [f"{r[key]:.3f}" for key in ("covering", "mbo", "ari")]
             gained = [signed(gains[k]["mean"], gains[k]["ci95"], 3) if gains else "" for k in ("covering", "mbo")]
-            rows.append((name, f"{layer}`{r['partition']}`", *own, *gained))
+            rows.append((name, layer_and_cut(r), *own, *gained))
     heads = ("", "layer, cut", "covering", "mBO", "ARI", "network's gain in covering", "in mBO")
     return lines(heads, ("---", "---", *("--:",) * 3, "---", "---"), rows)
 
@@ -223,14 +232,12 @@ def islands_made(results: Results) -> str:
             ("slot attention here, trained on the set", slots, slots["islands_minus"]),
         )
         for name, r, gains in each:
-            layer = f"{r['layer']}, " if "layer" in r else ""
-            cut = f"{layer}`{r['partition']}`" if "partition" in r else ""
             values = [spanned(100 * r[key], [100 * x for x in r["ci95"][key]], 1) for key in ("fg_ari", "mbo")]
             gained = [""] * 2
             if gains:
                 both = (gains[key] for key in ("fg_ari", "mbo"))
                 gained = [signed(100 * gain["mean"], [100 * x for x in gain["ci95"]]) for gain in both]
-            rows.append((name, cut, *values, *gained))
+            rows.append((name, layer_and_cut(r), *values, *gained))
         rows += [(name, "", *printed, "", "") for name, *printed in published]
     heads = ("%", "layer, cut", "FG-ARI", "mBO", "islands' gain in FG-ARI", "in mBO")
     return lines(heads, ("---", "---", "--:", "--:", "---", "---"), rows)
