@@ -27,8 +27,8 @@ def run(settings: TTTRun, out: Out, resume: Resume = False, as_json: Json = Fals
     columns = settings.shard == "columns" or settings.ttt.execution == "sharded"
     if not columns and shared_out(settings.jobs, settings.device, settings.limit, settings.teacher in SHIPPED):
         return
-    from experiments.adaptation.run import demand_results, summary
     from experiments.adaptation.run import run as run_experiment
+    from experiments.adaptation.summary import demand_results, summary
     from glom.devices import ranks
 
     folder = Path(out)
@@ -83,7 +83,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """The table again, from the results alone."""
-    from experiments.adaptation.run import summarising
+    from experiments.adaptation.summary import summarising
     from glom.errors import InputError
 
     path = Path(folder)

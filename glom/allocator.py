@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 
 # mallopt's parameter (malloc.h), the environment variable of the same meaning, and its value in bytes.
 KEPT = (
@@ -28,7 +29,7 @@ def keep_freed_memory() -> bool:
         whether it was possible: with glibc alone, and where the environment leaves it open.
     """
     chosen = {"GLIBC_TUNABLES", *(name for _, name, _ in KEPT)} & set(os.environ)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = _of_glibc("mallopt")
     if chosen or mallopt is None:
         return False
     done = [mallopt(parameter, value) == 1 for parameter, _, value in KEPT]  # every one, even after one that failed
@@ -44,5 +45,9 @@ def release_freed_memory() -> bool:
     Returns:
         whether anything went back; never without glibc.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    trim = _of_glibc("malloc_trim")
     return trim is not None and trim(0) == 1
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from glom.apm import AsynchronousPerceptionMachine
 from glom.columns import IMAGENET_MEAN, IMAGENET_STD
 from glom.errors import InputError, unknown
-from glom.runs.events import Event
+from glom.runs.events import Event, result_of
 
 FORMATS = ("onnx", "pt2")
 COUNTS = ((1, 1), (2, 49), (1, 5000))
@@ -58,9 +58,7 @@ def export(apm: AsynchronousPerceptionMachine, path: Path, kind: str) -> float:
     Raises:
         InputError: an unknown format, packages that are missing, a file that is there already or cannot be written.
     """
-    [*_, last] = exporting(apm, path, kind)
-    assert last.result is not None
-    return last.result
+    return result_of(exporting(apm, path, kind))
 
 
 def exporting(apm: AsynchronousPerceptionMachine, path: Path, kind: str) -> Iterator[Event[float]]:

@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.adaptation.run import Summary, run
+from experiments.adaptation.run import run
 from experiments.adaptation.settings import TTTRun
+from experiments.adaptation.summary import Summary
 from glom.adaptation.settings import settings_dict
 from glom.datasets.corruptions import parse_corruption
 from glom.datasets.remarks import remark

@@ -19,7 +19,7 @@ from experiments.sweep.job import state_of
 from experiments.sweep.plan import matches
 from glom.errors import InputError, unknown
 from glom.runs.artifacts import read_json, read_result, read_results
-from glom.runs.events import Event
+from glom.runs.events import Event, result_of
 from glom.runs.statistics import holm, interval, mcnemar_exact
 
 SKIPPED = {"index", "number", "seed", "label"}  # of a sample: what is no measure
@@ -71,9 +71,7 @@ class _Run(TypedDict):
 
 def report(sweep: Path, measures: Sequence[str] = ()) -> SweepReport:
     """What `reporting` ends with."""
-    [*_, last] = reporting(sweep, measures)
-    assert last.result is not None
-    return last.result
+    return result_of(reporting(sweep, measures))
 
 
 def reporting(sweep: Path, measures: Sequence[str] = ()) -> Iterator[Event[SweepReport]]:

@@ -112,19 +112,20 @@ class Machines:
     def solve(self, tokens: Tensor) -> None:
         """Move the last bias so that every token over the whole grid is its target: exact, and linear."""
         name = "attention.out_proj.bias" if self.config.readout == "attention" else "feature_head.bias"
+        hidden = None
         if self.stack is not None and self.device.type == "cpu" and self.config.readout != "location":
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-                self._solved = self.stack.hidden(self.images, self.whole)
+                hidden = self.stack.hidden(self.images, self.whole)
+        self._solved = hidden
         with torch.no_grad():
-            kept = self._solved
             reached = self.run(self.whole, ("token",)).token
-            self._solved = kept
             assert reached is not None
             if self.stack is not None:
                 self.stack[name].add_(tokens - reached.float())
             else:
                 assert self.single is not None
                 self.single.get_parameter(name).add_((tokens - reached.float())[0])
+        self._solved = hidden  # once more: no read-out's parameters are in it
 
     def step(self, loss: Tensor, rate: float) -> None:
         self._set(rate)

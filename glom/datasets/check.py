@@ -14,7 +14,7 @@ from glom.datasets.reading import one_line
 from glom.datasets.registry import dataset_names, open_dataset
 from glom.datasets.sources import FileSource
 from glom.errors import InputError, unknown
-from glom.runs.events import Event
+from glom.runs.events import Event, result_of
 
 OUTLINED = ("bsds500", "coco", "voc")
 COMPLETE, INCOMPLETE, ABSENT = "complete", "incomplete", "absent"
@@ -94,9 +94,7 @@ def check_dataset(
         >>> check_dataset("cifar10-sample").state
         'complete'
     """
-    [*_, last] = checking(spec, root, splits, read)
-    assert last.result is not None
-    return last.result
+    return result_of(checking(spec, root, splits, read))
 
 
 def checking(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from glom.teachers.base import AT_ONCE, Teacher
+from glom.teachers.base import Teacher, a_few_each
 
 
 class Tower:
@@ -44,7 +44,7 @@ def learn_from(scores: Callable[[Tensor], Tensor], views: Tensor, loss: Callable
     Args:
         scores: (V, 3, S, S) -> (V, C), each view alone. loss: (V, C) -> a number, of all views together.
     """
-    parts = views.split(max(1, AT_ONCE // views[0, 0].numel()))
+    parts = a_few_each(views)
     if len(parts) == 1:
         loss(scores(views)).backward()
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -55,3 +55,15 @@ class Event(Generic[R_co]):
     message: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     result: R_co | None = None
+
+
+def result_of(events: Iterable[Event[T]]) -> T:
+    """What the last event brings, for those who do not ask how far it is.
+
+    Example:
+        >>> result_of([Event("counting", 0, 1), Event(result=7)])
+        7
+    """
+    [*_, last] = events
+    assert last.result is not None
+    return last.result

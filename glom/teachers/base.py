@@ -33,6 +33,11 @@ ENCODED = 32  # pictures encoded at a time
 AT_ONCE = 8 * 224 * 224
 
 
+def a_few_each(images: Tensor) -> Sequence[Tensor]:
+    """(B, 3, S, S) -> the same in parts of `AT_ONCE` pixels, of a picture at least."""
+    return images.split(max(1, AT_ONCE // (images.shape[-1] * images.shape[-2])))
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Where a teacher runs, and in what precision."""
@@ -188,7 +193,7 @@ class Teacher(ABC):
         images = self._checked(images)
         if self.by_batch or images.device.type != "cpu":
             return [images]
-        return images.split(max(1, AT_ONCE // (images.shape[-1] * images.shape[-2])))
+        return a_few_each(images)
 
     def token_with_grad(self, images: Tensor) -> Tensor:
         """`images` (B, 3, S, S) -> (B, F) in the encoder's precision, with its graph: for methods that train it."""

@@ -10,7 +10,7 @@ import pytest
 
 from cli import app
 from commands.ending import guard
-from experiments.adaptation.run import summary
+from experiments.adaptation.summary import summary
 from experiments.comparison.table import action, cannot_act, make_table
 from experiments.reproduce.write import average_rows, notes
 from glom.datasets.registry import open_dataset

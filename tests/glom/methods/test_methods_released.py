@@ -220,7 +220,7 @@ def test_tpts_step_is_the_releases(task, monkeypatch):
 
 @pytest.mark.parametrize("at_once", [8, 3, 1])
 def test_memos_step_is_the_releases_and_the_plain_picture_is_not_among_its_views(task, monkeypatch, at_once):
-    monkeypatch.setattr("glom.methods.tower.AT_ONCE", at_once * 32 * 32)
+    monkeypatch.setattr("glom.teachers.base.AT_ONCE", at_once * 32 * 32)
     views = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     method = MEMO(replace(MEMO_PRESETS["cifar-10"], views=8))
     method.prepare(task)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from commands.ending import guard
-from experiments.adaptation.run import summary
+from experiments.adaptation.summary import summary
 from glom.errors import InputError, RunError
 from glom.runs.artifacts import (
     RunFolder,
