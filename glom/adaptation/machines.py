@@ -88,6 +88,13 @@ class Machines:
         losses = objective.loss(percept, targets, where.points())
         return losses, torch.cat([losses.detach().float()[None], read_out(percept.token, targets, head)])
 
+    def still(self, objective: Objective, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Losses (S,) and tokens (S, F) over the whole grid, of machines that take no step."""
+        with torch.no_grad():
+            percept = self.run(self.whole, objective.outputs)
+            assert percept.token is not None
+            return objective.loss(percept, targets, self.whole.points()).float(), percept.token.float()
+
     def run(self, where: Locations, outputs: tuple[str, ...]) -> Percept:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             if self.stack is not None:
@@ -114,7 +121,8 @@ class Machines:
         name = "attention.out_proj.bias" if self.config.readout == "attention" else "feature_head.bias"
         hidden = None
         if self.stack is not None and self.device.type == "cpu" and self.config.readout != "location":
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+            with bf16, torch.set_grad_enabled(self.settings.iterations > 0):
                 hidden = self.stack.hidden(self.images, self.whole)
         self._solved = hidden
         with torch.no_grad():
@@ -160,25 +168,37 @@ class Machines:
         source = self.single.state_dict() if self.single is not None else self.stack.state_of(place)  # type: ignore[union-attr]
         note.state = source
 
+    def _answer(self, apm: AsynchronousPerceptionMachine, case: Case) -> Tensor:
+        """The token (F,) of one machine over the whole grid."""
+        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+        with torch.no_grad(), bf16:
+            image = moved(case.picture[None], self.device)
+            token = execution.run(apm, image, self.whole, ("token",), self.settings.execution).token
+        assert token is not None
+        return token[0]
+
     def finish(
-        self, note: Notes, head: ZeroShotHead, settings: TTTSettings, keep_trace: bool, keep_apm: bool
+        self,
+        note: Notes,
+        head: ZeroShotHead,
+        keep_trace: bool,
+        keep_apm: bool,
+        found: Tensor | None = None,
     ) -> Adaptation:
-        """Read the adapted machine over the whole grid, one sample at a time, and classify."""
+        """Read the adapted machine over the whole grid, one sample at a time, unless its token was `found` so, and
+        classify."""
         case, token, apm = note.case, torch.full_like(note.case.token, math.nan), None
         if not note.failed:
-            apm = self.single or self._reader or unset_apm(self.config).to(self.device)
-            self._reader = None if keep_apm else apm
-            apm.load_state_dict(note.state)
-            with (
-                torch.no_grad(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"),
-            ):
-                image = moved(case.picture[None], self.device)
-                read = execution.run(apm, image, self.whole, ("token",), settings.execution).token
-            assert read is not None
+            if found is None or keep_apm:
+                apm = self.single or self._reader or unset_apm(self.config).to(self.device)
+                self._reader = None if keep_apm else apm
+                apm.load_state_dict(note.state)
+            if found is None:
+                assert apm is not None
+                found = self._answer(apm, case)
             target = Targets(moved(case.token[None], self.device).to(torch.float32))
             # One read: the token, and what the head says of it.
-            both = torch.cat([read[0].float(), read_out(read, target, head)[:, 0]]).cpu()
+            both = torch.cat([found.float(), read_out(found[None], target, head)[:, 0]]).cpu()
             if bool(torch.isfinite(both[:-3]).all()):
                 cosine, probability, predicted = both[-3:].tolist()
                 note.see(note.steps, None, int(predicted), probability, cosine)

@@ -30,7 +30,7 @@ class TTTSettings(Settings):
     """
 
     apm: str = setting("apm-ttt", "The machine's preset: apm-ttt, apm-full, apm-small, apm-tiny.", shown=OF_PRESET)
-    iterations: int = setting(1200, "Optimiser steps a sample.", least=1, metavar="K", shown=OF_PRESET)
+    iterations: int = setting(1200, "Optimiser steps a sample; 0: none.", least=0, metavar="K", shown=OF_PRESET)
     objective: str = setting("token-mse", "token-mse, token-cosine, token+grid, ...")
     optimiser: str = setting("adam", choices=("adam", "adamw", "sgd"))
     lr: float = setting(1e-4, "Learning rate at the first step.", above=0, shown=OF_PRESET)
@@ -123,8 +123,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     # Reaches cosine 0.999 and the same class in a small part of the time; see docs/ttt.md for how it was chosen.
     "fast": {"iterations": 60, "lr": 1e-3, "schedule": "cosine", "initialisation": "default", "queries": 32},
-    # The closed form, and one step that finds nothing left to do.
-    "exact": {"iterations": 1, "lr": 1e-6, "schedule": "constant", "initialisation": "solve"},
+    # The closed form, which leaves nothing for a step to do.
+    "exact": {"iterations": 0, "initialisation": "solve"},
 }
 
 

@@ -123,6 +123,12 @@ def _adapt_group(
     notes = [Notes(case) for case in cases]
     alive = list(range(len(cases)))
     unread: list[Tensor] = []
+    tokens: Sequence[Tensor | None] = [None] * len(cases)
+    if settings.iterations == 0:
+        losses, found = machines.still(objective, targets)
+        tokens = found.unbind()
+        for note, loss in zip(notes, losses.tolist(), strict=True):
+            note.loss = loss
 
     for step in range(settings.iterations):
         where = machines.locate(_draw(machines.everywhere, settings.queries, [generators[i] for i in alive]))
@@ -149,11 +155,15 @@ def _adapt_group(
             targets = targets.select(torch.tensor(stay, device=device))
             alive = [alive[place] for place in stay]
 
-    for place, i in enumerate(alive):
-        machines.release(place, notes[i])
+    if settings.iterations or keep_apm:
+        for place, i in enumerate(alive):
+            machines.release(place, notes[i])
     for note, teacher in zip(notes, teacher_classes.tolist(), strict=True):
         note.teacher_class = teacher
-    return [machines.finish(note, head, settings, keep_trace, keep_apm) for note in notes]
+    return [
+        machines.finish(note, head, keep_trace, keep_apm, token)
+        for note, token in zip(notes, tokens, strict=True)
+    ]
 
 
 def _read(

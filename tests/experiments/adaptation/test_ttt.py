@@ -143,13 +143,39 @@ def test_stacked_samples_stop_one_by_one():
 
 @pytest.mark.parametrize("apm", ["apm-tiny", "apm-small"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_the_closed_form_is_exact_before_the_first_step(apm, count):
+def test_the_closed_form_is_exact_without_a_step(apm, count):
     settings = ttt_preset("exact", apm=apm)
     side = preset(apm).image_size
     cases = [replace(make_case(i), picture=torch.randn(3, side, side)) for i in range(count)]
     for result in adapt_group(cases, settings, make_head(), keep_trace=True):
-        assert result.trace[0]["cosine"] == pytest.approx(1, abs=1e-5)
+        assert result.steps == 0 and [s["iteration"] for s in result.trace] == [0]
+        assert result.cosine == result.trace[0]["cosine"] == pytest.approx(1, abs=1e-5)
+        assert result.loss == pytest.approx(0, abs=1e-8)
         assert result.apm_class == result.teacher_class
+
+
+@pytest.mark.parametrize("initialisation", ["default", "solve"])
+@pytest.mark.parametrize("objective", ["token-mse", "token+grid+rgb"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_step_is_the_machine_as_it_was_drawn(count, objective, initialisation):
+    """What is answered is what the machine that is kept says, and what it says before a first step that moves it."""
+    settings = replace(FAST, iterations=0, objective=objective, initialisation=initialisation)
+    cases = [make_case(i) for i in range(count)]
+    still = adapt_group(cases, settings, make_head(), keep_apm=True)
+    moved = adapt_group(cases, replace(settings, iterations=1, queries=None), make_head(), keep_trace=True)
+    for case, found, after in zip(cases, still, moved, strict=True):
+        with torch.no_grad():
+            token = found.apm(case.picture[None], outputs=("token",)).token[0]
+        torch.testing.assert_close(found.token, token, atol=1e-5, rtol=1e-5)
+        assert found.cosine == pytest.approx(after.trace[0]["cosine"], abs=1e-5)
+        assert found.loss == pytest.approx(after.loss, abs=1e-6, rel=1e-4)
+
+
+def test_a_nan_among_machines_that_take_no_step_fails_alone():
+    bad = replace(make_case(1), token=torch.full((16,), math.nan))
+    results = adapt_group([make_case(0), bad, make_case(2)], ttt_preset("exact", apm="apm-tiny"), make_head())
+    assert [bool(r.failed) for r in results] == [False, True, False]
+    assert "after iteration 0" in results[1].failed
 
 
 def test_the_stack_suits_the_machine():
@@ -230,7 +256,7 @@ def test_schedules_end_where_they_should():
         ({"optimiser": "adamm"}, "did you mean adam"),
         ({"schedule": "cosin"}, "did you mean cosine"),
         ({"execution": "foldde"}, "did you mean folded"),
-        ({"iterations": 0}, "at least 1"),
+        ({"iterations": -1}, "at least 0"),
         ({"lr": -1.0}, "above 0"),
         ({"stop": "cosine:2"}, "0 < X <= 1"),
         ({"queries": 0}, "at least 1"),
