@@ -26,6 +26,9 @@ def _show(value: dict[str, Any]) -> None:
         for row in value[what]:
             cells = []
             for name in ("fp32", "bf16", "bf16_both"):
+                if row[name] is None:  # a processor without bf16 products
+                    cells.append("-")
+                    continue
                 between = row[name]["spread"]
                 cells.append(f"{row[name]['times']:.2f}\n{between['min']:.2f} to {between['max']:.2f}")
             rows.append((what.replace("_", " + "), row["batch"], row["updates"], *cells))

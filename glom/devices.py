@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from glom.errors import InputError, unknown
+from glom.runs.notices import notice
 
 if TYPE_CHECKING:
     import torch
@@ -64,20 +65,36 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         raise unknown("precision", name, PRECISIONS)
     if name == "fp16" and device.type == "cpu":
         raise InputError("precision 'fp16' does not run on a CPU; use bf16 or fp32")
-    dtype = getattr(torch, PRECISIONS[name])
+    dtype = getattr(torch, PRECISIONS[products(name, device)])
     assert isinstance(dtype, torch.dtype)
     return dtype
 
 
-def native_bf16() -> bool:
-    """Whether this machine multiplies bf16 numbers in hardware: a GPU that can, or a CPU with AVX-512 BF16 or AMX.
+def products(asked: str, device: torch.device) -> str:
+    """What matrix products on `device` are made in: "auto" is bf16 where it has that in hardware, else fp32; any other
+    name is meant as it is, and a notice says where that is slow."""
+    if asked == "auto":
+        return "bf16" if native_bf16(device) else "fp32"
+    if asked == "bf16" and not native_bf16(device):
+        notice(f"this {device.type.upper()} has no bf16 products in hardware: fp32 can be a hundred times as fast here")
+    return asked
+
+
+def native_bf16(device: torch.device | None = None) -> bool:
+    """Whether a device multiplies bf16 numbers in hardware: a GPU that can, or a CPU with AVX-512 BF16 or AMX.
 
     PyTorch runs bf16 everywhere; where the processor has no such instructions it is slower than float32.
+
+    Args:
+        device: None for the one that `resolve_device` takes by itself.
     """
     import torch
 
-    if torch.cuda.is_available():
+    kind = (device or resolve_device()).type
+    if kind == "cuda":
         return torch.cuda.is_bf16_supported()
+    if kind != "cpu":
+        return True
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(bool(check()) for check in checks if check is not None)
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from experiments.bench.going import SILENT, Going
-from experiments.bench.timing import beyond, interleave, spread
+from experiments.bench.timing import beyond, interleave, precisions_here, spread
 from glom.adaptation.case import Adaptation, Case
 from glom.adaptation.settings import TTTSettings
 from glom.adaptation.ttt import adapt
@@ -56,19 +56,20 @@ def extrapolated_adaptation(
         f"{precision}, {n} of {settings.iterations} steps": (
             lambda p=precision, n=n: adapt(case, replace(settings, precision=p, iterations=n), head, seed)  # type: ignore[misc]
         )
-        for precision in ("fp32", "bf16")
+        for precision in precisions_here()
         for n in steps
     }
     taken = iter(interleave(work, 1, warmup=1, tell=tell, about="adaptation").values())
     seconds = {precision: [beyond((steps[0], a), (steps[1], b), settings.iterations)]
-               for precision in ("fp32", "bf16") for (a,), (b,) in [(next(taken), next(taken))]}  # fmt: skip
+               for precision in precisions_here() for (a,), (b,) in [(next(taken), next(taken))]}  # fmt: skip
     return {"settings": settings.__dict__, "cases": [], "left_out": "extrapolated", "seconds_list": seconds}
 
 
 def measure_adaptation(
     settings: TTTSettings, features: int, teacher: str, rounds: int, seed: int = 0, tell: Going = SILENT
 ) -> dict[str, Any]:
-    """Adapt to a random token and, where it can be had, to a teacher's; in fp32 and with bf16 products, in turn.
+    """Adapt to a random token and, where it can be had, to a teacher's; in fp32 and, where the processor has them in
+    hardware, with bf16 products, in turn.
 
     Returns:
         seconds_list: of the random case by precision, one a round. cases: per case and precision the seconds, the
@@ -92,12 +93,13 @@ def measure_adaptation(
 
         work: dict[str, Callable[[], object]] = {
             precision: (lambda p=precision, c=case, h=head, r=results: run(p, c, h, r))  # type: ignore[misc]
-            for precision in ("fp32", "bf16")
+            for precision in precisions_here()
         }
         seconds = interleave(work, rounds, warmup=1, tell=tell, about=name)
         if "seconds_list" not in found:
             found["seconds_list"] = seconds
-        both = F.cosine_similarity(results["fp32"].token, results["bf16"].token, dim=0)
+        last = list(results.values())[-1]
+        both = F.cosine_similarity(results["fp32"].token, last.token, dim=0)
         found["cases"] += [
             {
                 "case": name,
@@ -106,7 +108,7 @@ def measure_adaptation(
                 "steps": result.steps,
                 "cosine": result.cosine,
                 "same_class": result.apm_class == result.teacher_class,
-                "cosine_fp32_bf16": float(both),
+                "cosine_fp32_bf16": float(both) if "bf16" in results else None,
             }
             for precision, result in results.items()
         ]

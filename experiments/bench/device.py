@@ -20,7 +20,7 @@ from experiments.bench.going import SILENT, Going
 from experiments.bench.host_reads import draw, reads
 from experiments.bench.memory import peak_resident
 from experiments.bench.settings import DeviceSettings
-from experiments.bench.timing import Products, interleave, products, ratios, spread
+from experiments.bench.timing import Products, interleave, precisions_here, products, ratios, spread
 from glom.adaptation.case import Case
 from glom.adaptation.settings import TTTSettings, ttt_preset
 from glom.adaptation.ttt import adapt_group
@@ -93,7 +93,7 @@ class Adapting:
 
 def ways(settings: DeviceSettings, device: torch.device) -> Iterator[tuple[int, str, bool]]:
     """Stack, precision, graphs: the widest stack in every precision first, which is what is asked for most."""
-    precisions = PRODUCTS if device.type == "cuda" else ("fp32", "bf16")
+    precisions = PRODUCTS if device.type == "cuda" else precisions_here()
     switches = (True, False) if device.type == "cuda" else (False,)
     for stack in sorted(settings.stacks, reverse=True):
         for graphs in switches:

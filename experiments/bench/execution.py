@@ -26,6 +26,7 @@ from experiments.bench.timing import (
     flops,
     interleave,
     observed,
+    precisions_here,
     products,
     ratios,
     spread,
@@ -45,6 +46,12 @@ FEW = {
     "published": "a few chunks and three times as many, in a process of their own; all of them, and the adaptation's "
     "steps, are extrapolated along the line through both",
 }
+OF_BF16 = (
+    "bf16_over_best_plain",
+    "bf16_over_best_plain_bf16",
+    "matmul_share_bf16",
+    "fast_bf16_over_published_per_image",
+)
 QUIET = 0.1
 """Cores that other programs may have in a round of the published iteration."""
 
@@ -57,6 +64,7 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
         matmul_share: of the rate that the folded step's own matrix products reach alone, 0 to 1.
         max_output_difference, max_gradient_difference: folded, streamed and stacked against plain, float32, absolute.
         fast_over_published_per_image: 1,200 published iterations, extrapolated, over a whole `fast` adaptation.
+        What is of bf16 is None where the processor has no such products.
         spread: minimum, median, maximum of each ratio. rows: seconds an iteration (of one sample), of everything.
         differences, bf16, adaptation, gpu: the details.
     """
@@ -65,12 +73,14 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
     tell.expect(rows_to_come(settings))
     tell("comparing outputs and gradients")
     differences = measure_differences(config, settings.seed, settings.compared)
-    bf16 = measure_bf16_token(config, settings.seed)
+    here = precisions_here()
+    bf16 = measure_bf16_token(config, settings.seed) if "bf16" in here else None
 
     tell(f"{settings.apm}: timing every execution side by side")
     steps = {**single_steps(config, settings.seed), **stacked_steps(config, settings.stacks, settings.seed)}
     work = products(config, config.cells**2, folded=True)
-    roofs = {"products fp32": Products(work, torch.float32), "products bf16": Products(work, torch.bfloat16)}
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    roofs = {f"products {precision}": Products(work, dtypes[precision]) for precision in here}
     seconds = interleave({**roofs, **steps}, settings.rounds, settings.warmup, tell=tell, about=settings.apm)
     del roofs, steps
 
@@ -83,11 +93,9 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
         precision: [ITERATIONS * p / a for p in published for a in seconds_each]
         for precision, seconds_each in adaptation.pop("seconds_list").items()
     }
-    found = {
-        **_compared(seconds, slow),
-        "fast_over_published_per_image": per_image["fp32"],
-        "fast_bf16_over_published_per_image": per_image["bf16"],
-    }
+    found = _compared(seconds, slow) | {"fast_over_published_per_image": per_image["fp32"]}
+    if "bf16" in per_image:
+        found["fast_bf16_over_published_per_image"] = per_image["bf16"]
     how = f", from {few} and {3 * few} of {chunks_of(config)} chunks" if few else ""
     kinds = {"": published, ", memory kept": slow["published, memory kept"]}
     rows = [_row(settings.apm, f"as published{kind}{how}", taken, None) for kind, taken in kinds.items()]
@@ -100,6 +108,7 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
             tell.skip(f"{name}, {width}-d token", small_rows_to_come(settings))
     spreads = {name: spread(values) for name, values in found.items()}
     return {
+        **dict.fromkeys(OF_BF16),
         **{name: value["median"] for name, value in spreads.items()},
         "max_output_difference": differences["float32"]["max_output_difference"],
         "max_gradient_difference": differences["float32"]["max_gradient_difference"],
@@ -123,14 +132,15 @@ def run_execution(settings: ExecutionSettings, tell: Going = SILENT) -> dict[str
 
 def rows_to_come(s: ExecutionSettings) -> int:
     """Of all of it: what is timed side by side, the published rounds, the adaptation, the small machines."""
-    adapting = 2 * 2 * 2 if s.adapt_steps else 2 * (1 + bool(s.teacher)) * (s.adapt_rounds + 1)
-    side_by_side = (s.rounds + s.warmup) * (7 + len(s.stacks))
+    kinds = len(precisions_here())
+    adapting = kinds * (2 * 2 if s.adapt_steps else (1 + bool(s.teacher)) * (s.adapt_rounds + 1))
+    side_by_side = (s.rounds + s.warmup) * (1 + 3 * kinds + len(s.stacks))
     return side_by_side + 3 * s.published_rounds + adapting + len(s.small) * small_rows_to_come(s)
 
 
 def small_rows_to_come(s: ExecutionSettings) -> int:
     """Of one small machine."""
-    return (s.rounds + s.warmup) * (3 + len(s.small_stacks))
+    return (s.rounds + s.warmup) * (1 + len(precisions_here()) + len(s.small_stacks))
 
 
 def _adaptation(settings: ExecutionSettings, tell: Going) -> dict[str, Any]:
@@ -144,15 +154,17 @@ def _adaptation(settings: ExecutionSettings, tell: Going) -> dict[str, Any]:
 def _compared(seconds: dict[str, list[float]], slow: dict[str, Any]) -> dict[str, list[float]]:
     """Ratios, round by round, of what was timed side by side."""
     best_plain = seconds["plain, best"]
-    return {
+    found = {
         "folded_over_published": ratios(slow["published"], slow["folded"]),
         "folded_over_published_memory_kept": ratios(slow["published, memory kept"], slow["folded"]),
         "folded_over_best_plain": ratios(best_plain, seconds["folded"]),
-        "bf16_over_best_plain": ratios(best_plain, seconds["folded, bf16"]),
-        "bf16_over_best_plain_bf16": ratios(seconds["plain, bf16"], seconds["folded, bf16"]),
         "matmul_share": ratios(seconds["products fp32"], seconds["folded"]),
-        "matmul_share_bf16": ratios(seconds["products bf16"], seconds["folded, bf16"]),
     }
+    if "folded, bf16" in seconds:
+        found["bf16_over_best_plain"] = ratios(best_plain, seconds["folded, bf16"])
+        found["bf16_over_best_plain_bf16"] = ratios(seconds["plain, bf16"], seconds["folded, bf16"])
+        found["matmul_share_bf16"] = ratios(seconds["products bf16"], seconds["folded, bf16"])
+    return found
 
 
 def _gflop(config: APMConfig) -> dict[str, float]:
@@ -195,7 +207,10 @@ def fastest_stacks(rows: list[dict[str, Any]]) -> dict[str, int]:
 def single_steps(
     config: APMConfig, seed: int, names: tuple[str, ...] = (), device: torch.device | None = None
 ) -> dict[str, Callable[[], None]]:
-    """An iteration of one sample by name; all share one APM and one fused Adam, which is what the next step gets."""
+    """An iteration of one sample by name; all share one APM and one fused Adam, which is what the next step gets.
+
+    Those of bf16 are left out on a processor without such products.
+    """
     step = Step(config, seed, device)
     queries = step.apm.default_queries(step.image)
     rows: dict[str, tuple[str, bool]] = {
@@ -205,6 +220,8 @@ def single_steps(
         "plain, bf16": ("plain", True),
         "folded, bf16": ("folded", True),
     }
+    if device is None and "bf16" not in precisions_here():
+        rows = {name: row for name, row in rows.items() if not row[1]}
     return {name: (lambda r=row: step(r[0], queries, r[1])) for name, row in rows.items() if not names or name in names}  # type: ignore[misc]
 
 

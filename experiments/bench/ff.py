@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from experiments.bench.going import SILENT, Going
 from experiments.bench.settings import FFBench
-from experiments.bench.timing import interleave, observed, ratios, spread
+from experiments.bench.timing import interleave, observed, precisions_here, ratios, spread
 from glom.forward_forward import Learner, preset
 from glom.forward_forward.feedforward import FeedForward
 from glom.forward_forward.goodness import active_rows, sides
@@ -196,11 +196,11 @@ def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -
 
     Returns:
         the headline figures, their `spread`, seconds for `steps` steps by name, and under `others` how many cores the
-        rest of the machine had meanwhile. Shares of a large product's rate: `model_share` counts the operations of the
-        algorithm as published (model FLOPs utilisation: what is saved counts as done), `large_share` those that are
-        carried out, both with every row in every gradient. `trained_model_share` is the first on
-        real pictures after `settings.trained` steps; `felt` the share of rows that each layer's gradient feels at the
-        end, the timed steps having trained on.
+        rest of the machine had meanwhile. What is of bf16 is None on a processor without such products. Shares of a
+        large product's rate: `model_share` counts the operations of the algorithm as published (model FLOPs
+        utilisation: what is saved counts as done), `large_share` those that are carried out, both with every row in
+        every gradient. `trained_model_share` is the first on real pictures after `settings.trained` steps; `felt` the
+        share of rows that each layer's gradient feels at the end, the timed steps having trained on.
     """
     sizes = [SIDE * SIDE, *settings.widths]
     trained = OwnSteps(settings, *real_pictures(mnist), "fp32")
@@ -224,11 +224,12 @@ def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -
             "large product": large_product,
             "own fp32, as trained": trained.as_trained,
             "the same, every row": trained.every_row,
-            "own bf16": OwnSteps(settings, images, labels, "bf16").every_row,
-            "products bf16": _repeated(half, settings.steps),
             "autograd, tensors": straight_loop(sizes, batches),
             "autograd, sample by sample": straight_loop(sizes, lambda: iter(loader)),
         }
+        if "bf16" in precisions_here():
+            work["own bf16"] = OwnSteps(settings, images, labels, "bf16").every_row
+            work["products bf16"] = _repeated(half, settings.steps)
         seconds: dict[str, list[float]] = {}
         meanwhile = observed(lambda: seconds.update(interleave(work, settings.rounds, tell=tell)))
     own, large = seconds["own fp32"], seconds["large product"]
@@ -240,7 +241,6 @@ def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -
 
     found = {
         "matmul_share": ratios(seconds["products fp32"], own),
-        "matmul_share_bf16": ratios(seconds["products bf16"], seconds["own bf16"]),
         "large_share": of_large(work_done, own),
         "model_share": of_large(model_done, own),
         "trained_model_share": of_large(model_done, seconds["own fp32, as trained"]),
@@ -248,10 +248,13 @@ def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -
         "over_autograd": ratios(seconds["autograd, tensors"], own),
         "over_per_sample": ratios(seconds["autograd, sample by sample"], own),
         "trained_over_per_sample": ratios(seconds["autograd, sample by sample"], seconds["own fp32, as trained"]),
-        "bf16_over_per_sample": ratios(seconds["autograd, sample by sample"], seconds["own bf16"]),
     }
+    if "own bf16" in seconds:
+        found["matmul_share_bf16"] = ratios(seconds["products bf16"], seconds["own bf16"])
+        found["bf16_over_per_sample"] = ratios(seconds["autograd, sample by sample"], seconds["own bf16"])
     epoch = PICTURES / (settings.steps * settings.batch)
     return {
+        **dict.fromkeys(("matmul_share_bf16", "bf16_over_per_sample")),
         **{k: statistics.median(v) for k, v in found.items()},
         "epoch_seconds": {k: round(epoch * statistics.median(seconds[k]), 3) for k in seconds if k != "large product"},
         "gflops": round(work_done / statistics.median(own) / 1e9, 1),

@@ -17,6 +17,7 @@ from experiments.bench.going import SILENT, Going
 from experiments.bench.memory import allocated_peak
 from experiments.bench.settings import FFConvBench
 from experiments.bench.timing import interleave, observed, ratios, spread
+from glom.devices import products
 from glom.forward_forward import FFSettings, preset
 from glom.forward_forward.conv import ConvLearner, ConvNet, drawn, seen
 from glom.forward_forward.networks import ConvTwin
@@ -99,9 +100,10 @@ def run_ff_conv(settings: FFConvBench, tell: Going = SILENT) -> dict[str, Any]:
         the headline figures and their `spread`, seconds a step by name, `others`, how many cores the rest of the
         machine had meanwhile, and `memory`, a row a depth; `flat` and `twin_flat` are its last peak over its first.
     """
-    asked = preset("conv", widths=settings.widths, objective=settings.objective, precision=settings.precision)
+    precision = products(settings.precision, CPU)
+    asked = preset("conv", widths=settings.widths, objective=settings.objective, precision=precision)
     shape = (3, settings.side, settings.side)
-    x, labels = batch_of(settings, settings.precision)
+    x, labels = batch_of(settings, precision)
     g = torch.Generator().manual_seed(0)
     own, plain, twin = (
         ConvLearner(shape, CLASSES, asked, CPU),
@@ -142,5 +144,5 @@ def run_ff_conv(settings: FFConvBench, tell: Going = SILENT) -> dict[str, Any]:
         "others": meanwhile.others,
         "spread": {name: spread(values) for name, values in found.items()},
         "seconds": {name: spread(values) for name, values in seconds.items()},
-        "asked": asdict(settings),
+        "asked": asdict(settings) | {"precision": precision},
     }

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from experiments.bench.glom_settings import GlomBenchSettings
 from experiments.bench.going import SILENT, Going
-from experiments.bench.timing import interleave, ratios, spread
+from experiments.bench.timing import interleave, precisions_here, ratios, spread
 from glom.consensus import Glom, GlomConfig
 from glom.consensus.columns import Places
 from glom.errors import InputError
@@ -88,7 +88,7 @@ def run_glom(asked: GlomBenchSettings, tell: Going = SILENT) -> dict[str, Any]:
     """
     networks = pair(asked.dim, asked.levels, asked.side)
     found: dict[str, Any] = {"forward": [], "forward_backward": []}
-    tell.expect(2 * 4 * len(asked.batches) * len(asked.updates) * (asked.rounds + 1))
+    tell.expect(2 * 2 * len(precisions_here()) * len(asked.batches) * len(asked.updates) * (asked.rounds + 1))
     for batch in asked.batches:
         side = PATCH * asked.side
         images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -97,7 +97,7 @@ def run_glom(asked: GlomBenchSettings, tell: Going = SILENT) -> dict[str, Any]:
                 name = f"batch {batch}, {updates} updates, {what.replace('_', ' + ')}"
                 work = {
                     f"{who} {precision}": _timed(network, images, updates, what == "forward_backward", precision)
-                    for precision in ("fp32", "bf16")
+                    for precision in precisions_here()
                     for who, network in zip(("ours", "theirs"), networks, strict=True)
                 }
                 seconds = interleave(work, asked.rounds, watch=time.process_time, tell=tell, about=name)
@@ -109,6 +109,9 @@ def _row(seconds: dict[str, list[float]]) -> dict[str, Any]:
     pairs = {"fp32": ("fp32", "fp32"), "bf16": ("fp32", "bf16"), "bf16_both": ("bf16", "bf16")}
     row: dict[str, Any] = {}
     for name, (theirs, ours) in pairs.items():
+        if not {f"theirs {theirs}", f"ours {ours}"} <= set(seconds):
+            row[name] = None
+            continue
         found = ratios(seconds[f"theirs {theirs}"], seconds[f"ours {ours}"])
         row[name] = {"times": round(statistics.median(found), 4), "ci95": interval(found), "spread": spread(found)}
     return row | {"seconds": {name: spread(values) for name, values in seconds.items()}}

@@ -247,7 +247,7 @@ class FFConvBench(Timed):
 
     widths: tuple[int, ...] = setting((20, 80, 240, 480), "Channels.", least=1)
     objective: str = setting("cwc", "Of the layers.", choices=("cwc", "symba", "distance"))
-    precision: str = setting("bf16", "fp32, or bf16 matrix products.", choices=("fp32", "bf16"))
+    precision: str = setting("auto", "auto, fp32 or bf16 products.", choices=("auto", "fp32", "bf16"))
     batch: int = setting(128, "Pictures a step.", least=2)
     side: int = setting(32, "Of the pictures.", least=8)
     rounds: int = setting(9, "Of each.", least=1)

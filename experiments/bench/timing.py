@@ -78,6 +78,13 @@ def interleave(
     return {name: taken[warmup:] or taken[-1:] for name, taken in seconds.items()}
 
 
+def precisions_here() -> tuple[str, ...]:
+    """What is timed on this processor: without bf16 products in hardware one takes minutes, and says nothing."""
+    from glom.devices import native_bf16
+
+    return ("fp32", "bf16") if native_bf16(torch.device("cpu")) else ("fp32",)
+
+
 @dataclass(frozen=True)
 class Round:
     """One timed call: its seconds, and how many cores everything but this process had meanwhile, on average."""

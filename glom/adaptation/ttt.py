@@ -160,10 +160,7 @@ def _adapt_group(
             machines.release(place, notes[i])
     for note, teacher in zip(notes, teacher_classes.tolist(), strict=True):
         note.teacher_class = teacher
-    return [
-        machines.finish(note, head, keep_trace, keep_apm, token)
-        for note, token in zip(notes, tokens, strict=True)
-    ]
+    return [machines.finish(note, head, keep_trace, keep_apm, token) for note, token in zip(notes, tokens, strict=True)]
 
 
 def _read(

@@ -135,7 +135,7 @@ class TrainSettings(Settings):
     batch: int = setting(16, "Pictures a step.", least=1)
     lr: float = setting(2e-3, "AdamW's rate at its highest.", above=0)
     weight_decay: float = setting(0.01, "AdamW's.", least=0)
-    precision: str = setting("auto", "auto, fp32 or bf16 products.")
+    precision: str = setting("auto", "auto, fp32 or bf16 products.", choices=("auto", "fp32", "bf16"))
     seed: int = settings.seed()
     device: str = settings.device()
     config: GlomConfig = part(

@@ -234,7 +234,7 @@ def test_published_preset_is_the_released_codes():
 
 @pytest.mark.parametrize("native", [True, False])
 def test_fast_suits_the_trunk_and_the_machine(monkeypatch, native):
-    monkeypatch.setattr("glom.devices.native_bf16", lambda: native)
+    monkeypatch.setattr("glom.devices.native_bf16", lambda device=None: native)
     wide, narrow = ttt_preset("fast", apm="apm-ttt"), ttt_preset("fast", apm="apm-tiny")
     assert (wide.lr, wide.iterations, wide.precision) == (4e-4, 40, "bf16" if native else "fp32")
     assert (narrow.lr, narrow.precision) == (1e-3, "fp32")

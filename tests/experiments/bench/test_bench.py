@@ -150,18 +150,25 @@ TINY_EXECUTION = bench_execution.ExecutionSettings(
 )
 
 
-def test_execution_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_execution_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    """What is of bf16 is there where the processor multiplies so in hardware, and left out where that takes minutes."""
     monkeypatch.setattr(bench_execution, "keep_freed_memory", lambda: False)
-    result = bench_execution.run_execution(TINY_EXECUTION)
-    wanted = {"folded_over_published", "folded_over_best_plain", "bf16_over_best_plain", "matmul_share"}
+    monkeypatch.setattr("glom.devices.native_bf16", lambda device=None: native)
+    told: list[Event[Any]] = []
+    result = bench_execution.run_execution(TINY_EXECUTION, Going("execution", told.append))
+    wanted = {"folded_over_published", "folded_over_best_plain", "matmul_share"}
     assert all(result[key] > 0 for key in wanted)
+    assert all((result[key] is not None) == native for key in bench_execution.OF_BF16)
+    assert told[-1].done == told[-1].total == max(event.total for event in told) == told[0].total
     assert result["max_output_difference"] < 1e-5
     assert result["max_gradient_difference"] < 1e-5
     assert result["differences"]["float64"]["max_output_difference"] < 1e-12
     assert {"min", "median", "max", "n"} == set(result["spread"]["matmul_share"])
     names = [row["name"] for row in result["rows"] if row["apm"] == "apm-tiny"]
-    assert {"as published", "plain, best", "folded", "streamed", "folded, bf16", "stacked, S = 2"} <= set(names)
-    assert [c["precision"] for c in result["adaptation"]["cases"]] == ["fp32", "bf16"]
+    assert {"as published", "plain, best", "folded", "streamed", "stacked, S = 2"} <= set(names)
+    assert ("folded, bf16" in names) == native
+    assert [c["precision"] for c in result["adaptation"]["cases"]] == ["fp32", "bf16"][: 1 + native]
     value = check_saved("execution", result, tmp_path)
     table = markdown({"execution": value})
     assert "| one iteration, best plain / folded, fp32 |" in table

@@ -33,7 +33,9 @@ def call(capsys):
     return in_process(capsys, app, "bench")
 
 
-def test_both_are_timed_at_every_size_and_an_update_is_the_same(call, tmp_path):
+@pytest.mark.parametrize("native", [True, False])
+def test_both_are_timed_at_every_size_and_an_update_is_the_same(call, tmp_path, monkeypatch, native):
+    monkeypatch.setattr("glom.devices.native_bf16", lambda device=None: native)
     pytest.importorskip("glom_pytorch", reason="the extra `bench` is not installed")
     code, text, _ = call("glom", *SMALL, "--json", "--out", tmp_path)
     found = json.loads(text)
@@ -42,7 +44,9 @@ def test_both_are_timed_at_every_size_and_an_update_is_the_same(call, tmp_path):
         assert [(row["batch"], row["updates"]) for row in found[what]] == [(1, 2), (2, 2)]
         row = found[what][1]
         assert row["fp32"]["spread"]["n"] == 2 and row["fp32"]["times"] > 0
-        assert set(row["seconds"]) == {"ours fp32", "theirs fp32", "ours bf16", "theirs bf16"}
+        timed = ("fp32", "bf16")[: 1 + native]
+        assert set(row["seconds"]) == {f"{who} {precision}" for who in ("ours", "theirs") for precision in timed}
+        assert (row["bf16"] is None) == (row["bf16_both"] is None) == (not native)
     assert json.loads((tmp_path / "glom.json").read_text())["settings"]["batches"] == [1, 2]
     code, text, said = call("glom", *SMALL)
     assert code == 0 and "both bf16" in text and "they differ otherwise" in said

@@ -113,7 +113,8 @@ def test_a_method_says_on_a_device_what_it_says_here(name: str, monkeypatch):
     """Of a picture, after it has learned where it learns."""
     monkeypatch.setitem(PRESETS["fast"], "iterations", 2)
     monkeypatch.setitem(PRESETS["fast"], "graphs", False)
-    monkeypatch.setattr("glom.devices.native_bf16", lambda: False)  # autocast knows of no device that stands in
+    # Autocast knows of no device that stands in.
+    monkeypatch.setattr("glom.devices.native_bf16", lambda device=None: False)
 
     def answers(device: torch.device) -> Tensor:
         small = not METHODS[name].needs_text and not name.startswith(("apm-grid", "apm-trained", "ttt-mae", "dmn"))
