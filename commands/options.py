@@ -60,7 +60,9 @@ Dead = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say every setting before the run.")]
 
 
-def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def options(
+    cls: type[Settings], leave: Sequence[str] = (), reads: bool | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a settings class for its parameter `settings`.
 
     A parameter `given` of the command receives what was typed or set, by key: a settings file holds everything, and so
@@ -68,6 +70,7 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
 
     Args:
         leave: settings that the command decides itself: they have no option.
+        reads: whether processes may read for it, so that one may die; None: where there are `workers` to set.
     """
     keys = {_name(key): key for key in keys_of(cls) if key.name not in leave}
 
@@ -110,8 +113,8 @@ def options(cls: type[Settings], leave: Sequence[str] = ()) -> Callable[[Callabl
         if cls.FLAG:
             made.append(_option(cls.FLAG, bool, typer.Option(f"--{cls.FLAG}", help=f"The preset {cls.FLAG}.")))
         folder = "out" in own and own["out"].default is inspect.Parameter.empty
-        reads = any(key.name == "workers" and key.optional for key in keys.values())
-        more = ((Config, "config", True), (Set, "set", True), (Track, "track", folder), (Dead, "on_dead_worker", reads))
+        dies = any(key.name == "workers" and key.optional for key in keys.values()) if reads is None else reads
+        more = ((Config, "config", True), (Set, "set", True), (Track, "track", folder), (Dead, "on_dead_worker", dies))
         made += [_option(name, hint) for hint, name, there in more if there]
         if "verbose" not in own:
             made.append(inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose))

@@ -42,7 +42,7 @@ def call(arguments: list[str]) -> int:
 
 
 @app.command("run")
-@options(SweepSettings)
+@options(SweepSettings, reads=True)
 def run(
     settings: SweepSettings,
     out: Out,
@@ -84,7 +84,9 @@ def command_of(words: str) -> Command:
     if cls is None or cls is SweepSettings or not ("out" in names and names["out"].required):
         raise InputError(f"`apm {words}` cannot be swept: it fills no run folder from settings")
     words = " ".join(words.split())
-    return Command(words, cls, node.callback.leave, "resume" in names, "quiet" in names, call)
+    return Command(
+        words, cls, node.callback.leave, "resume" in names, "quiet" in names, "on_dead_worker" in names, call
+    )
 
 
 @app.command("report")

@@ -56,7 +56,8 @@ class Command:
 
     Attributes:
         words: as typed: "ttt run". settings: its settings class. leave: keys that it decides itself.
-        resumes: whether a stopped run can go on. quiet: whether it can be told to be.
+        resumes: whether a stopped run can go on. quiet: whether it can be told to be. reads: whether by processes that
+            may die.
         call: runs the program with arguments and returns its exit code; found by name in any process.
     """
 
@@ -65,6 +66,7 @@ class Command:
     leave: Sequence[str]
     resumes: bool
     quiet: bool
+    reads: bool
     call: Callable[[list[str]], int]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from experiments.sweep.job import Job, end, state_of
 from experiments.sweep.plan import ASKED, Planned, Sweep
 from experiments.sweep.report import SweepReport, report
+from glom.datasets.loading import CONTINUE, asked_on_death
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, read_json, write_json
 from glom.runs.events import Event
@@ -35,9 +36,12 @@ def run(request: Sweep, out: Path, *, resume: bool = False, retry: bool = False)
     """Make every run that is not done; with `retry`, those that failed again.
 
     Raises:
-        InputError: the folder holds another sweep, no submitit, no Slurm. RunError: the disk is full.
+        InputError: the folder holds another sweep, no submitit, no Slurm; `on_dead_worker` "continue" for a command
+            that reads by no processes. RunError: the disk is full.
     """
     check_executor(request.settings.executor)
+    if asked_on_death() == CONTINUE and not request.command.reads:
+        raise InputError(f"`on_dead_worker` {CONTINUE}: `apm {request.command.words}` reads by no processes")
     asked = {name: request.content[name] for name in ASKED if name in request.content}
     with RunFolder(out, "sweep", asked, resume or retry) as folder:
         write_settings(out, request.settings)
@@ -97,6 +101,7 @@ def _job(request: Sweep, out: Path, one: Planned) -> Job:
     arguments = [*command.words.split(), "--config", str(folder / "asked" / f"{one.name}.toml")]
     arguments += ["--out", str(folder / "runs" / one.name), *(["--quiet"] if command.quiet else [])]
     arguments += ["--track", asked_for()] if asked_for() else []
+    arguments += ["--on-dead-worker", CONTINUE] if asked_on_death() == CONTINUE else []
     threads = os.environ.get("OMP_NUM_THREADS")
     environment: dict[str, str | None] = {}
     if request.settings.executor == "local":

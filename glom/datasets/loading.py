@@ -52,6 +52,11 @@ def on_dead_worker(what: str) -> Iterator[None]:
         _ON_DEATH.reset(before)
 
 
+def asked_on_death() -> str:
+    """What `on_dead_worker` was told; "end" where it was told nothing."""
+    return _ON_DEATH.get()
+
+
 def readers(asked: int | None, device: torch.device) -> int:
     """How many processes read: as many as asked for; else none beside a CPU, whose cores have enough to do."""
     if asked is not None:

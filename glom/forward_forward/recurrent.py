@@ -13,6 +13,7 @@ network of section 4.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -227,8 +228,8 @@ class Recurrent:
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
-    def watch(self, x: Tensor) -> Tensor:
-        """Every layer's goodness times its sign by iteration, (R, classes, iterations, layers)."""
+    def watch(self, x: Tensor, iterations: int | None = None) -> Tensor:
+        """Every layer's goodness times its sign by iteration, (R, classes, iterations, layers); by default of all."""
         x = x.to(self.dtype)
         rule = self.settings.rule
         drive, states, normal = self.rise(x)
@@ -236,7 +237,7 @@ class Recurrent:
         for label in range(self.classes):
             labels = torch.full((len(x),), label, device=x.device)
             by_iteration = []
-            for _, _, squares, _ in self.settle(drive, labels, states, normal):
+            for _, _, squares, _ in islice(self.settle(drive, labels, states, normal), iterations):
                 values = [rule.value(q, a.units) for q, a in zip(squares, self.layers, strict=True)]
                 by_iteration.append(rule.sign * torch.stack(values, -1))
             tables.append(torch.stack(by_iteration, 1))
@@ -258,7 +259,7 @@ class Recurrent:
     def goodness(self, x: Tensor) -> Tensor:
         """(R, classes, layers): the mean over the iterations that are read, the 3rd to the 5th as published."""
         first, last = self.settings.read
-        return self.watch(x)[:, :, first - 1 : last].mean(2)
+        return self.watch(x, last)[:, :, first - 1 :].mean(2)
 
     def label_scores(self, x: Tensor) -> Tensor:
         """(R, classes): goodness summed over the layers."""

@@ -83,6 +83,20 @@ def test_twelve_runs_killed_in_the_middle_are_twelve_and_none_twice(tmp_path, ca
         assert code == 2 and says in error and one_error(error)
 
 
+def test_what_becomes_of_a_dead_worker_is_told_to_each_run(tmp_path, call):
+    (tmp_path / "s.toml").write_text(
+        'command = "ttt run"\n[settings]\ndata = "cifar10-sample"\nlimit = 1\nworkers = 1\niterations = 1\n'
+    )
+    asked = ("--executor", "debug", "--quiet", "--on-dead-worker", "continue")
+    code, _, error = call("sweep", tmp_path / "s.toml", "--out", tmp_path / "out", *asked)
+    assert code == 0, error
+    (folder,) = (tmp_path / "out").glob("runs/[!.]*")
+    assert "--on-dead-worker continue" in read_json(folder / "manifest.json")["command"]
+    (tmp_path / "b.toml").write_text('command = "ablate folding"\n')
+    code, _, error = call("sweep", tmp_path / "b.toml", "--out", tmp_path / "none", *asked)
+    assert code == 2 and one_error(error) and "ablate folding" in error and not (tmp_path / "none").exists()
+
+
 def test_failed_runs_are_listed_and_run_again_on_request(tmp_path, call, image_folder):
     text = 'command = "ttt run"\n[settings]\niterations = 1\nlimit = 1\n'
     text += f'[grid]\ndata = ["cifar10-sample", "{image_folder}x"]\n'
