@@ -4,7 +4,7 @@ A picture takes, on one GPU,
 
     reading      the slower of its cores and of its share of the disk; beside all else
     encoding     2 madds of the teacher / (share x rate)
-    drawing      the machine's weights, by one core of the host, and their way to the GPU
+    drawing      the machine's weights, by the cores beside the GPU, one a machine, and their way to the GPU
     adaptation   K (2 madds of a step / (share x rate) + passes x parameters x 4 bytes / (share x memory's rate))
                  + one read-out of the whole grid
 
@@ -113,7 +113,8 @@ class Rates:
         """Of these settings."""
         madds = s.tflops * 1e12 / 2
         memory = s.memory_rate * 1e9 * s.memory_share
-        return cls(madds * s.encode_share, madds * s.adapt_share, memory, s.link * 1e9, s.draw_rate * 1e9)
+        draw = s.draw_rate * 1e9 * min(s.cores, s.stack)
+        return cls(madds * s.encode_share, madds * s.adapt_share, memory, s.link * 1e9, draw)
 
     def seconds(self, work: Work) -> dict[str, float]:
         """Of one picture, by part, without reading."""

@@ -198,7 +198,7 @@ class PlanSettings(Settings):
     memory_share: float = setting(0.7, "Of that rate that the optimiser reaches: supposed.", above=0)
     link: float = setting(25.0, "From the host to a GPU, GB a second.", above=0)
     draw_rate: float = setting(0.25, "Numbers that one core draws a second, billions.", above=0)
-    cores: int = setting(16, "Cores beside each GPU, which read.", least=1)
+    cores: int = setting(16, "Cores beside each GPU, which read and draw.", least=1)
     disk: float = setting(1.0, "What the data's disk gives all GPUs together, GB a second.", above=0)
     price: float = setting(2.0, "Of a GPU for an hour with its cores, in any currency.", least=0)
     measure: bool = setting(False, "This machine's rates are measured too, and the same arithmetic compared with them.")

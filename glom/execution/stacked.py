@@ -7,8 +7,10 @@ optimiser (fused Adam) on the stacked parameters is S optimisers on the single o
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from einops import rearrange
@@ -19,6 +21,7 @@ from glom.errors import InputError, unknown
 from glom.execution.algebra import activate, add_relu, compute_dtype, split_linear, stacked_linear, wide
 from glom.execution.folded import check_outputs
 from glom.execution.locations import Locations, locate
+from glom.runs.parallel import processes
 
 
 def _attribute(name: str) -> str:
@@ -110,22 +113,34 @@ class StackedAPM(nn.Module):
     def reset(self, generators: Sequence[torch.Generator], initialisation: str = "published") -> None:
         """Draw sample s from `generators[s]` (CPU), exactly as the single APM's `reset` does.
 
+        Samples are drawn side by side, each from its own generator and so with the same numbers: one core alone would
+        keep a GPU waiting for longer than the adaptation takes.
+
         Raises:
             InputError: not one generator a sample, or an unknown initialisation.
         """
         if len(generators) != self.samples:
             raise InputError(f"{self.samples} samples need as many generators, got {len(generators)}")
         first = self[self.names[0]]
-        single = self.pattern.to_empty(device="cpu").to(first.dtype)
-        try:
-            for s, generator in enumerate(generators):
-                if first.device.type == "cpu":  # drawn where they are kept
-                    single.load_state_dict({name: self[name].detach()[s] for name in self.names}, assign=True)
-                single.reset(generator, initialisation)
-                if first.device.type != "cpu":
-                    self.load_sample(s, single)
-        finally:
-            self.pattern.to("meta")
+        kept_here, singles = first.device.type == "cpu", []
+        # Beside a GPU the cores have nothing else to do, however many threads a launcher gives to products.
+        at_once = torch.get_num_threads() if kept_here else processes(0, self.samples, 1)
+        for _ in range(min(at_once, self.samples)):
+            single = copy.deepcopy(self.pattern)
+            singles.append(single if kept_here else single.to_empty(device="cpu").to(first.dtype))
+
+        def draw(single: AsynchronousPerceptionMachine, s: int) -> None:
+            if kept_here:  # drawn where they are kept
+                single.load_state_dict({name: self[name].detach()[s] for name in self.names}, assign=True)
+            single.reset(generators[s], initialisation)
+
+        with ThreadPoolExecutor(len(singles)) as pool:
+            for start in range(0, self.samples, len(singles)):
+                some = range(start, min(start + len(singles), self.samples))
+                list(pool.map(draw, singles, some))
+                if not kept_here:
+                    for single, s in zip(singles, some):
+                        self.load_sample(s, single)
 
     def compact(self, keep: Sequence[int], optimiser: torch.optim.Optimizer | None = None) -> None:
         """Keep only these samples, in this order: those that are finished stop costing anything.

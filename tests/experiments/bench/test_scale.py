@@ -87,7 +87,12 @@ def test_a_plan_adds_up_and_follows_its_assumptions():
     assert {"tflops", "price", "read_rate", "draw_rate"} <= set(told) and told["gpus"] == [1, 8]
     slow = planned(read_rate=(1.0, 1.0), cores=1, gpus=(1,))["rows"][0]
     assert slow["bound"] == "reading" and slow["hours"] == pytest.approx(50_000 / 3600, rel=1e-3)
-    assert one["bound"] == "drawing" and planned(draw_rate=1e6, gpus=(1,))["rows"][0]["bound"] == "adaptation"
+    assert one["bound"] == "adaptation" and planned(cores=1, gpus=(1,))["rows"][0]["bound"] == "drawing"
+    drawn = {
+        cores: planned(cores=cores, stack=32, gpus=(1,), link=1e9)["rows"][0]["by_part"]["drawing"]
+        for cores in (1, 8, 64)
+    }
+    assert drawn[1] == pytest.approx(8 * drawn[8], rel=1e-3) == pytest.approx(32 * drawn[64], rel=1e-3)
     # A read-out asks the whole grid; a step only what is drawn.
     assert Work.of(PlanSettings()).step < Work.of(PlanSettings(preset="published")).step
     with pytest.raises(InputError, match="one number a data set each"):

@@ -120,8 +120,10 @@ def test_outputs_and_gradients_equal_one_by_one(
                     assert (p.grad - stacked[s]).norm() <= tolerance * (p.grad.norm() + 1e-3 * size), name
 
 
+@pytest.mark.parametrize("threads", [1, 2, 8])
 @pytest.mark.parametrize("initialisation", ["published", "default"])
-def test_reset_is_the_single_reset(initialisation: str) -> None:
+def test_reset_is_the_single_reset(initialisation: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     stack = StackedAPM(SMALL, 3)
     for _ in range(2):
         stack.reset([torch.Generator().manual_seed(s) for s in (5, 6, 7)], initialisation)
