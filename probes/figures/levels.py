@@ -17,18 +17,20 @@ FRAME = 144  # side of a film's panels, pixels
 
 
 def levels_figure(result: Mapping[str, Any], path: Path, word: str = "level") -> Path:
-    """Islands and ARI by level beside the baselines, and islands by iteration.
+    """Islands and ARI by level beside the baselines, and, where there are several, islands by iteration.
 
     Args:
         result: `summary.json` of `apm glom score` or `apm ff score`.
         word: what a level is called.
     """
-    figure, axes = new_figure(10.6, 6.4, 2, 2)
+    repeated = len(result["iterations"]) > 1
+    figure, axes = new_figure(10.6, 6.4, 2, 2) if repeated else new_figure(13.0, 3.6, 1, 3)
+    first, *_, wholes, parts = axes.flat
     levels = [row["level"] for row in result["levels"]]
     panels = [
-        (axes[0, 0], "islands", "islands a picture"),
-        (axes[1, 0], "ari_wholes", "ARI against wholes"),
-        (axes[1, 1], "ari_parts", "ARI against parts"),
+        (first, "islands", "islands a picture"),
+        (wholes, "ari_wholes", "ARI against wholes"),
+        (parts, "ari_parts", "ARI against parts"),
     ]
     for axis, measure, label in panels:
         for name, rows, colour, mark in (
@@ -47,9 +49,15 @@ def levels_figure(result: Mapping[str, Any], path: Path, word: str = "level") ->
         axis.set_xticks(levels)
         axis.set_xlabel(plain(word))
         axis.set_ylabel(plain(label))
-    axes[0, 0].legend(frameon=False, fontsize=9)
-    axes[1, 0].legend(frameon=False, fontsize=9)
-    axis = axes[0, 1]
+    first.legend(frameon=False, fontsize=9)
+    wholes.legend(frameon=False, fontsize=9)
+    if repeated:
+        _by_iteration(result, axes[0, 1], levels, word)
+    figure.suptitle(plain(f"{result['objective']}: {result['n']} held-out composites, 95 % intervals"), fontsize=11)
+    return save(figure, path)
+
+
+def _by_iteration(result: Mapping[str, Any], axis: Any, levels: list[int], word: str) -> None:
     shades = np.linspace(0.3, 1.0, len(levels))
     for position, level in enumerate(levels):
         rows = [step[position] for step in result["iterations"]]
@@ -62,8 +70,6 @@ def levels_figure(result: Mapping[str, Any], path: Path, word: str = "level") ->
     axis.set_xlabel("iteration")
     axis.set_ylabel("islands a picture")
     axis.legend(frameon=False, fontsize=9)
-    figure.suptitle(plain(f"{result['objective']}: {result['n']} held-out composites, 95 % intervals"), fontsize=11)
-    return save(figure, path)
 
 
 def layers_figure(result: Mapping[str, Any], path: Path) -> Path:

@@ -16,6 +16,7 @@ from glom.errors import InputError
 from glom.forward_forward.checkpoint import restore
 from glom.forward_forward.scaling import Scaling
 from probes.explorer import read_run
+from probes.figures.levels import layers_figure
 from probes.levels import centred, island_counts
 from tests.conftest import make_image
 from tests.experiments.forward_forward.test_ff_cli import colour_folder, raw_mnist, train
@@ -50,6 +51,24 @@ def test_a_convolutional_network_is_looked_at_once(call, tmp_path):
     assert (states[0, 0, ::2, ::2, 1] == states[0, 0, 1::2, 1::2, 1]).all()  # the second one's map is half as fine
     code, text, _ = call("islands", out, tmp_path / "data" / "test" / "red" / "0.png", "--json")
     assert code == 0 and json.loads(text)["iterations"] == 1
+
+
+@pytest.mark.parametrize(("iterations", "panels"), [(1, 3), (4, 4)])
+def test_no_panel_of_a_scores_figure_is_empty(monkeypatch, tmp_path, iterations, panels):
+    """A network that is looked at once has nothing to show by iteration."""
+    measures = ("islands", "ari_wholes", "ari_parts")
+    row = dict.fromkeys(measures, 0.5) | {"ci95": dict.fromkeys(measures, (0.4, 0.6))}
+    steps = [{"islands": 5.0, "ci95": (4.0, 6.0)}] * 2
+    result = {
+        "objective": "conv", "n": 2, "pixels": row, "iterations": [steps] * iterations,
+        "levels": [row | {"level": 1}, row | {"level": 2}], "untrained": [row, row],
+    }  # fmt: skip
+    drawn = []
+    monkeypatch.setattr("probes.figures.levels.save", lambda figure, path: drawn.append(figure))
+    layers_figure(result, tmp_path / "layers.png")
+    (figure,) = drawn
+    assert len(figure.axes) == panels
+    assert all(len(axis.lines) and len(axis.lines[0].get_xdata()) > 1 for axis in figure.axes)
 
 
 def state_of(folder: Path) -> tuple:
