@@ -172,7 +172,6 @@ def _readouts(
     """The epochs in which the layers stay and their read-outs learn."""
     if not state["readout_epoch"]:
         _settle(folder, state, settings, READOUTS)
-        learner.forget_readouts()
 
     def settle(x: Tensor, y: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
         return learner.settle(x, y, settings.readout_share(state["readout_epoch"]), g), None

@@ -213,13 +213,6 @@ class ConvLearner:
         told = torch.stack([right.detach().mean(), wrong.detach().mean()])
         return scff(right, wrong, number), y, told
 
-    def forget_readouts(self) -> None:
-        """Read-outs as if they had never learned: of zeros."""
-        for layer, optimiser in zip(self.layers, self.optimisers, strict=True):
-            for parameter in layer.head.parameters():
-                nn.init.zeros_(parameter)
-                optimiser.state.pop(parameter, None)
-
     def settle(self, images: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
         """One step of the read-outs alone, on what the layers give when asked; see `learn`.
 

@@ -114,8 +114,6 @@ class ForwardForward(ClassifierMixin, BaseEstimator):
             share = how.rate_share(epoch)
             wrong = finished(run_epoch(learner, step, images, told, how, epoch)).wrong
             self.history_.append({"epoch": epoch + 1, "train_error": round(100 * wrong / len(raw), 4)})
-        if isinstance(learner, ConvLearner) and how.readout_epochs:
-            learner.forget_readouts()
         for epoch in range(how.readout_epochs):
             share = how.readout_share(epoch)
             finished(run_epoch(learner, settle, images, told, how, epoch, "read-out"))

@@ -52,7 +52,7 @@ class FFSettings(Settings):
     jitter: int = setting(0, "Shift pictures by up to N pixels.", least=0, metavar="N")
     readout_lr: float = setting(0.1, "Of the linear softmax read-out.", above=0)
     readout_decay: float = setting(0.003, "Of the linear softmax read-out.", least=0)
-    readout_epochs: int = setting(0, "Passes at the end in which read-outs alone learn, anew.", least=0)
+    readout_epochs: int = setting(0, "Passes at the end in which read-outs alone learn on.", least=0)
     objective: str = setting("cwc", "Of convolutional layers.", choices=OBJECTIVES)
     cumulative: bool = setting(False, "Count the goodness of the layers below with a layer's own.")
     flip: bool = setting(False, "Mirror pictures at random.", shown=OF_PRESET)
