@@ -188,6 +188,30 @@ def sample_loader(folder: Path, images: Tensor, labels: Tensor, batch: int) -> A
     return torch.utils.data.DataLoader(MNIST(str(folder), transform=transform), batch_size=batch, shuffle=True)
 
 
+def _figures(seconds: dict[str, list[float]], done: int, published: int, large: int) -> dict[str, list[float]]:
+    """Ratios, round by round: of operations `done` in the timed steps, those that the `published` algorithm does, and
+    of a product of `large` x `large`."""
+
+    def of_large(flops: int, mine: list[float]) -> list[float]:
+        return [(flops / m) / (2 * large**3 / big) for m, big in zip(mine, seconds["large product"], strict=True)]
+
+    own, by_sample = seconds["own fp32"], seconds["autograd, sample by sample"]
+    found = {
+        "matmul_share": ratios(seconds["products fp32"], own),
+        "large_share": of_large(done, own),
+        "model_share": of_large(published, own),
+        "trained_model_share": of_large(published, seconds["own fp32, as trained"]),
+        "every_row_over_trained": ratios(seconds["the same, every row"], seconds["own fp32, as trained"]),
+        "over_autograd": ratios(seconds["autograd, tensors"], own),
+        "over_per_sample": ratios(by_sample, own),
+        "trained_over_per_sample": ratios(by_sample, seconds["own fp32, as trained"]),
+    }
+    if "own bf16" in seconds:
+        found["matmul_share_bf16"] = ratios(seconds["products bf16"], seconds["own bf16"])
+        found["bf16_over_per_sample"] = ratios(by_sample, seconds["own bf16"])
+    return found
+
+
 def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -> dict[str, Any]:
     """Time all of it in turn; ratios are taken round by round.
 
@@ -208,7 +232,7 @@ def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -
     trained.run(settings.trained, True)
     images, labels = pictures(settings.steps * settings.batch)
     flat = images.flatten(1).float() / 255
-    single, half = (StepProducts(sizes, settings.batch, d) for d in (torch.float32, torch.bfloat16))
+    single, halves = (StepProducts(sizes, settings.batch, d) for d in (torch.float32, torch.bfloat16))
     g = torch.Generator().manual_seed(1)
     large_product = _large_product(settings.large, g)
 
@@ -228,30 +252,15 @@ def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -
             "autograd, sample by sample": straight_loop(sizes, lambda: iter(loader)),
         }
         if "bf16" in precisions_here():
-            work["own bf16"] = OwnSteps(settings, images, labels, "bf16").every_row
-            work["products bf16"] = _repeated(half, settings.steps)
+            half = OwnSteps(settings, images, labels, "bf16").every_row
+            work |= {"own bf16": half, "products bf16": _repeated(halves, settings.steps)}
         seconds: dict[str, list[float]] = {}
         meanwhile = observed(lambda: seconds.update(interleave(work, settings.rounds, tell=tell)))
     own, large = seconds["own fp32"], seconds["large product"]
     work_done = settings.steps * single.flops
     model_done = settings.steps * single.model_flops
 
-    def of_large(flops: int, seconds: list[float]) -> list[float]:
-        return [(flops / mine) / (2 * settings.large**3 / big) for mine, big in zip(seconds, large, strict=True)]
-
-    found = {
-        "matmul_share": ratios(seconds["products fp32"], own),
-        "large_share": of_large(work_done, own),
-        "model_share": of_large(model_done, own),
-        "trained_model_share": of_large(model_done, seconds["own fp32, as trained"]),
-        "every_row_over_trained": ratios(seconds["the same, every row"], seconds["own fp32, as trained"]),
-        "over_autograd": ratios(seconds["autograd, tensors"], own),
-        "over_per_sample": ratios(seconds["autograd, sample by sample"], own),
-        "trained_over_per_sample": ratios(seconds["autograd, sample by sample"], seconds["own fp32, as trained"]),
-    }
-    if "own bf16" in seconds:
-        found["matmul_share_bf16"] = ratios(seconds["products bf16"], seconds["own bf16"])
-        found["bf16_over_per_sample"] = ratios(seconds["autograd, sample by sample"], seconds["own bf16"])
+    found = _figures(seconds, work_done, model_done, settings.large)
     epoch = PICTURES / (settings.steps * settings.batch)
     return {
         **dict.fromkeys(("matmul_share_bf16", "bf16_over_per_sample")),

@@ -91,6 +91,8 @@ def test_a_picture_that_one_rank_refuses_ends_all_at_once(image_folder: Path, tm
     bad.write_text("not a picture")
     base = ["ttt", "run", image_folder, "--iterations", "1", "--queries", "4", "--stack", "1", "--quiet", "--strict"]
     job = launched("accelerate", *base, "--out", tmp_path / "run")
+    while not (tmp_path / "run" / "manifest.json").exists() and job.poll() is None:
+        time.sleep(0.05)  # a slow machine takes its time to start two ranks
     begun = time.monotonic()
     _, said = job.communicate(timeout=120)
     assert time.monotonic() - begun < 30  # which is what a rank that is deaf would be left alone for
