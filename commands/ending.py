@@ -6,7 +6,9 @@ Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -66,16 +68,28 @@ def _ended(app: typer.Typer, arguments: list[str], debug: bool) -> int:
             return result if isinstance(result, int) else 0
         return 0
     except (KeyboardInterrupt, Interrupted) as error:
-        with _unread():
+        with _undisturbed(), _unread():
             if str(error) and speaks():
                 say(str(error))
         return 130
     except Exception as error:
         # Typer carries a Click of its own: its usage errors are known by what they can do, not by their class.
-        with _unread():
+        with _undisturbed(), _unread():
             if type(error).__name__ == "Abort" or speaks():
                 _report(error, debug)
         return 130 if type(error).__name__ == "Abort" else int(getattr(error, "exit_code", 1))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """What ends is ended no second time: of several processes, one that failed is told so while it says why."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM) if here}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
+import typer
 from torch import Tensor, full
 
 from cli import app
-from commands.ending import guard
+from commands.ending import Interrupted, guard
 from glom.errors import InputError, RunError, demand_some, lost
 from glom.methods import METHODS
 from tests.conftest import make_image
@@ -124,3 +127,32 @@ def test_a_method_that_fails_on_every_picture_is_a_failed_run_and_the_other_answ
 def test_one_readable_picture_among_broken_ones_is_a_run(broken, tmp_path):
     make_image(3).save(broken / "cat" / "0.png")
     assert guard(app, ["ttt", "run", str(broken), "-o", str(tmp_path / "out"), "-q"]) == 0
+
+
+@pytest.mark.parametrize(("kind", "code"), [(RunError, 1), (InputError, 2), (Interrupted, 130)])
+def test_a_signal_while_the_end_is_told_changes_nothing(kind, code, capsys):
+    """torchrun's to a rank that has found by itself that another one died, and is saying so."""
+
+    class Told(kind):
+        def __str__(self) -> str:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            return "another rank died"
+
+    failing = typer.Typer()
+
+    @failing.command()
+    def fail() -> None:
+        raise Told
+
+    def hear(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, hear)
+    try:
+        assert guard(failing, []) == code
+        assert signal.getsignal(signal.SIGTERM) is hear  # whoever runs on hears signals again
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr().err
+    assert said.count("another rank died") == said.count("\n") == 1
