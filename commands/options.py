@@ -61,7 +61,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say every settin
 
 
 def options(
-    cls: type[Settings], leave: Sequence[str] = (), reads: bool | None = None
+    cls: type[Settings], leave: Sequence[str] = (), reads: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a settings class for its parameter `settings`.
 
@@ -70,7 +70,7 @@ def options(
 
     Args:
         leave: settings that the command decides itself: they have no option.
-        reads: whether processes may read for it, so that one may die; None: where there are `workers` to set.
+        reads: whether processes may read for it, so that one may die, though it has no `workers` to set.
     """
     keys = {_name(key): key for key in keys_of(cls) if key.name not in leave}
 
@@ -113,7 +113,7 @@ def options(
         if cls.FLAG:
             made.append(_option(cls.FLAG, bool, typer.Option(f"--{cls.FLAG}", help=f"The preset {cls.FLAG}.")))
         folder = "out" in own and own["out"].default is inspect.Parameter.empty
-        dies = any(key.name == "workers" and key.optional for key in keys.values()) if reads is None else reads
+        dies = reads or any(key.name == "workers" and key.optional for key in keys.values())
         more = ((Config, "config", True), (Set, "set", True), (Track, "track", folder), (Dead, "on_dead_worker", dies))
         made += [_option(name, hint) for hint, name, there in more if there]
         if "verbose" not in own:

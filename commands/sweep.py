@@ -84,9 +84,8 @@ def command_of(words: str) -> Command:
     if cls is None or cls is SweepSettings or not ("out" in names and names["out"].required):
         raise InputError(f"`apm {words}` cannot be swept: it fills no run folder from settings")
     words = " ".join(words.split())
-    return Command(
-        words, cls, node.callback.leave, "resume" in names, "quiet" in names, "on_dead_worker" in names, call
-    )
+    resumes, quiet, reads = (name in names for name in ("resume", "quiet", "on_dead_worker"))
+    return Command(words, cls, node.callback.leave, resumes, quiet, reads, call)
 
 
 @app.command("report")

@@ -65,19 +65,25 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         raise unknown("precision", name, PRECISIONS)
     if name == "fp16" and device.type == "cpu":
         raise InputError("precision 'fp16' does not run on a CPU; use bf16 or fp32")
-    dtype = getattr(torch, PRECISIONS[products(name, device)])
+    dtype = getattr(torch, PRECISIONS[name])
+    tell_if_slow(name, device)
     assert isinstance(dtype, torch.dtype)
     return dtype
 
 
-def products(asked: str, device: torch.device) -> str:
+def chosen_precision(asked: str, device: torch.device) -> str:
     """What matrix products on `device` are made in: "auto" is bf16 where it has that in hardware, else fp32; any other
-    name is meant as it is, and a notice says where that is slow."""
+    name is meant as it is."""
     if asked == "auto":
         return "bf16" if native_bf16(device) else "fp32"
-    if asked == "bf16" and not native_bf16(device):
-        notice(f"this {device.type.upper()} has no bf16 products in hardware: fp32 can be a hundred times as fast here")
+    tell_if_slow(asked, device)
     return asked
+
+
+def tell_if_slow(precision: str, device: torch.device) -> None:
+    """A notice where bf16 was asked for and `device` does not have it in hardware."""
+    if precision == "bf16" and not native_bf16(device):
+        notice(f"this {device.type.upper()} has no bf16 products in hardware: fp32 can be a hundred times as fast here")
 
 
 def native_bf16(device: torch.device | None = None) -> bool:

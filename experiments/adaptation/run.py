@@ -27,7 +27,7 @@ from glom.datasets.base import ImageDataset, Sample
 from glom.datasets.corruptions import Corruption, parse_corruption
 from glom.datasets.loading import read_ahead, readers, to_device
 from glom.datasets.registry import open_dataset
-from glom.devices import products, ranks, resolve_device
+from glom.devices import ranks, resolve_device, tell_if_slow
 from glom.errors import GlomError, InputError, lost
 from glom.execution import Ranks, init_group
 from glom.runs.artifacts import RESULT, RunFolder, read_results, write_json
@@ -65,7 +65,7 @@ def prepare(request: TTTRun) -> Prepared:
     """Open data and teacher and check that they fit. Raises `InputError` for anything wrong with the request."""
     corruption = parse_corruption(request.corruption) if request.corruption else None
     device = resolve_device(request.device)
-    products(request.ttt.precision, device)
+    tell_if_slow(request.ttt.precision, device)
     file = Path(request.classes) if request.classes else None
     teacher: Teacher | None = None
     try:

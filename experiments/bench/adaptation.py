@@ -98,8 +98,9 @@ def measure_adaptation(
         seconds = interleave(work, rounds, warmup=1, tell=tell, about=name)
         if "seconds_list" not in found:
             found["seconds_list"] = seconds
-        last = list(results.values())[-1]
-        both = F.cosine_similarity(results["fp32"].token, last.token, dim=0)
+        both = None
+        if "bf16" in results:
+            both = float(F.cosine_similarity(results["fp32"].token, results["bf16"].token, dim=0))
         found["cases"] += [
             {
                 "case": name,
@@ -108,7 +109,7 @@ def measure_adaptation(
                 "steps": result.steps,
                 "cosine": result.cosine,
                 "same_class": result.apm_class == result.teacher_class,
-                "cosine_fp32_bf16": float(both) if "bf16" in results else None,
+                "cosine_fp32_bf16": both,
             }
             for precision, result in results.items()
         ]

@@ -232,7 +232,7 @@ def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -
     trained.run(settings.trained, True)
     images, labels = pictures(settings.steps * settings.batch)
     flat = images.flatten(1).float() / 255
-    single, halves = (StepProducts(sizes, settings.batch, d) for d in (torch.float32, torch.bfloat16))
+    single = StepProducts(sizes, settings.batch, torch.float32)
     g = torch.Generator().manual_seed(1)
     large_product = _large_product(settings.large, g)
 
@@ -252,15 +252,14 @@ def run_ff(settings: FFBench, tell: Going = SILENT, mnist: Path | None = None) -
             "autograd, sample by sample": straight_loop(sizes, lambda: iter(loader)),
         }
         if "bf16" in precisions_here():
-            half = OwnSteps(settings, images, labels, "bf16").every_row
-            work |= {"own bf16": half, "products bf16": _repeated(halves, settings.steps)}
+            work["own bf16"] = OwnSteps(settings, images, labels, "bf16").every_row
+            half = StepProducts(sizes, settings.batch, torch.bfloat16)
+            work["products bf16"] = _repeated(half, settings.steps)
         seconds: dict[str, list[float]] = {}
         meanwhile = observed(lambda: seconds.update(interleave(work, settings.rounds, tell=tell)))
     own, large = seconds["own fp32"], seconds["large product"]
     work_done = settings.steps * single.flops
-    model_done = settings.steps * single.model_flops
-
-    found = _figures(seconds, work_done, model_done, settings.large)
+    found = _figures(seconds, work_done, settings.steps * single.model_flops, settings.large)
     epoch = PICTURES / (settings.steps * settings.batch)
     return {
         **dict.fromkeys(("matmul_share_bf16", "bf16_over_per_sample")),

@@ -17,7 +17,7 @@ from experiments.bench.going import SILENT, Going
 from experiments.bench.memory import allocated_peak
 from experiments.bench.settings import FFConvBench
 from experiments.bench.timing import interleave, observed, ratios, spread
-from glom.devices import products
+from glom.devices import chosen_precision
 from glom.forward_forward import FFSettings, preset
 from glom.forward_forward.conv import ConvLearner, ConvNet, drawn, seen
 from glom.forward_forward.networks import ConvTwin
@@ -100,7 +100,7 @@ def run_ff_conv(settings: FFConvBench, tell: Going = SILENT) -> dict[str, Any]:
         the headline figures and their `spread`, seconds a step by name, `others`, how many cores the rest of the
         machine had meanwhile, and `memory`, a row a depth; `flat` and `twin_flat` are its last peak over its first.
     """
-    precision = products(settings.precision, CPU)
+    precision = chosen_precision(settings.precision, CPU)
     asked = preset("conv", widths=settings.widths, objective=settings.objective, precision=precision)
     shape = (3, settings.side, settings.side)
     x, labels = batch_of(settings, precision)

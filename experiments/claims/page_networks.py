@@ -44,16 +44,8 @@ def forward_forward(results: Results) -> str:
         second = next(iter(own["readouts"])) != "softmax"
         softmax = f"{own['readouts']['softmax']:.2f}" if second else ""
         error = f"{own['test_error']:.2f} [{low:.2f}, {high:.2f}]"
-        rows.append(
-            (
-                _ff_name(found["settings"], found["machine"]["threads"]),
-                published,
-                error,
-                softmax,
-                *beside,
-                f"`{name}.json`",
-            )
-        )
+        what = _ff_name(found["settings"], found["machine"]["threads"])
+        rows.append((what, published, error, softmax, *beside, f"`{name}.json`"))
     heads = ("run", "published", "here [95 %]", "one-pass softmax", "twin", "minus twin", "record")
     return lines(heads, ("---", "---", "--:", "--:", "--:", "--:", "---"), rows)
 

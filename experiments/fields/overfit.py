@@ -34,7 +34,7 @@ from glom.colours import pca_rgb
 from glom.columns import grid_queries, picture
 from glom.datasets.label_maps import read_mask, read_npz
 from glom.datasets.reading import read_image
-from glom.devices import products, resolve_device
+from glom.devices import chosen_precision, resolve_device
 from glom.errors import InputError, unknown
 from glom.runs.artifacts import RunFolder
 from glom.runs.events import Event
@@ -125,7 +125,7 @@ class Overfitter:
         self.device = resolve_device(how.device)
         name = how.teacher or default_teacher()
         self.base, self.seed = preset(how.apm), how.seed
-        precision = products("auto", self.device) if max(self.base.trunk) >= 1024 else "fp32"
+        precision = chosen_precision("auto", self.device) if max(self.base.trunk) >= 1024 else "fp32"
         self.settings = OverfitSettings(iterations=how.iterations, points=how.points, lr=how.lr, precision=precision)
         self.teacher = grid_teacher(name, 0, str(self.device))
         self._teachers = {1: self.teacher}

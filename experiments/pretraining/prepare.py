@@ -12,7 +12,7 @@ from experiments.pretraining.data import FEWEST, Cached, OnTheFly, Source, Split
 from experiments.pretraining.settings import GridTrainSettings
 from glom.checkpoints import find_checkpoint
 from glom.datasets.loading import readers
-from glom.devices import products
+from glom.devices import chosen_precision
 from glom.errors import InputError
 from glom.execution import Ranks
 from glom.runs.events import Event
@@ -40,7 +40,7 @@ def prepare(settings: GridTrainSettings, group: Ranks, device: str) -> Generator
     """
     split = split_data(settings.data, settings.limit, settings.held_out, settings.seed)
     teacher = grid_teacher(settings.teacher, settings.size, device)
-    precision = products(settings.precision, teacher.device)
+    precision = chosen_precision(settings.precision, teacher.device)
     config = replace(settings.apm, features=grid_shape(teacher)[2])
     settings = replace(settings, apm=config, size=teacher.image_size, precision=precision)
     encoder = Encoder(teacher, config.image_size)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from experiments.slots.data import Source, source
 from experiments.slots.settings import TrainSettings
-from glom.devices import products, resolve_device
+from glom.devices import chosen_precision, resolve_device
 from glom.errors import InputError
 from glom.runs.artifacts import RunFolder, differences
 from glom.runs.events import Event
@@ -58,7 +58,7 @@ def run(settings: TrainSettings, out: Path, *, resume: bool = False) -> Iterator
     seen = yield from source(settings)
     model, before = start(settings, seen)
     model.to(where)
-    precision = products(settings.precision, where)
+    precision = chosen_precision(settings.precision, where)
     facts: Facts = {"backbone": seen.backbone, "layer": seen.layer, "size": seen.size, "data": seen.name}
     held = settings.manifest("cache", config=asdict(model.config), precision=precision, **facts)
     held["data_fingerprint"] = seen.fingerprint

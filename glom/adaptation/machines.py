@@ -96,7 +96,7 @@ class Machines:
             return objective.loss(percept, targets, self.whole.points()).float(), percept.token.float()
 
     def run(self, where: Locations, outputs: tuple[str, ...]) -> Percept:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        with self._products():
             if self.stack is not None:
                 hidden, self._solved = self._solved, None
                 if hidden is not None and where is self.whole and outputs == ("token",):
@@ -105,6 +105,10 @@ class Machines:
             assert self.single is not None
             how, chunk = self._how(where.count, outputs)
             return execution.run(self.single, self.images, where, outputs, how, chunk=chunk)
+
+    def _products(self) -> torch.autocast:
+        """In bfloat16 where the settings ask for it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def _how(self, count: int, outputs: tuple[str, ...]) -> tuple[str, int | None]:
         """The execution of so many locations; what "auto" finds is found once, since it asks for the free memory."""
@@ -121,8 +125,7 @@ class Machines:
         name = "attention.out_proj.bias" if self.config.readout == "attention" else "feature_head.bias"
         hidden = None
         if self.stack is not None and self.device.type == "cpu" and self.config.readout != "location":
-            bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
-            with bf16, torch.set_grad_enabled(self.settings.iterations > 0):
+            with self._products(), torch.set_grad_enabled(self.settings.iterations > 0):
                 hidden = self.stack.hidden(self.images, self.whole)
         self._solved = hidden
         with torch.no_grad():
@@ -170,8 +173,7 @@ class Machines:
 
     def _answer(self, apm: AsynchronousPerceptionMachine, case: Case) -> Tensor:
         """The token (F,) of one machine over the whole grid."""
-        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
-        with torch.no_grad(), bf16:
+        with torch.no_grad(), self._products():
             image = moved(case.picture[None], self.device)
             token = execution.run(apm, image, self.whole, ("token",), self.settings.execution).token
         assert token is not None

@@ -17,7 +17,7 @@ from glom.consensus.model import Glom
 from glom.consensus.objectives import Loss, objective_of
 from glom.datasets.ellipse_settings import EllipseSettings
 from glom.datasets.ellipses import EllipseBatch
-from glom.devices import products
+from glom.devices import chosen_precision
 from glom.runs.seeds import fixed_seed, sample_seed
 from glom.training.loop import Diverged, Training
 from glom.training.optimisation import warmup_cosine
@@ -74,7 +74,7 @@ class Trainer:
     def __init__(self, glom: Columns, settings: TrainSettings, draw: Draw, path: Path | None = None) -> None:
         self.glom, self.settings, self.draw = glom, settings, draw
         self.device, self.measure = next(glom.parameters()).device, ""
-        self.precision = products(settings.precision, self.device)
+        self.precision = chosen_precision(settings.precision, self.device)
         self._objective: Callable[..., Loss] = (
             recover if settings.world == "ellipses" else objective_of(settings.objective)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from glom.devices import products
+from glom.devices import tell_if_slow
 from glom.forward_forward.conv import ConvLearner, drawn, seen
 from glom.forward_forward.learner import Diverged, Learner
 from glom.forward_forward.settings import FFSettings
@@ -16,7 +16,7 @@ Shape = tuple[int, int, int]
 
 def learner_of(shape: Shape, classes: int, settings: FFSettings, device: torch.device) -> Learner | ConvLearner:
     """A forward-forward network for pictures (C, H, W); see `Learner` and `ConvLearner` for what they raise."""
-    products(settings.precision, device)
+    tell_if_slow(settings.precision, device)
     kind = ConvLearner if settings.mode == "conv" else Learner
     return kind(shape, classes, settings, device)
 
