@@ -161,7 +161,8 @@ def main() -> None:
     # every 700 takes a fifth of the time that they need.
     gc.set_threshold(10_000, 20, 50)
     code = guard(app, sys.argv[1:])
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to say
+    for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to say
+        signal.signal(number, signal.SIG_DFL)
     sys.exit(code)
 
 

@@ -6,16 +6,14 @@ Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
 
 from commands.common import as_options, say
-from commands.ranks import speaks
+from commands.ranks import speaks, told
 
 
 class Interrupted(Exception):
@@ -48,6 +46,7 @@ def guard(app: typer.Typer, arguments: list[str]) -> int:
         # A file's name may hold what a terminal's encoding cannot write: better spelled out than fatal.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    told.ended = False
     code = _ended(app, arguments, debug)
     _flush()
     return code
@@ -60,36 +59,27 @@ def _note(text: str) -> None:
 
 
 def _ended(app: typer.Typer, arguments: list[str], debug: bool) -> int:
-    from glom.runs.notices import listening
-
+    result: object = 0
     try:
+        from glom.runs.notices import listening
+
         with _unread(), listening(_note):
             result = app(args=arguments, standalone_mode=False)
-            return result if isinstance(result, int) else 0
-        return 0
+        told.ended = True
+        return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, Interrupted) as error:
-        with _undisturbed(), _unread():
+        told.ended = True
+        with _unread():
             if str(error) and speaks():
                 say(str(error))
         return 130
     except Exception as error:
+        told.ended = True
         # Typer carries a Click of its own: its usage errors are known by what they can do, not by their class.
-        with _undisturbed(), _unread():
+        with _unread():
             if type(error).__name__ == "Abort" or speaks():
                 _report(error, debug)
         return 130 if type(error).__name__ == "Abort" else int(getattr(error, "exit_code", 1))
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """What ends is ended no second time: of several processes, one that failed is told so while it says why."""
-    here = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM) if here}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager

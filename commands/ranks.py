@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from glom.devices import ranks
 
@@ -32,6 +33,7 @@ MPI = (
 )
 FOLDER = "APM_JOB"  # what `commands.jobs` calls the folder that its processes share
 DEAF = 1.0  # seconds in which Python hears a signal, unless it waits inside a library
+AGAIN = 0.1  # seconds after which a signal is told once more that ended nothing
 LOST = "one of the processes that share the work died or left; what was computed is kept: go on with --resume"
 
 
@@ -74,23 +76,48 @@ def first_in(folder: Path) -> bool:
     return True
 
 
+class Told:
+    """What a process and its signals know of each other.
+
+    Attributes:
+        heard: set when Python has heard a signal. ended: the command has ended and says so, which no signal stops:
+            set by an assignment, since a call could be met by a signal before it did anything.
+    """
+
+    def __init__(self) -> None:
+        self.heard, self.ended = threading.Event(), False
+
+    def hear(self, number: int, frame: object) -> None:
+        """A signal, as Python hears it."""
+        self.heard.set()
+        if not self.ended:
+            raise KeyboardInterrupt
+
+    def lost(self, what: Any) -> None:
+        """Python's hook for what is raised where nothing can be: a signal heard inside of `__del__` is told again."""
+        if what.exc_type is KeyboardInterrupt:
+            again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGTERM))
+            again.daemon = True
+            again.start()
+        else:
+            sys.__unraisablehook__(what)
+
+
+told = Told()
+
+
 def end_when_told() -> None:
     """SIGTERM ends this process as Ctrl-C does; of several, even one that waits for the others inside a library.
 
     torchrun sends it when another rank died, and a cluster's scheduler before it takes the machine away: said and left
     as Ctrl-C is, with the line that goes on.
     """
-    heard = threading.Event()
-
-    def hear(number: int, frame: object) -> None:
-        heard.set()
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, hear)
+    signal.signal(signal.SIGTERM, told.hear)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, told.hear)
+    sys.unraisablehook = told.lost
     if ranks()[1] == 1:
         return
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, hear)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -98,7 +125,7 @@ def end_when_told() -> None:
 
     def watch() -> None:
         while number := os.read(reader, 1)[0]:
-            if number in (signal.SIGTERM, signal.SIGINT) and not heard.wait(DEAF):
+            if number in (signal.SIGTERM, signal.SIGINT) and not told.heard.wait(DEAF):
                 if speaks():
                     print(f"error: {LOST}", file=sys.stderr, flush=True)
                 os._exit(130)

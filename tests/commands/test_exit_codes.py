@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor, full
 
 from cli import app
 from commands.ending import Interrupted, guard
+from commands.ranks import end_when_told
 from glom.errors import InputError, RunError, demand_some, lost
 from glom.methods import METHODS
 from tests.conftest import make_image
@@ -129,9 +132,20 @@ def test_one_readable_picture_among_broken_ones_is_a_run(broken, tmp_path):
     assert guard(app, ["ttt", "run", str(broken), "-o", str(tmp_path / "out"), "-q"]) == 0
 
 
+@pytest.fixture
+def listens(monkeypatch):
+    """This process hears signals as the program's does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    end_when_told()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(("kind", "code"), [(RunError, 1), (InputError, 2), (Interrupted, 130)])
-def test_a_signal_while_the_end_is_told_changes_nothing(kind, code, capsys):
-    """torchrun's to a rank that has found by itself that another one died, and is saying so."""
+def test_a_signal_while_the_end_is_told_changes_nothing(kind, code, listens, capsys):
+    """torchrun's to a rank that has found by itself that another one died, and is saying so; a second Ctrl-C."""
 
     class Told(kind):
         def __str__(self) -> str:
@@ -145,14 +159,31 @@ def test_a_signal_while_the_end_is_told_changes_nothing(kind, code, capsys):
     def fail() -> None:
         raise Told
 
-    def hear(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, hear)
-    try:
-        assert guard(failing, []) == code
-        assert signal.getsignal(signal.SIGTERM) is hear  # whoever runs on hears signals again
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert guard(failing, []) == code
+    os.kill(os.getpid(), signal.SIGTERM)  # and until the process is gone
     said = capsys.readouterr().err
     assert said.count("another rank died") == said.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_where_nothing_can_be_raised_is_told_again(number, listens, capsys):
+    """Python drops what is raised in `__del__`: the run would go on, with a traceback on the terminal."""
+
+    class Dropped:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
+    running = typer.Typer()
+    went_on = []
+
+    @running.command()
+    def run() -> None:
+        dropped = Dropped()
+        del dropped
+        went_on.append(True)
+        time.sleep(60)
+
+    begun = time.monotonic()
+    assert guard(running, []) == 130
+    assert went_on and time.monotonic() - begun < 30
+    assert "Traceback" not in capsys.readouterr().err
