@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,21 @@ from glom.forward_forward.maps import Dense, Grid, LinearMap, Local
 from glom.forward_forward.samples import choose_wrong
 from glom.forward_forward.settings import FFSettings
 from glom.forward_forward.weights import Workspace
+
+
+class Risen(NamedTuple):
+    """What the bottom-up pass of pictures (B, inputs) leaves in every layer.
+
+    Attributes:
+        drive: (B, n_1), what the picture gives the first layer. first: what each layer's neighbours give it in the
+            first iteration, (B, n); of the top layer without the label, so that no label and no wrong one changes it.
+        states, normal: (B, n).
+    """
+
+    drive: Tensor
+    first: list[Tensor]
+    states: list[Tensor]
+    normal: list[Tensor]
 
 
 class Recurrent:
@@ -66,41 +82,52 @@ class Recurrent:
         self._clamped = torch.eye(classes, dtype=self.dtype, device=device) * classes**0.5
         self._work = Workspace(device)
 
-    def rise(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The bottom-up pass of pictures (B, inputs): what they give the first layer, and every layer's states and
-        normalised states."""
-        drive = self.layers[0].maps[0](normalise(x))
+    def _bottom_up(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Of pictures (B, inputs) what each layer is given from below, its states and normalised states, (B, n)."""
+        below: list[Tensor] = []
         states: list[Tensor] = []
-        normal: list[Tensor] = []
-        for k, layer in enumerate(self.layers):
-            a = drive if k == 0 else layer.maps[0](normal[-1])
-            states.append(torch.relu(a + layer.bias.working))
+        normal = [normalise(x)]
+        for layer in self.layers:
+            below.append(layer.maps[0](normal[-1]))
+            states.append(torch.relu(below[-1] + layer.bias.working))
             normal.append(normalise(states[-1]))
-        return drive, states, normal
+        return below, states, normal[1:]
+
+    def rise(self, x: Tensor) -> Risen:
+        """The bottom-up pass of pictures (B, inputs), and what is the same for every label after it."""
+        below, states, normal = self._bottom_up(x)
+        above = [layer.maps[1](n) for layer, n in zip(self.layers, normal[1:], strict=False)]
+        first = [b + a for b, a in zip(below, above, strict=False)] + below[-1:]
+        return Risen(below[0], first, states, normal)
 
     def settle(
-        self, drive: Tensor, labels: Tensor, states: list[Tensor], normal: list[Tensor]
+        self, risen: Risen, labels: Tensor
     ) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]]:
         """The iterations, with the label clamped at the top.
 
         Args:
-            drive: (R, n_1) what the picture gives the first layer. labels: (R,).
-            states, normal: of the bottom-up pass, (R, n) each; not changed.
+            risen: the bottom-up pass of B pictures; not changed.
+            labels: (R,), of all pictures one after another, once or several times.
 
         Yields:
             fresh (R, n), the rectified new part, states, their sums of squares (R,) and normalised states of every
             layer, after each iteration.
         """
-        damping = self.settings.damping
-        top, W = self._clamped[labels], self.layers[-1].maps[1].weights.working
-        clamp = (W.T @ top.T).T if self.local else top @ W
-        states, normal = list(states), list(normal)
+        damping, times = self.settings.damping, len(labels) // len(risen.drive)
+        clamped, W = self._clamped[labels], self.layers[-1].maps[1].weights.working
+        clamp = (W.T @ clamped.T).T if self.local else clamped @ W
+        drive, states = self._repeat(risen.drive, times), [self._repeat(s, times) for s in risen.states]
+        normal: list[Tensor] = []
         for _ in range(self.settings.iterations):
             fresh = []
             for k, layer in enumerate(self.layers):
-                below = drive if k == 0 else layer.maps[0](normal[k - 1])
-                above = clamp if k == len(self.layers) - 1 else layer.maps[1](normal[k + 1])
-                fresh.append((below + above).add_(layer.bias.working).relu_())
+                top = layer is self.layers[-1]
+                if not normal:
+                    given = self._repeat(risen.first[k], times)
+                else:
+                    given = drive if k == 0 else layer.maps[0](normal[k - 1])
+                    given = given if top else given + layer.maps[1](normal[k + 1])
+                fresh.append((given + clamp if top else given).add(layer.bias.working).relu_())
             states = [torch.lerp(new, old, damping) for new, old in zip(fresh, states, strict=True)]
             squares = [sum_squares(s) for s in states]
             normal = [
@@ -123,8 +150,8 @@ class Recurrent:
             iteration that is read, negative rows first.
         """
         settings, b, steps = self.settings, len(x), self.settings.iterations
-        drive, states, normal = self.rise(x)
-        logits = self.readout.learn(normal, labels, share)
+        risen = self.rise(x)
+        logits = self.readout.learn(risen.normal, labels, share)
         hard = logits if settings.negatives == "hard" else None
         both = torch.cat([choose_wrong(labels, hard, self.classes, generator), labels])
         rows = 2 * b
@@ -132,9 +159,8 @@ class Recurrent:
         means = [torch.zeros_like(a.mean) for a in self.layers]
         push = [torch.empty(steps, rows, device=x.device) for _ in self.layers]
         found, side = torch.empty(0), sides(b, x.device)
-        before = [self._twice(n) for n in normal]
-        settling = self.settle(self._twice(drive), both, [self._twice(s) for s in states], before)
-        for t, (fresh, now, squares, after) in enumerate(settling):
+        before = [self._repeat(n, 2) for n in risen.normal]
+        for t, (fresh, now, squares, after) in enumerate(self.settle(risen, both)):
             here = slice(t * rows, (t + 1) * rows)
             for k, layer in enumerate(self.layers):
                 seen[k][here] = before[k]
@@ -152,8 +178,10 @@ class Recurrent:
 
     # Where maps are local the values of a unit over all rows lie side by side, see `Local`.
 
-    def _twice(self, x: Tensor) -> Tensor:
-        return x.T.repeat(1, 2).T if self.local else x.repeat(2, 1)
+    def _repeat(self, x: Tensor, times: int) -> Tensor:
+        if times == 1:
+            return x
+        return x.T.repeat(1, times).T if self.local else x.repeat(times, 1)
 
     def _buffers(self, name: str, rows: int) -> list[Tensor]:
         """(rows, n) a layer, in that order."""
@@ -232,12 +260,12 @@ class Recurrent:
         """Every layer's goodness times its sign by iteration, (R, classes, iterations, layers); by default of all."""
         x = x.to(self.dtype)
         rule = self.settings.rule
-        drive, states, normal = self.rise(x)
+        risen = self.rise(x)
         tables = []
         for label in range(self.classes):
             labels = torch.full((len(x),), label, device=x.device)
             by_iteration = []
-            for _, _, squares, _ in islice(self.settle(drive, labels, states, normal), iterations):
+            for _, _, squares, _ in islice(self.settle(risen, labels), iterations):
                 values = [rule.value(q, a.units) for q, a in zip(squares, self.layers, strict=True)]
                 by_iteration.append(rule.sign * torch.stack(values, -1))
             tables.append(torch.stack(by_iteration, 1))
@@ -249,8 +277,7 @@ class Recurrent:
         Yields:
             every layer's (R, H, W, units at a location), after each iteration. A fully connected layer has one place.
         """
-        drive, states, normal = self.rise(x.to(self.dtype))
-        for _, now, _, _ in self.settle(drive, labels, states, normal):
+        for _, now, _, _ in self.settle(self.rise(x.to(self.dtype)), labels):
             yield [
                 s.unflatten(1, (g.channels, g.height, g.width)).permute(0, 2, 3, 1)
                 for s, g in zip(now, self.grids, strict=True)
@@ -267,4 +294,4 @@ class Recurrent:
 
     def readout_logits(self, x: Tensor) -> Tensor:
         """(R, classes) from the bottom-up pass alone."""
-        return self.readout.logits(self.rise(x.to(self.dtype))[2])
+        return self.readout.logits(self._bottom_up(x.to(self.dtype))[2])

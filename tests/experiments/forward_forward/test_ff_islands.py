@@ -88,8 +88,7 @@ def test_states_are_at_their_places_and_belong_to_the_label_read(trained):
     squares = torch.from_numpy(states).square().sum((2, 3, 5)).permute(1, 0, 2)  # (B, T, layers)
     torch.testing.assert_close(squares, network.watch(x.flatten(1))[torch.arange(2), guess])
     # A layer's first unit is its first channel: the units are ordered channel, row, column.
-    drive, before, normal = network.rise(x.flatten(1))
-    *_, (_, last, _, _) = network.settle(drive, guess, before, normal)
+    *_, (_, last, _, _) = network.settle(network.rise(x.flatten(1)), guess)
     assert np.array_equal(states[-1, 0, :, :, 0, 1], last[0][0, 256:].view(16, 16).numpy())
 
 
