@@ -136,6 +136,7 @@ def test_one_readable_picture_among_broken_ones_is_a_run(broken, tmp_path):
 def listens(monkeypatch):
     """This process hears signals as the program's does."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job does not have
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     end_when_told()
     yield
