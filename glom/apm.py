@@ -18,9 +18,11 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from glom.apm_config import PRESETS as PRESETS
 from glom.apm_config import READOUTS as READOUTS
@@ -88,7 +90,8 @@ class AsynchronousPerceptionMachine(nn.Module):
             widths = (config.features + read, *config.rgb, 3)
             self.rgb_head = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         if config.readout == "attention":
-            self.query = nn.Parameter(torch.randn(config.features))
+            self.query = nn.Parameter(torch.empty(config.features))
+            nn.init.normal_(self.query)
             self.attention = nn.MultiheadAttention(config.features, config.heads, batch_first=True)
             self.feature_location_code = LocationCode(config.features, config.cells, "sinusoidal")
 
@@ -230,8 +233,19 @@ def blank_apm(config: APMConfig) -> AsynchronousPerceptionMachine:
         return AsynchronousPerceptionMachine(config)
 
 
+class _Undrawn(TorchFunctionMode):
+    """Nothing is drawn within. The device "meta" would do, and load sympy and symbolic shapes."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.uniform_, Tensor.normal_) or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def unset_apm(config: APMConfig) -> AsynchronousPerceptionMachine:
     """The same with nothing drawn: its weights are whatever the memory held. Drawing them takes as long as a pass."""
-    with torch.device("meta"):
-        apm = AsynchronousPerceptionMachine(config)
-    return apm.to_empty(device="cpu")
+    with _Undrawn():
+        return AsynchronousPerceptionMachine(config)

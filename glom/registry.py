@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from glom.compiler import without_compiler
 from glom.errors import InputError, unknown
 
 T = TypeVar("T")
@@ -92,7 +93,8 @@ class Registry(Mapping[str, T]):
         if name not in self:
             raise unknown(self.kind, name, self.known())
         if name not in self._held:
-            import_module(self._declared[name][0])
+            with without_compiler():
+                import_module(self._declared[name][0])
         return self._held[name][0]
 
 

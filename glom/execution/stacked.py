@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from glom.apm import OUTPUTS, APMConfig, AsynchronousPerceptionMachine, Percept, blank_apm
+from glom.apm import OUTPUTS, APMConfig, AsynchronousPerceptionMachine, Percept, unset_apm
 from glom.errors import InputError, unknown
 from glom.execution.algebra import activate, add_relu, compute_dtype, split_linear, stacked_linear, wide
 from glom.execution.folded import check_outputs
@@ -60,7 +60,7 @@ class StackedAPM(nn.Module):
             raise InputError(f"stacking needs at least one sample, got {samples}")
         self.config = config
         with torch.device("meta"):
-            shape = blank_apm(config)
+            shape = unset_apm(config)
         # Shapes and settings only: none of these modules of the pattern holds a number.
         self.__dict__["pattern"] = shape
         self.pattern: AsynchronousPerceptionMachine

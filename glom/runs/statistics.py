@@ -64,13 +64,13 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:
         >>> round(mcnemar_exact([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0]), 4)
         0.0625
     """
-    from scipy.stats import binomtest
+    from scipy.special import bdtr  # a tenth of what scipy.stats takes to load
 
     a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
     if only_first + only_second == 0:
         return 1.0
-    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
 
 
 def holm(p_values: ArrayLike) -> list[float]:
