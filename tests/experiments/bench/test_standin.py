@@ -4,6 +4,7 @@ no tensor of another device, and reads back what it says it reads."""
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch._subclasses import FakeTensorMode
 from experiments.bench.host_reads import MORE, counted, draw, reads, row
 from experiments.bench.standin import StandIn
 from glom import execution
-from glom.adaptation.settings import PRESETS
+from glom.adaptation.settings import PRESETS, settings_for
 from glom.apm import blank_apm, preset
 from glom.columns import grid_queries
 from glom.devices import moved, resolve_device, tf32
@@ -113,6 +114,7 @@ def test_a_method_says_on_a_device_what_it_says_here(name: str, monkeypatch):
     """Of a picture, after it has learned where it learns."""
     monkeypatch.setitem(PRESETS["fast"], "iterations", 2)
     monkeypatch.setitem(PRESETS["fast"], "graphs", False)
+    monkeypatch.setattr("glom.methods.adapted.settings_for", partial(settings_for, apm="apm-tiny"))
     # Autocast knows of no device that stands in.
     monkeypatch.setattr("glom.devices.native_bf16", lambda device=None: False)
 
