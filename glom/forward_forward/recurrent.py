@@ -96,9 +96,12 @@ class Recurrent:
     def rise(self, x: Tensor) -> Risen:
         """The bottom-up pass of pictures (B, inputs), and what is the same for every label after it."""
         below, states, normal = self._bottom_up(x)
+        return Risen(below[0], self._given(below, normal), states, normal)
+
+    def _given(self, below: list[Tensor], normal: list[Tensor]) -> list[Tensor]:
+        """What each layer is given by its neighbours, the top one without the label: from `below` and from above."""
         above = [layer.maps[1](n) for layer, n in zip(self.layers, normal[1:], strict=False)]
-        first = [b + a for b, a in zip(below, above, strict=False)] + below[-1:]
-        return Risen(below[0], first, states, normal)
+        return [*(b + a for b, a in zip(below, above, strict=False)), below[-1]]
 
     def settle(
         self, risen: Risen, labels: Tensor
@@ -117,17 +120,13 @@ class Recurrent:
         clamped, W = self._clamped[labels], self.layers[-1].maps[1].weights.working
         clamp = (W.T @ clamped.T).T if self.local else clamped @ W
         drive, states = self._repeat(risen.drive, times), [self._repeat(s, times) for s in risen.states]
-        normal: list[Tensor] = []
+        given, normal = [self._repeat(g, times) for g in risen.first], list[Tensor]()
         for _ in range(self.settings.iterations):
-            fresh = []
-            for k, layer in enumerate(self.layers):
-                top = layer is self.layers[-1]
-                if not normal:
-                    given = self._repeat(risen.first[k], times)
-                else:
-                    given = drive if k == 0 else layer.maps[0](normal[k - 1])
-                    given = given if top else given + layer.maps[1](normal[k + 1])
-                fresh.append((given + clamp if top else given).add(layer.bias.working).relu_())
+            if normal:
+                below = [layer.maps[0](n) for layer, n in zip(self.layers[1:], normal, strict=False)]
+                given = self._given([drive, *below], normal)
+            given[-1] = given[-1] + clamp
+            fresh = [(g + layer.bias.working).relu_() for g, layer in zip(given, self.layers, strict=True)]
             states = [torch.lerp(new, old, damping) for new, old in zip(fresh, states, strict=True)]
             squares = [sum_squares(s) for s in states]
             normal = [
