@@ -46,9 +46,13 @@ def guard(app: typer.Typer, arguments: list[str]) -> int:
         # A file's name may hold what a terminal's encoding cannot write: better spelled out than fatal.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    told.commands += 1
     told.ended = False
-    code = _ended(app, arguments, debug)
-    _flush()
+    try:
+        code = _ended(app, arguments, debug)
+        _flush()
+    finally:
+        told.commands -= 1
     return code
 
 
@@ -65,16 +69,16 @@ def _ended(app: typer.Typer, arguments: list[str], debug: bool) -> int:
 
         with _unread(), listening(_note):
             result = app(args=arguments, standalone_mode=False)
-        told.ended = True
+        told.ended = told.commands == 1
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, Interrupted) as error:
-        told.ended = True
+        told.ended = told.commands == 1
         with _unread():
             if str(error) and speaks():
                 say(str(error))
         return 130
     except Exception as error:
-        told.ended = True
+        told.ended = told.commands == 1
         # Typer carries a Click of its own: its usage errors are known by what they can do, not by their class.
         with _unread():
             if type(error).__name__ == "Abort" or speaks():

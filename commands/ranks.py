@@ -80,12 +80,13 @@ class Told:
     """What a process and its signals know of each other.
 
     Attributes:
-        heard: set when Python has heard a signal. ended: the command has ended and says so, which no signal stops:
+        heard: set when Python has heard a signal.
+        commands: how many run, one within another. ended: the outermost has ended and says so, which no signal stops:
             set by an assignment, since a call could be met by a signal before it did anything.
     """
 
     def __init__(self) -> None:
-        self.heard, self.ended = threading.Event(), False
+        self.heard, self.commands, self.ended = threading.Event(), 0, False
 
     def hear(self, number: int, frame: object) -> None:
         """A signal, as Python hears it."""
@@ -96,6 +97,7 @@ class Told:
     def lost(self, what: Any) -> None:
         """Python's hook for what is raised where nothing can be: a signal heard inside of `__del__` is told again."""
         if what.exc_type is KeyboardInterrupt:
+            self.heard.clear()
             again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGTERM))
             again.daemon = True
             again.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import Tensor, full
 
 from cli import app
 from commands.ending import Interrupted, guard
-from commands.ranks import end_when_told
+from commands.ranks import LOST, end_when_told
 from glom.errors import InputError, RunError, demand_some, lost
 from glom.methods import METHODS
+from tests.commands.test_cli import ROOT
 from tests.conftest import make_image
 
 OK = {"status": "ok"}
@@ -164,6 +166,40 @@ def test_a_signal_while_the_end_is_told_changes_nothing(kind, code, listens, cap
     os.kill(os.getpid(), signal.SIGTERM)  # and until the process is gone
     said = capsys.readouterr().err
     assert said.count("another rank died") == said.count("\n") == 1
+
+
+def test_a_command_within_another_ends_for_itself_alone(listens):
+    """As in submitit's debug executor: the outer one still hears."""
+    inner, outer = typer.Typer(), typer.Typer()
+    inner.command()(lambda: None)
+
+    @outer.command()
+    def run() -> None:
+        assert guard(inner, []) == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    begun = time.monotonic()
+    assert guard(outer, []) == 130 and time.monotonic() - begun < 30
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="waits in Linux's own library")
+def test_a_rank_that_lost_a_signal_and_then_waits_in_a_library_is_told_again():
+    code = """if True:
+        import ctypes, os, signal
+        from commands.ranks import LOST, end_when_told
+        end_when_told()
+        class Dropped:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+        held, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+        library.pthread_mutex_lock(held)
+        Dropped()
+        library.pthread_mutex_lock(held)
+    """
+    env = {**os.environ, "RANK": "1", "WORLD_SIZE": "2"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, f"error: {LOST}\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
