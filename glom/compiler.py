@@ -13,7 +13,6 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
@@ -32,15 +31,16 @@ class _Later(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-class _Within(MetaPathFinder, Loader):
-    """Finds the real compiler where one of its own modules is imported."""
+class _Within:  # neither of importlib.abc's classes, which every command would wait for
+    """Finds and loads the real compiler where one of its own modules is imported."""
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
         if not fullname.startswith(f"{DYNAMO}."):
             return None
         _leave()
         importlib.import_module(DYNAMO)  # which may import that module itself
-        return ModuleSpec(fullname, self) if fullname in sys.modules else find_spec(fullname)
+        held = fullname in sys.modules
+        return ModuleSpec(fullname, self) if held else find_spec(fullname)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return sys.modules[spec.name]
