@@ -145,8 +145,8 @@ def main() -> None:
     ours_first()
     from commands.ending import guard
     from commands.ranks import end_when_told, take_place
+    from glom import compiler, text_towers
     from glom.allocator import keep_freed_memory
-    from glom.compiler import load_later
 
     if not take_place(sys.argv[1:]):
         sys.exit(0)
@@ -157,7 +157,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
     keep_freed_memory()
-    load_later()
+    compiler.load_later()
+    text_towers.load_later()
     end_when_told()
     # Libraries make hundreds of thousands of objects while they load, none of which is rubbish: looking for some after
     # every 700 takes a fifth of the time that they need.

@@ -77,7 +77,7 @@ try:
     cli.main()
 except SystemExit as end:
     assert not end.code
-assert "torch.optim" in sys.modules and not {"sympy", "torch._dynamo.config", "scipy.stats"} & sys.modules.keys()
+assert "torch.optim" in sys.modules and not {"sympy", "torch._dynamo.config", "scipy.stats", "transformers"} & sys.modules.keys()
 """
 
 
