@@ -139,17 +139,15 @@ def in_utf8() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def main() -> None:
-    """Entry point of `apm`; never returns."""
-    in_utf8()
-    ours_first()
-    from commands.ending import guard
-    from commands.ranks import end_when_told, take_place
+def begin(told: bool = True) -> None:
+    """What a process of the program's own does before any library loads.
+
+    Args:
+        told: to end by, whoever sends it SIGTERM.
+    """
+    from commands.ranks import end_when_told
     from glom import compiler, text_towers
     from glom.allocator import keep_freed_memory
-
-    if not take_place(sys.argv[1:]):
-        sys.exit(0)
 
     # Threads that wait by spinning take the processor from whoever else uses it: two programs side by side then take
     # thirty times as long. Threads that sleep at once cost a fifth where products are short. A few microseconds of
@@ -159,10 +157,23 @@ def main() -> None:
     keep_freed_memory()
     compiler.load_later()
     text_towers.load_later()
-    end_when_told()
+    if told:
+        end_when_told()
     # Libraries make hundreds of thousands of objects while they load, none of which is rubbish: looking for some after
     # every 700 takes a fifth of the time that they need.
     gc.set_threshold(10_000, 20, 50)
+
+
+def main() -> None:
+    """Entry point of `apm`; never returns."""
+    in_utf8()
+    ours_first()
+    from commands.ending import guard
+    from commands.ranks import take_place
+
+    if not take_place(sys.argv[1:]):
+        sys.exit(0)
+    begin()
     code = guard(app, sys.argv[1:])
     for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to say
         signal.signal(number, signal.SIG_DFL)

@@ -36,8 +36,13 @@ Folder = Annotated[Path, typer.Argument(help="The sweep's --out.", metavar="DIR"
 Retry = Annotated[bool, typer.Option("--retry", help="Run again what failed; goes on with the rest as --resume does.")]
 
 
+def begin(told: bool) -> None:
+    """As the program begins; it knows this file, so that it is found by its name."""
+    import_module("cli").begin(told)
+
+
 def call(arguments: list[str]) -> int:
-    """The whole program in this process; the program knows this file, so that it is found by its name."""
+    """The whole program in this process."""
     return guard(import_module("cli").app, arguments)
 
 
@@ -85,7 +90,7 @@ def command_of(words: str) -> Command:
         raise InputError(f"`apm {words}` cannot be swept: it fills no run folder from settings")
     words = " ".join(words.split())
     resumes, quiet, reads = (name in names for name in ("resume", "quiet", "on_dead_worker"))
-    return Command(words, cls, node.callback.leave, resumes, quiet, reads, call)
+    return Command(words, cls, node.callback.leave, resumes, quiet, reads, begin, call)
 
 
 @app.command("report")

@@ -25,7 +25,7 @@ class _Adapter(ModuleType):
         return getattr(_adapter(), name)
 
     @staticmethod
-    def HFTextEncoder(*settings: Any, **more: Any) -> Any:  # noqa: N802  (open_clip's name)
+    def HFTextEncoder(*settings: Any, **more: Any) -> Any:
         """A tower, by the real adapter."""
         return _adapter().HFTextEncoder(*settings, **more)
 

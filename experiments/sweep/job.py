@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -57,6 +56,7 @@ class Job:
     Attributes:
         sweep: the sweep's folder. name: the run's. arguments: of the program, without the one that goes on.
         resumes: whether the command can go on; where it cannot, what a kill left is removed first.
+        begin: what a process of its own does first; told to be stopped by SIGTERM, or not.
         call: runs the program in this process and returns its exit code.
         environment: variables as the program is to find them; None for one that is not set.
     """
@@ -65,13 +65,14 @@ class Job:
     name: str
     arguments: tuple[str, ...]
     resumes: bool
+    begin: Callable[[bool], None]
     call: Callable[[list[str]], int]
     environment: Mapping[str, str | None]
 
     def __call__(self) -> str:
         """Run it, unless it is done, waiting for whoever has begun it. Returns "done", "failed" or "interrupted"."""
-        if os.environ.get("SUBMITIT_EXECUTOR") == "local":  # how a sweep that is stopped here stops its jobs
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if (where := os.environ.get("SUBMITIT_EXECUTOR")) in ("local", "slurm"):
+            self.begin(where == "local")  # SIGTERM is how a sweep that is stopped here stops its jobs
         for name, value in self.environment.items():
             os.environ.pop(name, None)
             if value is not None:

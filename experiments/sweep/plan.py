@@ -58,7 +58,8 @@ class Command:
         words: as typed: "ttt run". settings: its settings class. leave: keys that it decides itself.
         resumes: whether a stopped run can go on. quiet: whether it can be told to be. reads: whether by processes that
             may die.
-        call: runs the program with arguments and returns its exit code; found by name in any process.
+        begin: what a process of its own does first; told to be stopped by SIGTERM, or not.
+        call: runs the program with arguments and returns its exit code. Both are found by name in any process.
     """
 
     words: str
@@ -67,6 +68,7 @@ class Command:
     resumes: bool
     quiet: bool
     reads: bool
+    begin: Callable[[bool], None]
     call: Callable[[list[str]], int]
 
 

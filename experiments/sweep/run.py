@@ -111,7 +111,7 @@ def _job(request: Sweep, out: Path, one: Planned) -> Job:
             "OMP_NUM_THREADS": threads or share,
             "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES"),
         }
-    return Job(folder, one.name, tuple(arguments), command.resumes, command.call, environment)
+    return Job(folder, one.name, tuple(arguments), command.resumes, command.begin, command.call, environment)
 
 
 def executor(request: Sweep, folder: Path) -> Any:

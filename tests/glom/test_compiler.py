@@ -77,7 +77,8 @@ try:
     cli.main()
 except SystemExit as end:
     assert not end.code
-assert "torch.optim" in sys.modules and not {"sympy", "torch._dynamo.config", "scipy.stats", "transformers"} & sys.modules.keys()
+unasked = {"sympy", "torch._dynamo.config", "scipy.stats", "transformers"}
+assert "torch.optim" in sys.modules and not unasked & sys.modules.keys()
 """
 
 

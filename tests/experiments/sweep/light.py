@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -15,4 +17,21 @@ def stopped_once(arguments: list[str]) -> int:
         begun.write_text("")
         time.sleep(60)
     (folder / "ended").write_text(" ".join(arguments))
+    return 0
+
+
+class Stopped:
+    """Stopped while it is taken away."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def stopped_in_a_destructor(arguments: list[str]) -> int:
+    """Ends as the program does, if it is told."""
+    try:
+        Stopped()
+        time.sleep(30)
+    except KeyboardInterrupt:
+        return 130
     return 0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from commands.sweep import begin, command_of
 from commands.sweep import call as program
-from commands.sweep import command_of
 from experiments.folding.settings import BASE, FoldingSettings, settings_of
 from experiments.sweep.job import Job, end, state_of
 from experiments.sweep.plan import Sweep, plan, read_sweep
@@ -23,7 +23,7 @@ from glom.errors import InputError
 from glom.runs.artifacts import read_json, read_lines, read_result, read_results, write_json
 from glom.runs.statistics import mcnemar_exact
 from tests.conftest import one_error, start
-from tests.experiments.sweep.light import stopped_once
+from tests.experiments.sweep.light import stopped_in_a_destructor, stopped_once
 
 ROOT = Path(__file__).parents[3]
 TWELVE = """
@@ -149,7 +149,7 @@ def test_a_job_that_loses_its_machine_goes_on(tmp_path):
     """What submitit does at a time limit or a pre-emption, by its local executor."""
     import submitit
 
-    job = Job(tmp_path, "a", ("x", "--out", str(tmp_path / "runs" / "a")), True, stopped_once, {})
+    job = Job(tmp_path, "a", ("x", "--out", str(tmp_path / "runs" / "a")), True, begin, stopped_once, {})
     executor = submitit.LocalExecutor(tmp_path / "jobs")
     executor.update_parameters(timeout_min=5)
     submitted = executor.submit(job)
@@ -161,6 +161,16 @@ def test_a_job_that_loses_its_machine_goes_on(tmp_path):
     os.kill(task[0], signal.SIGUSR2)
     assert submitted.result() == "done" and state_of(tmp_path, "a")["status"] == "done"
     assert (tmp_path / "runs" / "a" / "ended").read_text().endswith("--resume")
+
+
+def test_a_job_that_is_stopped_inside_a_destructor_stops(tmp_path):
+    """Python drops what a signal raises there."""
+    import submitit
+
+    job = Job(tmp_path, "a", ("x",), True, begin, stopped_in_a_destructor, {})
+    executor = submitit.LocalExecutor(tmp_path / "jobs")
+    executor.update_parameters(timeout_min=5)
+    assert executor.submit(job).result() == "interrupted" and state_of(tmp_path, "a") is None
 
 
 def _parent(process: Path) -> int:
