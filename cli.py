@@ -146,8 +146,8 @@ def begin(told: bool = True) -> None:
         told: to end by, whoever sends it SIGTERM.
     """
     from commands.ranks import end_when_told
-    from glom import compiler, text_towers
     from glom.allocator import keep_freed_memory
+    from glom.lazy import libraries_later
 
     # Threads that wait by spinning take the processor from whoever else uses it: two programs side by side then take
     # thirty times as long. Threads that sleep at once cost a fifth where products are short. A few microseconds of
@@ -155,8 +155,7 @@ def begin(told: bool = True) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
     keep_freed_memory()
-    compiler.load_later()
-    text_towers.load_later()
+    libraries_later()
     if told:
         end_when_told()
     # Libraries make hundreds of thousands of objects while they load, none of which is rubbish: looking for some after

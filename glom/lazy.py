@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for (PEP 562); what would be imported instead."""
+"""Names of a package, and libraries, that are imported when first asked for; what would be imported instead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def lazily(package: str, places: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package.
+    """`__getattr__` and `__dir__` of a package (PEP 562).
 
     Args:
         package: its `__name__`.
@@ -28,6 +28,15 @@ def lazily(package: str, places: Mapping[str, str]) -> tuple[Callable[[str], Any
         return value
 
     return get, lambda: sorted([*vars(sys.modules[package]), *places])
+
+
+def libraries_later() -> None:
+    """Leave out what libraries load and nothing may ask for, until something does: of a process of the program's own,
+    before torch."""
+    from glom import compiler, text_towers
+
+    compiler.load_later()
+    text_towers.load_later()
 
 
 def warn_of_another(package: str, beside: str) -> None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import psutil
 
 from glom.errors import InputError, RunError
+from glom.lazy import libraries_later
 
 Work = TypeVar("Work")
 Found = TypeVar("Found")
@@ -89,7 +90,7 @@ def in_order(
         for piece in work:
             yield _alone(function, piece, needs)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_unheard) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin) as pool:
         waiting: deque[Future[Found]] = deque()
         try:
             for piece in work:
@@ -104,9 +105,10 @@ def in_order(
             pool.shutdown(cancel_futures=True)
 
 
-def _unheard() -> None:
-    """Who started the processes ends them."""
+def _begin() -> None:
+    """First in a process; who started it ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    libraries_later()
 
 
 def _alone(function: Callable[[Work], Found], piece: Work, needs: Sequence[str]) -> Found:

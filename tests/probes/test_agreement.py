@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,16 +27,44 @@ def blobs(side: int = 20, width: int = 16, seed: int = 0) -> np.ndarray:
     return (centres[quadrant] + rng.normal(0, 0.5, (side, side, width))).astype(np.float32)
 
 
-@pytest.mark.parametrize("method", ["tsne", "umap", "pca"])
-def test_every_reduction_keeps_to_the_cube_and_to_its_seed(method):
-    if method == "umap":
-        pytest.importorskip("umap")
-    grid, threads = blobs(12), torch.get_num_threads()
+def on_the_cube(method: str, side: int) -> None:
+    """A reduction keeps to the RGB cube, and to its seed."""
+    grid = blobs(side)
     [rgb] = reduction.reduce_rgb([grid], method, seed=1)
-    assert torch.get_num_threads() == threads  # umap's numba shares torch's OpenMP
-    assert rgb.shape == (12, 12, 3) and rgb.dtype == np.float32
+    assert rgb.shape == (side, side, 3) and rgb.dtype == np.float32
     assert np.isfinite(rgb).all() and rgb.min() >= 0 and rgb.max() <= 1
     assert np.array_equal(rgb, reduction.reduce_rgb([grid], method, seed=1)[0])
+
+
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+def test_every_reduction_keeps_to_the_cube_and_to_its_seed(method):
+    on_the_cube(method, 12)
+
+
+def test_umap_keeps_to_the_cube_and_to_its_seed():
+    """Not compiled: that takes a minute, three times as long as the few points."""
+    pytest.importorskip("umap")
+    code = "from tests.probes.test_agreement import on_the_cube; on_the_cube('umap', 6)"
+    plain = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=plain)
+    assert done.returncode == 0, done.stderr
+
+
+def test_umap_leaves_torchs_threads_alone(monkeypatch):
+    """Its numba sets those of the OpenMP that torch uses too."""
+
+    class UMAP:
+        def __init__(self, **settings: object) -> None:
+            assert settings["n_components"] == 3
+
+        def fit_transform(self, x: np.ndarray) -> np.ndarray:
+            torch.set_num_threads(3)
+            return x[:, :3]
+
+    threads = torch.get_num_threads()
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=UMAP))
+    assert reduction.reduce_rgb([blobs(4)], "umap")[0].shape == (4, 4, 3)
+    assert torch.get_num_threads() == threads != 3
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
@@ -17,6 +18,12 @@ def halve(number: int) -> tuple[float, int, int]:
     return number / 2, torch.get_num_threads(), os.getpid()
 
 
+def unasked(number: int) -> list[str]:
+    import open_clip  # noqa: F401
+
+    return [name for name in ("torch._dynamo.config", "sympy", "transformers") if name in sys.modules]
+
+
 def die(number: int) -> None:
     os._exit(number)
 
@@ -28,6 +35,10 @@ def test_results_come_in_the_order_of_the_work():
     assert [h[:2] for h in here] == [t[:2] for t in there] == [(n / 2, 1) for n in range(7)]
     assert {pid for *_, pid in here} == {os.getpid()} and os.getpid() not in {pid for *_, pid in there}
     assert torch.get_num_threads() == before
+
+
+def test_a_process_does_not_load_what_nothing_asks_for():
+    assert list(in_order(unasked, [1], 2)) == [[]]
 
 
 def test_work_is_made_as_it_is_needed():
