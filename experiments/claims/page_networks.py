@@ -20,6 +20,7 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-recurrent-2x500", "ff-recurrent-twin-2x500", "1.31 (2,000 wide, 60 epochs)"),
     ("ff-recurrent-2x2000", None, "1.31 (60 epochs)"),
     ("ff-recurrent-2x2000-24-epochs", None, "1.31 (60 epochs)"),
+    ("ff-recurrent-2x2000-40-epochs", None, "1.31 (60 epochs)"),
     ("ff-local-min-25-epochs", None, "41 to 46 (twin 37 to 39)"),
     ("ff-local-max-25-epochs", "ff-local-min-25-epochs", "41 to 46 (twin 37 to 39)"),
     ("ff-conv-cwc-cifar10", None, "21.89"),
