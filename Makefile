@@ -6,13 +6,12 @@ OUT    ?= runs/demo
 
 .PHONY: setup demo test lint docs coverage bench clean
 
-# What is imported is compiled then: all of 20,000 files would take two minutes.
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[imagenet-offline,umap,hub,wds,notebook,export,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[imagenet-offline,umap,hub,wds,notebook,export,dev]'
 	@touch $@
 
 demo: setup
@@ -30,7 +29,7 @@ lint: setup
 
 # The site, in build/site. Its tools are installed when it is first asked for; the build itself makes no request.
 $(VENV)/.docs: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 docs: $(VENV)/.docs
