@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -17,6 +15,7 @@ from probes import reduction
 from probes.agreement import at_most, cosine_to, neighbour_agreement, resize_grid, unit
 from probes.figures.islands import island_sheet
 from tests.conftest import make_image
+from tests.glom.test_compiler import ran
 
 
 def blobs(side: int = 20, width: int = 16, seed: int = 0) -> np.ndarray:
@@ -41,13 +40,12 @@ def test_every_reduction_keeps_to_the_cube_and_to_its_seed(method):
     on_the_cube(method, 12)
 
 
-def test_umap_keeps_to_the_cube_and_to_its_seed():
+def test_umap_keeps_to_the_cube_and_to_its_seed(monkeypatch):
     """Not compiled: that takes a minute, three times as long as the few points."""
     pytest.importorskip("umap")
     code = "from tests.probes.test_agreement import on_the_cube; on_the_cube('umap', 6)"
-    plain = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=plain)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert (done := ran(code)).returncode == 0, done.stderr
 
 
 def test_umap_leaves_torchs_threads_alone(monkeypatch):
