@@ -68,13 +68,14 @@ class Plan(TypedDict):
 
 @dataclass(frozen=True)
 class Work:
-    """What one picture asks for: multiply-adds, and numbers that are passed over or drawn."""
+    """What one picture asks for: multiply-adds, and numbers that are passed over or drawn (0: one machine for all)."""
 
     encode: int
     step: int
     readout: int
     steps: int
     parameters: int
+    drawn: int
     teacher: int
 
     @classmethod
@@ -88,6 +89,7 @@ class Work:
             readout=apm_folded(config, config.cells).forward(),
             steps=adaptation.iterations,
             parameters=apm_parameters(config),
+            drawn=0 if adaptation.solved else apm_parameters(config),
             teacher=tower.parameters,
         )
 
@@ -121,7 +123,7 @@ class Rates:
         step = work.step / self.adapt + PASSES * 4 * work.parameters / self.memory
         return {
             "encoding": work.encode / self.encode,
-            "drawing": work.parameters / self.draw + 4 * work.parameters / self.link,
+            "drawing": work.drawn / self.draw + 4 * work.drawn / self.link,
             "adaptation": work.steps * step + work.readout / self.adapt,
         }
 
@@ -129,6 +131,7 @@ class Rates:
 def rows_of(s: PlanSettings) -> Iterator[Row]:
     """A row a data set and number of GPUs."""
     work, rates = Work.of(s), Rates.of(s)
+    machines = s.stack if work.drawn else 1
     for pictures, kilobytes, read in zip(s.pictures, s.picture_kb, s.read_rate, strict=True):
         for gpus in s.gpus:
             reading = max(1 / (read * s.cores), 1e3 * kilobytes * gpus / (1e9 * s.disk))
@@ -147,7 +150,7 @@ def rows_of(s: PlanSettings) -> Iterator[Row]:
                 gpu_hours=_short(hours * gpus),
                 cost=_short(cost),
                 cost_by_part={name: _short(cost * seconds / whole) for name, seconds in parts.items()},
-                gpu_gb=_short((2 * work.teacher + s.stack * STATE * work.parameters) / 1e9),
+                gpu_gb=_short((2 * work.teacher + machines * STATE * work.parameters) / 1e9),
                 disk_gb=_short(pictures * kilobytes * 1e3 / 1e9),
                 written_gb=_short(pictures * RESULT / 1e9),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from weakref import WeakMethod
 
 import torch
@@ -14,9 +15,10 @@ from glom import execution
 from glom.adaptation.case import Adaptation, Case, Notes
 from glom.adaptation.objectives import Objective, Targets
 from glom.adaptation.settings import TTTSettings
-from glom.apm import AsynchronousPerceptionMachine, Percept, unset_apm
+from glom.apm import APMConfig, AsynchronousPerceptionMachine, Percept, unset_apm
 from glom.devices import moved
 from glom.execution import Locations, StackedAPM
+from glom.runs.seeds import sample_seed
 from glom.teachers.heads import ZeroShotHead
 
 
@@ -24,20 +26,34 @@ class Machines:
     """S machines behind one face: a single APM in any execution, or a stack with batched products."""
 
     def __init__(
-        self, cases: Sequence[Case], settings: TTTSettings, generators: Sequence[torch.Generator], device: torch.device
+        self,
+        cases: Sequence[Case],
+        settings: TTTSettings,
+        generators: Sequence[torch.Generator],
+        device: torch.device,
+        seed: int,
     ) -> None:
         self.settings, self.device = settings, device
         self.config = settings.config(len(cases[0].token))
         self.images = moved(torch.stack([c.picture for c in cases]), device)
-        self.single = unset_apm(self.config) if len(cases) == 1 else None
-        self.stack = None if self.single is not None else StackedAPM(self.config, len(cases), device)
-        kind = "default" if settings.initialisation == "solve" else settings.initialisation
-        if self.single is not None:
-            self.single.reset(generators[0], kind)
+        readout = "attention.out_proj" if self.config.readout == "attention" else "feature_head"
+        self.last_bias = f"{readout}.bias"
+        self.single: AsynchronousPerceptionMachine | None = None
+        self.stack: StackedAPM | None = None
+        if len(cases) == 1:
+            self.single = unset_apm(self.config)
+            if settings.solved:
+                self.single.load_state_dict(_drawn(self.config, seed, device).state_dict())
+            else:
+                self.single.reset(generators[0], settings.initialisation)
             self.single.to(device)
+        elif settings.solved:
+            self.stack = StackedAPM(self.config, len(cases), "meta")
+            own = self.stack.names if settings.iterations else [self.last_bias]
+            self.stack.repeat(_drawn(self.config, seed, device), own)
         else:
-            assert self.stack is not None
-            self.stack.reset(generators, kind)
+            self.stack = StackedAPM(self.config, len(cases), device)
+            self.stack.reset(generators, settings.initialisation)
         self.optimiser = make_optimiser(self.single or self.stack, settings)  # type: ignore[arg-type]
         # Locations are drawn, checked and sorted on the host: nothing has to be read back for them.
         shape = self.single or self.stack.pattern  # type: ignore[union-attr]
@@ -122,7 +138,6 @@ class Machines:
 
     def solve(self, tokens: Tensor) -> None:
         """Move the last bias so that every token over the whole grid is its target: exact, and linear."""
-        name = "attention.out_proj.bias" if self.config.readout == "attention" else "feature_head.bias"
         hidden = None
         if self.stack is not None and self.device.type == "cpu" and self.config.readout != "location":
             with self._products(), torch.set_grad_enabled(self.settings.iterations > 0):
@@ -132,10 +147,10 @@ class Machines:
             reached = self.run(self.whole, ("token",)).token
             assert reached is not None
             if self.stack is not None:
-                self.stack[name].add_(tokens - reached.float())
+                self.stack[self.last_bias].add_(tokens - reached.float())
             else:
                 assert self.single is not None
-                self.single.get_parameter(name).add_((tokens - reached.float())[0])
+                self.single.get_parameter(self.last_bias).add_((tokens - reached.float())[0])
         self._solved = hidden  # once more: no read-out's parameters are in it
 
     def step(self, loss: Tensor, rate: float) -> None:
@@ -187,8 +202,8 @@ class Machines:
         keep_apm: bool,
         found: Tensor | None = None,
     ) -> Adaptation:
-        """Read the adapted machine over the whole grid, one sample at a time, unless its token was `found` so, and
-        classify."""
+        """Read the adapted machine over the whole grid, one sample at a time, and classify; or take what was `found`
+        so, a row of `answers`."""
         case, token, apm = note.case, torch.full_like(note.case.token, math.nan), None
         if not note.failed:
             if found is None or keep_apm:
@@ -197,14 +212,12 @@ class Machines:
                 apm.load_state_dict(note.state)
             if found is None:
                 assert apm is not None
-                found = self._answer(apm, case)
-            target = Targets(moved(case.token[None], self.device).to(torch.float32))
-            # One read: the token, and what the head says of it.
-            both = torch.cat([found.float(), read_out(found[None], target, head)[:, 0]]).cpu()
-            if bool(torch.isfinite(both[:-3]).all()):
-                cosine, probability, predicted = both[-3:].tolist()
+                target = Targets(moved(case.token[None], self.device).to(torch.float32))
+                [found] = answers(self._answer(apm, case)[None], target, head)
+            if bool(torch.isfinite(found[:-3]).all()):
+                cosine, probability, predicted = found[-3:].tolist()
                 note.see(note.steps, None, int(predicted), probability, cosine)
-                token = both[:-3].clone()
+                token = found[:-3].clone()
             else:
                 note.failed = f"the token is not finite after iteration {note.steps}"
         note.state = {}
@@ -224,6 +237,14 @@ class Machines:
         )
 
 
+@lru_cache(maxsize=1)  # a run asks for the same one with every group, and drawing it takes as long as three passes
+def _drawn(config: APMConfig, seed: int, device: torch.device) -> AsynchronousPerceptionMachine:
+    """The machine that every sample of a run starts from where its last bias is solved for: to read, not to change."""
+    apm = unset_apm(config)
+    apm.reset(torch.Generator().manual_seed(sample_seed(seed, "", "ttt")), "default")
+    return apm.to(device)
+
+
 def read_out(tokens: Tensor, targets: Targets, head: ZeroShotHead) -> Tensor:
     """(3, S) of (S, F) tokens: cosine with the teacher's, probability of its class among the head's, and that class.
 
@@ -235,6 +256,11 @@ def read_out(tokens: Tensor, targets: Targets, head: ZeroShotHead) -> Tensor:
     said = logits.argmax(-1)
     probabilities = logits.softmax(-1).gather(-1, said[:, None])[:, 0]
     return torch.stack([cosines, probabilities, said.float()])
+
+
+def answers(tokens: Tensor, targets: Targets, head: ZeroShotHead) -> Tensor:
+    """(S, F + 3) on the host, of (S, F) tokens: each, and what `read_out` says of it; one read brings all of them."""
+    return torch.cat([tokens.float(), read_out(tokens, targets, head).T], dim=1).cpu()
 
 
 def make_optimiser(module: torch.nn.Module, settings: TTTSettings) -> torch.optim.Optimizer:

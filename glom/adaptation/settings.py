@@ -22,11 +22,13 @@ OF_PRESET = "the preset's"
 class TTTSettings(Settings):
     """How one sample is adapted. The optimiser "sgd" has momentum 0.9.
 
-    `initialisation`: "published", normal(0, 0.01) everywhere; "default", by fan-in; or "solve", by fan-in with the last
-    bias solved for, so that the token is the teacher's before the first step: distilling one token is a linear problem
-    once the trunk is fixed, and this exact answer is the baseline for what steps add. `queries` are drawn for each step
-    (a Latin hypercube sample); the read-out that is classified always asks the whole grid. Samples that are stacked
-    equal those adapted one by one, up to rounding, and `execution` changes no result beyond that either.
+    `initialisation`: "published", normal(0, 0.01) everywhere; "default", by fan-in; or "solve", by fan-in with the
+    last bias solved for, so that the token is the teacher's before the first step: distilling one token is a linear
+    problem once the trunk is fixed, and this exact answer is the baseline for what steps add. The first two draw
+    every sample's machine anew; "solve" draws one for the run, from its seed, and every sample starts from that.
+    `queries` are drawn for each step (a Latin hypercube sample); the read-out that is classified always asks the
+    whole grid. Samples that are stacked equal those adapted one by one, up to rounding, and `execution` changes no
+    result beyond that either.
     """
 
     apm: str = setting("apm-ttt", "The machine's preset: apm-ttt, apm-full, apm-small, apm-tiny.", shown=OF_PRESET)
@@ -79,6 +81,11 @@ class TTTSettings(Settings):
         if kind != "cosine" or not 0 < cosine <= 1:
             raise InputError(f"unknown stopping rule '{self.stop}'; valid: none, cosine:X with 0 < X <= 1")
         return cosine
+
+    @property
+    def solved(self) -> bool:
+        """Whether the last bias is solved for."""
+        return self.initialisation == "solve"
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ..., K - 1."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from glom.adaptation.case import Adaptation, Case, Notes
-from glom.adaptation.machines import Machines
+from glom.adaptation.machines import Machines, answers
 from glom.adaptation.objectives import Targets, get_objective
 from glom.adaptation.settings import TTTSettings
 from glom.devices import moved, tf32
@@ -110,23 +110,23 @@ def _adapt_group(
 ) -> Generator[int, None, list[Adaptation]]:
     objective = get_objective(settings.objective)
     generators = [torch.Generator().manual_seed(sample_seed(seed, case.id, "ttt")) for case in cases]
-    machines = Machines(cases, settings, generators, device)
+    machines = Machines(cases, settings, generators, device, seed)
     targets = Targets(
         token=moved(torch.stack([c.token for c in cases]), device).to(torch.float32),
         grid=_stack([c.grid for c in cases], device),
         picture=machines.images,
     )
-    if settings.initialisation == "solve":
+    if settings.solved:
         machines.solve(targets.token)
     head = head.to(device)
     teacher_classes = head(targets.token).argmax(-1)
     notes = [Notes(case) for case in cases]
     alive = list(range(len(cases)))
     unread: list[Tensor] = []
-    tokens: Sequence[Tensor | None] = [None] * len(cases)
+    answered: Sequence[Tensor | None] = [None] * len(cases)
     if settings.iterations == 0:
-        losses, found = machines.still(objective, targets)
-        tokens = found.unbind()
+        losses, tokens = machines.still(objective, targets)
+        answered = answers(tokens, targets, head).unbind()
         for note, loss in zip(notes, losses.tolist(), strict=True):
             note.loss = loss
 
@@ -160,7 +160,8 @@ def _adapt_group(
             machines.release(place, notes[i])
     for note, teacher in zip(notes, teacher_classes.tolist(), strict=True):
         note.teacher_class = teacher
-    return [machines.finish(note, head, keep_trace, keep_apm, token) for note, token in zip(notes, tokens, strict=True)]
+    pairs = zip(notes, answered, strict=True)
+    return [machines.finish(note, head, keep_trace, keep_apm, found) for note, found in pairs]
 
 
 def _read(

@@ -45,9 +45,9 @@ class _SplitLinear(torch.autograd.Function):
     def forward(
         ctx: Any, W: Tensor, b: Tensor | None, offsets: tuple[int, ...], accumulate: bool, *inputs: Tensor
     ) -> tuple[Tensor, ...]:
-        outputs = [x @ W[..., o : o + x.shape[-1]].mT for o, x in zip(offsets, inputs, strict=True)]
+        outputs = [_product(x, W[..., o : o + x.shape[-1]]) for o, x in zip(offsets, inputs, strict=True)]
         if b is not None:
-            outputs[0] += b if b.ndim == 1 else b[:, None]
+            outputs[0] = outputs[0] + (b if b.ndim == 1 else b[:, None])
         ctx.save_for_backward(W, *inputs)
         # A leaf's gradient is added to in place, so the leaf itself is kept and not only its value.
         ctx.leaves = (W, b) if accumulate else None
@@ -86,6 +86,14 @@ class _SplitLinear(torch.autograd.Function):
                 _add_grad(ctx.leaves[1], db)
             dW = db = None
         return dW, db, None, None, *dxs
+
+
+def _product(x: Tensor, W: Tensor) -> Tensor:
+    """x W^T, which samples that look at one set of weights (stride 0) need only once."""
+    if W.ndim == 2 or W.stride(0):
+        return x @ W.mT
+    y = x @ W[0].mT
+    return y if x.ndim == 3 else y.expand(len(W), -1, -1)
 
 
 def _product_into(out: Tensor, g: Tensor, x: Tensor, add: bool) -> None:

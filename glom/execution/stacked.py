@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -35,7 +35,7 @@ class StackedAPM(nn.Module):
     Args:
         config: shared by all samples.
         samples: S, at least 1.
-        device, dtype: of the stacked parameters, which start at zero: `reset` or `load_sample` fills them.
+        device, dtype: of the stacked parameters, which start at zero: `reset`, `load_sample` or `repeat` fills them.
 
     Raises:
         InputError: fewer than one sample.
@@ -89,15 +89,7 @@ class StackedAPM(nn.Module):
         """
         state = source.state_dict() if isinstance(source, nn.Module) else source
         self._check_sample(s)
-        if set(state) != set(self.names):
-            odd = sorted(set(state) ^ set(self.names))
-            raise InputError(f"the parameters do not fit this APM: {', '.join(odd[:3])} missing or unknown")
-        for name in self.names:
-            if state[name].shape != self[name].shape[1:]:
-                raise InputError(
-                    f"{name} is {tuple(state[name].shape)}, this APM's is {tuple(self[name].shape[1:])}: "
-                    "another configuration"
-                )
+        self._check_state(state)
         for name in self.names:
             self[name][s].copy_(state[name])
 
@@ -142,6 +134,20 @@ class StackedAPM(nn.Module):
                     for single, s in zip(singles, some):
                         self.load_sample(s, single)
 
+    @torch.no_grad()
+    def repeat(self, source: AsynchronousPerceptionMachine, own: Container[str]) -> None:
+        """Make every sample `source`: one set of weights that all samples look at, but for those named in `own`, of
+        which each has a copy. Only these may be changed; whoever trains a sample's weights lists them all.
+
+        Raises:
+            InputError: parameters of another configuration.
+        """
+        self._check_state(source.state_dict())
+        for name, parameter in source.named_parameters():
+            seen = parameter.detach().expand(self.samples, *parameter.shape)
+            mine = name in own
+            self.register_parameter(_attribute(name), nn.Parameter(seen.clone() if mine else seen, requires_grad=mine))
+
     def compact(self, keep: Sequence[int], optimiser: torch.optim.Optimizer | None = None) -> None:
         """Keep only these samples, in this order: those that are finished stop costing anything.
 
@@ -171,6 +177,17 @@ class StackedAPM(nn.Module):
                     key: value[index] if isinstance(value, Tensor) and value.shape == old.shape else value
                     for key, value in state.items()
                 }
+
+    def _check_state(self, state: Mapping[str, Tensor]) -> None:
+        if set(state) != set(self.names):
+            odd = sorted(set(state) ^ set(self.names))
+            raise InputError(f"the parameters do not fit this APM: {', '.join(odd[:3])} missing or unknown")
+        for name in self.names:
+            if state[name].shape != self[name].shape[1:]:
+                raise InputError(
+                    f"{name} is {tuple(state[name].shape)}, this APM's is {tuple(self[name].shape[1:])}: "
+                    "another configuration"
+                )
 
     def _check_sample(self, s: int) -> None:
         if not 0 <= s < self.samples:

@@ -154,6 +154,33 @@ def test_the_closed_form_is_exact_without_a_step(apm, count):
         assert result.apm_class == result.teacher_class
 
 
+def test_what_is_solved_for_starts_from_one_machine_of_the_run():
+    """No step changes the trunk, so one is drawn for all pictures: only the last bias belongs to a picture."""
+    settings, cases = ttt_preset("exact", apm="apm-tiny"), [make_case(i) for i in range(3)]
+    together = [r.apm.state_dict() for r in adapt_group(cases, settings, make_head(), keep_apm=True)]
+    alone = [adapt(case, settings, make_head(), keep_apm=True).apm.state_dict() for case in reversed(cases)][::-1]
+    other = adapt(cases[0], settings, make_head(), seed=1, keep_apm=True).apm.state_dict()
+    bias = "attention.out_proj.bias"
+    for name, value in together[0].items():
+        assert all(torch.equal(value, one[name]) == (name != bias) for one in together[1:]), name
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a[name], b[name], atol=1e-6, rtol=1e-5)
+    assert not torch.equal(together[0]["trunk.0.weight"], other["trunk.0.weight"]), "another seed draws another"
+
+
+def test_steps_after_a_solution_are_each_sample_s_own():
+    settings = replace(
+        FAST, initialisation="solve", iterations=3, objective="token+grid+rgb", optimiser="sgd", lr=0.1
+    )  # the token's loss is 0 here, and Adam makes whole steps of its rounding
+    cases = [make_case(i) for i in range(3)]
+    together = [r.apm.state_dict() for r in adapt_group(cases, settings, make_head(), keep_apm=True)]
+    for case, state in zip(cases, together, strict=True):
+        alone = adapt(case, settings, make_head(), keep_apm=True).apm.state_dict()
+        for name in state:
+            torch.testing.assert_close(state[name], alone[name], atol=1e-5, rtol=1e-4)
+    assert not torch.equal(together[0]["trunk.0.weight"], together[1]["trunk.0.weight"])
+
+
 @pytest.mark.parametrize("initialisation", ["default", "solve"])
 @pytest.mark.parametrize("objective", ["token-mse", "token+grid+rgb"])
 @pytest.mark.parametrize("count", [1, 3])

@@ -93,6 +93,8 @@ def test_a_plan_adds_up_and_follows_its_assumptions():
         for cores in (1, 8, 64)
     }
     assert drawn[1] == pytest.approx(8 * drawn[8], rel=1e-3) == pytest.approx(32 * drawn[64], rel=1e-3)
+    exact = planned(preset="exact", gpus=(1,))["rows"][0]
+    assert exact["by_part"]["drawing"] == 0 and exact["gpu_gb"] < one["gpu_gb"], "one machine serves every picture"
     # A read-out asks the whole grid; a step only what is drawn.
     assert Work.of(PlanSettings()).step < Work.of(PlanSettings(preset="published")).step
     with pytest.raises(InputError, match="one number a data set each"):

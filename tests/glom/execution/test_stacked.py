@@ -275,3 +275,25 @@ def test_what_is_drawn_into_a_stack_is_what_each_machine_draws() -> None:
     stack.reset([torch.Generator().manual_seed(s) for s in range(2)], "default")
     for s, single in enumerate(samples_of(SMALL, 2, 0, torch.float32)):
         assert all(torch.equal(value, single.state_dict()[name]) for name, value in stack.state_of(s).items())
+
+
+@pytest.mark.parametrize("readout", ["mean", "attention"])
+def test_one_machine_seen_by_all_is_that_machine(readout: str) -> None:
+    config = replace(SMALL, readout=readout)
+    (apm,) = samples_of(config, 1, 3, torch.float64)
+    pictures = torch.rand(3, 3, 8, 8, dtype=torch.float64)
+    stack = StackedAPM(config, 3, "meta")
+    stack.repeat(apm, own=["feature_head.bias"])
+    with torch.no_grad():
+        stack["feature_head.bias"][1] += 1
+        together = stack(pictures, outputs=("features", "rgb", "token"))
+        for s in range(3):
+            one = AsynchronousPerceptionMachine(config).double()
+            one.load_state_dict(stack.state_of(s))
+            alone = one(pictures[s : s + 1], outputs=("features", "rgb", "token"))
+            for field in ("features", "rgb", "token"):
+                torch.testing.assert_close(getattr(together, field)[s], getattr(alone, field)[0])
+    assert [name for name in stack.names if stack[name].requires_grad] == ["feature_head.bias"]
+    assert torch.equal(stack.state_of(0)["feature_head.bias"], apm.feature_head.bias), "samples share their own"
+    with pytest.raises(InputError, match="another configuration"):
+        StackedAPM(config, 2, "meta").repeat(samples_of(replace(config, trunk=(9, 4)), 1, 0, torch.float64)[0], own=())
