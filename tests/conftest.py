@@ -24,6 +24,7 @@ from PIL import Image
 from commands.ending import guard
 from commands.ff import app as ff
 from glom.runs.events import Event
+from tests.helpers_ranks import ForkedRanks
 from tests.helpers_results import checked
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -93,6 +94,14 @@ def start(command: list[str], **env: str) -> subprocess.Popen[str]:
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell's children ignore it
     )
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedRanks]:
+    """The program as several ranks, without their start."""
+    made = ForkedRanks(tmp_path_factory.mktemp("ranks"))
+    yield made
+    made.close()
 
 
 def one_error(text: str) -> bool:

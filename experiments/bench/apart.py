@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from glom.errors import RunError
+from glom.lazy import libraries_later
 
 
 class Apart:
@@ -32,7 +34,7 @@ class Apart:
     ) -> None:
         context = get_context("spawn")
         self._mine, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, pickle.dumps((make, arguments))), daemon=True)
         kept = {name: os.environ.pop(name) for name in without if name in os.environ}
         try:
             self._process.start()
@@ -80,8 +82,10 @@ class Apart:
         self.close()
 
 
-def _serve(pipe: Connection, make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
+def _serve(pipe: Connection, asked: bytes) -> None:
+    libraries_later()  # before what is asked for loads torch, as the program begins
     try:
+        make, arguments = pickle.loads(asked)
         run = make(*arguments)
         pipe.send((True, None))
         while True:

@@ -4,6 +4,7 @@ no tensor of another device, and reads back what it says it reads."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from glom.apm import blank_apm, preset
 from glom.columns import grid_queries
 from glom.devices import moved, resolve_device, tf32
 from glom.methods import METHODS, FewShot, Task, make_method
+from glom.methods.prompts import PRESETS as PROMPTS
 from glom.teachers.registry import load_teacher
 from tests.conftest import make_image
 from tests.glom.methods.small import CLASSES, Small
@@ -112,6 +114,8 @@ METHODS_HERE = sorted(
 @pytest.mark.parametrize("name", METHODS_HERE)
 def test_a_method_says_on_a_device_what_it_says_here(name: str, monkeypatch):
     """Of a picture, after it has learned where it learns."""
+    for settings in PROMPTS.values():
+        monkeypatch.setitem(settings, "glom-tiny", replace(settings["glom-tiny"], epochs=3))
     monkeypatch.setitem(PRESETS["fast"], "iterations", 2)
     monkeypatch.setitem(PRESETS["fast"], "graphs", False)
     monkeypatch.setattr("glom.methods.adapted.settings_for", partial(settings_for, apm="apm-tiny"))

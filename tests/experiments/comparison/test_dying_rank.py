@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from glom.runs.artifacts import read_results
-from tests.commands.test_cli import ROOT, torchrun
+from tests.commands.test_cli import ROOT
 from tests.conftest import make_image
+from tests.helpers_ranks import ForkedRanks
 
 
 def workers(pid: int) -> list[int]:
@@ -46,7 +47,9 @@ def errors(said: str) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the ranks in /proc")
 @pytest.mark.parametrize("shard", ["samples", "columns"])
-def test_a_killed_rank_ends_the_job_and_others_go_on(call, image_folder: Path, tmp_path: Path, shard: str) -> None:
+def test_a_killed_rank_ends_the_job_and_others_go_on(
+    call, ranks: ForkedRanks, image_folder: Path, tmp_path: Path, shard: str
+) -> None:
     for i in range(3, 5):  # ten blocks of one sample, so that both ranks have some
         make_image(50 + i).save(image_folder / "cat" / f"{i}.png")
         make_image(70 + i).save(image_folder / "ship" / f"{i}.png")
@@ -71,7 +74,7 @@ def test_a_killed_rank_ends_the_job_and_others_go_on(call, image_folder: Path, t
     if shard == "samples":
         assert call(*again, "--jobs", "1")[0] == 0
     else:
-        assert torchrun(2, *again, "--shard", shard).returncode == 0
+        assert ranks(2, *again, "--shard", shard).returncode == 0
     assert call(*base, "--out", tmp_path / "whole", "--jobs", "1")[0] == 0
     found, expected = read_results(out), read_results(tmp_path / "whole")
     assert len(found) == 10

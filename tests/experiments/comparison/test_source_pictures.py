@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from safetensors.torch import load_file
 
 from glom.datasets.registry import split_to_learn_from
 from glom.methods import METHODS
-from tests.conftest import make_image, one_error, start
+from tests.conftest import make_image, one_error
 
 
-def test_eata_weighs_its_parameters_by_pictures_of_any_classes(image_folder: Path, tmp_path: Path) -> None:
+def test_eata_weighs_its_parameters_by_pictures_of_any_classes(image_folder: Path, tmp_path: Path, call) -> None:
     source = tmp_path / "source"
     for c, name in enumerate(("kettle", "lamp", "spoon")):
         (source / name).mkdir(parents=True)
         for i in range(2 - c // 2):  # of spoons there is one
             make_image(100 + 10 * c + i).save(source / name / f"{i}.png")
     asked = [image_folder, "-m", "zero-shot,eta,eata", "--batch", "3", "--json", "-q", "--out", tmp_path / "run"]
-    process = start([sys.executable, "cli.py", "benchmark", *map(str, asked), "--train", str(source), "--shots", "2"])
-    out, err = process.communicate()
-    assert process.returncode == 0, err
+    code, out, err = call("benchmark", *asked, "--train", source, "--shots", "2")
+    assert code == 0, err
     assert [row["method"] for row in json.loads(out)["rows"]] == ["zero-shot", "eta", "eata"]
     [place] = (tmp_path / "run").glob("*/eata")
     kept = json.loads((place / "manifest.json").read_text())["settings"]

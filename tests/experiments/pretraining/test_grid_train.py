@@ -53,25 +53,11 @@ def call(capsys, monkeypatch, tmp_path):
     return run
 
 
-def process(tmp_path, *arguments: object, ranks: int = 0, start: bool = False):
-    """`apm grid train` as a process, or as several that record every step."""
-    command = [sys.executable, "cli.py"]
-    if ranks:
-        every = tmp_path / "every.py"
-        every.write_text("from cli import main\nfrom experiments.pretraining import train\ntrain.RECORD = 1\nmain()\n")
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={ranks}",
-            str(every),
-        ]
-    command += ["grid", "train", *map(str, arguments)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
-    if start:
-        return subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.DEVNULL)
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=240)
+def started(tmp_path, *arguments: object) -> subprocess.Popen:
+    """`apm grid train` as a process."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "cli.py", "grid", "train", *map(str, arguments)]
+    return subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.DEVNULL)
 
 
 # -- exactness -----------------------------------------------------------------------------------------------------
@@ -82,7 +68,7 @@ def test_killed_and_resumed_gives_the_same_weights_to_the_bit(call, tmp_path):
     code, text, error = call("train", *base, "--out", tmp_path / "whole", "--json")
     assert code == 0, error
     out = tmp_path / "killed"
-    running = process(tmp_path, *base, "--out", out, start=True)
+    running = started(tmp_path, *base, "--out", out)
     deadline = time.monotonic() + 120
     lines = out / "results.jsonl"
     while not (lines.exists() and "step 10" in lines.read_text()) and time.monotonic() < deadline:
@@ -123,11 +109,13 @@ def test_killed_within_an_epoch_and_resumed_gives_the_same_weights(call, tmp_pat
     assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
-def test_two_processes_make_one_processs_steps(call, tmp_path, monkeypatch):
+def test_two_processes_make_one_processs_steps(call, ranks, tmp_path, monkeypatch):
     monkeypatch.setattr(grid_train, "RECORD", 1)
     base = ["cifar10-sample", "--limit", "64", *SMALL]
     assert call("train", *base, "--out", tmp_path / "one")[0] == 0
-    done = process(tmp_path, *base, "--out", tmp_path / "two", "--accumulate", "2", "--json", ranks=2)
+    command = ["grid", "train", *base, "--out", tmp_path / "two", "--accumulate", "2", "--json"]
+    every = "from experiments.pretraining import train; train.RECORD = 1"
+    done = ranks(2, *command, first=every, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["n"] == 10
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["world"] == 2

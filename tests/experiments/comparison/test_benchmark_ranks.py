@@ -10,11 +10,16 @@ import pytest
 from experiments.comparison.run import run as run_benchmark
 from experiments.comparison.settings import BenchmarkSettings
 from glom.execution import Ranks
+from glom.methods.prompts import PRESETS
 from glom.runs.artifacts import read_manifest, read_results
-from tests.commands.test_cli import torchrun
 from tests.conftest import make_image, untimed
+from tests.helpers_ranks import ForkedRanks
 
 METHODS = ("zero-shot", "tda", "apm", "coop")
+SHORT = """
+from glom.methods.prompts import PRESETS, PromptSettings
+PRESETS["coop"]["glom-tiny"] = PromptSettings(16, epochs=3, lr=3e-3, augment=False, optimiser="adam")
+"""
 
 
 @pytest.fixture
@@ -29,12 +34,16 @@ def folders(image_folder: Path, tmp_path: Path) -> tuple[Path, Path]:
     return image_folder, train
 
 
-def test_two_processes_give_the_table_of_one(call, folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_processes_give_the_table_of_one(
+    call, ranks: ForkedRanks, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, train = folders
+    monkeypatch.setitem(PRESETS["coop"], "glom-tiny", PRESETS["coop"]["glom-tiny"])  # as it was, afterwards
+    exec(SHORT, {})
     (data / "cat" / "broken.png").write_bytes(b"no picture")
     base = ["benchmark", "--methods", ",".join(METHODS), "--data", data, "--train", train, "--shots", "1"]
     base += ["--corruptions", "contrast:2", "--json", "--quiet"]
-    two = torchrun(2, *base, "--out", tmp_path / "two")
+    two = ranks(2, *base, "--out", tmp_path / "two", first=SHORT)
     assert two.returncode == 0, two.stderr
     code, out, error = call(*base, "--out", tmp_path / "one")
     assert code == 0, error
