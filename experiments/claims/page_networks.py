@@ -13,6 +13,7 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-supervised-paper", None, "1.36"),
     ("ff-supervised-3x1000", None, "1.44 (50,000 pictures)"),
     ("ff-supervised-3x1000-published-strength", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
+    ("ff-supervised-3x1000-seed-1", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-jittered-3x1000", None, "0.64 (4 x 2000, 500 epochs)"),
     ("ff-supervised-quick", None, ""),
     ("ff-unsupervised-paper", None, "1.37 (100 epochs)"),
@@ -66,6 +67,7 @@ def _ff_name(settings: dict[str, Any], threads: int) -> str:
     # 0.06 and 0.002 act as strongly here as 0.03 and 0.001 do in the published program.
     more += ["`--peer 0.06 --decay 0.002`"] if (settings["peer"], settings["decay"]) == (0.06, 0.002) else []
     more += [f"`--iterations {settings['iterations']}`"] if mode == "recurrent" and settings["iterations"] != 8 else []
+    more += [f"`--seed {settings['seed']}`"] if settings["seed"] else []
     more += ["fp32"] if settings["precision"] == "fp32" else []
     more += ["both cores"] if threads == 2 else []
     return ", ".join([mode, size, f"{settings['epochs']} epochs", *more])
