@@ -36,6 +36,7 @@ class ConvTwin(Twin):
         self.net = drawn(shape, classes, settings, device)
         for layer in list(self.net.layers)[:-1]:
             del layer.head
+        self.net.eval()  # as after a step: what a checkpoint brings back answers by running means, not by its company
         self.optimizer = torch.optim.Adam(self.parameters(), lr=settings.baseline_lr, fused=True)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from glom.errors import InputError
 from glom.forward_forward import conv
-from glom.forward_forward.checkpoint import by_layer
+from glom.forward_forward.checkpoint import by_layer, error_rates
 from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.networks import learner_of, twin_of
 from glom.forward_forward.objectives import LABELLED, cwc, distance, grouped, scff, symba
@@ -201,6 +203,23 @@ def test_the_twin_begins_with_the_same_weights_and_reaches_all_layers() -> None:
     twin.learn(x, labels, 1.0, torch.Generator())
     assert not torch.equal(before, twin.net.layers[0].conv.weight)
     assert not hasattr(twin.net.layers[0], "head")
+
+
+@pytest.mark.parametrize("kind", [learner_of, twin_of])
+def test_what_a_checkpoint_brings_back_answers_a_picture_alone_as_among_its_class(kind: Callable[..., Any]) -> None:
+    """Batch norm by the pictures that are asked about together reads a data set in the order of its classes wrongly."""
+    settings = small().settings
+    x, labels = stripes()
+    trained, generator = kind((1, 12, 12), 3, settings, CPU), torch.Generator().manual_seed(1)
+    for _ in range(8):
+        trained.learn(x, labels, 1.0, generator)
+    again = kind((1, 12, 12), 3, settings, CPU)
+    again.load(copy.deepcopy(trained.state()))
+    order = labels.argsort()
+    errors = []
+    for one, batch in ((trained, 60), (again, 60), (again, 20), (again, 1)):
+        errors.append(finished(error_rates(one, x[order], labels[order], batch)))
+    assert all(found == errors[0] for found in errors[1:])
 
 
 def test_maps_are_where_the_picture_is() -> None:
