@@ -61,8 +61,8 @@ class ForkedRanks:
             self.server.wait(10)
 
 
-def ended(request: dict[str, Any], seconds: float = 120.0) -> list[int | None]:
-    """Fork the ranks; the exit code of each, None for one that did not end."""
+def ended(request: dict[str, Any], seconds: float = 120.0) -> list[int]:
+    """Fork the ranks; the exit code of each, 124 for one that did not end in time."""
     place, world = Path(request["place"]), request["world"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -86,7 +86,7 @@ def ended(request: dict[str, Any], seconds: float = 120.0) -> list[int | None]:
         found = one.wait(seconds)
         if found is None:
             one.kill()
-        codes.append(found and found[0])
+        codes.append(124 if found is None else found[0])
     return codes
 
 

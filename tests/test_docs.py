@@ -134,15 +134,7 @@ def test_every_table_can_be_made():
 
 def ff_run(test_error: float, twin: float | None, **settings) -> dict:
     own = {"test_error": test_error, "test_pictures": 10_000, "readouts": {"goodness": test_error, "softmax": 3.0}}
-    base = {
-        "mode": "supervised",
-        "widths": [9, 9],
-        "epochs": 7,
-        "jitter": 0,
-        "seed": 0,
-        "precision": "bf16",
-        "sign": "max",
-    }
+    base = {"mode": "supervised", "widths": [9, 9], "epochs": 7, "jitter": 0, "precision": "bf16", "sign": "max"}
     base |= {"peer": 0.03, "decay": 0.001, "iterations": 8, "seed": 0}
     found = {**own, "baseline_test_error": twin, "baseline_epochs": 20}
     return {"result": found, "settings": {**base, **settings}, "machine": {"threads": 1}}

@@ -137,7 +137,8 @@ class StackedAPM(nn.Module):
     @torch.no_grad()
     def repeat(self, source: AsynchronousPerceptionMachine, own: Container[str]) -> None:
         """Make every sample `source`: one set of weights that all samples look at, but for those named in `own`, of
-        which each has a copy. Only these may be changed; whoever trains a sample's weights lists them all.
+        which each has a copy, on the source's device. Only these may be changed; whoever trains a sample's weights
+        lists them all.
 
         Raises:
             InputError: parameters of another configuration.

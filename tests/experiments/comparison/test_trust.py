@@ -205,13 +205,13 @@ def test_the_command_line_shows_trust_and_cost(
 
     monkeypatch.setenv("COLUMNS", "80")
     known, strange, same = map(str, folders)
-    base = ["benchmark", known, "-m", "zero-shot,tda", "--out", str(tmp_path / "run"), "--quiet"]
+    base = ["benchmark", known, "-m", "zero-shot,ensemble,tda", "--out", str(tmp_path / "run"), "--quiet"]
     base += ["--out-set", strange, "--corruptions", "clean,contrast:2", "--stream", "sorted"]
     assert guard(app, [*base, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     wanted = {"method", "condition", "n", "top1", "difference", "ci95", "p_holm", "ece", "brier", "auroc_wrong"}
     wanted |= {"seconds", "constants", "auroc_unknown", "clean", "within_budget"}
-    assert len(result["rows"]) == 4 and all(wanted <= set(row) for row in result["rows"])
+    assert len(result["rows"]) == 6 and all(wanted <= set(row) for row in result["rows"])
     assert result["stream"]["order"] == "sorted" and result["stream"]["methods"] == ["tda"]
     assert all(row["auroc_unknown"] is not None and row["seconds"] > 0 for row in result["rows"])
     assert guard(app, [*base, "--resume", "--table", "all"]) == 0
