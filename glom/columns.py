@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from glom.apm_config import LOCATION_CODES as LOCATION_CODES
 from glom.errors import InputError, unknown
+from glom.pictures import normalised
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -99,10 +100,8 @@ def picture(image: Image.Image, size: int) -> Tensor:
 
     Returns (3, size, size), float32. The aspect ratio is given up, as published, so that [0, 1]^2 covers the picture.
     """
-    from torchvision.transforms import functional as TF
-
     resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-    return TF.normalize(TF.to_tensor(resized), list(IMAGENET_MEAN), list(IMAGENET_STD))
+    return normalised(resized, IMAGENET_MEAN, IMAGENET_STD)
 
 
 class LocationCode(nn.Module):

@@ -75,6 +75,23 @@ def as_images(pictures: Picture | Sequence[Picture]) -> list[Image]:
     return found
 
 
+def normalised(image: Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(x / 255 - mean) / std of an RGB picture, (3, H, W) in float32, on the CPU.
+
+    Looked up, since a byte has 256 values: three passes of arithmetic take twice as long and give the same numbers.
+    """
+    import numpy as np
+    import torch
+
+    grey = torch.arange(256, dtype=torch.float32) / 255
+    values = ((grey - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]).numpy()
+    pixels = np.asarray(image)
+    made = np.empty((3, *pixels.shape[:2]), np.float32)
+    for channel in range(3):
+        np.take(values[channel], pixels[..., channel], out=made[channel], mode="clip")  # "raise" would copy first
+    return torch.from_numpy(made)
+
+
 def _pixels(picture: object) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 of an array or tensor."""
     import numpy as np

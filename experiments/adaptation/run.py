@@ -181,9 +181,10 @@ def run(request: TTTRun, out: Path, *, resume: bool = False) -> Iterator[Event[S
             yield Event("adapting", count, total, f"warning: {message}")
         yield Event("adapting", count, total)
         right = Right()
-        for record, seconds in _results(todo, done, request, ready):
-            if record["id"] not in done:
-                folder.append(record, seconds)
+        for rows in _results(todo, done, request, ready):
+            rows = [(record, seconds) for record, seconds in rows if record["id"] not in done]
+            folder.extend([(*row, None) for row in rows])
+            for record, _ in rows:
                 count += 1
                 message = "" if record["status"] == "ok" else f"{record['status']}: {record['id']}: {record['reason']}"
                 yield Event("adapting", count, total, message, right.after(record))
@@ -218,8 +219,8 @@ def _assist(request: TTTRun, ready: Prepared, group: Ranks) -> Iterator[Event[Su
     done = set(group.told(list[str]()))
     todo = unfinished(make_blocks(request, ready), done)
     count, total = len(done), len(ready.dataset)
-    for record, _ in _results(todo, done, request, ready):
-        count += record["id"] not in done
+    for rows in _results(todo, done, request, ready):
+        count += sum(record["id"] not in done for record, _ in rows)
         yield Event("adapting", count, total)
 
 
@@ -243,9 +244,11 @@ def make_blocks(request: TTTRun, ready: Prepared) -> list[Block]:
     return blocks
 
 
-def _results(
-    todo: Sequence[Block], done: set[str], request: TTTRun, ready: Prepared
-) -> Iterator[tuple[dict[str, Any], float | None]]:
+Rows = list[tuple[dict[str, Any], float | None]]
+"""Lines of `results.jsonl`, of samples adapted together, and the seconds that each took."""
+
+
+def _results(todo: Sequence[Block], done: set[str], request: TTTRun, ready: Prepared) -> Iterator[Rows]:
     stack = stack_size(request.ttt, ready.device)
     shuffle = np.random.default_rng(request.seed + 1) if request.shuffle else None
     looks = _looks(todo, request, ready)
@@ -259,12 +262,10 @@ def _results(
             for start in starts if shuffle is None else shuffle.permutation(starts).tolist():
                 group = slice(start, start + stack)
                 if any(sample.id not in done for _, sample in block[group]):
-                    yield from _adapted(block[group], loaded[group], request, ready)
+                    yield _adapted(block[group], loaded[group], request, ready)
 
 
-def _adapted(
-    block: Block, loaded: Sequence[Case | GlomError], request: TTTRun, ready: Prepared
-) -> Iterator[tuple[dict[str, Any], float | None]]:
+def _adapted(block: Block, loaded: Sequence[Case | GlomError], request: TTTRun, ready: Prepared) -> Rows:
     for case in loaded:
         if request.strict and isinstance(case, GlomError):
             raise case
@@ -272,12 +273,14 @@ def _adapted(
     started = time.perf_counter()
     results = iter(adapt_group(cases, request.ttt, ready.head, request.seed, ready.device) if cases else [])
     seconds = (time.perf_counter() - started) / max(len(cases), 1)
+    rows: Rows = []
     for (index, sample), case in zip(block, loaded, strict=True):
         if isinstance(case, Case):
             scale = {"scale": case.scale} if case.scale else {}
-            yield {"index": index, **next(results).record(), **scale}, seconds
+            rows.append(({"index": index, **next(results).record(), **scale}, seconds))
         else:
-            yield {"id": sample.id, "index": index, **lost(case)}, None
+            rows.append(({"id": sample.id, "index": index, **lost(case)}, None))
+    return rows
 
 
 def load_cases(request: TTTRun, ready: Prepared) -> list[Case]:

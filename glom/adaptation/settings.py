@@ -138,8 +138,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 def ttt_preset(name: str, **changes: Any) -> TTTSettings:
     """The settings called `name` with some replaced by `changes`; None means unchanged.
 
-    For the wide published trunks `fast` takes 40 steps at 4e-4, since 1e-3 overshoots there, and multiplies in bf16
-    where the machine does so in hardware: its cosines stay above 0.999.
+    For the wide published trunks `fast` takes 40 steps at 4e-4, since 1e-3 overshoots there. Where the machine
+    multiplies in bf16 in hardware, it does so for those trunks, and its cosines stay above 0.999; so does `exact` for
+    every trunk, which solves for the last bias, kept in float32, in the arithmetic that it is read in.
 
     Raises:
         InputError: no such preset, or a setting that cannot be.
@@ -150,13 +151,14 @@ def ttt_preset(name: str, **changes: Any) -> TTTSettings:
     if name not in PRESETS:
         raise unknown("TTT preset", name, PRESETS)
     settings = TTTSettings(**{**PRESETS[name], **{k: v for k, v in changes.items() if v is not None}})
-    if name == "fast" and max(preset(settings.apm).trunk) > 2048:
+    wide = max(preset(settings.apm).trunk) > 2048
+    if name == "fast" and wide:
         if changes.get("lr") is None:
             settings = replace(settings, lr=4e-4)
         if changes.get("iterations") is None:
             settings = replace(settings, iterations=40)
-        if changes.get("precision") is None and native_bf16():
-            settings = replace(settings, precision="bf16")
+    if (name == "exact" or name == "fast" and wide) and changes.get("precision") is None and native_bf16():
+        settings = replace(settings, precision="bf16")
     return settings
 
 

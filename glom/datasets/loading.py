@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -12,19 +13,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from glom.errors import GlomError, RunError, unknown
 from glom.runs.notices import notice
 
 AHEAD = 64  # pictures that are ready, or being made so, before they are asked for
+TOGETHER = 4  # pictures that are sent at once: whatever their size, a message takes the reader some milliseconds
 MOST = 8  # processes that are started for a GPU where no number is given
-SMALL = 1024  # bytes that are sent as they are; a pipe takes up to 4,096 at once, wholly or not at all
+ALIGNED = 64  # bytes: where a tensor begins in what is sent
 END, CONTINUE = "end", "continue"
 DIED = "a process that reads pictures died, perhaps for want of memory"
 
@@ -83,7 +85,7 @@ def read_ahead(
         RunError: a process died, and nothing else was asked for by `on_dead_worker`. Whatever else `look` raised.
     """
     if not workers:
-        return map(_Look(look).__getitem__, numbers)
+        return map(_Look(look).one, numbers)
     return _Readers(_Look(look), numbers, workers, pin, ahead)
 
 
@@ -105,13 +107,19 @@ class _Readers(Iterator[Any]):
     def __init__(self, look: _Look[Any], numbers: Iterable[int], workers: int, pin: bool, ahead: int) -> None:
         self.look, self.rest, self.workers, self.pin, self.ahead = look, iter(numbers), workers, pin, ahead
         self.lasting, self.told = _ON_DEATH.get() == CONTINUE, copy_context()  # who takes them may be another thread
-        self.out = deque[int]()
+        self.out, self.had = deque[tuple[int, ...]](), deque[Any]()
         self.found = self._begun()
 
     def __next__(self) -> Any:
+        if not self.had:
+            self.had.extend(self._taken())
+        return self.had.popleft()
+
+    def _taken(self) -> Sequence[Any]:
+        """What was made of the next numbers, as many as are sent at once."""
         while self.workers:
             try:
-                made = next(self.found)
+                sent = next(self.found)
             except (RuntimeError, ConnectionError, EOFError) as error:
                 if not _is_death(error):
                     raise
@@ -122,24 +130,25 @@ class _Readers(Iterator[Any]):
                     ) from error
             else:
                 self.out.popleft()
-                return _unpacked(made)
+                return _unpacked(sent)
             self.workers -= 1
             self.told.run(notice, f"{DIED}; reading goes on with {self.workers or 'none beside this one'}")
             self.found = iter(())  # so that the others end before any begin
             self.found = self._begun()
-        return next(self.found)
+        return [next(self.found)]
 
-    def _asked(self) -> Iterator[int]:
-        for number in self.rest:
-            self.out.append(number)
-            yield number
+    def _asked(self, together: int) -> Iterator[tuple[int, ...]]:
+        while numbers := tuple(islice(self.rest, together)):
+            self.out.append(numbers)
+            yield numbers
 
     def _begun(self) -> Iterator[Any]:
         """As many processes as there are to be, begun. Torch's signal handler, which raises wherever the program
         happens to be, is taken out: a process that died is found where its pictures are waited for."""
-        self.rest, self.out = chain(self.out, self.rest), deque()
+        self.rest, self.out = chain(*self.out, self.rest), deque()
         if not self.workers:
-            return map(self.look.__getitem__, self.rest)
+            return map(self.look.one, self.rest)
+        together = max(1, min(TOGETHER, self.ahead // (2 * self.workers)))
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # they fear for their threads in a copied process
         main = threading.current_thread() is threading.main_thread()
         before = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
@@ -149,11 +158,11 @@ class _Readers(Iterator[Any]):
             loader: DataLoader[Any] = DataLoader(
                 self.look,
                 batch_size=None,
-                sampler=self._asked(),  # type: ignore[arg-type]  # an iterator is enough
+                sampler=self._asked(together),  # type: ignore[arg-type]  # an iterator is enough
                 num_workers=self.workers,
                 collate_fn=_as_it_is,
                 pin_memory=self.pin,
-                prefetch_factor=max(2, -(-self.ahead // self.workers)),
+                prefetch_factor=max(2, -(-self.ahead // (self.workers * together))),
                 multiprocessing_context="fork" if sys.platform == "linux" else None,
                 generator=torch.Generator(),  # or the order of the caller's own random numbers would change
             )
@@ -181,35 +190,61 @@ class _Look(Dataset[Any], Generic[Made]):
     def __init__(self, look: Callable[[int], Made]) -> None:
         self.look = look
 
-    def __getitem__(self, number: int) -> Any:
+    def one(self, number: int) -> Made | GlomError:
         try:
-            made = self.look(number)
+            return self.look(number)
         except GlomError as error:
             return error
-        return made if get_worker_info() is None else _packed(made)
+
+    def __getitem__(self, numbers: Sequence[int]) -> _Sent:
+        return _packed([self.one(number) for number in numbers])
 
 
-class _Packed:
-    """What is no tensor, in memory that processes share. A process that is killed while it sends something large leaves
-    half of it in the pipe, and whoever reads from that waits for ever."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+_Sent = tuple[Tensor, int]
+"""Everything in one piece of memory that processes share, and where in it what is no tensor begins. A process that is
+killed while it sends something large through a pipe leaves half of it there, and whoever reads from that waits for
+ever; and each tensor that is sent by itself is fetched by a connection of its own."""
 
 
-def _packed(made: Any) -> Any:
-    if isinstance(made, Tensor):
-        return made
-    if type(made) is tuple:
-        return tuple(map(_packed, made))
-    data = pickle.dumps(made)
-    return made if len(data) <= SMALL else _Packed(data)
+class _Pickler(pickle.Pickler):
+    """Of tensors keeps where they are to be found."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self.tensors, self.end = list[tuple[int, Tensor]](), 0
+
+    def persistent_id(self, found: Any) -> Any:
+        if not isinstance(found, Tensor):
+            return None
+        start, tensor = self.end, found.detach().contiguous()
+        self.tensors.append((start, tensor))
+        self.end += -(-tensor.nbytes // ALIGNED) * ALIGNED
+        return start, tensor.nbytes, tensor.dtype, tuple(tensor.shape)
 
 
-def _unpacked(made: Any) -> Any:
-    if type(made) is tuple:
-        return tuple(map(_unpacked, made))
-    return pickle.loads(made.data.numpy().data) if isinstance(made, _Packed) else made
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, shared: Tensor) -> None:
+        super().__init__(file)
+        self.shared = shared
+
+    def persistent_load(self, kept: Any) -> Tensor:
+        start, size, dtype, shape = kept
+        return self.shared[start : start + size].view(dtype).view(shape)
+
+
+def _packed(made: Any) -> _Sent:
+    pickler = _Pickler(rest := io.BytesIO())
+    pickler.dump(made)
+    shared = torch.empty(pickler.end + rest.tell(), dtype=torch.uint8)
+    for start, tensor in pickler.tensors:
+        shared[start : start + tensor.nbytes] = tensor.flatten().view(torch.uint8)
+    shared[pickler.end :] = torch.frombuffer(rest.getbuffer(), dtype=torch.uint8)
+    return shared, pickler.end
+
+
+def _unpacked(sent: _Sent) -> Any:
+    shared, end = sent
+    return _Unpickler(io.BytesIO(shared[end:].numpy().tobytes()), shared).load()
 
 
 def _as_it_is(made: Made) -> Made:

@@ -88,9 +88,14 @@ class _SplitLinear(torch.autograd.Function):
         return dW, db, None, None, *dxs
 
 
+def shared(W: Tensor) -> bool:
+    """Whether S samples look at one set of weights: stride 0."""
+    return len(W) > 1 and W.stride(0) == 0
+
+
 def _product(x: Tensor, W: Tensor) -> Tensor:
-    """x W^T, which samples that look at one set of weights (stride 0) need only once."""
-    if W.ndim == 2 or W.stride(0):
+    """x W^T, which samples that look at one set of weights need only once."""
+    if W.ndim == 2 or not shared(W):
         return x @ W.mT
     y = x @ W[0].mT
     return y if x.ndim == 3 else y.expand(len(W), -1, -1)
@@ -183,8 +188,13 @@ class _StackedLinear(torch.autograd.Function):
 
 
 def stacked_linear(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
-    """x_s W_s^T + b_s for S samples: (S, n, I), (S, O, I) and (S, O) -> (S, n, O)."""
-    return _StackedLinear.apply(x, W, b)  # type: ignore[no-untyped-call]
+    """x_s W_s^T + b_s for S samples: (S, n, I), (S, O, I) and (S, O) -> (S, n, O), in x's dtype.
+
+    Samples that look at one set of weights are one product.
+    """
+    if shared(W) and shared(b):
+        return F.linear(x, W[0].to(x.dtype), b[0].to(x.dtype))
+    return _StackedLinear.apply(x, W.to(x.dtype), b.to(x.dtype))  # type: ignore[no-untyped-call]
 
 
 class _AddReLU(torch.autograd.Function):

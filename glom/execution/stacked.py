@@ -272,8 +272,7 @@ class StackedAPM(nn.Module):
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         """x_s W_s^T + b_s: (S, n, I) -> (S, n, O), in x's dtype."""
-        W, b = self[f"{name}.weight"].to(x.dtype), self[f"{name}.bias"].to(x.dtype)
-        return stacked_linear(x, W, b)
+        return stacked_linear(x, self[f"{name}.weight"], self[f"{name}.bias"])
 
     def _trunk(
         self, T: Tensor, where: Locations, images: Tensor, dtype: torch.dtype

@@ -16,7 +16,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -98,22 +98,27 @@ class LineFile:
         self._end = keep
 
     def append(self, record: Mapping[str, Any]) -> int:
-        """Write one line and flush it to the disk; its check sum.
+        """Write one line and flush it to the disk; its check sum. As `extend`."""
+        return self.extend([record])[0]
+
+    def extend(self, records: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Write lines and flush them to the disk, once for all of them; their check sums.
 
         Raises:
-            RunError: it cannot be written; the file then ends as before.
+            RunError: they cannot be written; the file then ends as before.
         """
-        line = json_bytes(record)
+        lines = [json_bytes(record) for record in records]
+        written = b"".join(lines)
         try:
-            self._file.write(line)
+            self._file.write(written)
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
             with contextlib.suppress(OSError):  # if even this fails, the next opening cuts the half-line off
                 os.ftruncate(self._file.fileno(), self._end)
             raise disk_error(error, self.path) from error
-        self._end += len(line)
-        return zlib.crc32(line)
+        self._end += len(written)
+        return [zlib.crc32(line) for line in lines]
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -258,11 +263,21 @@ class RunFolder:
 
     def append(self, record: Mapping[str, Any], seconds: float | None = None, own: float | None = None) -> None:
         """Add one sample's result (and, beside it, how long it took; `own`: the method's part of it)."""
-        line = self._file("results").append(record)
-        if self._tracker is not None:
-            self._tracker.sample(record)
-        took = {k: round(s, 6) for k, s in (("seconds", seconds), ("own", own)) if s is not None}
-        self._file("timing").append({"id": record["id"], **(took if seconds is not None else {}), "crc": line})
+        self.extend([(record, seconds, own)])
+
+    def extend(self, rows: Sequence[tuple[Mapping[str, Any], float | None, float | None]]) -> None:
+        """Add results that were there at once, each with its `seconds` and `own` of `append`: they are flushed to the
+        disk together, since a flush may take as long as a picture does."""
+        if not rows:
+            return
+        sums = self._file("results").extend(record for record, _, _ in rows)
+        timing = []
+        for (record, seconds, own), written in zip(rows, sums, strict=True):
+            if self._tracker is not None:
+                self._tracker.sample(record)
+            took = {k: round(s, 6) for k, s in (("seconds", seconds), ("own", own)) if s is not None}
+            timing.append({"id": record["id"], **(took if seconds is not None else {}), "crc": written})
+        self._file("timing").extend(timing)
 
     def _file(self, stem: str) -> LineFile:
         # Opened at the first line: a run without samples leaves no empty files.

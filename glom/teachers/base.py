@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glom.errors import InputError
 from glom.hubs import first_line
-from glom.pictures import Picture, as_images
+from glom.pictures import Picture, as_images, normalised
 from glom.teachers.heads import Channels, ZeroShotHead
 from glom.teachers.superclasses import Superclasses, SuperclassHead
 from glom.teachers.zero_shot import Templates, check_classes, class_embeddings, select_rows
@@ -130,7 +130,7 @@ class Teacher(ABC):
         if image.mode != "RGB":  # of one that is, a copy would be made
             image = image.convert("RGB")
         if image.size == (self.image_size, self.image_size) and not self._keeps_own_size:
-            return self._normalised(image)
+            return normalised(image, self.mean, self.std)
         if self.crops:
             image = _cut_strip(image, self.image_size)
         return self._transform(image).float()
@@ -144,10 +144,7 @@ class Teacher(ABC):
             [ramp[:, None].expand(size, size), ramp.expand(size, size), (ramp * 7 % 256).expand(size, size)]
         )
         image = Image.fromarray(pattern.permute(1, 2, 0).to(torch.uint8).numpy())
-        return torch.allclose(self._transform(image).float(), self._normalised(image), atol=1e-4)
-
-    def _normalised(self, image: Image.Image) -> Tensor:
-        return T.functional.normalize(T.functional.to_tensor(image), list(self.mean), list(self.std))
+        return torch.allclose(self._transform(image).float(), normalised(image, self.mean, self.std), atol=1e-4)
 
     def resized(self, size: int) -> Self:
         """This teacher reading `size` px a side: the whole picture squeezed onto the square, normalised as ever.

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import functional as TF
 
 import glom
 import probes
-from glom.pictures import as_image, as_images
+from glom.pictures import as_image, as_images, normalised
 from tests.conftest import make_image
 
 
@@ -64,6 +65,13 @@ def test_the_same_pixels_from_every_kind_of_picture(tmp_path):
     ]
     for kind in kinds:
         assert np.array_equal(np.asarray(as_image(kind)), pixels), type(kind)
+
+
+def test_a_normalised_picture_has_torchvision_s_numbers():
+    image = Image.fromarray(np.arange(256 * 3, dtype=np.uint16).astype(np.uint8).reshape(16, 16, 3))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    wanted = TF.normalize(TF.to_tensor(image), list(mean), list(std))
+    assert torch.equal(normalised(image, mean, std), wanted)
 
 
 def test_grey_alpha_and_booleans():

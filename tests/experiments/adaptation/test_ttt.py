@@ -143,8 +143,9 @@ def test_stacked_samples_stop_one_by_one():
 
 @pytest.mark.parametrize("apm", ["apm-tiny", "apm-small"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_the_closed_form_is_exact_without_a_step(apm, count):
-    settings = ttt_preset("exact", apm=apm)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_closed_form_is_exact_without_a_step(apm, count, precision):
+    settings = ttt_preset("exact", apm=apm, precision=precision)
     side = preset(apm).image_size
     cases = [replace(make_case(i), picture=torch.randn(3, side, side)) for i in range(count)]
     for result in adapt_group(cases, settings, make_head(), keep_trace=True):
@@ -156,7 +157,7 @@ def test_the_closed_form_is_exact_without_a_step(apm, count):
 
 def test_what_is_solved_for_starts_from_one_machine_of_the_run():
     """No step changes the trunk, so one is drawn for all pictures: only the last bias belongs to a picture."""
-    settings, cases = ttt_preset("exact", apm="apm-tiny"), [make_case(i) for i in range(3)]
+    settings, cases = ttt_preset("exact", apm="apm-tiny", precision="fp32"), [make_case(i) for i in range(3)]
     together = [r.apm.state_dict() for r in adapt_group(cases, settings, make_head(), keep_apm=True)]
     alone = [adapt(case, settings, make_head(), keep_apm=True).apm.state_dict() for case in reversed(cases)][::-1]
     other = adapt(cases[0], settings, make_head(), seed=1, keep_apm=True).apm.state_dict()
@@ -260,14 +261,15 @@ def test_published_preset_is_the_released_codes():
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_fast_suits_the_trunk_and_the_machine(monkeypatch, native):
+def test_presets_suit_the_trunk_and_the_machine(monkeypatch, native):
     monkeypatch.setattr("glom.devices.native_bf16", lambda device=None: native)
     wide, narrow = ttt_preset("fast", apm="apm-ttt"), ttt_preset("fast", apm="apm-tiny")
     assert (wide.lr, wide.iterations, wide.precision) == (4e-4, 40, "bf16" if native else "fp32")
     assert (narrow.lr, narrow.precision) == (1e-3, "fp32")
     asked = ttt_preset("fast", apm="apm-ttt", lr=2e-4, precision="fp32")
     assert (asked.lr, asked.precision) == (2e-4, "fp32")
-    assert ttt_preset("published").precision == "fp32"
+    assert ttt_preset("exact").precision == ttt_preset("exact", apm="apm-tiny").precision == wide.precision
+    assert ttt_preset("exact", precision="fp32").precision == ttt_preset("published").precision == "fp32"
 
 
 def test_schedules_end_where_they_should():

@@ -82,6 +82,26 @@ def test_a_process_killed_while_it_sends_something_large_is_no_silence():
         assert [int(x[-1]) for x in ahead] == list(range(1, 8))
 
 
+def test_everything_comes_as_it_was_made_whatever_is_sent_together():
+    def look(number: int) -> object:
+        if number == 6:
+            raise InputError("picture 6 cannot be read")
+        tensors = [torch.full((3, 2), number, dtype=dtype) for dtype in (torch.bfloat16, torch.int64, torch.bool)]
+        turned = torch.arange(6.0).view(2, 3).T + number
+        return tensors, {"turned": turned, "empty": torch.zeros(0, 4), "one": torch.tensor(number)}, [str(number), None]
+
+    def plain(made: object) -> object:
+        if isinstance(made, torch.Tensor):
+            return made.dtype, made.shape, made.tolist()
+        if isinstance(made, dict):
+            return {name: plain(part) for name, part in made.items()}
+        return [plain(part) for part in made] if isinstance(made, list | tuple) else str(made)
+
+    alone = [plain(made) for made in read_ahead(look, range(11))]
+    for ahead in (1, 16, 64):  # 1, 4 and 4 at once, with a rest
+        assert [plain(made) for made in read_ahead(look, range(11), 2, ahead=ahead)] == alone
+
+
 def test_a_fault_of_ones_own_is_no_death():
     def look(number: int) -> int:
         raise RuntimeError("a fault")
