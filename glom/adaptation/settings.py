@@ -157,7 +157,8 @@ def ttt_preset(name: str, **changes: Any) -> TTTSettings:
             settings = replace(settings, lr=4e-4)
         if changes.get("iterations") is None:
             settings = replace(settings, iterations=40)
-    if (name == "exact" or name == "fast" and wide) and changes.get("precision") is None and native_bf16():
+    low = name == "exact" or (name == "fast" and wide)
+    if low and changes.get("precision") is None and native_bf16():
         settings = replace(settings, precision="bf16")
     return settings
 
