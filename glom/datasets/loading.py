@@ -130,7 +130,7 @@ class _Readers(Iterator[Any]):
                     ) from error
             else:
                 self.out.popleft()
-                return _unpacked(sent)
+                return _unpacked(sent, self.pin)
             self.workers -= 1
             self.told.run(notice, f"{DIED}; reading goes on with {self.workers or 'none beside this one'}")
             self.found = iter(())  # so that the others end before any begin
@@ -161,7 +161,6 @@ class _Readers(Iterator[Any]):
                 sampler=self._asked(together),  # type: ignore[arg-type]  # an iterator is enough
                 num_workers=self.workers,
                 collate_fn=_as_it_is,
-                pin_memory=self.pin,
                 prefetch_factor=max(2, -(-self.ahead // (self.workers * together))),
                 multiprocessing_context="fork" if sys.platform == "linux" else None,
                 generator=torch.Generator(),  # or the order of the caller's own random numbers would change
@@ -176,7 +175,7 @@ def _is_death(error: Exception) -> bool:
     """Whether a process died, rather than raised: that is reported with its name by torch."""
     said = str(error)
     lost = isinstance(error, ConnectionError | EOFError) and not said.startswith("Caught ")
-    return lost or said.startswith(("DataLoader worker (pid", "Pin memory thread exited"))
+    return lost or said.startswith("DataLoader worker (pid")
 
 
 def to_device(images: Sequence[Tensor], device: torch.device) -> Tensor:
@@ -242,9 +241,11 @@ def _packed(made: Any) -> _Sent:
     return shared, pickler.end
 
 
-def _unpacked(sent: _Sent) -> Any:
+def _unpacked(sent: _Sent, pin: bool) -> Any:
+    """Pinned here, where a process that died is waited for: torch's own thread for it prints a traceback and ends."""
     shared, end = sent
-    return _Unpickler(io.BytesIO(shared[end:].numpy().tobytes()), shared).load()
+    rest = io.BytesIO(shared[end:].numpy().tobytes())
+    return _Unpickler(rest, shared.pin_memory() if pin else shared).load()
 
 
 def _as_it_is(made: Made) -> Made:

@@ -82,6 +82,26 @@ def test_a_process_killed_while_it_sends_something_large_is_no_silence():
         assert [int(x[-1]) for x in ahead] == list(range(1, 8))
 
 
+def test_memory_is_pinned_once_for_what_is_sent_together_and_a_death_beside_it_is_like_any_other(monkeypatch):
+    pinned = list[int]()
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(tensor.nbytes), tensor.clone())[1])
+
+    def look(number: int) -> tuple[torch.Tensor, str]:
+        if number == 30 and get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.full((5_000,), float(number)), str(number)
+
+    def told(found: object) -> list[tuple[float, str]]:
+        return [(picture[-1].item(), name) for picture, name in found]
+
+    wanted = [(float(number), str(number)) for number in range(40)]
+    with listening(lambda text: None), on_dead_worker("continue"):
+        assert told(read_ahead(look, range(40), 2, pin=True)) == wanted
+    assert 0 < len(pinned) <= 7 and min(pinned) > 4 * 20_000, "four pictures each, up to those that die"
+    with pytest.raises(RunError, match="died"):
+        told(read_ahead(look, range(40), 2, pin=True))
+
+
 def test_everything_comes_as_it_was_made_whatever_is_sent_together():
     def look(number: int) -> object:
         if number == 6:
