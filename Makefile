@@ -12,8 +12,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 # What is installed is compiled on every core, which pip does on one; files that no Python can read are no fault.
+# So is the program, which would be compiled anew at every start where PYTHONDONTWRITEBYTECODE is set.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[imagenet-offline,umap,hub,wds,notebook,export,dev]'
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib cli.py commands experiments glom probes > /dev/null || true
 	@touch $@
 
 demo: setup

@@ -90,10 +90,14 @@ def run_leg(
         looks = look_at(visits, method.task, settings.seed, readers(settings.workers, method.task.device))
         for block in _kept(left, first, method, place):
             records, seconds, own = answer_block(method, block, looks, settings.seed)
+            rows = {name: list[tuple[dict[str, Any], float, float]]() for name in folders}
             for visit, record in zip(block, records, strict=True):
                 if _key(visit) not in done:  # seen again only to bring a stream's state to where it was
-                    folders[visit.condition.name].append(record, seconds, own)
-                    count += 1
+                    rows[visit.condition.name].append((record, seconds, own))
+            for name, folder in folders.items():
+                folder.extend(rows[name])
+            for visit, record in zip(block, records, strict=True):
+                count += _key(visit) not in done
                 message = f"{record['id']}: {record['reason']}" if "reason" in record else ""
                 yield Event(stage, count, total, message)
         for c in leg.conditions:

@@ -265,12 +265,12 @@ def test_a_full_disk_is_a_failed_run(call, image_folder, tmp_path, monkeypatch):
 
     assert LineFile
     monkeypatch.setattr(os, "fsync", full)
-    code, _, err = call("ttt", "run", image_folder, "--out", tmp_path / "run", *SMALL)
+    code, _, err = call("ttt", "run", image_folder, "--out", tmp_path / "run", "--stack", 2, *SMALL)
     assert code == 1, err
     assert "disk is full" in err
     monkeypatch.undo()
     assert 0 < len(lines(tmp_path / "run")) < 6
-    assert call("ttt", "run", image_folder, "--out", tmp_path / "run", "--resume", *SMALL)[0] == 0
+    assert call("ttt", "run", image_folder, "--out", tmp_path / "run", "--resume", "--stack", 2, *SMALL)[0] == 0
     assert len(lines(tmp_path / "run")) == 6
 
 

@@ -43,7 +43,7 @@ def test_every_reduction_keeps_to_the_cube_and_to_its_seed(method):
 def test_umap_keeps_to_the_cube_and_to_its_seed(monkeypatch):
     """Not compiled: that takes a minute, three times as long as the few points."""
     pytest.importorskip("umap")
-    code = "from tests.probes.test_agreement import on_the_cube; on_the_cube('umap', 6)"
+    code = "from tests.probes.test_agreement import on_the_cube; on_the_cube('umap', 4)"
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     assert (done := ran(code)).returncode == 0, done.stderr
 
