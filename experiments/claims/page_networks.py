@@ -25,7 +25,7 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-recurrent-2x2000-40-epochs", "ff-recurrent-twin-2x2000", "1.31 (60 epochs)"),
     ("ff-local-min-25-epochs", None, "41 to 46 (twin 37 to 39)"),
     ("ff-local-max-25-epochs", "ff-local-min-25-epochs", "41 to 46 (twin 37 to 39)"),
-    ("ff-conv-cwc-cifar10", "ff-conv-twin-cifar10", "21.89"),
+    ("ff-conv-cwc-cifar10", "ff-conv-twin-cifar10-30-epochs", "21.89"),
     ("ff-conv-cwc-fashion-mnist", None, "7.69"),
     ("ff-conv-cwc-mnist", None, "0.58"),
 )
