@@ -17,6 +17,7 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-supervised-3x1000-seed-2", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-jittered-3x1000", None, "0.64 (4 x 2000, 500 epochs)"),
     ("ff-supervised-quick", None, ""),
+    ("ff-unsupervised-paper-100-epochs", "ff-unsupervised-paper", "1.37 (100 epochs)"),
     ("ff-unsupervised-paper", None, "1.37 (100 epochs)"),
     ("ff-unsupervised-4x1000", None, ""),
     ("ff-recurrent-2x500", "ff-recurrent-twin-2x500", "1.31 (2,000 wide, 60 epochs)"),
