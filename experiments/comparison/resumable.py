@@ -90,13 +90,11 @@ def run_leg(
         looks = look_at(visits, method.task, settings.seed, readers(settings.workers, method.task.device))
         for block in _kept(left, first, method, place):
             records, seconds, own = answer_block(method, block, looks, settings.seed)
-            rows = {name: list[tuple[dict[str, Any], float, float]]() for name in folders}
-            for visit, record in zip(block, records, strict=True):
-                if _key(visit) not in done:  # seen again only to bring a stream's state to where it was
-                    rows[visit.condition.name].append((record, seconds, own))
-            for name, folder in folders.items():
-                folder.extend(rows[name])
-            for visit, record in zip(block, records, strict=True):
+            pairs = list(zip(block, records, strict=True))
+            for name, folder in folders.items():  # what is seen again only brings a stream's state to where it was
+                new = [r for v, r in pairs if v.condition.name == name and _key(v) not in done]
+                folder.extend([(record, seconds, own) for record in new])
+            for visit, record in pairs:
                 count += _key(visit) not in done
                 message = f"{record['id']}: {record['reason']}" if "reason" in record else ""
                 yield Event(stage, count, total, message)

@@ -95,7 +95,7 @@ def shared(W: Tensor) -> bool:
 
 def _product(x: Tensor, W: Tensor) -> Tensor:
     """x W^T, which samples that look at one set of weights need only once."""
-    if W.ndim == 2 or not shared(W):
+    if not shared(W):
         return x @ W.mT
     y = x @ W[0].mT
     return y if x.ndim == 3 else y.expand(len(W), -1, -1)

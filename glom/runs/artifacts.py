@@ -16,7 +16,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -87,7 +87,7 @@ class LineFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = path.open("ab+")
+            self._file = path.open("ab+", buffering=0)  # a buffer would try again what was taken back
             self._file.seek(0)
             raw = self._file.read()
             keep = raw.rfind(b"\n") + 1
@@ -101,21 +101,24 @@ class LineFile:
         """Write one line and flush it to the disk; its check sum. As `extend`."""
         return self.extend([record])[0]
 
-    def extend(self, records: Iterable[Mapping[str, Any]]) -> list[int]:
+    def extend(self, records: Sequence[Mapping[str, Any]]) -> list[int]:
         """Write lines and flush them to the disk, once for all of them; their check sums.
 
         Raises:
-            RunError: they cannot be written; the file then ends as before.
+            RunError: they cannot be written; the file then ends as before, or after the last that can.
         """
         lines = [json_bytes(record) for record in records]
         written = b"".join(lines)
         try:
-            self._file.write(written)
-            self._file.flush()
+            left = memoryview(written)
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             with contextlib.suppress(OSError):  # if even this fails, the next opening cuts the half-line off
                 os.ftruncate(self._file.fileno(), self._end)
+            if len(lines) > 1:
+                return [self.append(record) for record in records]
             raise disk_error(error, self.path) from error
         self._end += len(written)
         return [zlib.crc32(line) for line in lines]
@@ -270,7 +273,7 @@ class RunFolder:
         disk together, since a flush may take as long as a picture does."""
         if not rows:
             return
-        sums = self._file("results").extend(record for record, _, _ in rows)
+        sums = self._file("results").extend([record for record, _, _ in rows])
         timing = []
         for (record, seconds, own), written in zip(rows, sums, strict=True):
             if self._tracker is not None:

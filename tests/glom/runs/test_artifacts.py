@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from commands.ending import guard
 from experiments.adaptation.summary import summary
 from glom.errors import InputError, RunError
 from glom.runs.artifacts import (
+    LineFile,
     RunFolder,
     check_record,
     public_name,
@@ -304,3 +306,20 @@ def test_what_is_no_manifest_is_refused(tmp_path, text):
     for read in (lambda: RunFolder(tmp_path, "kind", {}, resume=True), lambda: summary(tmp_path)):
         with pytest.raises(InputError, match=r"manifest.json is no manifest of a run"):
             read()
+
+
+def test_of_lines_that_do_not_all_fit_those_that_do_stay(tmp_path):
+    lines = LineFile(tmp_path / "results.jsonl")
+    lines.append({"id": "first-"})
+    size = (tmp_path / "results.jsonl").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * size + size // 2, before[1]))  # a write ends in the middle of a line
+    try:
+        with pytest.raises(RunError, match=r"results\.jsonl"):
+            lines.extend([{"id": f"{number}-----"} for number in range(4)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [line["id"] for line in read_lines(tmp_path / "results.jsonl")] == ["first-", "0-----", "1-----"]
+    lines.extend([{"id": "2-----"}, {"id": "3-----"}])
+    lines.close()
+    assert [line["id"] for line in read_lines(tmp_path / "results.jsonl")][2:] == ["1-----", "2-----", "3-----"]
