@@ -15,6 +15,7 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-supervised-3x1000-published-strength", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-3x1000-seed-1", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-3x1000-seed-2", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
+    ("ff-supervised-3x1000-translation-seed-0", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-3x1000-held-out-cost-seed-0", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-jittered-3x1000", None, "0.64 (4 x 2000, 500 epochs)"),
     ("ff-supervised-quick", None, ""),
@@ -28,7 +29,7 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-local-min-25-epochs", None, "41 to 46 (twin 37 to 39)"),
     ("ff-local-max-25-epochs", "ff-local-min-25-epochs", "41 to 46 (twin 37 to 39)"),
     ("ff-conv-cwc-cifar10", "ff-conv-twin-cifar10-30-epochs", "21.89"),
-    ("ff-conv-cwc-fashion-mnist", None, "7.69"),
+    ("ff-conv-cwc-fashion-mnist", "ff-conv-twin-fashion-mnist", "7.69"),
     ("ff-conv-cwc-mnist", "ff-conv-twin-mnist", "0.58"),
 )
 FF_DATA = {"cifar10": "CIFAR-10", "fashion-mnist": "Fashion-MNIST", "mnist": "MNIST"}
