@@ -16,6 +16,8 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-supervised-3x1000-seed-1", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-3x1000-seed-2", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-3x1000-translation-seed-0", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
+    ("ff-supervised-3x1000-translation-seed-1", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
+    ("ff-supervised-3x1000-translation-seed-2", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-3x1000-held-out-cost-seed-0", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
     ("ff-supervised-jittered-3x1000", None, "0.64 (4 x 2000, 500 epochs)"),
     ("ff-supervised-quick", None, ""),
