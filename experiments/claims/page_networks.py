@@ -9,16 +9,17 @@ from typing import Any
 from experiments.claims.page_cells import lines, record, signed
 from experiments.claims.run import Results
 
+FF_3X1000 = (
+    "published-strength",
+    "seed-1",
+    "seed-2",
+    *(f"translation-seed-{s}" for s in range(3)),
+    "held-out-cost-seed-0",
+)
 FF_RUNS = (  # a record's name, the record of its twin where that is another one, and the published error
     ("ff-supervised-paper", None, "1.36"),
     ("ff-supervised-3x1000", None, "1.44 (50,000 pictures)"),
-    ("ff-supervised-3x1000-published-strength", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
-    ("ff-supervised-3x1000-seed-1", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
-    ("ff-supervised-3x1000-seed-2", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
-    ("ff-supervised-3x1000-translation-seed-0", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
-    ("ff-supervised-3x1000-translation-seed-1", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
-    ("ff-supervised-3x1000-translation-seed-2", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
-    ("ff-supervised-3x1000-held-out-cost-seed-0", "ff-supervised-3x1000", "1.44 (50,000 pictures)"),
+    *((f"ff-supervised-3x1000-{name}", "ff-supervised-3x1000", "1.44 (50,000 pictures)") for name in FF_3X1000),
     ("ff-supervised-jittered-3x1000", None, "0.64 (4 x 2000, 500 epochs)"),
     ("ff-supervised-quick", None, ""),
     ("ff-unsupervised-paper-100-epochs", "ff-unsupervised-paper", "1.37 (100 epochs)"),
