@@ -14,6 +14,7 @@ from glom.forward_forward.learner import Diverged, Learner
 from glom.forward_forward.settings import FFSettings
 from glom.forward_forward.twin import Twin
 from glom.runs.seeds import sample_seed
+from glom.training.optimisation import flushed
 
 Step = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
 TELL = 20  # steps between two reports
@@ -60,7 +61,8 @@ def run_epoch(
         last = number + 1 == steps
         index = order[number * settings.batch : None if last else (number + 1) * settings.batch]
         try:
-            logits, squares = step(images[index], labels[index], generator)
+            with flushed():
+                logits, squares = step(images[index], labels[index], generator)
             if last:
                 learner.check(images[index])
         except Diverged as error:

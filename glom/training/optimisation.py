@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -29,3 +31,20 @@ def warmup_cosine(step: int, total: int, rise: int) -> float:
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+
+@contextmanager
+def flushed() -> Iterator[None]:
+    """For this thread, numbers below the smallest normal one of float32, 1.2e-38, are zero.
+
+    Adam's mean of a gradient that stays away (a unit that is off, a pixel that is never lit) falls below that and is
+    kept there by rounding, and a processor may take a hundred times as long for each such number. To a step, which is
+    divided by the root of the mean square plus 1e-8, they are nothing.
+    """
+    already = not float(torch.full((), 1e-39) * 1.0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        if not already:
+            torch.set_flush_denormal(False)
