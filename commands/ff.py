@@ -27,29 +27,11 @@ from commands.ending import resumable
 from commands.glom import SheetsOut, score_table, show_sheets
 from commands.options import options
 from experiments.forward_forward.settings import EvalSettings, FFRun, GoodnessSettings, IslandSettings, ScoreSettings
-from glom.forward_forward.settings import MODES
+from glom.forward_forward.settings import OF_MODES
 
 app = typer.Typer(
     help="Forward-forward networks: train, eval, goodness maps, islands.", no_args_is_help=True, add_completion=False
 )
-
-NOT_CONV = tuple(mode for mode in MODES if mode != "conv")
-# Options that mean something in some modes only.
-ONLY: dict[str, tuple[str, ...]] = {
-    "negatives": ("supervised", "recurrent", "local"),
-    "objective": ("conv",),
-    "flip": ("conv",),
-    "cumulative": ("conv",),
-    "readout_epochs": ("conv",),
-    **dict.fromkeys(
-        ("momentum", "decay", "goodness", "sign", "threshold", "temperature", "peer", "readout_decay"), NOT_CONV
-    ),
-    "blur": ("unsupervised",),
-    "field": ("local",),
-    "iterations": ("recurrent", "local"),
-    "damping": ("recurrent", "local"),
-    "read": ("recurrent", "local"),
-}
 
 
 @app.command("train")
@@ -71,7 +53,7 @@ def train(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    refuse_idle(f"{settings.how.mode} mode", settings.how.mode, ONLY, given)
+    refuse_idle(f"{settings.how.mode} mode", settings.how.mode, OF_MODES, given)
     with resumable("complete epochs are kept"):
         result = follow(run(settings, Path(out), resume=resume), quiet)
     finish(result, Path(out), record, as_json)

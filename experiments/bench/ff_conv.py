@@ -19,9 +19,10 @@ from experiments.bench.settings import FFConvBench
 from experiments.bench.timing import interleave, observed, ratios, spread
 from glom.devices import chosen_precision
 from glom.forward_forward import FFSettings, preset
-from glom.forward_forward.conv import ConvLearner, ConvNet, drawn, seen
+from glom.forward_forward.conv import ConvLearner, ConvNet, drawn
 from glom.forward_forward.networks import ConvTwin
 from glom.forward_forward.objectives import LABELLED, grouped
+from glom.forward_forward.samples import seen
 
 CLASSES = 10
 CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ class PlainLoop:
 
     def learn(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
         """One step of every layer."""
-        x = seen(images, self.asked, generator)
+        x = seen(images, self.asked, generator).contiguous(memory_format=torch.channels_last)
         for layer, optimiser in zip(self.net.layers, self.optimisers, strict=True):
             with torch.autocast("cpu", torch.bfloat16, enabled=self.asked.precision == "bf16"):
                 y = layer(x)

@@ -153,7 +153,8 @@ def _mae(device: torch.device, steps: int) -> Any:
 
 def _forward_forward(mode: str) -> Loop:
     def loop(device: torch.device, steps: int) -> Any:
-        settings = FFSettings(mode=mode, widths=(12, 12), batch=4, field=5, precision="fp32")
+        local: dict[str, Any] = {"field": 5} if mode == "local" else {}
+        settings = FFSettings(mode=mode, widths=(12, 12), batch=4, precision="fp32", **local)
         learner: Any = learner_of((1, 8, 8), 3, settings, device)
         generator = torch.Generator(device).manual_seed(0)
         images, labels = draw(4, 1, 8, 8).sigmoid().to(device), torch.tensor([0, 1, 2, 0]).to(device)

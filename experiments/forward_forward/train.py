@@ -190,7 +190,7 @@ def _held(request: FFRun, data: Loaded, out: Path, resume: bool) -> dict[str, An
     held["data_sha256"] = data.fingerprint
     del held["baseline"]
     if request.how.mode != "conv":  # as folders of before convolutions have it
-        del held["objective"], held["flip"], held["cumulative"], held["readout_epochs"]
+        del held["objective"], held["cumulative"], held["readout_epochs"]
     checkpoint, manifest = out / CHECKPOINT, out / "manifest.json"
     begun = load_checkpoint(checkpoint) if resume and checkpoint.is_file() else {}
     written = read_manifest(manifest.parent)["settings"] if manifest.is_file() else {}

@@ -13,7 +13,7 @@ from glom.errors import InputError
 from glom.forward_forward.conv import ConvLearner
 from glom.forward_forward.learner import Learner
 from glom.forward_forward.networks import learner_of, twin_of
-from glom.forward_forward.settings import FFSettings
+from glom.forward_forward.settings import FFSettings, own
 from glom.forward_forward.twin import Twin
 
 CHECKPOINT = "checkpoint.pt"
@@ -113,8 +113,8 @@ def restore(folder: Path, device: torch.device) -> tuple[Learner | ConvLearner, 
     state = load_checkpoint(folder / CHECKPOINT)
     if state["network"] is None:
         raise InputError(f"{folder} holds no complete epoch yet; go on with `resume`")
-    saved = state["settings"]
-    settings = FFSettings(**{**saved, "widths": tuple(saved["widths"]), "read": tuple(saved["read"])})
+    saved: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own(state["settings"]).items()}
+    settings = FFSettings(**saved)
     c, h, w = state["shape"]
     learner = learner_of((c, h, w), len(state["classes"]), settings, device)
     learner.load(state["network"])

@@ -13,7 +13,7 @@ from glom.errors import InputError
 from glom.forward_forward.learner import LIMIT, Diverged
 from glom.forward_forward.moments import Rectified, normalised
 from glom.forward_forward.objectives import LABELLED, grouped, scff
-from glom.forward_forward.samples import flip, shift
+from glom.forward_forward.samples import seen
 from glom.forward_forward.settings import FFSettings
 from glom.runs.seeds import fixed_seed
 
@@ -105,15 +105,6 @@ def drawn(shape: tuple[int, int, int], classes: int, settings: FFSettings, devic
     return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def seen(images: Tensor, settings: FFSettings, generator: torch.Generator) -> Tensor:
-    """Training pictures (B, C, H, W) shifted and mirrored as the settings say, channels last."""
-    if settings.jitter:
-        images = shift(images, settings.jitter, generator)
-    if settings.flip:
-        images = flip(images, generator)
-    return images.contiguous(memory_format=torch.channels_last)
-
-
 class ConvLearner:
     """A convolutional forward-forward network: the door that `Learner` is for the other modes.
 
@@ -156,7 +147,7 @@ class ConvLearner:
             Diverged: a goodness that is infinite, not a number or beyond all measure.
         """
         self.net.train()
-        x = seen(images, self.settings, generator)
+        x = seen(images, self.settings, generator).contiguous(memory_format=torch.channels_last)
         told, logits, below = [], x, torch.zeros((), device=x.device)
         for number, (layer, optimiser) in enumerate(zip(self.layers, self.optimisers, strict=True)):
             for group, rate in zip(optimiser.param_groups, (self.settings.lr, self.settings.readout_lr), strict=True):

@@ -11,7 +11,7 @@ from glom.errors import InputError
 from glom.forward_forward.feedforward import FeedForward
 from glom.forward_forward.maps import Grid
 from glom.forward_forward.recurrent import Recurrent
-from glom.forward_forward.samples import blur_matrix, hybrid, shift
+from glom.forward_forward.samples import blur_matrix, hybrid, seen
 from glom.forward_forward.settings import FFSettings
 
 LIMIT = 1e8  # mean squares above this are a divergence, long before float32 ends
@@ -75,8 +75,7 @@ class Learner:
         Raises:
             Diverged: a goodness that is infinite, not a number or beyond all measure.
         """
-        if self.settings.jitter:
-            images = shift(images, self.settings.jitter, generator)
+        images = seen(images, self.settings, generator)
         network = self.network
         if isinstance(network, Recurrent):
             logits, squares = network.learn(images.flatten(1), labels, share, generator)

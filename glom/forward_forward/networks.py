@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from glom.devices import tell_if_slow
-from glom.forward_forward.conv import ConvLearner, drawn, seen
+from glom.forward_forward.conv import ConvLearner, drawn
 from glom.forward_forward.learner import Diverged, Learner
 from glom.forward_forward.settings import FFSettings
 from glom.forward_forward.twin import Twin
@@ -44,10 +44,6 @@ class ConvTwin(Twin):
         x = images.float().contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             return self.net(x).float()
-
-    def see(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """As the other network sees them."""
-        return seen(images, self.settings, generator)
 
     def learn(self, images: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
         """See `Twin.learn`."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from glom.errors import InputError
+from glom.forward_forward.settings import FFSettings
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
@@ -54,6 +55,26 @@ def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Every picture (B, C, H, W) mirrored left to right, or not, with even chances."""
     mirrored = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(3), images)
+
+
+def drop(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
+    """Every pixel of (B, C, H, W) left out with this chance, of all channels, the others divided by 1 - chance.
+
+    Dropout of inputs (Srivastava et al. 2014, JMLR 15). A layer's gradient is that of the picture it is given.
+    """
+    kept = torch.rand(len(images), 1, *images.shape[2:], generator=generator, device=images.device) >= chance
+    return images * kept.to(images.dtype).div_(1 - chance)
+
+
+def seen(images: Tensor, settings: FFSettings, generator: torch.Generator) -> Tensor:
+    """Training pictures (B, C, H, W) as a network of any mode, or its twin, is shown them: moved, mirrored, dropped."""
+    if settings.jitter:
+        images = shift(images, settings.jitter, generator)
+    if settings.flip:
+        images = flip(images, generator)
+    if settings.input_dropout:
+        images = drop(images, settings.input_dropout, generator)
+    return images
 
 
 def blur_matrix(n: int, times: int) -> Tensor:

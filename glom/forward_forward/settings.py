@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 MODES = ("supervised", "unsupervised", "recurrent", "local", "conv")
 OBJECTIVES = ("cwc", "symba", "distance", "scff")  # of convolutional layers; `objectives` has them
 OF_PRESET = "the preset's"
+_TIMED = ("recurrent", "local")
+_CLOSED = MODES[:-1]  # layers whose gradient has a closed form
+# Where a setting means anything; those not named do everywhere.
+OF_MODES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("momentum", "decay", "goodness", "sign", "threshold", "temperature", "peer"), _CLOSED),
+    "readout_decay": _CLOSED,
+    "negatives": ("supervised", *_TIMED),
+    "blur": ("unsupervised",),
+    **dict.fromkeys(("iterations", "damping", "read"), _TIMED),
+    "field": ("local",),
+    **dict.fromkeys(("objective", "cumulative", "readout_epochs"), ("conv",)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +67,8 @@ class FFSettings(Settings):
     readout_epochs: int = setting(0, "Passes at the end in which read-outs alone learn on.", least=0)
     objective: str = setting("cwc", "Of convolutional layers.", choices=OBJECTIVES)
     cumulative: bool = setting(False, "Count the goodness of the layers below with a layer's own.")
-    flip: bool = setting(False, "Mirror pictures at random.", shown=OF_PRESET)
+    flip: bool = setting(False, "Mirror pictures at random.")
+    input_dropout: float = setting(0.0, "Chance of a training picture's pixel to be left out.", least=0, below=1)
     blur: int = setting(6, "Times a hybrid mask is blurred.", least=0, shown=OF_PRESET)
     field: int = setting(11, "Side of the receptive fields.")
     iterations: int = setting(8, "Of the recurrent network.", least=1)
@@ -77,8 +90,9 @@ class FFSettings(Settings):
             raise InputError(
                 f"{self.objective if self.mode == 'conv' else self.mode} needs a batch of 2 or more: {why}"
             )
-        if self.readout_epochs and self.mode != "conv":
-            raise InputError("`readout_epochs` is of conv: other modes' read-outs learn with the layers alone")
+        for name, modes in OF_MODES.items():
+            if self.mode not in modes and getattr(self, name) != getattr(FFSettings, name):
+                raise InputError(f"`{name}` does nothing in {self.mode} mode; it is for {' and '.join(modes)}")
         if self.cumulative and self.paired:
             raise InputError("`cumulative` sums classes' goodness over layers; without labels there is none")
         first, last = self.read
@@ -119,6 +133,11 @@ class FFSettings(Settings):
             epoch: of them, counted from 0.
         """
         return 0.1 * (self.readout_epochs - epoch) / self.readout_epochs
+
+
+def own(saved: dict[str, Any]) -> dict[str, Any]:
+    """Of saved settings, those that their mode has: others did nothing, and were not always refused."""
+    return {name: value for name, value in saved.items() if saved["mode"] in OF_MODES.get(name, MODES)}
 
 
 # (mode, preset): what differs from the defaults.

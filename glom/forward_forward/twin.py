@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glom.forward_forward.learner import Diverged
 from glom.forward_forward.maps import Dense, Grid, LinearMap, Local
-from glom.forward_forward.samples import shift
+from glom.forward_forward.samples import seen
 from glom.forward_forward.settings import FFSettings
 
 
@@ -60,13 +60,9 @@ class Twin(nn.Module):
         """Of the learning rate, as the other's."""
         return self.settings.rate_share(epoch, self.settings.baseline_epochs)
 
-    def see(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Training pictures (B, C, H, W) as the other network sees them."""
-        return shift(images, self.settings.jitter, generator) if self.settings.jitter else images
-
     def learn(self, images: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
         """One step; returns the logits (B, classes) from before it."""
-        images = self.see(images, generator)
+        images = seen(images, self.settings, generator)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.baseline_lr * share
         logits = self(images)

@@ -134,7 +134,7 @@ def same(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize(
     ("mode", "more", "at"),
     [
-        ("supervised", ["--jitter", 2, "--holdout", 50], 3),
+        ("supervised", ["--jitter", 2, "--input-dropout", 0.2, "--holdout", 50], 3),
         ("supervised", ["--precision", "bf16", "--goodness", "mean"], 2),
         ("supervised", ["--baseline", "--baseline-epochs", 2], 5),
         ("unsupervised", [], 2),
@@ -174,6 +174,8 @@ def test_other_settings_are_refused_and_a_baseline_may_follow(call, tmp_path):
     assert call(*train(data, out))[0] == 0
     code, text, error = call(*train(data, out, "--resume", "--peer", 0.5))
     assert (code, text) == (2, "") and "peer: 0.03 -> 0.5" in error
+    code, _, error = call(*train(data, out, "--resume", "--flip"))
+    assert code == 2 and "flip: False -> True" in error, error
     code, _, error = call(*train(data, out, "--resume", epochs=3))
     assert code == 2 and "epochs: 2 -> 3" in error
     other = raw_mnist(tmp_path / "other", 150)
@@ -188,6 +190,18 @@ def test_other_settings_are_refused_and_a_baseline_may_follow(call, tmp_path):
     code, _, error = call(*train(data, out, "--resume", "--baseline", "--baseline-epochs", 3))
     assert code == 2 and "baseline_epochs: 2 -> 3" in error
     assert json.loads((out / "manifest.json").read_text())["settings"]["baseline_epochs"] == 2
+    assert call(*train(data, out, "--resume"))[0] == 0
+
+
+def test_folders_of_before_a_setting_go_on(call, tmp_path):
+    data, out = raw_mnist(tmp_path / "data"), tmp_path / "run"
+    assert call(*train(data, out))[0] == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    for name in ("flip", "input_dropout"):
+        del manifest["settings"][name]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    code, _, error = call(*train(data, out, "--resume", "--input-dropout", 0.1))
+    assert code == 2 and "input_dropout" in error
     assert call(*train(data, out, "--resume"))[0] == 0
 
 
@@ -288,6 +302,8 @@ def test_unsupervised_pictures_are_never_mixed_with_themselves(call, tmp_path, m
         (["--mode", "unsupervised", "--negatives", "hard"], "does nothing in unsupervised mode"),
         (["--negatives", "kind"], "negatives"),
         (["--objective", "scff"], "does nothing in supervised mode"),
+        (["--set", "field=5"], "does nothing in supervised mode"),
+        (["--input-dropout", "1"], "--input-dropout"),
         (["--mode", "conv", "--negatives", "hard"], "does nothing in conv mode"),
         (
             ["--mode", "conv", "--data", "mnist", "--widths", "10,25"],

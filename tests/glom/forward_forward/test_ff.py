@@ -14,6 +14,7 @@ from glom.forward_forward.layers import Readout
 from glom.forward_forward.maps import Grid
 from glom.forward_forward.recurrent import Recurrent
 from glom.forward_forward.samples import blur_matrix, choose_wrong, hybrid, shift
+from glom.forward_forward.settings import own
 
 CPU = torch.device("cpu")
 RULES = [
@@ -32,7 +33,8 @@ def double():
 
 def settings(mode: str = "supervised", **changes) -> FFSettings:
     small = {"widths": (12, 11, 10), "peer": 0.0, "negatives": "uniform", "iterations": 4, "read": (2, 3), "field": 3}
-    return preset(mode, "quick", **{**small, **({"widths": (2, 3)} if mode == "local" else {}), **changes})
+    here = own({"mode": mode, **small, **({"widths": (2, 3)} if mode == "local" else {})})
+    return preset(**{"name": "quick", **here, **changes})
 
 
 def generator(seed: int = 1) -> torch.Generator:
@@ -421,11 +423,11 @@ def test_hybrids_take_each_pixel_from_one_of_two_pictures():
     images = torch.arange(1.0, 31).view(30, 1, 1, 1).expand(30, 3, 16, 16).contiguous()
     mixed = hybrid(images, (blur_matrix(16, 6), blur_matrix(16, 6)), generator())
     others = []
-    for own, picture in zip(images, mixed, strict=True):
+    for lent, picture in zip(images, mixed, strict=True):
         values = picture[0].unique().tolist()
-        assert len(values) == 2 and own.max().item() in values  # large blobs, yet two origins
+        assert len(values) == 2 and lent.max().item() in values  # large blobs, yet two origins
         assert torch.equal(picture[0], picture[2])
-        others.append(next(v for v in values if v != own.max().item()))
+        others.append(next(v for v in values if v != lent.max().item()))
     assert sorted(others) == list(range(1, 31))  # everybody lends to one
     rough = hybrid(images, (blur_matrix(16, 0), blur_matrix(16, 0)), generator())
     edges = lambda m: (m[:, :, 1:] != m[:, :, :-1]).float().mean()  # noqa: E731
@@ -588,8 +590,9 @@ def test_hard_labels_are_those_the_net_falls_for(mode):
         ({"temperature": 0.0}, "temperature"),
         ({"jitter": -1}, "jitter"),
         ({"damping": 1.0}, "damping"),
-        ({"read": (5, 3)}, "read"),
-        ({"read": (3, 9)}, "iterations 1 to 4"),
+        ({"mode": "recurrent", "read": (5, 3)}, "read"),
+        ({"mode": "recurrent", "read": (3, 9)}, "iterations 1 to 4"),
+        ({"input_dropout": 1.0}, "input_dropout"),
         ({"unknown": 1}, "setting"),
     ],
 )

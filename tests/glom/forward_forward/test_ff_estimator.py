@@ -48,7 +48,8 @@ def test_learns_features_with_any_labels_and_clones():
 def test_every_mode_learns_pictures(mode):
     x, y = strokes()
     widths = (4, 4) if mode == "local" else (64, 64)
-    model = ForwardForward(widths, mode=mode, epochs=8, settings={"batch": 20, "field": 3, "blur": 2}).fit(x, y)
+    more = {"local": {"field": 3}, "unsupervised": {"blur": 2}}.get(mode, {})
+    model = ForwardForward(widths, mode=mode, epochs=8, settings={"batch": 20, **more}).fit(x, y)
     assert model.score(x, y) > 0.8
     assert model.decision_function(x[:3]).shape == (3, 2)
 

@@ -158,7 +158,8 @@ def test_watching_follows_the_formula():
 
 @pytest.mark.parametrize("mode", ["supervised", "unsupervised", "recurrent", "local"])
 def test_the_twin_has_the_same_layers(mode):
-    settings = preset(mode, "quick", widths=(2, 3) if mode == "local" else (12, 9), field=3, baseline_lr=3e-3)
+    sizes = {"widths": (2, 3), "field": 3} if mode == "local" else {"widths": (12, 9)}
+    settings = preset(mode, "quick", baseline_lr=3e-3, **sizes)
     shape = (1, 6, 6)
     twin, learner = Twin(shape, 4, settings, CPU), Learner(shape, 4, settings, CPU)
     own = [tuple(w.shape) for w in twin.weights]
