@@ -20,6 +20,10 @@ FF_RUNS = (  # a record's name, the record of its twin where that is another one
     ("ff-supervised-paper", None, "1.36"),
     ("ff-supervised-3x1000", None, "1.44 (50,000 pictures)"),
     *((f"ff-supervised-3x1000-{name}", "ff-supervised-3x1000", "1.44 (50,000 pictures)") for name in FF_3X1000),
+    *(
+        (f"ff-supervised-3x1000-input-dropout-seed-{s}", "ff-twin-3x1000-input-dropout", "1.44 (50,000 pictures)")
+        for s in range(3)
+    ),
     ("ff-supervised-jittered-3x1000", None, "0.64 (4 x 2000, 500 epochs)"),
     ("ff-supervised-quick", None, ""),
     ("ff-unsupervised-paper-100-epochs", "ff-unsupervised-paper", "1.37 (100 epochs)"),
@@ -70,6 +74,8 @@ def _ff_name(settings: dict[str, Any], threads: int) -> str:
     size = f"{len(widths)} x {1024 * widths[0] if local else widths[0]}"
     mode = "unsupervised + linear" if settings["mode"] == "unsupervised" else settings["mode"]
     more = [f"`--jitter {settings['jitter']}`"] if settings["jitter"] else []
+    dropped = settings.get("input_dropout", 0.0)
+    more += [f"`--input-dropout {dropped}`"] if dropped else []
     more += [f"CIFAR-10, `--sign {settings['sign']}`"] if local else []
     # 0.06 and 0.002 act as strongly here as 0.03 and 0.001 do in the published program.
     more += [f"`--peer 0.06 --decay {settings['decay']}`"] if settings["peer"] == 0.06 else []
