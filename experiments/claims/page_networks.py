@@ -19,7 +19,7 @@ FF_3X1000 = (
 FF_RUNS = (  # a record's name, the record of its twin where that is another one, and the published error
     ("ff-supervised-paper", None, "1.36"),
     ("ff-supervised-3x1000", None, "1.44 (50,000 pictures)"),
-    *((f"ff-supervised-3x1000-{name}", "ff-supervised-3x1000", "1.44 (50,000 pictures)") for name in FF_3X1000),
+    *((f"ff-supervised-3x1000-{name}", "ff-twin-3x1000-125-epochs", "1.44 (50,000 pictures)") for name in FF_3X1000),
     *(
         (f"ff-supervised-3x1000-input-dropout-seed-{s}", "ff-twin-3x1000-input-dropout", "1.44 (no dropout)")
         for s in range(3)
