@@ -129,25 +129,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
         screen.print(grid)
 
 
-def refuse_idle(where: str, chosen: str, only: Mapping[str, tuple[str, ...]], given: Mapping[str, Any]) -> None:
-    """Refuse an option that would do nothing.
-
-    Args:
-        where: what it does nothing in, for the message.
-        chosen: the mode or objective asked for.
-        only: the modes or objectives that an option is for, by its name.
-        given: what was given for each option; None for nothing.
-
-    Raises:
-        InputError: the first such option.
-    """
-    from glom.errors import InputError
-
-    for name, uses in only.items():
-        if given.get(name) is not None and chosen not in uses:
-            raise InputError(f"--{name} does nothing in {where}; it is for {' and '.join(uses)}")
-
-
 HOUR = 3600.0  # seconds over which the pace of a bar that stands still in between is taken
 GAP = 3  # characters between two columns
 NAMES, WORDS = 16, 24  # characters that the first column and others of words keep where a table is too wide

@@ -19,7 +19,6 @@ from commands.common import (
     keep_record,
     number,
     percent,
-    refuse_idle,
     say,
     table,
 )
@@ -27,6 +26,7 @@ from commands.ending import resumable
 from commands.glom import SheetsOut, score_table, show_sheets
 from commands.options import options
 from experiments.forward_forward.settings import EvalSettings, FFRun, GoodnessSettings, IslandSettings, ScoreSettings
+from glom.errors import refuse_idle
 from glom.forward_forward.settings import OF_MODES
 
 app = typer.Typer(

@@ -13,7 +13,6 @@ from commands.common import (
     Quiet,
     emit_json,
     follow,
-    refuse_idle,
     say,
     table,
 )
@@ -21,6 +20,7 @@ from commands.options import options
 from commands.study import study
 from experiments.consensus.settings import IslandSettings, ScoreSettings
 from glom.consensus.config import TrainSettings
+from glom.errors import refuse_idle
 
 app = typer.Typer(
     help="Hinton's GLOM: train it, see its islands level by level.", no_args_is_help=True, add_completion=False

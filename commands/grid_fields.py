@@ -18,7 +18,6 @@ from commands.common import (
     follow,
     keep_record,
     number,
-    refuse_idle,
     say,
     table,
 )
@@ -26,6 +25,7 @@ from commands.ending import resumable
 from commands.options import options
 from commands.study import study
 from experiments.fields.settings import DecodeSettings, InterpolateSettings, OverfitOne, UpsampleSettings
+from glom.errors import refuse_idle
 
 if TYPE_CHECKING:
     from experiments.fields.overfit_study import Study

@@ -9,12 +9,12 @@ import typer
 
 from commands.common import (
     number,
-    refuse_idle,
     say,
     table,
 )
 from commands.study import study
 from experiments.slots.settings import ScoreSettings, TrainSettings
+from glom.errors import refuse_idle
 
 app = typer.Typer(
     help="Slot attention, a baseline made for objects: train it, score its masks.",

@@ -57,6 +57,23 @@ def demand_some(records: Iterable[Mapping[str, Any]], what: str) -> None:
     raise InputError(f"none of the {len(kept)} {what} could be read{why}")
 
 
+def refuse_idle(where: str, chosen: str, only: Mapping[str, tuple[str, ...]], given: Mapping[str, Any]) -> None:
+    """Refuse a setting that would do nothing.
+
+    Args:
+        where: what it does nothing in, for the message.
+        chosen: the mode or objective asked for.
+        only: the modes or objectives that a setting is for, by its name.
+        given: what was given for each setting; None for nothing.
+
+    Raises:
+        InputError: the first such setting.
+    """
+    for name, uses in only.items():
+        if given.get(name) is not None and chosen not in uses:
+            raise InputError(f"`{name}` does nothing in {where}; it is for {' and '.join(uses)}")
+
+
 def nearest(name: str, valid: Iterable[str], count: int = 3, cutoff: float = 0.4) -> list[str]:
     """Up to `count` valid names closest to `name`, best first; fewer or none where nothing is so close (0 to 1)."""
     names = list(valid)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from glom import settings
-from glom.errors import InputError, unknown
+from glom.errors import InputError, refuse_idle, unknown
 from glom.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -90,9 +90,8 @@ class FFSettings(Settings):
             raise InputError(
                 f"{self.objective if self.mode == 'conv' else self.mode} needs a batch of 2 or more: {why}"
             )
-        for name, modes in OF_MODES.items():
-            if self.mode not in modes and getattr(self, name) != getattr(FFSettings, name):
-                raise InputError(f"`{name}` does nothing in {self.mode} mode; it is for {' and '.join(modes)}")
+        given = {name: value for name in OF_MODES if (value := getattr(self, name)) != getattr(FFSettings, name)}
+        refuse_idle(f"{self.mode} mode", self.mode, OF_MODES, given)
         if self.cumulative and self.paired:
             raise InputError("`cumulative` sums classes' goodness over layers; without labels there is none")
         first, last = self.read

@@ -41,7 +41,7 @@ def flushed() -> Iterator[None]:
     kept there by rounding, and a processor may take a hundred times as long for each such number. To a step, which is
     divided by the root of the mean square plus 1e-8, they are nothing.
     """
-    already = not float(torch.full((), 1e-39) * 1.0)
+    already = not float(torch.full((), 1e-39, dtype=torch.float32) * 1.0)
     torch.set_flush_denormal(True)
     try:
         yield

@@ -303,6 +303,7 @@ def test_unsupervised_pictures_are_never_mixed_with_themselves(call, tmp_path, m
         (["--negatives", "kind"], "negatives"),
         (["--objective", "scff"], "does nothing in supervised mode"),
         (["--set", "field=5"], "does nothing in supervised mode"),
+        (["--readout-epochs", "0"], "--readout-epochs does nothing in supervised mode"),
         (["--input-dropout", "1"], "--input-dropout"),
         (["--mode", "conv", "--negatives", "hard"], "does nothing in conv mode"),
         (
